@@ -1,0 +1,73 @@
+"""The engine port: what the api asks of whoever runs the model. Direct in the embedded service, a framed socket in a cluster.
+
+Every call names the tenant that the key belongs to; a bank that the tenant does not own is `NotFound`. Texts arrive checked. Raises
+the errors of `service.errors` only.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from service import wire
+
+
+class Actor(Struct, frozen=True):
+    """Who asks, for the audit: the key and the request."""
+
+    key_id: str
+    request_id: str
+
+
+class Engine(Protocol):
+    """Runs the model over the ledger: writes are durable before they are applied, reads see every write that came before."""
+
+    async def teach(
+        self, tenant: str, bank: str, items: Sequence[wire.NewCorrection], *, actor: Actor, idempotency_key: str | None
+    ) -> list[wire.Taught]:
+        """Append the corrections in one transaction, apply them in order, and measure a receipt for each.
+
+        With `idempotency_key` (begun by the api) the append marks the key committed in the same transaction.
+        """
+
+    async def taught(self, tenant: str, bank: str, first_seq: int, last_seq: int) -> list[wire.Taught]:
+        """The replies for corrections that were committed but not answered (a crash in between), measured again on the folded state."""
+
+    async def recall(
+        self,
+        tenant: str,
+        bank: str,
+        inputs: Sequence[str],
+        *,
+        top_k: int,
+        min_confidence: float | None,
+        at: str | None,
+        explain: bool,
+        min_seq: int | None,
+    ) -> tuple[list[wire.RecalledItem], wire.StateRef, wire.Usage]:
+        """Answer each input at the head (`at` None) or at a snapshot; `min_seq` is the state the caller has seen."""
+
+    async def memory(self, tenant: str, bank: str) -> wire.Memory:
+        """Summary of the learned state with its digest."""
+
+    async def snapshot(self, tenant: str, bank: str, *, label: str | None, note: str | None, pin: bool, actor: Actor) -> wire.Snapshot:
+        """Save the bank as it is now."""
+
+    async def roll_back(
+        self, tenant: str, bank: str, to: str, *, dry_run: bool, if_match: str | None, reason: str | None, actor: Actor
+    ) -> wire.RolledBack:
+        """Move the head to the behaviour of snapshot `to`; every warm copy follows before this returns."""
+
+    async def forget(
+        self, tenant: str, bank: str, corrections: Sequence[str], *, mode: wire.ForgetMode, reason: str | None, actor: Actor
+    ) -> wire.Forgotten:
+        """Tombstone the corrections; from the return on no recall answers with them."""
+
+    async def create_bank(self, tenant: str, name: str, *, actor: Actor) -> wire.Bank:
+        """A new empty bank under the engine's base configuration, with its genesis snapshot."""
+
+    async def delete_bank(self, tenant: str, bank: str, *, actor: Actor) -> None:
+        """Delete the bank, its ledger, snapshots and blobs, and drop its warm copy."""
+
+    async def health(self) -> list[wire.Component]:
+        """The engine's parts: encoder, model thread, blobs."""

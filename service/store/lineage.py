@@ -1,0 +1,62 @@
+"""Lineage: which events of a bank's ledger a state holds, as spans of seq numbers.
+
+A span `(after, upto)` stands for the events `after < seq <= upto`; `Spans` are disjoint, ascending and never touch. A snapshot's
+spans are exactly the events in its weights, so rollback and forgetting need no marks on events: rolling back copies the old spans,
+forgetting one event exactly subtracts it, and a snapshot can serve as the base of a fold if and only if it holds just the events
+that the wanted state holds up to the same seq. Pure functions; the property tests fold sets of integers beside them.
+"""
+
+from collections.abc import Iterable, Sequence
+
+Spans = tuple[tuple[int, int], ...]
+
+
+def normal(spans: Iterable[Sequence[int]]) -> Spans:
+    """Ascending, disjoint, merged spans; empty ones are dropped."""
+    merged: list[tuple[int, int]] = []
+    for after, upto in sorted((int(a), int(b)) for a, b in spans):
+        if after >= upto:
+            continue
+        if merged and after <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], upto))
+        else:
+            merged.append((after, upto))
+    return tuple(merged)
+
+
+def restrict(spans: Spans, upto: int) -> Spans:
+    """The part at or below `upto`."""
+    return normal((after, min(end, upto)) for after, end in spans)
+
+
+def beyond(spans: Spans, after: int) -> Spans:
+    """The part above `after`."""
+    return normal((max(begin, after), end) for begin, end in spans)
+
+
+def subtract(spans: Spans, seqs: Iterable[int]) -> Spans:
+    """Without the single events `seqs`."""
+    left = spans
+    for seq in sorted(set(seqs)):
+        left = normal(piece for begin, end in left for piece in ((begin, min(end, seq - 1)), (max(begin, seq), end)))
+    return left
+
+
+def holds(spans: Spans, seq: int) -> bool:
+    """Whether the event `seq` is inside."""
+    return any(after < seq <= upto for after, upto in spans)
+
+
+def count(spans: Spans) -> int:
+    """How many seq numbers are inside."""
+    return sum(upto - after for after, upto in spans)
+
+
+def live(base: Spans, base_seq: int, seq: int, forgotten: Iterable[int]) -> Spans:
+    """The events of a bank whose head was taken at `base_seq` with `base`, now at `seq`, minus the forgotten ones."""
+    return subtract(normal((*base, (base_seq, seq))), forgotten)
+
+
+def can_serve(candidate: Spans, candidate_seq: int, wanted: Spans) -> bool:
+    """Whether a snapshot of `candidate` at `candidate_seq` is a base from which `wanted` can be folded."""
+    return restrict(wanted, candidate_seq) == candidate
