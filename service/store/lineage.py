@@ -6,6 +6,7 @@ forgetting one event exactly subtracts it, and a snapshot can serve as the base 
 that the wanted state holds up to the same seq. Pure functions; the property tests fold sets of integers beside them.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 Spans = tuple[tuple[int, int], ...]
@@ -44,7 +45,15 @@ def subtract(spans: Spans, seqs: Iterable[int]) -> Spans:
 
 def holds(spans: Spans, seq: int) -> bool:
     """Whether the event `seq` is inside."""
-    return any(after < seq <= upto for after, upto in spans)
+    place = bisect_left(spans, (seq,)) - 1  # the last span that begins before seq
+    return place >= 0 and spans[place][1] >= seq
+
+
+def with_next(spans: Spans, seq: int) -> Spans:
+    """With the event `seq`, which is above all that are inside."""
+    if spans and spans[-1][1] == seq - 1:
+        return (*spans[:-1], (spans[-1][0], seq))
+    return (*spans, (seq - 1, seq))
 
 
 def count(spans: Spans) -> int:

@@ -1,0 +1,60 @@
+# Palimpsest. `make` alone lists the targets. Settings are environment variables (docs/operations.md); PORT and DATA are short for two of them.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+PORT ?= 8000
+DATA ?= ./var
+export PALIMPSEST_PORT ?= $(PORT)
+export PALIMPSEST_VAR_DIR ?= $(DATA)
+export OMP_NUM_THREADS := 1
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check demo doctor bench openapi clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# The first stamp is what the service needs, the second adds what tests and checks need.
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Palimpsest needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import torch' 2>/dev/null || $(PIP) '$(TORCH)'
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) -e '.[dev]'
+	touch $@
+
+# The CPU build is all that a laptop needs; on a machine with a GPU: make run TORCH=torch
+TORCH ?= torch==2.13.0
+
+run: $(VENV)/.installed ## set everything up and serve on 127.0.0.1:$PORT, data below $DATA
+	$(BIN)/palimpsest serve
+
+test: $(VENV)/.installed-dev ## the whole test suite: the parallel part, then what measures time or kills processes
+	$(BIN)/pytest -q -n 2 -m 'not serial'
+	$(BIN)/pytest -q -m serial
+
+check: $(VENV)/.installed-dev ## format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+demo: $(VENV)/.installed ## the story on real utterances, with a progress bar
+	$(BIN)/python -m bench demo
+
+doctor: $(VENV)/.installed ## learn, recall, supersede, consolidate, roll back, forget on a scratch bank
+	$(BIN)/palimpsest doctor
+
+bench: $(VENV)/.installed ## the correction scoreboard (data sets from $PALIMPSEST_DATA)
+	$(BIN)/python -m bench corrections
+
+openapi: $(VENV)/.installed-dev ## write docs/openapi.json from the code
+	$(BIN)/python -m service.api.openapi > docs/openapi.json
+
+clean: ## remove the virtual environment and caches (never the data)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

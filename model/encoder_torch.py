@@ -1,0 +1,40 @@
+"""The encoder's network as transformers' own BertModel: what the ONNX graph is held against.
+
+Also the way out where ONNX Runtime has no wheel; slower to start and to run. N1 of `model.encoder_onnx` holds here
+because texts run one at a time: torch's matrix kernels may add in another order for another number of rows.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.encoder_onnx import Network
+from model.encoder_weights import HEADS, INNER, LAYERS, NORM_EPSILON, POSITIONS, WIDTH, WORDS, Tensor
+
+
+def open_torch(weights: Mapping[str, Tensor]) -> Network:
+    """A network on torch's process-wide number of CPU threads, which this function leaves as it is."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(
+        vocab_size=WORDS,
+        hidden_size=WIDTH,
+        intermediate_size=INNER,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        max_position_embeddings=POSITIONS,
+        layer_norm_eps=NORM_EPSILON,
+    )
+    model = BertModel(config, add_pooling_layer=False)
+    model.train(False)
+    model.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
+
+    def run(ids: NDArray[np.int32]) -> Tensor:
+        with torch.inference_mode():
+            rows = [model(torch.from_numpy(row[None].astype(np.int64))).last_hidden_state.mean(1) for row in ids]
+            vectors: Tensor = torch.nn.functional.normalize(torch.cat(rows)).numpy()
+        return vectors
+
+    return run

@@ -1,0 +1,219 @@
+"""Composition root of the embedded service: api, engine, Celery thread and sweeper in one process, nothing to install beside it.
+
+The only module besides `service.cli` that knows model, workers and service at once; the imports that load torch are inside functions, so
+that importing this module stays cheap.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import structlog
+
+from service import keys
+from service.cluster.engine import Actor, Engine
+from service.errors import PalimpsestError
+from service.ids import new_id
+from service.settings import Settings
+from service.store import banks, idempotency, tenants
+from service.store.blobs import open_blobs
+from service.store.db import Database, migrate
+from service.telemetry import Metrics
+
+if TYPE_CHECKING:
+    from litestar import Litestar
+
+    from model import RecallConfig
+    from model.encoder import Encoder
+    from service.bell import Bell
+    from workers.engine import LocalEngine
+    from workers.jobs import JobRunner
+
+DEFAULT = "default"  # the first tenant and its first bank
+KEPT_REPLIES = timedelta(hours=24)  # how long an Idempotency-Key is remembered
+SYSTEM = Actor(key_id="system", request_id="start")
+log = structlog.get_logger()
+
+
+def utc_now() -> datetime:
+    """The service's clock."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A running embedded service."""
+
+    settings: Settings
+    database: Database
+    engine: "LocalEngine"
+    app: "Litestar"
+    runner: "JobRunner"
+    tenant: str
+    first_key: str | None  # the admin key made at the first start; None afterwards, or when a bootstrap key was given
+
+
+def load_encoder(settings: Settings) -> "Encoder":
+    """The sentence encoder that the settings name. Reads and checks 90 MB: not on the event loop."""
+    from model.encoder import PINNED, Encoder, find_weights
+
+    directory = find_weights(settings.encoder or None)
+    return Encoder.load(directory, expected_sha256=settings.encoder_sha256 or PINNED, threads=settings.encoder_threads)
+
+
+@contextlib.asynccontextmanager
+async def open_engine(settings: Settings, *, encoder: "Encoder | None" = None) -> AsyncIterator[tuple["LocalEngine", str]]:
+    """The engine over the settings' database, without api and jobs, and the default tenant: for benchmarks in this process."""
+    async with _engine(settings, encoder, None, Metrics(), ring=lambda job_id: None) as (database, engine):
+        tenant, _ = await _first_start(database, engine, settings)
+        yield engine, tenant
+
+
+@contextlib.asynccontextmanager
+async def run_embedded(
+    settings: Settings, *, encoder: "Encoder | None" = None, config: "RecallConfig | None" = None
+) -> AsyncIterator[Embedded]:
+    """Everything of the service but the HTTP socket: start it, give it, stop it in order.
+
+    An encoder that is loaded already and another size of memory may be given.
+
+    Raises:
+        EncoderRefused, SettingsRefused: what the settings name cannot be used; nothing was started.
+    """
+    from service.api.app import Deps, build_app
+    from service.bell import Bell
+    from workers.celery_app import make_app
+    from workers.jobs import JobRunner
+    from workers.tasks import WorkerThread, register
+
+    loop = asyncio.get_running_loop()
+    metrics = Metrics()
+    celery = make_app("memory://", queue=f"palimpsest-{uuid4().hex[:8]}")  # the memory broker is shared by the whole process
+    bell = Bell(celery)
+    async with _engine(settings, encoder, config, metrics, ring=bell.ring) as (database, engine):
+        tenant, first_key = await _first_start(database, engine, settings)
+        runner = JobRunner(database, engine, claim_ttl_s=settings.claim_ttl_s, now=utc_now)
+        register(celery, lambda job_id: asyncio.run_coroutine_threadsafe(runner.run(job_id), loop).result())
+        worker = WorkerThread(celery)
+        worker.start()
+        sweeper = loop.create_task(_sweep(settings, database, runner, bell))
+        pepper = keys.load_pepper(settings)
+        deps = Deps(
+            settings=settings,
+            database=database,
+            engine=engine,
+            pepper=pepper,
+            metrics=metrics,
+            ring=bell.ring,
+            now=utc_now,
+            ready=lambda: True,
+        )
+        try:
+            await _warm(database, engine, tenant, settings)
+            yield Embedded(settings, database, engine, build_app(deps), runner, tenant, first_key)
+        finally:
+            sweeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await sweeper
+            await asyncio.to_thread(worker.stop)
+            bell.close()
+
+
+@contextlib.asynccontextmanager
+async def _engine(
+    settings: Settings,
+    encoder: "Encoder | None",
+    config: "RecallConfig | None",
+    metrics: Metrics,
+    *,
+    ring: Callable[[str], None],
+) -> AsyncIterator[tuple[Database, "LocalEngine"]]:
+    import torch
+
+    from model import Recall, RecallConfig
+    from workers.encoding import Encoding
+    from workers.engine import LocalEngine, Policy
+
+    os.umask(0o077)  # what agents are taught is nobody else's business on this machine
+    settings.var_dir.mkdir(parents=True, exist_ok=True)
+    await asyncio.to_thread(migrate, settings.database_url)
+    encoder = encoder or await asyncio.to_thread(load_encoder, settings)
+    database = Database(settings.database_url)
+    recall = await asyncio.to_thread(Recall, config or RecallConfig(encoder_digest=encoder.digest))
+    engine = LocalEngine(
+        database,
+        open_blobs(settings.blobs_url),
+        recall,
+        Encoding(encoder, metrics.observe_stage),
+        policy=Policy(settings.warm_banks, settings.snapshot_every, settings.auto_snapshots),
+        observe=metrics.observe_stage,
+        ring=ring,
+        now=utc_now,
+        start_thread=lambda: torch.set_num_threads(settings.model_threads),
+    )
+    try:
+        yield database, engine
+    finally:
+        await engine.close()
+        await database.close()
+
+
+async def _first_start(database: Database, engine: Engine, settings: Settings) -> tuple[str, str | None]:
+    """The default tenant, bank and admin key of an empty database; each step is taken only if it is missing."""
+    async with database.read() as conn:
+        tenant = await tenants.find_tenant(conn, DEFAULT)
+        has_key = await tenants.any_key(conn)
+    if tenant is None:
+        async with database.write() as conn:
+            tenant = await tenants.create_tenant(conn, DEFAULT, utc_now())
+    async with database.read() as conn:
+        named = await banks.list_banks(conn, tenant, None, 1, None)
+    if not named and not has_key:
+        await engine.create_bank(tenant, DEFAULT, actor=SYSTEM)
+    if has_key:
+        return tenant, None
+    pepper = keys.load_pepper(settings)
+    minted = settings.bootstrap_key or keys.mint().key
+    async with database.write() as conn:
+        await tenants.add_key(
+            conn,
+            tenant,
+            id=new_id("key"),
+            name="first admin key",
+            prefix=keys.visible_prefix(minted),
+            lookup_hash=keys.lookup_hash(pepper, minted),
+            scopes=("admin",),
+            banks=None,
+            expires_at=None,
+            now=utc_now(),
+        )
+    return tenant, None if settings.bootstrap_key else minted
+
+
+async def _warm(database: Database, engine: "LocalEngine", tenant: str, settings: Settings) -> None:
+    """Load some banks and ask one, so that the first recall is served warm."""
+    async with database.read() as conn:
+        rows = await banks.list_banks(conn, tenant, None, min(8, settings.warm_banks), None)
+    for row in rows:
+        try:
+            await engine.recall(tenant, row.id, ["ready?"], top_k=1, min_confidence=None, at=None, explain=False, min_seq=None)
+        except PalimpsestError as error:  # one damaged bank must not keep the others from being served
+            log.error("bank not ready", action="warm", bank=row.id, why=error.detail)
+
+
+async def _sweep(settings: Settings, database: Database, runner: "JobRunner", bell: "Bell") -> None:
+    """Ring for every job that nobody works on, and drop replies that are older than a day."""
+    while True:
+        try:
+            for job_id in await runner.ready():
+                bell.ring(job_id)
+            async with database.write() as conn:
+                await idempotency.purge(conn, utc_now() - KEPT_REPLIES)
+        except PalimpsestError as error:  # a full disk or a busy database: look again later
+            log.warning("sweep failed", action="sweep", why=error.detail)
+        await asyncio.sleep(settings.sweep_s)

@@ -1,0 +1,110 @@
+"""What the commands do: serve over HTTP, examine a service, mint a key."""
+
+import contextlib
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import msgspec
+
+from service import keys
+from service.embedded import DEFAULT, run_embedded, utc_now
+from service.ids import new_id
+from service.settings import Settings
+from service.store import tenants
+from service.store.db import Database
+from service.telemetry import configure_logging
+
+GRACE_S = 10  # seconds that requests in progress get at shutdown
+
+
+async def serve_forever(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code."""
+    import uvicorn
+
+    configure_logging(settings.log_level)
+    sock = _bound(settings)
+    host, port = sock.getsockname()[:2]
+    async with run_embedded(settings) as service:
+        config = uvicorn.Config(
+            service.app,
+            log_config=None,
+            access_log=False,
+            lifespan="on",
+            timeout_keep_alive=5,
+            timeout_graceful_shutdown=GRACE_S,
+            h11_max_incomplete_event_size=64 * 1024,
+            server_header=False,
+        )
+        if service.first_key is not None:
+            print(f"Admin key (shown only now): {service.first_key}", flush=True)
+        print(f"Palimpsest serves on http://{host}:{port}  (data in {settings.var_dir}, API page at /docs)", flush=True)
+        await uvicorn.Server(config).serve(sockets=[sock])
+    return 0
+
+
+@contextlib.asynccontextmanager
+async def scratch_client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a service of its own on a scratch directory, without a socket."""
+    with tempfile.TemporaryDirectory(prefix="palimpsest-doctor-") as scratch:
+        own = msgspec.structs.replace(settings, var_dir=Path(scratch), database="", blobs="", bootstrap_key="", key_pepper="")
+        async with run_embedded(own) as service:
+            transport = httpx.ASGITransport(service.app)
+            headers = {"Authorization": f"Bearer {service.first_key}"}
+            async with httpx.AsyncClient(transport=transport, base_url="http://palimpsest", headers=headers, timeout=60) as client:
+                yield client
+
+
+async def examine_service(settings: Settings, url: str | None, key: str | None) -> bool:
+    """Whether the service at `url` (or a scratch one) does what it promises, step by step on standard output."""
+    from service.doctor import examine
+
+    configure_logging("warning")
+    if url is None:
+        async with scratch_client(settings) as client:
+            return await examine(client, sys.stdout)
+    async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as client:
+        return await examine(client, sys.stdout)
+
+
+async def mint_key(settings: Settings, name: str, scopes: tuple[str, ...], expires: datetime | None) -> str:
+    """Mint a key of the default tenant and give its secret."""
+    minted = keys.mint()
+    database = Database(settings.database_url)
+    try:
+        async with database.write() as conn:
+            tenant = await tenants.find_tenant(conn, DEFAULT) or await tenants.create_tenant(conn, DEFAULT, utc_now())
+            await tenants.add_key(
+                conn,
+                tenant,
+                id=new_id("key"),
+                name=name,
+                prefix=keys.visible_prefix(minted.key),
+                lookup_hash=keys.lookup_hash(keys.load_pepper(settings), minted.key),
+                scopes=scopes,
+                banks=None,
+                expires_at=expires.replace(tzinfo=UTC) if expires else None,
+                now=utc_now(),
+            )
+    finally:
+        await database.close()
+    return minted.key
+
+
+def _bound(settings: Settings) -> socket.socket:
+    """The listening socket, bound before the slow start so that a taken port is told at once."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((settings.host, settings.port))
+    except OSError as error:
+        sock.close()
+        raise SystemExit(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; set PORT or PALIMPSEST_PORT to another one") from None
+    return sock
+
+

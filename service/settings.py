@@ -1,0 +1,81 @@
+"""Every setting of the service: one frozen Struct, read from environment variables with the prefix `PALIMPSEST_`.
+
+The defaults are the embedded service of one process: SQLite, local files, Celery's memory broker. `docs/operations.md` lists them all
+and a test keeps that list complete. `PALIMPSEST_DATA` is not here: it names the benchmarks' data sets and only `bench/` reads it.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+PREFIX = "PALIMPSEST_"
+NOT_SETTINGS = frozenset({"PALIMPSEST_DATA"})  # read by bench/ alone
+BOOTSTRAP_KEY_MIN = 32
+
+
+class SettingsRefused(ValueError):
+    """A setting is unknown or has a value that the service cannot run with; the message names the variable."""
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How one process of the service runs; the variable of a field is its name in capitals after `PALIMPSEST_`."""
+
+    var_dir: Path = Path("var")  # everything the embedded service writes
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8000  # 0 takes a free port
+    database: str = ""  # default: sqlite+aiosqlite below var_dir
+    blobs: str = ""  # default: file:// below var_dir
+    bootstrap_key: str = ""  # admin key of a new, empty database
+    key_pepper: str = ""  # HMAC key over API keys; default: a generated file below var_dir
+    encoder: str = ""  # directory of the sentence encoder
+    encoder_sha256: str = ""  # digest of another encoder's model.safetensors that the operator vouches for
+    encoder_threads: Annotated[int, Meta(ge=1, le=64)] = 1
+    model_threads: Annotated[int, Meta(ge=1, le=64)] = 1
+    warm_banks: Annotated[int, Meta(ge=1, le=100_000)] = 64  # banks kept in memory, 16 MiB each at most
+    snapshot_every: Annotated[int, Meta(ge=8, le=1_000_000)] = 512  # events between automatic snapshots: bounds a cold start
+    auto_snapshots: Annotated[int, Meta(ge=1, le=1_000)] = 4  # newest automatic snapshots kept
+    sweep_s: Annotated[float, Meta(ge=0.05, le=3_600)] = 5.0  # seconds between looks at the job table
+    claim_ttl_s: Annotated[float, Meta(ge=0.5, le=3_600)] = 30.0  # a job whose worker is silent for so long is taken over
+    max_in_flight: Annotated[int, Meta(ge=1, le=10_000)] = 256  # requests at once before the service answers 503
+    log_level: str = "info"
+
+    @property
+    def database_url(self) -> str:
+        """The database, with the embedded default filled in."""
+        return self.database or f"sqlite+aiosqlite:///{self.var_dir / 'palimpsest.db'}"
+
+    @property
+    def blobs_url(self) -> str:
+        """The blob store, with the embedded default filled in."""
+        return self.blobs or (self.var_dir / "objects").resolve().as_uri()
+
+
+def _path(kind: type, value: object) -> object:
+    if kind is Path:
+        return Path(str(value))
+    raise NotImplementedError(kind)
+
+
+def from_environment(environ: Mapping[str, str]) -> Settings:
+    """Settings from the environment.
+
+    Raises:
+        SettingsRefused: an unknown `PALIMPSEST_` variable, a value of the wrong form, a bootstrap key that is too short.
+    """
+    given = {name: value for name, value in environ.items() if name.startswith(PREFIX) and name not in NOT_SETTINGS}
+    known = {PREFIX + field.upper(): field for field in Settings.__struct_fields__}
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise SettingsRefused(f"unknown setting {', '.join(unknown)}; the settings are {', '.join(sorted(known))}")
+    try:
+        settings = msgspec.convert({known[name]: value for name, value in given.items() if value}, Settings, strict=False, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        said = re.sub(r"`\$\.(\w+)`", lambda match: PREFIX + match[1].upper(), str(error))
+        raise SettingsRefused(f"a setting has a value that cannot be used: {said}") from None
+    if settings.bootstrap_key and len(settings.bootstrap_key) < BOOTSTRAP_KEY_MIN:
+        raise SettingsRefused(f"PALIMPSEST_BOOTSTRAP_KEY needs at least {BOOTSTRAP_KEY_MIN} characters")
+    return settings

@@ -1,0 +1,165 @@
+"""Whatever happens to a bank, its weights are the fold of exactly the events that should be in them (I8), also after it is loaded cold."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from model import Lesson, Recall, RecallConfig
+
+SITUATIONS = [
+    "Where do I change my PIN?",
+    "The card machine swallowed my card",
+    "How long does a transfer to Spain take?",
+    "I was charged twice for one coffee",
+    "Can my daughter get a card of her own?",
+    "My new phone does not show the app",
+    "What is the exchange rate for yen today?",
+]
+RESPONSES = ["change_pin", "card_swallowed", "transfer_time", "charged_twice", "get_card"]
+
+teach = st.tuples(st.just("teach"), st.integers(0, len(SITUATIONS) - 1), st.integers(0, len(RESPONSES) - 1))
+pick = st.integers(0, 20)
+step = st.one_of(
+    teach,
+    teach,
+    teach,
+    st.tuples(st.just("snapshot")),
+    st.tuples(st.just("roll_back"), pick),
+    st.tuples(st.just("suppress"), pick),
+    st.tuples(st.just("rebuild"), pick),
+    st.tuples(st.just("erase"), pick),
+    st.tuples(st.just("consolidate")),
+    st.tuples(st.just("cold")),
+)
+
+
+@dataclass
+class Reference:
+    """What should be in the weights, in a few plain lists."""
+
+    ids: list[str] = field(default_factory=list)  # of every correction, in ledger order
+    taught: list[tuple[int, int]] = field(default_factory=list)  # situation, response
+    inside: list[int] = field(default_factory=list)  # places (in `ids`) of the events in the weights
+    suppressed: set[int] = field(default_factory=set)
+    exact: set[int] = field(default_factory=set)
+    saved: list[tuple[str, list[int]]] = field(default_factory=list)  # snapshot, its events
+
+
+class Story:
+    """Drives a bank over REST beside the reference."""
+
+    def __init__(self, lab, bank: str, encoder) -> None:
+        self.lab, self.bank, self.encoder, self.reference = lab, bank, encoder, Reference()
+
+    def post(self, path: str, body: dict, expect: int) -> dict:
+        return self.lab.call("POST", path, {"bank": self.bank, **body}, expect=expect)
+
+    def do(self, name: str, *arguments: int) -> None:
+        getattr(self, name)(*arguments)
+
+    def teach(self, situation: int, response: int) -> None:
+        said = self.post("/v1/corrections", {"input": SITUATIONS[situation], "right": RESPONSES[response]}, 201)
+        known = self.reference
+        known.inside.append(len(known.ids))
+        known.ids.append(said["id"])
+        known.taught.append((situation, response))
+
+    def snapshot(self) -> None:
+        self.reference.saved.append((self.post("/v1/snapshots", {}, 201)["id"], list(self.reference.inside)))
+
+    def roll_back(self, which: int) -> None:
+        known = self.reference
+        if not known.saved:
+            return
+        snapshot, inside = known.saved[which % len(known.saved)]
+        if set(inside) & known.exact:
+            assert self.post("/v1/rollback", {"to": snapshot}, 409)["code"] == "tainted-snapshot"
+            return
+        before = list(known.inside)
+        said = self.post("/v1/rollback", {"to": snapshot}, 200)
+        known.saved.append((said["pre_rollback"], before))
+        known.inside = list(inside)
+
+    def suppress(self, which: int) -> None:
+        self._forget(which, "suppress")
+
+    def rebuild(self, which: int) -> None:
+        self._forget(which, "rebuild")
+
+    def erase(self, which: int) -> None:
+        self._forget(which, "erase")
+
+    def _forget(self, which: int, mode: str) -> None:
+        known = self.reference
+        if not known.ids:
+            return
+        place = which % len(known.ids)
+        said = self.post("/v1/forget", {"corrections": [known.ids[place]], "mode": mode}, 202)
+        if mode == "suppress":
+            known.suppressed.add(place)
+            return
+        assert self.lab.finished(said["job_id"])["status"] == "succeeded"
+        known.exact.add(place)
+        known.inside = [other for other in known.inside if other != place]
+
+    def consolidate(self) -> None:
+        job = self.lab.finished(self.post("/v1/consolidations", {}, 202)["job_id"])
+        assert job["status"] == "succeeded", job
+        gone = self.reference.suppressed | self.reference.exact
+        self.reference.inside = [place for place in self.reference.inside if place not in gone]
+
+    def cold(self) -> None:
+        """Drop the warm state, as a crash would."""
+        engine = self.lab.service.engine
+        engine.warm.drop(self.lab.run(engine.warm.id_of(self.lab.service.tenant, self.bank)))
+
+    def digest(self) -> str:
+        return self.lab.call("GET", f"/v1/memory?bank={self.bank}", expect=200)["digest"]
+
+    def expected(self, recall: Recall) -> str:
+        encoded = self.encoder.encode(SITUATIONS)
+        state = recall.initial()
+        for seq, place in enumerate(self.reference.inside, start=1):
+            situation, response = self.reference.taught[place]
+            key = np.ascontiguousarray(encoded.vectors[situation])
+            recall.apply_(state, Lesson(key, RESPONSES[response], encoded.tokens[situation], seq))
+        return state.digest()
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(steps=st.lists(step, min_size=4, max_size=14))
+def test_weights_are_the_fold_of_what_should_be_in_them_after_any_story(lab, encoder, steps):
+    bank = lab.call("POST", "/v1/banks", {"name": f"story {np.random.default_rng().integers(1 << 60)}"}, expect=201)["id"]
+    story = Story(lab, bank, encoder)
+    recall = Recall(RecallConfig.tiny(encoder_digest=encoder.digest))
+    for move in steps:
+        story.do(*move)
+        assert story.digest() == story.expected(recall), move
+    story.cold()
+    assert story.digest() == story.expected(recall), "after a cold start"
+    for situation in SITUATIONS:
+        answers = lab.call("POST", "/v1/recall", {"bank": bank, "input": situation, "min_confidence": 0, "top_k": 10}, expect=200)["answers"]
+        gone = {story.reference.ids[place] for place in story.reference.suppressed | story.reference.exact}
+        assert not gone & {name for answer in answers for name in answer["support"]}, "a forgotten correction supports an answer"
+        live = {RESPONSES[story.reference.taught[place][1]] for place in story.reference.inside if story.reference.ids[place] not in gone}
+        assert {answer["value"] for answer in answers} <= live
+    lab.call("DELETE", f"/v1/banks/{bank}", expect=204)
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(events=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 4)), min_size=1, max_size=8), chosen=st.sets(st.integers(0, 7)))
+def test_forget_by_rebuild_of_any_subset_equals_a_bank_that_never_saw_it(lab, encoder, events, chosen):
+    names = [f"seen {np.random.default_rng().integers(1 << 60)}" for _ in range(2)]
+    saw, never = (Story(lab, lab.call("POST", "/v1/banks", {"name": name}, expect=201)["id"], encoder) for name in names)
+    for event in events:
+        saw.teach(*event)
+    for place, event in enumerate(events):
+        if place not in chosen:
+            never.teach(*event)
+    gone = [saw.reference.ids[place] for place in sorted(chosen) if place < len(events)]
+    if gone:
+        said = saw.post("/v1/forget", {"corrections": gone, "mode": "rebuild"}, 202)
+        assert lab.finished(said["job_id"])["status"] == "succeeded"
+    assert saw.digest() == never.digest()

@@ -1,0 +1,119 @@
+"""An acknowledged correction is durable, in the weights, and visible to the next question (I1, I2)."""
+
+import asyncio
+
+from fixtures_service import client_of, finished, serving
+from test_versions import PIN, SPAIN, ask, digest, teach
+
+from service.errors import StorageFull
+
+
+async def test_receipt_tells_before_and_after(client):
+    first = await teach(client, PIN, "change_pin", paraphrases=["How can I change my PIN code?", "What is the capital of France?"])
+    item = first["receipt"]["item"]
+    assert item["before"] == {"value": None, "confidence": item["before"]["confidence"]}
+    assert item["after"]["value"] == "change_pin"
+    assert first["receipt"]["paraphrase"] == {"n": 2, "fixed": 1} or first["receipt"]["paraphrase"]["n"] == 2
+    second = await teach(client, PIN, "ask_the_branch", wrong="change_pin")
+    assert (second["receipt"]["item"]["before"]["value"], second["receipt"]["item"]["after"]["value"]) == ("change_pin", "ask_the_branch")
+    assert second["seq"] == first["seq"] + 1
+
+
+async def test_recall_after_a_write_sees_it_from_every_client(client):
+    async def one(number: int) -> None:
+        taught = await teach(client, f"question number {number} about topic {number}", f"answer {number}")
+        asked = await ask(client, f"question number {number} about topic {number}", top_k=5, min_confidence=0)
+        assert asked["state"]["seq"] >= taught["seq"]
+        assert taught["id"] in {name for answer in asked["answers"] for name in answer["support"]}
+
+    await asyncio.gather(*(one(number) for number in range(12)))
+
+
+async def test_concurrent_corrections_get_contiguous_seqs_and_fold_in_their_order(client, service):
+    taught = await asyncio.gather(*(teach(client, f"{PIN} {number}", f"answer {number % 3}") for number in range(20)))
+    assert sorted(row["seq"] for row in taught) == list(range(1, 21))
+    lived = await digest(client)
+    service.engine.warm.drop(await service.engine.warm.id_of(service.tenant, "default"))
+    assert await digest(client) == lived
+
+
+async def test_batch_is_applied_in_order_and_all_or_none(client):
+    items = [{"input": PIN, "right": "change_pin"}, {"input": PIN, "right": "ask_the_branch"}]
+    response = await client.post("/v1/corrections/batch", json={"items": items})
+    assert response.status_code == 201, response.text
+    assert [item["seq"] for item in response.json()["items"]] == [1, 2]
+    assert (await ask(client, PIN))["answers"][0]["value"] == "ask_the_branch"
+    response = await client.post("/v1/corrections/batch", json={"items": [{"input": SPAIN, "right": "x"}, {"input": " ", "right": "y"}]})
+    assert response.status_code == 400
+    assert (await client.get("/v1/memory")).json()["events"] == 2
+
+
+async def test_cancelled_client_leaves_a_whole_correction_or_none(client, service):
+    for delay in (0.0, 0.001, 0.003, 0.006, 0.01, 0.02):
+        task = asyncio.ensure_future(client.post("/v1/corrections", json={"input": f"{PIN} {delay}", "right": "change_pin"}))
+        await asyncio.sleep(delay)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    await teach(client, SPAIN, "transfer_time")
+    lived = await digest(client)
+    service.engine.warm.drop(await service.engine.warm.id_of(service.tenant, "default"))
+    assert await digest(client) == lived
+
+
+async def test_full_disk_at_the_append_acknowledges_and_keeps_nothing(client, service):
+    await teach(client, PIN, "change_pin")
+    lived = await digest(client)
+    database = service.engine.replay.database
+    async with database.write() as conn:
+        await conn.exec_driver_sql(f"PRAGMA max_page_count = {(await conn.exec_driver_sql('PRAGMA page_count')).scalar()}")
+    long = {"input": SPAIN, "right": "transfer_time", "metadata": {"filler": "x" * 7_000}}
+    replies = [await client.post("/v1/corrections", json=long) for _ in range(10)]
+    refused = [reply for reply in replies if reply.status_code != 201]
+    assert refused, "the database had room after all"
+    assert {(reply.status_code, reply.json()["code"]) for reply in refused} == {(StorageFull.status, StorageFull.code)}
+    acknowledged = 1 + len(replies) - len(refused)
+    async with database.write() as conn:
+        await conn.exec_driver_sql("PRAGMA max_page_count = 1000000")
+    memory = (await client.get("/v1/memory")).json()
+    assert memory["events"] == acknowledged
+    service.engine.warm.drop(await service.engine.warm.id_of(service.tenant, "default"))
+    assert await digest(client) == memory["digest"]
+    assert memory["digest"] != lived or acknowledged == 1
+    await teach(client, SPAIN, "transfer_time")
+
+
+async def test_retry_of_a_committed_correction_without_a_reply_gives_the_same_receipt_and_no_second_event(client, service):
+    """The process died between the commit and the reply: only the reply of the key is missing."""
+    headers = {"Idempotency-Key": "once"}
+    await teach(client, PIN, "first answer")
+    first = await client.post("/v1/corrections", json={"input": PIN, "right": "change_pin"}, headers=headers)
+    async with service.database.write() as conn:
+        await conn.exec_driver_sql("UPDATE idempotency SET status = 'committed', reply = NULL, reply_status = NULL")
+    again = await client.post("/v1/corrections", json={"input": PIN, "right": "change_pin"}, headers=headers)
+    assert again.status_code == 201, again.text
+    assert (again.json()["id"], again.json()["receipt"]) == (first.json()["id"], first.json()["receipt"])
+    assert (await client.get("/v1/memory")).json()["events"] == 2
+
+
+async def test_job_row_without_its_message_is_found_by_the_sweeper(tmp_path, encoder):
+    """The message is only a bell: a lost one costs a sweep (engineering trap 3)."""
+    from datetime import UTC, datetime
+
+    from service.store import jobs
+
+    async with serving(tmp_path / "var", encoder, sweep_s=0.1) as service, client_of(service) as client:
+        await teach(client, PIN, "change_pin")
+        bank = await service.engine.warm.id_of(service.tenant, "default")
+        async with service.database.write() as conn:
+            job, _ = await jobs.enqueue(conn, service.tenant, kind="consolidation", bank=bank, payload={}, dedupe=None, now=datetime.now(UTC))
+        assert (await finished(client, job.id))["status"] == "succeeded"
+
+
+async def test_bell_starts_a_job_within_a_tenth_of_a_second(client, service):
+    """Not by the sweeper: its interval here is longer (engineering trap 4)."""
+    await teach(client, PIN, "change_pin")
+    started = asyncio.get_running_loop().time()
+    job = (await client.post("/v1/consolidations", json={})).json()["job_id"]
+    while (await client.get(f"/v1/jobs/{job}")).json()["status"] == "queued":
+        await asyncio.sleep(0.005)
+    assert asyncio.get_running_loop().time() - started < 0.19  # below the sweep interval; a quiet machine needs 0.03

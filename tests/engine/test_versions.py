@@ -1,0 +1,149 @@
+"""Rollback is exact, undone exactly, and reaches the warm copy; snapshots survive damage of their blobs."""
+
+import pytest
+from fixtures_service import client_of, finished, serving
+
+PIN, SPAIN = "Where do I change my PIN?", "How long does a transfer to Spain take?"
+
+
+async def teach(client, text, right, expect=201, **more):
+    response = await client.post("/v1/corrections", json={"input": text, "right": right, **more})
+    assert response.status_code == expect, response.text
+    return response.json()
+
+
+async def ask(client, text, **more):
+    response = await client.post("/v1/recall", json={"input": text, **more})
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+async def digest(client):
+    return (await client.get("/v1/memory")).json()["digest"]
+
+
+async def snapshot(client):
+    response = await client.post("/v1/snapshots", json={})
+    assert response.status_code == 201, response.text
+    return response.json()
+
+
+async def test_recall_after_a_rollback_is_bit_equal_to_the_snapshots_own_answers(client):
+    await teach(client, PIN, "change_pin")
+    saved = await snapshot(client)
+    await teach(client, PIN, "ask_the_branch")
+    await teach(client, SPAIN, "transfer_time")
+    at_snapshot = [(await ask(client, text, at=saved["id"], top_k=5, min_confidence=0))["answers"] for text in (PIN, SPAIN)]
+    response = await client.post("/v1/rollback", json={"to": saved["id"]})
+    assert response.status_code == 200, response.text
+    now = [(await ask(client, text, top_k=5, min_confidence=0))["answers"] for text in (PIN, SPAIN)]
+    assert now == at_snapshot
+    assert await digest(client) == saved["digest"]
+
+
+async def test_redo_gives_the_same_digest(client):
+    await teach(client, PIN, "change_pin")
+    saved = await snapshot(client)
+    await teach(client, PIN, "ask_the_branch")
+    before = await digest(client)
+    undone = (await client.post("/v1/rollback", json={"to": saved["id"]})).json()
+    assert await digest(client) != before
+    assert (await client.post("/v1/rollback", json={"to": undone["pre_rollback"]})).status_code == 200
+    assert await digest(client) == before
+    assert (await ask(client, PIN))["answers"][0]["value"] == "ask_the_branch"
+
+
+async def test_dry_run_names_the_flips_and_changes_nothing(client):
+    await teach(client, PIN, "change_pin")
+    saved = await snapshot(client)
+    await teach(client, PIN, "ask_the_branch")
+    before = await digest(client)
+    preview = (await client.post("/v1/rollback", json={"to": saved["id"], "dry_run": True})).json()
+    assert preview["head"] is None
+    assert {(flip["before"]["value"], flip["after"]["value"]) for flip in preview["flips"]} == {("ask_the_branch", "change_pin")}
+    assert await digest(client) == before
+    assert [row["kind"] for row in (await client.get("/v1/snapshots")).json()["items"]] == ["manual", "genesis"]
+
+
+async def test_rollback_with_the_wrong_head_in_if_match_changes_nothing(client):
+    await teach(client, PIN, "change_pin")
+    saved = await snapshot(client)
+    response = await client.post("/v1/rollback", json={"to": saved["id"]}, headers={"If-Match": '"snap_other"'})
+    assert (response.status_code, response.json()["code"]) == (412, "head-moved")
+    bank = (await client.get("/v1/banks")).json()["items"][0]
+    response = await client.post("/v1/rollback", json={"to": saved["id"]}, headers={"If-Match": bank["etag"]})
+    assert response.status_code == 200
+
+
+async def test_learning_goes_on_after_a_rollback_and_survives_a_restart(tmp_path, encoder):
+    async with serving(tmp_path / "var", encoder) as service, client_of(service) as client:
+        await teach(client, PIN, "change_pin")
+        saved = await snapshot(client)
+        await teach(client, PIN, "wrong_lesson")
+        await client.post("/v1/rollback", json={"to": saved["id"]})
+        await teach(client, SPAIN, "transfer_time")
+        lived = await digest(client)
+    async with serving(tmp_path / "var", encoder) as service, client_of(service) as client:
+        assert await digest(client) == lived
+        assert (await ask(client, PIN))["answers"][0]["value"] == "change_pin"
+        assert (await ask(client, SPAIN))["answers"][0]["value"] == "transfer_time"
+
+
+async def test_cold_start_begins_at_the_newest_automatic_snapshot(tmp_path, encoder):
+    async with serving(tmp_path / "var", encoder, snapshot_every=8, auto_snapshots=2) as service, client_of(service) as client:
+        for number in range(40):
+            await teach(client, f"{PIN} variant {number}", f"answer {number % 5}")
+        lived = await digest(client)
+    async with serving(tmp_path / "var", encoder, snapshot_every=8) as service, client_of(service) as client:
+        assert await digest(client) == lived
+        kinds = [row["kind"] for row in (await client.get("/v1/snapshots")).json()["items"]]
+        assert kinds.count("auto") == 2, "retention keeps the newest automatic snapshots"
+        warm = service.engine.warm.peek(await service.engine.warm.id_of(service.tenant, "default"))
+        assert warm.saved_seq >= 32, "the fold of the tail is bounded"
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
+async def test_corrupted_blob_is_refused_by_name_and_an_older_snapshot_used(tmp_path, encoder, damage, capsys):
+    async with serving(tmp_path / "var", encoder) as service, client_of(service) as client:
+        await teach(client, PIN, "change_pin")
+        await snapshot(client)
+        await teach(client, SPAIN, "transfer_time")
+        newest = await snapshot(client)
+        lived = await digest(client)
+    sha = newest["levels"][0]["sha256"]
+    (blob,) = (path for path in (tmp_path / "var" / "objects").rglob(sha))
+    data = bytearray(blob.read_bytes())
+    data[len(data) // 2] ^= 1
+    blob.chmod(0o600)
+    match damage:
+        case "flip":
+            blob.write_bytes(data)
+        case "truncate":
+            blob.write_bytes(data[:100])
+        case "remove":
+            blob.unlink()
+    async with serving(tmp_path / "var", encoder) as service, client_of(service) as client:
+        assert await digest(client) == lived, "nothing is lost"
+        warm = service.engine.warm.peek(await service.engine.warm.id_of(service.tenant, "default"))
+        assert warm.base_snapshot != newest["id"]
+        for refused in (
+            await client.post("/v1/recall", json={"input": PIN, "at": newest["id"]}),
+            await client.post("/v1/rollback", json={"to": newest["id"]}),
+        ):
+            assert (refused.status_code, refused.json()["code"]) == (422, "checksum-mismatch")
+            assert sha in refused.json()["detail"]
+        assert await digest(client) == lived
+
+
+async def test_consolidation_gates_snapshots_and_moves_the_head(client):
+    for number in range(6):
+        await teach(client, f"{PIN} ({number})", "change_pin")
+    lived = await digest(client)
+    job = await finished(client, (await client.post("/v1/consolidations", json={})).json()["job_id"])
+    assert job["status"] == "succeeded", job
+    assert job["result"]["gate"] == {"probes": 6, "head_right": 6, "candidate_right": 6, "passed": True}
+    assert job["result"]["digest"] == lived, "replay equals the lived state (I8)"
+    head = next(row for row in (await client.get("/v1/snapshots")).json()["items"] if row["is_head"])
+    assert (head["id"], head["kind"]) == (job["result"]["snapshot"], "consolidation")
+    await teach(client, SPAIN, "transfer_time")
+    assert (await ask(client, SPAIN))["answers"][0]["value"] == "transfer_time"

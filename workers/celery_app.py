@@ -1,0 +1,32 @@
+"""Celery, configured as a doorbell: JSON messages, no results, acknowledged late, one message at a time."""
+
+from celery import Celery
+
+QUEUE = "palimpsest"
+VISIBILITY_S = 3_600  # a message that nobody acknowledged for so long is given out again (Redis)
+
+
+def make_app(broker: str, queue: str = QUEUE) -> Celery:
+    """The Celery application for a broker; the same for the embedded thread and the cluster's processes."""
+    app = Celery("palimpsest", broker=broker, set_as_current=False)
+    app.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_default_queue=queue,
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options=_transport(broker),
+    )
+    return app
+
+
+def _transport(broker: str) -> dict[str, float]:
+    if broker.startswith("memory"):
+        return {"polling_interval": 0.02}  # the default of a second is what every job would wait
+    return {"visibility_timeout": VISIBILITY_S, "unacked_restore_interval": 1, "unacked_restore_throttle": 1}

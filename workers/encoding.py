@@ -1,0 +1,53 @@
+"""Texts to keys, for the whole process: one encoder in its own thread, concurrent requests in micro-batches."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.encoder import Encoder
+from workers.batch import Batcher
+from workers.threads import OwnThread
+
+BATCH = 32  # texts in one call of the encoder; more gives no throughput on a CPU and makes the first of them wait
+WAITING = 4_096  # queued texts, some seconds of work
+
+Key = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedText:
+    """A text as the memory sees it: unit vector (384,) and its length in encoder tokens."""
+
+    key: Key
+    tokens: int
+
+
+class Encoding:
+    """The encoder behind a queue."""
+
+    def __init__(self, encoder: Encoder, observe: Callable[[str, float], None]) -> None:
+        self.digest = encoder.digest
+        self._encoder, self._observe = encoder, observe
+        self._thread = OwnThread("encoder")
+        self._batches: Batcher[str, EncodedText] = Batcher(self._encode, self._thread, size=BATCH, waiting=WAITING)
+
+    async def encode(self, texts: Sequence[str]) -> list[EncodedText]:
+        """The keys of `texts`, in order; the same text always gives the same bytes.
+
+        Raises:
+            Capacity: too many texts are waiting.
+        """
+        return await self._batches.submit(texts)
+
+    def close(self) -> None:
+        """Finish the batch in progress and stop the thread."""
+        self._thread.close()
+
+    def _encode(self, texts: Sequence[str]) -> list[EncodedText]:
+        begin = time.perf_counter()
+        encoded = self._encoder.encode(texts)
+        self._observe("encode", time.perf_counter() - begin)
+        return [EncodedText(key, tokens) for key, tokens in zip(encoded.vectors, encoded.tokens, strict=True)]

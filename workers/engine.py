@@ -1,0 +1,301 @@
+"""The engine: every bank's memory behind one port, for a service that runs the model in its own process.
+
+It puts the parts together and says which of them may run at once: changes of one bank are serialised by the bank's lock and finish even
+when the caller leaves; reads take no lock and see a whole state, since the model thread does one thing at a time.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import structlog
+from msgspec import structs
+
+from model import Candidate, Recall
+from service import wire
+from service.cluster.engine import Actor
+from service.errors import NotFound, PalimpsestError, StateUnavailable
+from service.store import history, present, snapshots
+from service.store.blobs import Blobs
+from service.store.db import Database
+from service.store.lineage import restrict
+from workers import lifecycle, summary
+from workers.batch import Batcher
+from workers.consolidate import Consolidation
+from workers.encoding import Encoding
+from workers.forgetting import Forgetting
+from workers.reading import Question, Read, Reader
+from workers.replay import Progress, Replay, lineage
+from workers.rolling_back import RollBack
+from workers.teaching import Teacher
+from workers.threads import OwnThread
+from workers.versions import Label, Versions, refuse_tainted
+from workers.view import View
+from workers.warm import Kept, WarmBanks
+
+OLD_VIEWS = 4  # snapshots other than the head that stay in memory after they were asked
+READS = 64  # questions in one batched read
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The engine's own knobs; see `service.settings` for the meaning of each."""
+
+    warm_banks: int
+    snapshot_every: int
+    auto_snapshots: int
+
+
+class LocalEngine:
+    """`service.cluster.engine.Engine` over a database, a blob store and an encoder in this process."""
+
+    def __init__(
+        self,
+        database: Database,
+        blobs: Blobs,
+        recall: Recall,
+        encoding: Encoding,
+        *,
+        policy: Policy,
+        observe: Callable[[str, float], None],
+        ring: Callable[[str], None],
+        now: Callable[[], datetime],
+        start_thread: Callable[[], None],
+    ) -> None:
+        self._database, self._encoding, self._policy, self._observe, self._ring, self._now = database, encoding, policy, observe, ring, now
+        self.recall_model = recall
+        self._model = OwnThread("model", start_thread)
+        self._heavy = OwnThread("heavy", start_thread)  # folds and checkpoints, beside the requests
+        replay = Replay(database, blobs, recall)
+        self.replay = replay
+        self.warm = WarmBanks(database, replay, self._model, size=policy.warm_banks, observe=observe)
+        self._reader = Reader(database, recall, self._model)
+        self.versions = Versions(database, blobs, recall, self._model, self._heavy, now)
+        self._teacher = Teacher(database, self.warm, self._reader, recall, self._model, observe, now)
+        self._roll_back = RollBack(replay, self.warm, self._reader, self.versions)
+        self.forgetting = Forgetting(replay, self.warm, self.versions, self._heavy)
+        self.consolidation = Consolidation(replay, self.warm, self._reader, self.versions, self._heavy)
+        self._reads: Batcher[Read, list[Candidate]] = Batcher(self._reader.read_together, self._model, size=READS, waiting=8_192)
+        self._old: Kept[str, View] = Kept(OLD_VIEWS)
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    # --- the port
+
+    async def teach(
+        self, tenant: str, bank: str, items: Sequence[wire.NewCorrection], *, actor: Actor, idempotency_key: str | None
+    ) -> list[wire.Taught]:
+        """See `Engine.teach`."""
+        bank_id = await self.warm.id_of(tenant, bank)
+        texts = [item.input for item in items] + [text for item in items for text in item.paraphrases]
+        encoded = await self._encoding.encode(texts)
+        asked, at = [], len(items)
+        for item in items:
+            asked.append(encoded[at : at + len(item.paraphrases)])
+            at += len(item.paraphrases)
+        return await self._whole(self._teach(tenant, bank_id, items, encoded[: len(items)], asked, idempotency_key))
+
+    async def taught(self, tenant: str, bank: str, first_seq: int, last_seq: int) -> list[wire.Taught]:
+        """See `Engine.taught`."""
+        bank_id = await self.warm.id_of(tenant, bank)
+        warm = await self.warm.get(tenant, bank_id)
+        found = await lineage(self._database, tenant, bank_id)
+        bank_then = structs.replace(found.bank, seq=first_seq - 1)
+        before = replace(found, bank=bank_then, wanted=restrict(found.wanted, first_seq - 1))
+        view, _ = await self.replay.current(tenant, before, thread=self._heavy)
+        async with self._database.read() as conn:
+            rows = await history.by_seqs(conn, tenant, bank_id, list(range(first_seq, last_seq + 1)))
+        kept = [row for row in rows if row.embedding is not None and row.right is not None]
+        if not kept:
+            raise NotFound("these corrections were erased since")
+        return await self._teacher.apply(tenant, warm, view, kept, [[] for _ in kept])
+
+    async def recall(
+        self,
+        tenant: str,
+        bank: str,
+        inputs: Sequence[str],
+        *,
+        top_k: int,
+        min_confidence: float | None,
+        at: str | None,
+        explain: bool,
+        min_seq: int | None,
+    ) -> tuple[list[wire.RecalledItem], wire.StateRef, wire.Usage]:
+        """See `Engine.recall`."""
+        bank_id = await self.warm.id_of(tenant, bank)
+        encoded = await self._encoding.encode(inputs)
+        begin = time.perf_counter()
+        warm = await self.warm.get(tenant, bank_id)
+        view = warm.view if at is None else await self._view_at(tenant, bank_id, at)
+        if at is None and min_seq is not None and min_seq > view.seq:
+            raise StateUnavailable(f"the bank is at {view.seq}, you have seen {min_seq}", retry_after_s=1)
+        state = wire.StateRef(snapshot_id=view.snapshot_id, seq=view.seq)
+        question = Question(top_k, min_confidence, explain)
+        found = await self._reads.submit([Read(view, text.key, top_k) for text in encoded])
+        items = []
+        for text, candidates in zip(encoded, found, strict=True):
+            if view.forgotten:
+                candidates = await self._reader.hold_back(tenant, warm, view, text.key, candidates, top_k)
+            items.append(await self._reader.answers(tenant, warm, view, text.key, candidates, question))
+        seconds = time.perf_counter() - begin
+        self._observe("read", seconds)
+        return items, state, wire.Usage(cpu_ms=round(1e3 * seconds, 3), tokens_in=sum(text.tokens for text in encoded))
+
+    async def memory(self, tenant: str, bank: str) -> wire.Memory:
+        """See `Engine.memory`."""
+        bank_id = await self.warm.id_of(tenant, bank)
+        async with self.warm.lock(bank_id):
+            warm = await self.warm.locked(tenant, bank_id)
+            taken = await self.versions.take(warm, warm.view)
+            found = await lineage(self._database, tenant, bank_id)
+        return await summary.describe(self._database, tenant, found, taken, self._heavy, self.recall_model.config)
+
+    async def snapshot(self, tenant: str, bank: str, *, label: str | None, note: str | None, pin: bool, actor: Actor) -> wire.Snapshot:
+        """See `Engine.snapshot`."""
+        bank_id = await self.warm.id_of(tenant, bank)
+        return await self._whole(self._snapshot(tenant, bank_id, "manual", Label(actor.key_id, label, note, pin), actor))
+
+    async def roll_back(
+        self, tenant: str, bank: str, to: str, *, dry_run: bool, if_match: str | None, reason: str | None, actor: Actor
+    ) -> wire.RolledBack:
+        """See `Engine.roll_back`."""
+        bank_id = await self.warm.id_of(tenant, bank)
+        request = wire.RollbackRequest(to=to, dry_run=dry_run, reason=reason)
+        work = self._roll_back.run(
+            tenant, bank_id, request, if_match=if_match, key_id=actor.key_id, request_id=actor.request_id
+        )
+        return await self._whole(self._locked(bank_id, work))
+
+    async def forget(
+        self, tenant: str, bank: str, corrections: Sequence[str], *, mode: wire.ForgetMode, reason: str | None, actor: Actor
+    ) -> wire.Forgotten:
+        """See `Engine.forget`."""
+        bank_id = await self.warm.id_of(tenant, bank)
+        request = wire.ForgetRequest(corrections=list(corrections), mode=mode, reason=reason)
+        forgotten = await self._whole(self._forget(tenant, bank_id, request, actor))
+        if forgotten.job_id is not None:
+            self._ring(forgotten.job_id)
+        return forgotten
+
+    async def create_bank(self, tenant: str, name: str, *, actor: Actor) -> wire.Bank:
+        """See `Engine.create_bank`."""
+        return await self._whole(lifecycle.create(self.versions, tenant, name, self._encoding.digest, actor))
+
+    async def delete_bank(self, tenant: str, bank: str, *, actor: Actor) -> None:
+        """See `Engine.delete_bank`."""
+        bank_id = await self.warm.id_of(tenant, bank)
+        await self._whole(self._delete(tenant, bank_id, actor))
+
+    async def health(self) -> list[wire.Component]:
+        """See `Engine.health`."""
+        return [
+            wire.Component(name="encoder", ok=True, detail=self._encoding.digest[:12]),
+            wire.Component(name="model", ok=True, detail=f"{len(self.warm)} warm banks"),
+        ]
+
+    # --- for jobs
+
+    async def run_consolidation(self, tenant: str, bank_id: str, *, moved_by: str, progress: Progress) -> dict[str, Any]:
+        """Consolidate a bank; see `workers.consolidate`."""
+        return await self._whole(self.consolidation.run(tenant, bank_id, moved_by=moved_by, progress=progress))
+
+    async def run_rebuild(self, tenant: str, bank_id: str, *, moved_by: str, progress: Progress) -> dict[str, Any]:
+        """Rebuild a bank without what was exactly forgotten; see `workers.forgetting`."""
+        head = await self._whole(self.forgetting.rebuild(tenant, bank_id, moved_by=moved_by, progress=progress))
+        return {"head": head.id if head else None, "digest": head.digest if head else None}
+
+    async def run_erase(self, tenant: str, bank_id: str, seqs: Sequence[int], *, moved_by: str, progress: Progress) -> dict[str, Any]:
+        """Erase corrections from weights, ledger and snapshots; see `workers.forgetting`."""
+        result = await self._whole(self.forgetting.erase(tenant, bank_id, seqs, moved_by=moved_by, progress=progress))
+        self._old.clear()
+        return result
+
+    async def close(self) -> None:
+        """Let what has begun come to its end, then stop the threads."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._encoding.close()
+        self._model.close()
+        self._heavy.close()
+
+    # --- inside
+
+    async def _teach(
+        self,
+        tenant: str,
+        bank_id: str,
+        items: Sequence[wire.NewCorrection],
+        encoded: Sequence[Any],
+        asked: Sequence[Sequence[Any]],
+        idempotency_key: str | None,
+    ) -> list[wire.Taught]:
+        async with self.warm.lock(bank_id):
+            taught = await self._teacher.teach(tenant, bank_id, items, encoded, asked, idempotency_key)
+            warm = self.warm.peek(bank_id)
+            due = warm is not None and warm.view.seq - warm.saved_seq >= self._policy.snapshot_every
+            if warm is not None and due:
+                warm.saved_seq = warm.view.seq  # one at a time; a failed one is tried again after as many events
+        if due:
+            self._own(self._auto_snapshot(tenant, bank_id))
+        return taught
+
+    async def _auto_snapshot(self, tenant: str, bank_id: str) -> None:
+        try:
+            await self._snapshot(tenant, bank_id, "auto", Label("engine"), None)
+            await self.versions.thin(tenant, bank_id, self._policy.auto_snapshots)
+        except PalimpsestError as error:  # a cold start takes longer, nothing else
+            log.warning("automatic snapshot failed", action="auto_snapshot", bank=bank_id, why=error.detail)
+
+    async def _snapshot(self, tenant: str, bank_id: str, kind: str, label: Label, actor: Actor | None) -> wire.Snapshot:
+        async with self.warm.lock(bank_id):
+            warm = await self.warm.locked(tenant, bank_id)
+            taken = await self.versions.take(warm, warm.view)
+        begin = time.perf_counter()
+        row = await self.versions.save(tenant, taken, kind, label)
+        self._observe("snapshot", time.perf_counter() - begin)
+        if actor is not None:
+            await lifecycle.audit_snapshot(self.versions, tenant, bank_id, row, actor)
+        return present.snapshot(row, warm.view.snapshot_id, [])
+
+    async def _forget(self, tenant: str, bank_id: str, request: wire.ForgetRequest, actor: Actor) -> wire.Forgotten:
+        async with self.warm.lock(bank_id):
+            self._old.clear()  # old views learn of it when they are loaded again
+            return await self.forgetting.forget(tenant, bank_id, request, key_id=actor.key_id, request_id=actor.request_id)
+
+    async def _delete(self, tenant: str, bank_id: str, actor: Actor) -> None:
+        async with self.warm.lock(bank_id):
+            self.warm.drop(bank_id)
+            self._old.clear()
+            await lifecycle.delete(self.versions, tenant, bank_id, actor)
+            self.warm.forget_names(bank_id)
+
+    async def _view_at(self, tenant: str, bank_id: str, snapshot_id: str) -> View:
+        async with self.warm.lock(bank_id):  # a forget that comes in between would not be seen by the view
+            kept = self._old.recent(snapshot_id)
+            if kept is None:
+                found = await lineage(self._database, tenant, bank_id)
+                async with self._database.read() as conn:
+                    snapshot = await snapshots.get_snapshot(conn, tenant, snapshot_id, bank_id)
+                if snapshot.destroyed_at is not None:
+                    refuse_tainted(snapshot, list(found.tombstones))
+                kept = await self.replay.at(tenant, found, snapshot)
+                self._old.keep(snapshot_id, kept)
+            return kept
+
+    async def _locked[T](self, bank_id: str, work: Awaitable[T]) -> T:
+        async with self.warm.lock(bank_id):
+            return await work
+
+    def _own[T](self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _whole[T](self, work: Coroutine[Any, Any, T]) -> T:
+        """Run to the end even when the caller is cancelled: a change of a bank is never left half done."""
+        return await asyncio.shield(self._own(work))

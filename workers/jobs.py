@@ -1,0 +1,127 @@
+"""Jobs: from a claimed row to its end. The row decides, the message only says "look" (the row may be claimed by one runner at a time).
+
+A runner extends its claim while it works; a runner that died loses it after the claim's time and the sweeper hands the job to another.
+Every handler is idempotent: done twice, it has the effect of once.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+import structlog
+
+from service.errors import Capacity, HeadMoved, NotFound, PalimpsestError, StateUnavailable, WriterBusy
+from service.store import jobs
+from service.store.db import Database
+from service.store.rows import JobRow
+from workers.engine import LocalEngine
+from workers.replay import Progress
+
+ATTEMPTS = 5  # claims before a job that keeps failing for want of something is given up
+TRANSIENT = (Capacity, HeadMoved, StateUnavailable, WriterBusy)
+SWEPT = 100  # jobs rung at once
+
+Handler = Callable[[JobRow, Progress], Awaitable[dict[str, Any]]]
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Share:
+    """How far a job has come; the claim's renewal writes it down."""
+
+    done: float = 0.0
+
+
+class JobRunner:
+    """Claims and runs jobs with an engine."""
+
+    def __init__(self, database: Database, engine: LocalEngine, *, claim_ttl_s: float, now: Callable[[], datetime]) -> None:
+        self._database, self._engine, self._ttl_s, self._now = database, engine, claim_ttl_s, now
+        self._name = f"runner-{uuid4().hex[:12]}"
+        self._handlers: dict[str, Handler] = {"consolidation": self._consolidate, "rebuild": self._rebuild, "erase": self._erase}
+
+    async def run(self, job_id: str) -> None:
+        """Run the job unless it is done, or someone else holds its claim."""
+        async with self._database.write() as conn:
+            job = await jobs.claim(conn, job_id, by=self._name, now=self._now(), ttl_s=self._ttl_s)
+        if job is None:
+            return
+        share = _Share()
+        work = asyncio.ensure_future(self._handle(job, share))
+        renewal = asyncio.ensure_future(self._renew(job_id, share, work))
+        try:
+            await self._end(job, await _outcome(work))
+        finally:
+            renewal.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await renewal
+
+    async def ready(self) -> list[str]:
+        """The jobs that nobody works on; for the sweeper."""
+        async with self._database.read() as conn:
+            return await jobs.ready(conn, self._now(), SWEPT)
+
+    async def _handle(self, job: JobRow, share: _Share) -> dict[str, Any]:
+        async def progress(done: float) -> None:
+            share.done = done
+
+        return await self._handlers[job.kind](job, progress)
+
+    async def _renew(self, job_id: str, share: _Share, work: asyncio.Future[dict[str, Any]]) -> None:
+        while not work.done():
+            await asyncio.sleep(self._ttl_s / 4)
+            async with self._database.write() as conn:
+                held = await jobs.extend(conn, job_id, by=self._name, progress=share.done, now=self._now(), ttl_s=self._ttl_s)
+            if not held:
+                log.warning("claim lost", action="claim_lost", job=job_id)
+                work.cancel()  # canceled by a person, or taken over since this process stood still
+                return
+
+    async def _end(self, job: JobRow, outcome: dict[str, Any] | BaseException) -> None:
+        async with self._database.write() as conn:
+            if isinstance(outcome, TRANSIENT) and job.attempts < ATTEMPTS:
+                await jobs.release(conn, job.id, by=self._name, now=self._now())
+                return
+            status, result, error = "failed", None, None
+            match outcome:
+                case dict():
+                    status, result = "succeeded", outcome
+                case PalimpsestError():
+                    error = {"code": outcome.code, "detail": outcome.detail}
+                case asyncio.CancelledError():
+                    return  # the claim is not ours any more
+                case _:
+                    error = {"code": "internal", "detail": "the job failed unexpectedly; the service's log has the reason under the job's id"}
+            await jobs.finish(conn, job.id, by=self._name, status=status, result=result, error=error, now=self._now())
+        log.info("job ended", action="job_end", job=job.id, kind=job.kind, status=status)
+
+    async def _consolidate(self, job: JobRow, progress: Progress) -> dict[str, Any]:
+        return await self._engine.run_consolidation(job.tenant, _bank(job), moved_by=job.id, progress=progress)
+
+    async def _rebuild(self, job: JobRow, progress: Progress) -> dict[str, Any]:
+        return await self._engine.run_rebuild(job.tenant, _bank(job), moved_by=job.id, progress=progress)
+
+    async def _erase(self, job: JobRow, progress: Progress) -> dict[str, Any]:
+        return await self._engine.run_erase(job.tenant, _bank(job), job.payload["seqs"], moved_by=job.id, progress=progress)
+
+
+def _bank(job: JobRow) -> str:
+    if job.bank is None:
+        raise NotFound(f"job {job.id} names no bank")
+    return job.bank
+
+
+async def _outcome(work: asyncio.Future[dict[str, Any]]) -> dict[str, Any] | BaseException:
+    try:
+        return await work
+    except PalimpsestError as error:
+        return error
+    except asyncio.CancelledError as cancelled:
+        return cancelled
+    except Exception as error:  # the job loop's own boundary: one job's fault must not stop the others
+        log.exception("job failed", action="job_failed")
+        return error

@@ -1,0 +1,162 @@
+"""Reading: from a key to answers with confidence, support and level, at a view.
+
+The weights say what is remembered; the ledger only says which corrections support it (`support`), and holds the response's text. What
+was forgotten is never answered with, whichever state is asked (I3).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model import Candidate, Recall
+from service import wire
+from service.store import history
+from service.store.db import Database
+from service.store.lineage import holds
+from service.store.rows import SupportRow
+from workers.replay import key_of
+from workers.threads import OwnThread
+from workers.view import View, held_back
+from workers.warm import WarmBank
+
+NEWEST = 16  # corrections of a response looked at for its support
+SHOWN = 3  # of them named in an answer
+PAGES = 8  # looks into the ledger for them: most of a response's corrections may be rolled back
+NEAREST = 256  # corrections of a response looked at where one of its corrections was suppressed
+
+Keys = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """How an answer is wanted."""
+
+    top_k: int
+    min_confidence: float | None
+    explain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One question to a view, for a batched read."""
+
+    view: View
+    key: Keys
+    top_k: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Asks views."""
+
+    database: Database
+    recall: Recall
+    thread: OwnThread
+
+    def candidates(self, view: View, keys: Keys, top_k: int, barred: frozenset[int] = frozenset()) -> list[list[Candidate]]:
+        """The best admissible responses for each key (n, 384), best first, without the `barred`. Runs on the model thread."""
+        mask = view.admissible()
+        mask[list(barred)] = False
+        return self.recall.answer(view.state, keys, view.book, top_k=top_k, mask=mask)
+
+    def read_together(self, reads: Sequence[Read]) -> list[list[Candidate]]:
+        """The candidates of several questions, those of one view in one batched read. Runs on the model thread."""
+        groups: dict[tuple[int, int], list[int]] = {}
+        for place, read in enumerate(reads):
+            groups.setdefault((id(read.view), read.top_k), []).append(place)
+        found: list[list[Candidate]] = [[] for _ in reads]
+        for (_, top_k), places in groups.items():
+            keys = np.stack([reads[place].key for place in places])
+            for place, candidates in zip(places, self.candidates(reads[places[0]].view, keys, top_k), strict=True):
+                found[place] = candidates
+        return found
+
+    async def hold_back(
+        self, tenant: str, warm: WarmBank, view: View, key: Keys, found: list[Candidate], top_k: int, *, again: bool = True
+    ) -> list[Candidate]:
+        """The candidates without those that only a forgotten correction explains; the weights are asked `again` without them."""
+        barred: set[int] = set()
+        while True:
+            suspects = [candidate.index for candidate in found if candidate.index in view.forgotten and candidate.index not in barred]
+            now_barred = [index for index in suspects if held_back(view, index, key, await self._live_keys(tenant, warm, view, index))]
+            if not now_barred:
+                return found
+            barred.update(now_barred)
+            if not again:
+                return [candidate for candidate in found if candidate.index not in barred]
+            found = (await self.thread.run(self.candidates, view, key[None], top_k, frozenset(barred)))[0]
+
+    async def answers(
+        self, tenant: str, warm: WarmBank, view: View, key: Keys, found: Sequence[Candidate], question: Question
+    ) -> wire.RecalledItem:
+        """What is said to one question: nothing when the best candidate is below the threshold."""
+        threshold = self.recall.config.abstain_below if question.min_confidence is None else question.min_confidence
+        floor = self.recall.config.abstain_below if threshold == 0 else threshold
+        abstained = not found or found[0].confidence < floor
+        if abstained and threshold > 0:
+            return wire.RecalledItem(answers=[], abstained=True)
+        shown = [candidate for candidate in found if question.min_confidence is None or candidate.confidence >= threshold]
+        texts = await self.texts(tenant, warm, [candidate.index for candidate in shown])
+        answers = [await self._answer(tenant, warm, view, key, candidate, texts[candidate.index], question) for candidate in shown]
+        return wire.RecalledItem(answers=answers, abstained=abstained)
+
+    def said(self, found: Sequence[Candidate], texts: dict[int, str]) -> wire.Said:
+        """The first candidate as a receipt tells it; silence below the threshold."""
+        if not found:
+            return wire.Said(value=None, confidence=0.0)
+        best = found[0]
+        silent = best.confidence < self.recall.config.abstain_below
+        return wire.Said(value=None if silent else texts[best.index], confidence=best.confidence)
+
+    async def texts(self, tenant: str, warm: WarmBank, ordinals: Sequence[int]) -> dict[int, str]:
+        """The texts of responses, from beside the warm bank or the ledger."""
+        known = {ordinal: text for ordinal in ordinals if (text := warm.texts.recent(ordinal)) is not None}
+        missing = sorted(set(ordinals) - known.keys())
+        if missing:
+            async with self.database.read() as conn:
+                rows = await history.responses(conn, tenant, warm.row.id, missing)
+            for row in rows:
+                warm.texts.keep(row.ordinal, row.text)
+                known[row.ordinal] = row.text
+        return known
+
+    async def support(self, tenant: str, warm: WarmBank, view: View, key: Keys, response: int, *, newest: int = NEWEST) -> list[tuple[str, float]]:
+        """The ids of the corrections in the view's weights that say `response`, with their cosine to `key`; nearest first."""
+        rows = warm.supports.recent(response) if view is warm.view and newest == NEWEST else None
+        if rows is None:
+            rows = await self._live_rows(tenant, warm, view, response, newest)
+            if view is warm.view and newest == NEWEST:
+                warm.supports.keep(response, rows)
+        near = [(row.id, float(key_of(row.embedding) @ key)) for row in rows]
+        return sorted(near, key=lambda pair: -pair[1])
+
+    async def _answer(
+        self, tenant: str, warm: WarmBank, view: View, key: Keys, candidate: Candidate, text: str, question: Question
+    ) -> wire.Answer:
+        near = await self.support(tenant, warm, view, key, candidate.index)
+        why = {"score": candidate.score, "nearest": [{"correction": name, "cosine": cosine} for name, cosine in near[:SHOWN]]}
+        return wire.Answer(
+            value=text,
+            confidence=candidate.confidence,
+            support=[name for name, _ in near[:SHOWN]],
+            level=candidate.level,
+            why=why if question.explain else None,
+        )
+
+    async def _live_keys(self, tenant: str, warm: WarmBank, view: View, response: int) -> dict[int, Keys]:
+        rows = await self._live_rows(tenant, warm, view, response, NEAREST)
+        return {response: np.stack([key_of(row.embedding) for row in rows])} if rows else {}
+
+    async def _live_rows(self, tenant: str, warm: WarmBank, view: View, response: int, newest: int) -> list[SupportRow]:
+        live: list[SupportRow] = []
+        below = view.seq + 1
+        for _ in range(PAGES):
+            async with self.database.read() as conn:
+                rows = await history.newest_of(conn, tenant, warm.row.id, response, 4 * newest, below)
+            live += [row for row in rows if row.seq not in view.gone and holds(view.weights, row.seq)]
+            if len(live) >= newest or len(rows) < 4 * newest:
+                break
+            below = rows[-1].seq
+        return live[:newest]

@@ -1,0 +1,167 @@
+"""Replay: from the ledger and its snapshots to the state that a bank should have. This is the whole of recovery.
+
+    state(bank now) = fold(base snapshot, the live events after it)
+
+`wanted` names the live events: those of the head snapshot and all since, minus the exactly forgotten ones. A snapshot may serve as the
+base if it holds just the wanted events up to its seq, so every base gives the same bits (I8); the newest costs least. A snapshot whose
+bytes do not have their digest is refused, named in the log, and the next older one is taken; the genesis snapshot has no bytes and
+always serves.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import structlog
+
+from model import CheckpointRefused, CodeBook, Lesson, Recall, State, checkpoint
+from service.errors import ChecksumMismatch, StateUnavailable
+from service.store import banks, forgets, history, snapshots
+from service.store.blobs import Blobs
+from service.store.db import Database
+from service.store.lineage import Spans, can_serve, holds, live
+from service.store.rows import BankRow, LessonRow, SnapshotRow, TombstoneRow
+from workers.threads import OwnThread
+from workers.view import Key, View, counted, still_inside
+
+PAGE = 512  # events read from the ledger at once
+CHUNK = 16  # events folded before the thread may serve someone else, about 30 ms
+
+Progress = Callable[[float], Awaitable[None]]
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What a bank's state should be, read in one transaction."""
+
+    bank: BankRow
+    head: SnapshotRow
+    wanted: Spans
+    tombstones: tuple[TombstoneRow, ...]
+    bases: tuple[SnapshotRow, ...]  # newest first
+
+
+async def lineage(database: Database, tenant: str, bank: str) -> Lineage:
+    """The bank's position, head and wanted events.
+
+    Raises:
+        NotFound: the tenant has no such bank.
+    """
+    async with database.read() as conn:
+        row = await banks.find_bank(conn, tenant, bank)
+        usable = await snapshots.usable(conn, tenant, row.id)
+        tombstones = await forgets.tombstones(conn, tenant, row.id)
+    head = next(snapshot for snapshot in usable if snapshot.id == row.head)
+    exact = [tombstone.seq for tombstone in tombstones if tombstone.exact]
+    return Lineage(row, head, live(head.spans, head.seq, row.seq, exact), tuple(tombstones), tuple(usable))
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Loads and folds states for the banks of a service."""
+
+    database: Database
+    blobs: Blobs
+    recall: Recall
+
+    async def base(self, tenant: str, found: Lineage) -> tuple[State, SnapshotRow]:
+        """The newest snapshot that can be loaded and from which the wanted state can be folded."""
+        for snapshot in found.bases:
+            if not can_serve(snapshot.spans, snapshot.seq, found.wanted):
+                continue
+            try:
+                return await self.load(tenant, snapshot), snapshot
+            except (ChecksumMismatch, StateUnavailable) as refused:
+                log.error("snapshot refused", action="snapshot_refused", bank=found.bank.id, snapshot=snapshot.id, why=refused.detail)
+        raise StateUnavailable(f"no snapshot of bank {found.bank.id} can be loaded, not even its genesis; restore the database", retry_after_s=60)
+
+    async def load(self, tenant: str, snapshot: SnapshotRow) -> State:
+        """The state that a snapshot saved.
+
+        Raises:
+            ChecksumMismatch: a blob is missing or does not have its digest (named).
+            StateUnavailable: it was made under a configuration that this build does not run.
+        """
+        if snapshot.config_hash != self.recall.config.hash:
+            raise StateUnavailable(f"snapshot {snapshot.id} has configuration {snapshot.config_hash[:12]}, this service runs {self.recall.config.hash[:12]}")
+        if not snapshot.levels:  # genesis: nothing learned, nothing stored
+            return self.recall.initial()
+        blobs = {level.name: await self.blobs.get(tenant, level.sha256) for level in snapshot.levels}
+        try:
+            state = checkpoint.decode(self.recall.config, blobs, watermark=snapshot.seq)
+        except CheckpointRefused as refused:
+            digests = ", ".join(level.sha256 for level in snapshot.levels)
+            raise ChecksumMismatch(f"snapshot {snapshot.id} ({digests}) cannot be read: {refused}") from refused
+        if state.digest() != snapshot.digest:
+            raise ChecksumMismatch(f"snapshot {snapshot.id} should have digest {snapshot.digest} and has {state.digest()}")
+        return state
+
+    async def current(
+        self, tenant: str, found: Lineage, *, thread: OwnThread, progress: Progress | None = None
+    ) -> tuple[View, SnapshotRow]:
+        """The view that the bank should have now, and the snapshot it was folded from."""
+        state, base = await self.base(tenant, found)
+        view = await self._view(tenant, found, base, state, found.head.id)
+        await self.fold(tenant, found, view, thread=thread, progress=progress)
+        await self.admit(tenant, found.bank.id, view)
+        return view, base
+
+    async def at(self, tenant: str, found: Lineage, snapshot: SnapshotRow) -> View:
+        """The view that a snapshot saved, with what was forgotten since held back.
+
+        Raises:
+            ChecksumMismatch, StateUnavailable: as `load`.
+        """
+        view = await self._view(tenant, found, snapshot, await self.load(tenant, snapshot), snapshot.id)
+        await self.admit(tenant, found.bank.id, view)
+        return view
+
+    async def fold(self, tenant: str, found: Lineage, view: View, *, thread: OwnThread, progress: Progress | None = None) -> int:
+        """Apply the wanted events after the view's seq, in order and in chunks on `thread`; returns how many.
+
+        Afterwards the view stands at the bank's seq and holds exactly the wanted events; its counts are those of `admit`.
+        """
+        applied, after, upto = 0, view.seq, found.bank.seq
+        at = after
+        while at < upto:
+            async with self.database.read() as conn:
+                rows = await history.lessons(conn, tenant, found.bank.id, at, upto, PAGE)
+            if not rows:
+                break
+            kept = [row for row in rows if holds(found.wanted, row.seq)]
+            for start in range(0, len(kept), CHUNK):
+                await thread.run(self._apply, view, kept[start : start + CHUNK])
+            applied, at = applied + len(kept), rows[-1].seq
+            if progress is not None:
+                await progress((at - after) / (upto - after))
+        view.seq = upto
+        return applied
+
+    async def admit(self, tenant: str, bank_id: str, view: View) -> None:
+        """Set what the view may answer, from the ledger and its tombstones as they are now."""
+        async with self.database.read() as conn:
+            pairs = await history.event_responses(conn, tenant, bank_id)
+            tombstones = await forgets.tombstones(conn, tenant, bank_id)
+        view.counts = counted(pairs, view.weights, tombstones, len(view.book))
+        view.gone = frozenset(tombstone.seq for tombstone in tombstones)
+        view.forgotten = still_inside(view.weights, tombstones)
+
+    async def _view(self, tenant: str, found: Lineage, base: SnapshotRow, state: State, snapshot_id: str) -> View:
+        async with self.database.read() as conn:
+            rows = await history.responses(conn, tenant, found.bank.id)
+        book = CodeBook(self.recall.config)
+        for row in rows:
+            while len(book) < row.ordinal:
+                book.add(f"\0{len(book)}")  # an erased response keeps its place; nothing supports it, so it is never answered
+            book.add(row.text)
+        return View(snapshot_id, base.seq, state, base.spans, book, np.zeros(max(64, len(book)), np.int32))
+
+    def _apply(self, view: View, rows: Sequence[LessonRow]) -> None:
+        for row in rows:
+            view.learn(self.recall, Lesson(key_of(row.embedding), row.right, row.tokens, row.seq), row.response)
+
+
+def key_of(embedding: bytes) -> Key:
+    """The stored key as a vector (384,)."""
+    return np.frombuffer(embedding, np.float32)

@@ -1,0 +1,92 @@
+"""Rollback: the head returns to the behaviour of an older snapshot, with a preview, and nothing is lost on the way.
+
+The state before the move is saved first (`pre_rollback`), so that a rollback to it undoes the rollback bit for bit. What was learned
+since stays in the ledger, outside the new head's spans. The warm copy follows before the call returns (I4).
+"""
+
+from dataclasses import dataclass
+
+from service import wire
+from service.errors import HeadMoved
+from service.store import audit, history, snapshots
+from service.store.rows import EventRow, HeadMove, SnapshotRow
+from workers.reading import Reader
+from workers.replay import Lineage, Replay, key_of, lineage
+from workers.versions import Label, Versions, refuse_tainted
+from workers.view import View
+from workers.warm import WarmBank, WarmBanks
+
+PROBES = 256  # newest corrections of the bank that are asked of both states
+
+
+@dataclass(frozen=True, slots=True)
+class RollBack:
+    """Previews and performs rollbacks."""
+
+    replay: Replay
+    warm: WarmBanks
+    reader: Reader
+    versions: Versions
+
+    async def run(
+        self, tenant: str, bank_id: str, request: wire.RollbackRequest, *, if_match: str | None, key_id: str, request_id: str
+    ) -> wire.RolledBack:
+        """Preview (`dry_run`) or perform. The caller holds the bank's lock.
+
+        Raises:
+            NotFound: no such snapshot in this bank.
+            TaintedSnapshot: it holds a forgotten correction, or was destroyed for one.
+            HeadMoved: `if_match` names another head; nothing was changed.
+            ChecksumMismatch: the snapshot's bytes do not have their digest; nothing was changed.
+        """
+        warm = await self.warm.locked(tenant, bank_id)
+        found = await lineage(self.replay.database, tenant, bank_id)
+        async with self.replay.database.read() as conn:
+            target = await snapshots.get_snapshot(conn, tenant, request.to, bank_id)
+        if if_match is not None and if_match.strip('"') not in ("*", found.head.id):
+            raise HeadMoved(f"the head is {found.head.id}, not {if_match}")
+        refuse_tainted(target, list(found.tombstones))
+        view = await self.replay.at(tenant, found, target)
+        flips, probes = await self._flips(tenant, warm, view)
+        if request.dry_run:
+            state = wire.StateRef(snapshot_id=found.head.id, seq=warm.view.seq)
+            return wire.RolledBack(head=None, pre_rollback=None, flips=flips, probes=probes, dry_run=True, state=state)
+        before, head = await self._move(tenant, found, warm, target, request.reason, key_id, request_id)
+        view.snapshot_id, view.seq = head.id, head.seq
+        warm.view, warm.head_version, warm.saved_seq = view, warm.head_version + 1, head.seq
+        warm.supports.clear()
+        state = wire.StateRef(snapshot_id=head.id, seq=head.seq)
+        return wire.RolledBack(head=head.id, pre_rollback=before.id, flips=flips, probes=probes, dry_run=False, state=state)
+
+    async def _move(
+        self, tenant: str, found: Lineage, warm: WarmBank, target: SnapshotRow, reason: str | None, key_id: str, request_id: str
+    ) -> tuple[SnapshotRow, SnapshotRow]:
+        bank_id = found.bank.id
+        before = await self.versions.save(tenant, await self.versions.take(warm, warm.view), "pre_rollback", Label(key_id))
+        move = HeadMove(expected_version=warm.head_version, moved_by=key_id, reason=reason or f"rollback to {target.id}")
+        head = await self.versions.copy(
+            tenant, bank_id, target, seq=warm.view.seq, parent=before.id, label=Label(key_id, note=reason), move_head=move
+        )
+        async with self.replay.database.write() as conn:
+            detail = {"to": target.id, "before": before.digest, "after": head.digest, "pre_rollback": before.id}
+            await audit.record(
+                conn, tenant, actor=key_id, request_id=request_id, action="rollback", target=bank_id, detail=detail, now=self.versions.now()
+            )
+        return before, head
+
+    async def _flips(self, tenant: str, warm: WarmBank, view: View) -> tuple[list[wire.Flip], int]:
+        async with self.replay.database.read() as conn:
+            rows = await history.page(conn, tenant, warm.row.id, None, PROBES, descending=True)
+        probes = [row for row in rows if row.embedding is not None and row.input is not None and row.seq not in warm.view.gone]
+        flips = []
+        for row in probes:
+            before, after = await self._said(tenant, warm, warm.view, row), await self._said(tenant, warm, view, row)
+            if before.value != after.value:
+                flips.append(wire.Flip(correction=row.id, input=row.input or "", before=before, after=after))
+        return flips, len(probes)
+
+    async def _said(self, tenant: str, warm: WarmBank, view: View, row: EventRow) -> wire.Said:
+        key = key_of(row.embedding or b"")
+        found = (await self.reader.thread.run(self.reader.candidates, view, key[None], 1))[0]
+        found = await self.reader.hold_back(tenant, warm, view, key, found, 1)
+        return self.reader.said(found, await self.reader.texts(tenant, warm, [candidate.index for candidate in found]))

@@ -1,0 +1,161 @@
+"""Teaching: append, then apply, then measure.
+
+The order is the promise (I1, I2): the ledger row is committed before a weight changes, and the reply leaves after both. When it is
+unknown whether the commit happened, or applying fails, the warm state is dropped and the ledger folded again: memory never holds what
+the ledger lacks.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from model import Lesson, Recall
+from service import wire
+from service.errors import NotOwner, PalimpsestError, Quota, WriterBusy
+from service.ids import new_id
+from service.store import idempotency, ledger
+from service.store.db import Database
+from service.store.rows import Draft, EventRow
+from workers.encoding import EncodedText
+from workers.reading import Keys, Reader
+from workers.replay import key_of
+from workers.threads import OwnThread
+from workers.view import View
+from workers.warm import WarmBank, WarmBanks
+
+TRIES = 3  # acquisitions before a caller is told that another writer holds the bank
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the memory said to a taught input before and after, and how many paraphrases are answered right after."""
+
+    before: wire.Said
+    after: wire.Said
+    fixed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """Appends corrections to a bank's ledger and folds them into its warm state."""
+
+    database: Database
+    warm: WarmBanks
+    reader: Reader
+    recall: Recall
+    thread: OwnThread
+    observe: Callable[[str, float], None]
+    now: Callable[[], datetime]
+
+    async def teach(
+        self,
+        tenant: str,
+        bank_id: str,
+        items: Sequence[wire.NewCorrection],
+        encoded: Sequence[EncodedText],
+        paraphrases: Sequence[Sequence[EncodedText]],
+        idempotency_key: str | None,
+    ) -> list[wire.Taught]:
+        """All items or none, in order. The caller holds the bank's lock."""
+        drafts = [_draft(item, text) for item, text in zip(items, encoded, strict=True)]
+        warm, rows = await self._append(tenant, bank_id, drafts, idempotency_key)
+        try:
+            return await self.apply(tenant, warm, warm.view, rows, paraphrases)
+        except BaseException:
+            self.warm.drop(bank_id)  # the ledger has them and the weights may not: fold again
+            raise
+
+    async def apply(
+        self, tenant: str, warm: WarmBank, view: View, rows: Sequence[EventRow], paraphrases: Sequence[Sequence[EncodedText]]
+    ) -> list[wire.Taught]:
+        """Fold the appended rows into the view, measuring a receipt for each."""
+        begin = time.perf_counter()
+        known = {row.response: row.right for row in rows if row.response is not None and row.right is not None}
+        for ordinal, text in known.items():
+            warm.texts.keep(ordinal, text)
+        taught = []
+        for row, asked in zip(rows, paraphrases, strict=True):
+            measured = await self._measure(tenant, warm, view, row, [text.key for text in asked])
+            taught.append(_taught(row, measured, len(asked), view.snapshot_id, time.perf_counter() - begin))
+            begin = time.perf_counter()
+        return taught
+
+    async def _append(
+        self, tenant: str, bank_id: str, drafts: Sequence[Draft], idempotency_key: str | None
+    ) -> tuple[WarmBank, list[EventRow]]:
+        for _ in range(TRIES):
+            warm = await self.warm.locked(tenant, bank_id)
+            if len(warm.view.book) + len({draft.right for draft in drafts}) > self.recall.config.max_responses:
+                raise Quota(f"the bank knows {len(warm.view.book)} distinct responses and can tell {self.recall.config.max_responses} apart; use another bank")
+            begin = time.perf_counter()
+            try:
+                async with self.database.write() as conn:
+                    rows = await ledger.append(
+                        conn, tenant, bank_id, drafts, epoch=warm.row.epoch, head_version=warm.head_version, now=self.now()
+                    )
+                    if idempotency_key is not None:
+                        first, last = rows[0].seq, rows[-1].seq
+                        await idempotency.mark_committed(conn, tenant, idempotency_key, bank=bank_id, first_seq=first, last_seq=last)
+            except NotOwner:
+                self.warm.drop(bank_id)  # another process took the bank: take it back from the ledger
+                continue
+            except PalimpsestError:
+                raise
+            except BaseException:
+                self.warm.drop(bank_id)  # nobody can say whether it was committed
+                raise
+            self.observe("append", time.perf_counter() - begin)
+            return warm, rows
+        raise WriterBusy(retry_after_s=1)
+
+    async def _measure(self, tenant: str, warm: WarmBank, view: View, row: EventRow, paraphrases: Sequence[Keys]) -> Measured:
+        if row.embedding is None or row.response is None or row.right is None:
+            raise AssertionError(f"event {row.seq} has nothing to learn")  # never appended so; redacted rows are not applied
+        key = key_of(row.embedding)
+        begin = time.perf_counter()
+        before, after, asked = await self.thread.run(self._step, view, Lesson(key, row.right, row.tokens, row.seq), row.response, paraphrases)
+        self.observe("apply", time.perf_counter() - begin)
+        if view is warm.view:
+            warm.supports.pop(row.response, None)
+        if view.forgotten:
+            before = await self.reader.hold_back(tenant, warm, view, key, before, 1, again=False)  # the state has moved on
+            after = await self.reader.hold_back(tenant, warm, view, key, after, 1)
+        texts = await self.reader.texts(tenant, warm, [candidate.index for candidate in (*before, *after)])
+        fixed = sum(bool(found) and found[0].index == row.response for found in asked)
+        return Measured(self.reader.said(before, texts), self.reader.said(after, texts), fixed)
+
+    def _step(self, view: View, lesson: Lesson, response: int, paraphrases: Sequence[Keys]):  # type: ignore[no-untyped-def]
+        before = self.reader.candidates(view, lesson.key[None], 1)[0]
+        if response == len(view.book):
+            view.book.add(lesson.right)
+        view.learn(self.recall, lesson, response)
+        after = self.reader.candidates(view, lesson.key[None], 1)[0]
+        return before, after, [self.reader.candidates(view, key[None], 1)[0] for key in paraphrases]
+
+
+def _draft(item: wire.NewCorrection, text: EncodedText) -> Draft:
+    return Draft(
+        id=new_id("cor"),
+        session_id=item.session_id,
+        input=item.input,
+        wrong=item.wrong,
+        right=item.right,
+        metadata=item.metadata,
+        embedding=text.key.tobytes(),
+        tokens=text.tokens,
+    )
+
+
+def _taught(row: EventRow, measured: Measured, asked: int, snapshot_id: str, seconds: float) -> wire.Taught:
+    return wire.Taught(
+        id=row.id,
+        seq=row.seq,
+        status="active",
+        receipt=wire.Receipt(
+            item=wire.BeforeAfter(before=measured.before, after=measured.after),
+            paraphrase=wire.ParaphraseCheck(n=asked, fixed=measured.fixed),
+        ),
+        state=wire.StateRef(snapshot_id=snapshot_id, seq=row.seq),
+        usage=wire.Usage(cpu_ms=round(1e3 * seconds, 3), tokens_in=row.tokens, updates=1),
+    )

@@ -1,0 +1,25 @@
+"""One thread that owns a kind of heavy work, so that nothing heavy runs on the event loop and no two calls touch the same tensors.
+
+Work is run in the order it was handed over. A caller that is cancelled does not cancel work that has begun: the thread finishes it,
+so a state is never left half changed.
+"""
+
+import asyncio
+import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+
+class OwnThread:
+    """A single worker thread with a name."""
+
+    def __init__(self, name: str, start: Callable[[], None] | None = None) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=name, initializer=start)
+
+    async def run[**P, T](self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `work` on the thread and give its result."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, functools.partial(work, *args, **kwargs))
+
+    def close(self) -> None:
+        """Wait for the work in progress; refuse more."""
+        self._pool.shutdown(wait=True, cancel_futures=True)

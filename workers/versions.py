@@ -1,0 +1,155 @@
+"""Versions of a bank: snapshots are saved, heads are moved.
+
+A snapshot is committed in the order blob row (pending), blob, snapshot row with the blobs made live: whatever dies in between leaves at
+most a blob that nothing refers to. Only rollback, rebuild and consolidation move the head, each by compare-and-swap; automatic and
+manual snapshots are points on the way that shorten a cold start and that one can return to.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from model import Recall, State, checkpoint
+from service.errors import Conflict, NotFound, TaintedSnapshot
+from service.ids import new_id
+from service.store import forgets, snapshots
+from service.store.blobs import Blobs
+from service.store.db import Database
+from service.store.lineage import Spans, holds
+from service.store.rows import HeadMove, LevelBlob, SnapshotDraft, SnapshotRow, TombstoneRow
+from workers.threads import OwnThread
+from workers.view import View
+from workers.warm import WarmBank
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A state as it was at one moment, free of the bank's lock: what a snapshot is made of."""
+
+    bank_id: str
+    parent: str
+    seq: int
+    weights: Spans
+    state: State
+    responses: int  # distinct responses that live events in it support
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What people say about a snapshot."""
+
+    created_by: str
+    label: str | None = None
+    note: str | None = None
+    pinned: bool = False
+    gate: dict[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """Saves states and moves heads."""
+
+    database: Database
+    blobs: Blobs
+    recall: Recall
+    thread: OwnThread  # the model thread: copies are taken between updates
+    heavy: OwnThread  # encoding and hashing, beside the requests
+    now: Callable[[], datetime]
+
+    async def take(self, warm: WarmBank, view: View) -> Taken:
+        """Copy the view's state. The caller holds the bank's lock, so seq, weights and tensors belong together."""
+        state = await self.thread.run(view.state.clone)
+        return Taken(warm.row.id, view.snapshot_id, view.seq, view.weights, state, int((view.counts > 0).sum()))
+
+    async def save(self, tenant: str, taken: Taken, kind: str, label: Label, move_head: HeadMove | None = None) -> SnapshotRow:
+        """Make the taken state a snapshot, durable when this returns; with `move_head` it becomes the head in the same transaction.
+
+        Raises:
+            HeadMoved: the head is no longer the expected one; nothing was changed.
+            Conflict: a correction in the state was erased meanwhile; nothing was kept.
+        """
+        digest, parts = await self.heavy.run(_encoded, taken.state)
+        levels = []
+        for name, data, sha256 in parts:
+            async with self.database.write() as conn:
+                await snapshots.stage_blobs(conn, tenant, [(sha256, len(data))], self.now())
+            levels.append(LevelBlob(name=name, sha256=await self.blobs.put(tenant, data), bytes=len(data)))
+        draft = SnapshotDraft(
+            id=new_id("snap"),
+            kind=kind,
+            parent=taken.parent,
+            seq=taken.seq,
+            spans=taken.weights,
+            digest=digest,
+            config_hash=self.recall.config.hash,
+            clock=taken.state.clock.as_dict(),
+            levels=tuple(levels),
+            label=label.label,
+            note=label.note,
+            pinned=label.pinned,
+            created_by=label.created_by,
+            gate=label.gate,
+        )
+        return await self.commit(tenant, taken.bank_id, draft, move_head)
+
+    async def copy(self, tenant: str, bank_id: str, source: SnapshotRow, *, seq: int, parent: str, label: Label, move_head: HeadMove) -> SnapshotRow:
+        """A new head with the weights of `source`, from which folding goes on after `seq`: this is what a rollback is."""
+        draft = SnapshotDraft(
+            id=new_id("snap"),
+            kind="rollback",
+            parent=parent,
+            seq=seq,
+            spans=source.spans,
+            digest=source.digest,
+            config_hash=source.config_hash,
+            clock=source.clock,
+            levels=source.levels,
+            label=label.label,
+            note=label.note,
+            pinned=label.pinned,
+            created_by=label.created_by,
+            gate=None,
+        )
+        return await self.commit(tenant, bank_id, draft, move_head)
+
+    async def commit(self, tenant: str, bank_id: str, draft: SnapshotDraft, move_head: HeadMove | None) -> SnapshotRow:
+        """Insert the snapshot (and move the head) unless it holds what has been erased since."""
+        async with self.database.write() as conn:
+            erased = tainting(draft.spans, await forgets.tombstones(conn, tenant, bank_id), erased_only=True)
+            if erased:
+                raise Conflict(f"the state to be saved holds erased corrections ({', '.join(erased)}); try again once they are rebuilt away")
+            return await snapshots.commit_snapshot(conn, tenant, bank_id, draft, now=self.now(), epoch=None, move_head=move_head)
+
+    async def thin(self, tenant: str, bank_id: str, keep: int) -> None:
+        """Drop the oldest automatic snapshots beyond `keep` and the blobs that nothing needs any more."""
+        async with self.database.write() as conn:
+            spare = await snapshots.spare_autos(conn, tenant, bank_id, keep)
+            digests = await snapshots.destroy_snapshots(conn, tenant, bank_id, spare, self.now()) if spare else []
+        await self.drop_blobs(tenant, digests)
+
+    async def drop_blobs(self, tenant: str, digests: list[str]) -> None:
+        """Delete condemned blobs, then their rows; a crash in between leaves condemned rows that housekeeping deletes later."""
+        for digest in digests:
+            await self.blobs.delete(tenant, digest)
+        if digests:
+            async with self.database.write() as conn:
+                await snapshots.forget_blobs(conn, tenant, digests)
+
+
+def tainting(spans: Spans, tombstones: list[TombstoneRow], *, erased_only: bool = False) -> list[str]:
+    """The exactly forgotten corrections that a state of `spans` still holds."""
+    return [row.event_id for row in tombstones if row.exact and holds(spans, row.seq) and (not erased_only or row.mode == "erase")]
+
+
+def refuse_tainted(snapshot: SnapshotRow, tombstones: list[TombstoneRow]) -> None:
+    """Raise `TaintedSnapshot` when the snapshot holds what must not come back, `NotFound` when it was dropped by retention."""
+    held = tainting(snapshot.spans, tombstones)
+    if held:
+        raise TaintedSnapshot(f"snapshot {snapshot.id} holds the forgotten {', '.join(held[:5])}; choose one that does not")
+    if snapshot.destroyed_at is not None:
+        raise NotFound(f"snapshot {snapshot.id} is not kept any more")
+
+
+def _encoded(state: State) -> tuple[str, list[tuple[str, bytes, str]]]:
+    blobs = checkpoint.encode(state)
+    return state.digest(), [(name, data, checkpoint.sha256(data)) for name, data in sorted(blobs.items())]

@@ -1,0 +1,85 @@
+"""A view: one state of a bank that questions can be asked of, and what may be answered from it.
+
+`weights` says exactly which events the tensors hold. An event that was forgotten but is still in them (a suppressed one, or one whose
+rebuild has not finished) must never be answered with, so a view also carries:
+
+- `counts`: for each response, how many of the events in the weights are not forgotten. A response without any is inadmissible.
+- `forgotten`: the keys of the forgotten events still in the weights. A response that other events support is held back where the
+  nearest of its events is a forgotten one (I3).
+
+Only the model thread touches `state`, `counts` and `book` while a bank is warm.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model import CodeBook, Lesson, Recall, State
+from service.store.lineage import Spans, holds, with_next
+from service.store.rows import TombstoneRow
+
+Key = NDArray[np.float32]
+NO_KEYS: NDArray[np.float32] = np.zeros((0, 384), np.float32)
+
+
+@dataclass(slots=True)
+class View:
+    """A state at a ledger position, with what may be answered from it."""
+
+    snapshot_id: str  # the head it grew from, or the snapshot itself
+    seq: int  # the last ledger position it accounts for
+    state: State
+    weights: Spans  # the events in `state`
+    book: CodeBook
+    counts: NDArray[np.int32]  # (responses,) live events for each response
+    gone: frozenset[int] = frozenset()  # seqs of all forgotten events of the bank
+    forgotten: dict[int, NDArray[np.float32]] = field(default_factory=dict)  # response -> (n, 384) keys still in the weights
+
+    def learn(self, recall: Recall, lesson: Lesson, response: int) -> None:
+        """Apply one event in place. The book must hold the response already."""
+        recall.apply_(self.state, lesson)
+        if response >= len(self.counts):
+            grown = np.zeros(max(64, 2 * (response + 1)), np.int32)  # doubling: a bank teaches responses one by one
+            grown[: len(self.counts)] = self.counts
+            self.counts = grown
+        self.counts[response] += 1
+        self.weights = with_next(self.weights, lesson.seq)
+        self.seq = lesson.seq
+
+    def admissible(self) -> NDArray[np.bool_]:
+        """(responses in the book,) which of them may be answered."""
+        size = len(self.book)
+        allowed = np.zeros(size, np.bool_)
+        known = self.counts[:size] > 0
+        allowed[: len(known)] = known
+        return allowed
+
+
+def counted(responses: Iterable[tuple[int, int]], weights: Spans, tombstones: Sequence[TombstoneRow], size: int) -> NDArray[np.int32]:
+    """(size,) live events in `weights` for each response, from `(seq, response)` pairs."""
+    gone = {row.seq for row in tombstones}
+    counts = np.zeros(max(size, 64), np.int32)
+    for seq, response in responses:
+        if seq not in gone and holds(weights, seq):
+            counts[response] += 1
+    return counts
+
+
+def still_inside(weights: Spans, tombstones: Sequence[TombstoneRow]) -> dict[int, NDArray[np.float32]]:
+    """The keys of forgotten events that `weights` still hold, by response."""
+    keys: dict[int, list[Key]] = {}
+    for row in tombstones:
+        if row.embedding is not None and holds(weights, row.seq):
+            keys.setdefault(row.response, []).append(np.frombuffer(row.embedding, np.float32))
+    return {response: np.stack(rows) for response, rows in keys.items()}
+
+
+def held_back(view: View, response: int, key: Key, live: Mapping[int, NDArray[np.float32]]) -> bool:
+    """Whether `response` must not be answered at `key` since the nearest event that says so is a forgotten one."""
+    gone = view.forgotten.get(response)
+    if gone is None:
+        return False
+    kept = live.get(response, NO_KEYS)
+    return len(kept) == 0 or float((gone @ key).max()) >= float((kept @ key).max())

@@ -1,0 +1,127 @@
+"""Warm banks: the states that this process keeps in memory, found by name, loaded once, dropped when they are not used.
+
+A warm bank is a cache of the ledger: it may be dropped at any moment and comes back equal (I8). Whoever changes one holds its `lock`;
+`epoch` and `head_version` are what its owner believes and what every append is fenced with.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from service.store import banks
+from service.store.db import Database
+from service.store.rows import BankRow, SupportRow
+from workers.replay import Replay, lineage
+from workers.threads import OwnThread
+from workers.view import View
+
+TEXTS = 4_096  # response texts kept beside a warm bank
+SUPPORTS = 128  # responses whose newest corrections are kept beside a warm bank
+
+
+class Kept[Name, Value](OrderedDict[Name, Value]):
+    """A small cache that forgets what was used longest ago."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def recent(self, name: Name) -> Value | None:
+        """The value, now the most recently used; None if it is not here."""
+        if name not in self:
+            return None
+        self.move_to_end(name)
+        return self[name]
+
+    def keep(self, name: Name, value: Value) -> None:
+        """Keep the value; the least recently used goes when there are too many."""
+        self[name] = value
+        self.move_to_end(name)
+        while len(self) > self.size:
+            self.popitem(last=False)
+
+
+@dataclass(slots=True)
+class WarmBank:
+    """One bank in memory."""
+
+    row: BankRow  # as it was acquired: id, tenant, epoch
+    head_version: int
+    view: View
+    saved_seq: int  # the newest position that a snapshot covers
+    base_snapshot: str  # where the load began, for the log and the tests
+    texts: Kept[int, str] = field(default_factory=lambda: Kept(TEXTS))
+    supports: Kept[int, list[SupportRow]] = field(default_factory=lambda: Kept(SUPPORTS))
+
+
+class WarmBanks:
+    """The banks in memory, at most `size`."""
+
+    def __init__(self, database: Database, replay: Replay, thread: OwnThread, *, size: int, observe: Callable[[str, float], None]) -> None:
+        self._database, self._replay, self._thread, self._observe = database, replay, thread, observe
+        self._warm: Kept[str, WarmBank] = Kept(size)
+        self._ids: Kept[tuple[str, str], str] = Kept(max(1_024, 4 * size))
+        self._locks: dict[str, asyncio.Lock] = {}
+        self.owner = f"engine-{uuid4().hex[:12]}"
+
+    def __len__(self) -> int:
+        return len(self._warm)
+
+    async def id_of(self, tenant: str, bank: str) -> str:
+        """The id of the tenant's bank, from its name or id.
+
+        Raises:
+            NotFound: the tenant has no such bank.
+        """
+        known = self._ids.recent((tenant, bank))
+        if known is None:
+            async with self._database.read() as conn:
+                known = (await banks.find_bank(conn, tenant, bank)).id
+            self._ids.keep((tenant, bank), known)
+        return known
+
+    def lock(self, bank_id: str) -> asyncio.Lock:
+        """The lock under which a bank changes."""
+        return self._locks.setdefault(bank_id, asyncio.Lock())
+
+    def peek(self, bank_id: str) -> WarmBank | None:
+        """The bank if it is warm."""
+        return self._warm.recent(bank_id)
+
+    async def get(self, tenant: str, bank_id: str) -> WarmBank:
+        """The warm bank, loaded if need be. The caller must not hold the lock."""
+        warm = self.peek(bank_id)
+        if warm is None:
+            async with self.lock(bank_id):
+                warm = await self.locked(tenant, bank_id)
+        return warm
+
+    async def locked(self, tenant: str, bank_id: str) -> WarmBank:
+        """The warm bank, loaded if need be. The caller holds the lock."""
+        warm = self.peek(bank_id)
+        if warm is None:
+            begin = time.perf_counter()
+            warm = await self._load(tenant, bank_id)
+            self._warm.keep(bank_id, warm)
+            self._observe("load", time.perf_counter() - begin)
+        return warm
+
+    def drop(self, bank_id: str) -> None:
+        """Forget what is in memory; the next use folds the ledger again."""
+        self._warm.pop(bank_id, None)
+
+    def forget_names(self, bank_id: str) -> None:
+        """The bank is gone: its names lead nowhere any more."""
+        for name in [name for name, known in self._ids.items() if known == bank_id]:
+            del self._ids[name]
+        self._locks.pop(bank_id, None)
+
+    async def _load(self, tenant: str, bank_id: str) -> WarmBank:
+        async with self._database.write() as conn:
+            await banks.acquire(conn, tenant, bank_id, self.owner)
+        found = await lineage(self._database, tenant, bank_id)
+        view, base = await self._replay.current(tenant, found, thread=self._thread)
+        return WarmBank(found.bank, found.bank.head_version, view, base.seq, base.id)
