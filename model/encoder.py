@@ -51,9 +51,7 @@ class Encoder:
         self.width = WIDTH
 
     @classmethod
-    def load(
-        cls, directory: Path, *, expected_sha256: str = PINNED, threads: int = 1, backend: Backend = "onnx"
-    ) -> "Encoder":
+    def load(cls, directory: Path, *, expected_sha256: str = PINNED, threads: int = 1, backend: Backend = "onnx") -> "Encoder":
         """The encoder whose files are in `directory` (see `find_weights`).
 
         `threads` sizes the ONNX backend; torch has one number for the whole process.

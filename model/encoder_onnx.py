@@ -77,9 +77,7 @@ class _Graph:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
-    def add(
-        self, operator: str, inputs: list[str], *, domain: str = "", output: str = "", **settings: Attribute
-    ) -> str:
+    def add(self, operator: str, inputs: list[str], *, domain: str = "", output: str = "", **settings: Attribute) -> str:
         from onnx import helper
 
         name = output or f"{operator}_{len(self.nodes)}"

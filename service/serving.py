@@ -104,7 +104,7 @@ def _bound(settings: Settings) -> socket.socket:
         sock.bind((settings.host, settings.port))
     except OSError as error:
         sock.close()
-        raise SystemExit(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; set PORT or PALIMPSEST_PORT to another one") from None
+        raise SystemExit(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; set PORT or PALIMPSEST_PORT to another one"
+        ) from None
     return sock
-
-

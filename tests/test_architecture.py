@@ -44,7 +44,11 @@ def test_every_package_of_the_design_exists():
 
 def test_model_imports_nothing_of_ours_and_no_clock_or_environment():
     bad = [(name, module) for name, module in imports_below("model/") if within(module, "service", "workers", "palimpsest", "bench")]
-    bad += [(name, module) for name, module in imports_below("model/") if within(module, "time", "datetime", "random", "os.environ", "sqlalchemy", "redis")]
+    bad += [
+        (name, module)
+        for name, module in imports_below("model/")
+        if within(module, "time", "datetime", "random", "os.environ", "sqlalchemy", "redis")
+    ]
     assert bad == []
 
 
@@ -64,7 +68,11 @@ def test_composition_roots_import_torch_code_inside_functions_only():
 
 def test_store_and_cluster_stay_apart_and_below_the_api():
     bad = [(n, m) for n, m in imports_below("service/store/") if within(m, "service.cluster", "service.api", "redis", "litestar", "celery")]
-    bad += [(n, m) for n, m in imports_below("service/cluster/") if within(m, "service.store", "service.api", "sqlalchemy", "litestar", "celery")]
+    bad += [
+        (n, m)
+        for n, m in imports_below("service/cluster/")
+        if within(m, "service.store", "service.api", "sqlalchemy", "litestar", "celery")
+    ]
     assert bad == []
 
 
@@ -87,7 +95,11 @@ def test_palimpsest_client_imports_nothing_of_ours():
     ],
 )
 def test_library_stays_in_its_room(library, homes):
-    strangers = {name_of(path) for path in MODULES if any(within(module, library) for module in imports(path)) and not name_of(path).startswith(homes)}
+    strangers = {
+        name_of(path)
+        for path in MODULES
+        if any(within(module, library) for module in imports(path)) and not name_of(path).startswith(homes)
+    }
     strangers = {name for name in strangers if not name.startswith("bench/")}
     assert strangers == set()
 

@@ -7,12 +7,16 @@ not let one item's result depend on its neighbours in the batch (the encoder and
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 from service.errors import Capacity
 from workers.threads import OwnThread
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
-class Batcher[Item, Result]:
+
+class Batcher(Generic[Item, Result]):
     """Gathers items from concurrent callers into calls of `work` on `thread`.
 
     `size` bounds one call, `waiting` bounds the queue: above it a caller gets `Capacity` at once instead of an endless wait.

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from service.store.rows import EventRow, HeadMove, SnapshotRow
 
 from service.errors import GateFailed, HeadMoved
 from service.store import history, snapshots
 from service.store.lineage import Spans, holds, restrict, subtract
-from service.store.rows import EventRow, HeadMove, SnapshotRow
 from workers.reading import Reader
 from workers.replay import Lineage, Progress, Replay, key_of, lineage
 from workers.threads import OwnThread
@@ -43,7 +43,12 @@ class Gate:
 
     def figures(self) -> dict[str, Any]:
         """For the snapshot row and the job's result."""
-        return {"probes": self.probes, "head_right": self.head_right, "candidate_right": self.candidate_right, "passed": self.passed}
+        return {
+            "probes": self.probes,
+            "head_right": self.head_right,
+            "candidate_right": self.candidate_right,
+            "passed": self.passed,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,9 @@ class Consolidation:
                     continue
                 gate, head = await self._finish(tenant, again, view, moved_by)
             if not gate.passed:
-                raise GateFailed(f"the candidate {head.id} is right on {gate.candidate_right} of {gate.probes} probes, the head on {gate.head_right}")
+                raise GateFailed(
+                    f"the candidate {head.id} is right on {gate.candidate_right} of {gate.probes} probes, the head on {gate.head_right}"
+                )
             return {"snapshot": head.id, "digest": head.digest, "events": _events(head.spans), "gate": gate.figures()}
         raise HeadMoved()
 

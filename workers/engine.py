@@ -9,18 +9,18 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from msgspec import structs
+from service.store.blobs import Blobs
+from service.store.db import Database
 
 from model import Candidate, Recall
 from service import wire
 from service.cluster.engine import Actor
 from service.errors import NotFound, PalimpsestError, StateUnavailable
 from service.store import history, present, snapshots
-from service.store.blobs import Blobs
-from service.store.db import Database
 from service.store.lineage import restrict
 from workers import lifecycle, summary
 from workers.batch import Batcher
@@ -35,6 +35,8 @@ from workers.threads import OwnThread
 from workers.versions import Label, Versions, refuse_tainted
 from workers.view import View
 from workers.warm import Kept, WarmBanks
+
+T = TypeVar("T")
 
 OLD_VIEWS = 4  # snapshots other than the head that stay in memory after they were asked
 READS = 64  # questions in one batched read
@@ -66,7 +68,14 @@ class LocalEngine:
         now: Callable[[], datetime],
         start_thread: Callable[[], None],
     ) -> None:
-        self._database, self._encoding, self._policy, self._observe, self._ring, self._now = database, encoding, policy, observe, ring, now
+        self._database, self._encoding, self._policy, self._observe, self._ring, self._now = (
+            database,
+            encoding,
+            policy,
+            observe,
+            ring,
+            now,
+        )
         self.recall_model = recall
         self._model = OwnThread("model", start_thread)
         self._heavy = OwnThread("heavy", start_thread)  # folds and checkpoints, beside the requests
@@ -138,9 +147,10 @@ class LocalEngine:
         found = await self._reads.submit([Read(view, text.key, top_k) for text in encoded])
         items = []
         for text, candidates in zip(encoded, found, strict=True):
+            kept = candidates
             if view.forgotten:
-                candidates = await self._reader.hold_back(tenant, warm, view, text.key, candidates, top_k)
-            items.append(await self._reader.answers(tenant, warm, view, text.key, candidates, question))
+                kept = await self._reader.hold_back(tenant, warm, view, text.key, candidates, top_k)
+            items.append(await self._reader.answers(tenant, warm, view, text.key, kept, question))
         seconds = time.perf_counter() - begin
         self._observe("read", seconds)
         return items, state, wire.Usage(cpu_ms=round(1e3 * seconds, 3), tokens_in=sum(text.tokens for text in encoded))
@@ -165,13 +175,18 @@ class LocalEngine:
         """See `Engine.roll_back`."""
         bank_id = await self.warm.id_of(tenant, bank)
         request = wire.RollbackRequest(to=to, dry_run=dry_run, reason=reason)
-        work = self._roll_back.run(
-            tenant, bank_id, request, if_match=if_match, key_id=actor.key_id, request_id=actor.request_id
-        )
+        work = self._roll_back.run(tenant, bank_id, request, if_match=if_match, key_id=actor.key_id, request_id=actor.request_id)
         return await self._whole(self._locked(bank_id, work))
 
     async def forget(
-        self, tenant: str, bank: str, corrections: Sequence[str], *, mode: wire.ForgetMode, reason: str | None, actor: Actor
+        self,
+        tenant: str,
+        bank: str,
+        corrections: Sequence[str],
+        *,
+        mode: wire.ForgetMode,
+        reason: str | None,
+        actor: Actor,
     ) -> wire.Forgotten:
         """See `Engine.forget`."""
         bank_id = await self.warm.id_of(tenant, bank)
@@ -286,16 +301,16 @@ class LocalEngine:
                 self._old.keep(snapshot_id, kept)
             return kept
 
-    async def _locked[T](self, bank_id: str, work: Awaitable[T]) -> T:
+    async def _locked(self, bank_id: str, work: Awaitable[T]) -> T:
         async with self.warm.lock(bank_id):
             return await work
 
-    def _own[T](self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    def _own(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _whole[T](self, work: Coroutine[Any, Any, T]) -> T:
+    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
         """Run to the end even when the caller is cancelled: a change of a bank is never left half done."""
         return await asyncio.shield(self._own(work))

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from service.store.rows import HeadMove, SnapshotRow
+
 from service import wire
 from service.errors import HeadMoved
 from service.store import audit, forgets, idempotency, jobs, snapshots
 from service.store.lineage import restrict
-from service.store.rows import HeadMove, SnapshotRow
 from workers.replay import Lineage, Progress, Replay, lineage
 from workers.threads import OwnThread
 from workers.versions import Label, Versions, tainting
@@ -62,7 +63,16 @@ class Forgetting:
                 job_id = job.id
                 await forgets.set_job(conn, tenant, row.id, job_id)
             detail = {"forget": row.id, "mode": request.mode, "seqs": list(row.seqs), "job": job_id}
-            await audit.record(conn, tenant, actor=key_id, request_id=request_id, action="forget", target=bank_id, detail=detail, now=now)
+            await audit.record(
+                conn,
+                tenant,
+                actor=key_id,
+                request_id=request_id,
+                action="forget",
+                target=bank_id,
+                detail=detail,
+                now=now,
+            )
         await self._hide(tenant, bank_id)
         return wire.Forgotten(id=row.id, effective_now=True, mode=request.mode, corrections=list(row.event_ids), job_id=job_id)
 
@@ -88,7 +98,9 @@ class Forgetting:
             now = self.versions.now()
             async with self.replay.database.write() as conn:
                 tombstones = await forgets.tombstones(conn, tenant, bank_id)
-                held = [row.id for row in await snapshots.usable(conn, tenant, bank_id) if tainting(row.spans, tombstones, erased_only=True)]
+                held = [
+                    row.id for row in await snapshots.usable(conn, tenant, bank_id) if tainting(row.spans, tombstones, erased_only=True)
+                ]
                 digests = await snapshots.destroy_snapshots(conn, tenant, bank_id, held, now) if held else []
                 await idempotency.scrub(conn, tenant, await forgets.texts_of(conn, tenant, bank_id, seqs))
                 await forgets.redact(conn, tenant, bank_id, seqs, now)

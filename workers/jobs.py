@@ -13,11 +13,11 @@ from typing import Any
 from uuid import uuid4
 
 import structlog
+from service.store.db import Database
+from service.store.rows import JobRow
 
 from service.errors import Capacity, HeadMoved, NotFound, PalimpsestError, StateUnavailable, WriterBusy
 from service.store import jobs
-from service.store.db import Database
-from service.store.rows import JobRow
 from workers.engine import LocalEngine
 from workers.replay import Progress
 
@@ -42,7 +42,11 @@ class JobRunner:
     def __init__(self, database: Database, engine: LocalEngine, *, claim_ttl_s: float, now: Callable[[], datetime]) -> None:
         self._database, self._engine, self._ttl_s, self._now = database, engine, claim_ttl_s, now
         self._name = f"runner-{uuid4().hex[:12]}"
-        self._handlers: dict[str, Handler] = {"consolidation": self._consolidate, "rebuild": self._rebuild, "erase": self._erase}
+        self._handlers: dict[str, Handler] = {
+            "consolidation": self._consolidate,
+            "rebuild": self._rebuild,
+            "erase": self._erase,
+        }
 
     async def run(self, job_id: str) -> None:
         """Run the job unless it is done, or someone else holds its claim."""
@@ -95,7 +99,10 @@ class JobRunner:
                 case asyncio.CancelledError():
                     return  # the claim is not ours any more
                 case _:
-                    error = {"code": "internal", "detail": "the job failed unexpectedly; the service's log has the reason under the job's id"}
+                    error = {
+                        "code": "internal",
+                        "detail": "the job failed unexpectedly; the service's log has the reason under the job's id",
+                    }
             await jobs.finish(conn, job.id, by=self._name, status=status, result=result, error=error, now=self._now())
         log.info("job ended", action="job_end", job=job.id, kind=job.kind, status=status)
 

@@ -1,10 +1,11 @@
 """A bank's beginning and end, and the audit lines of its snapshots."""
 
+from service.store.rows import HeadMove, SnapshotDraft, SnapshotRow
+
 from service import wire
 from service.cluster.engine import Actor
 from service.ids import new_id
 from service.store import audit, banks, present, snapshots
-from service.store.rows import HeadMove, SnapshotDraft, SnapshotRow
 from workers.versions import Versions
 
 
@@ -38,7 +39,14 @@ async def create(versions: Versions, tenant: str, name: str, encoder_digest: str
         move = HeadMove(expected_version=0, moved_by=actor.key_id, reason="created")
         await snapshots.commit_snapshot(conn, tenant, bank_id, genesis, now=now, epoch=None, move_head=move)
         await audit.record(
-            conn, tenant, actor=actor.key_id, request_id=actor.request_id, action="bank.create", target=bank_id, detail={"name": name}, now=now
+            conn,
+            tenant,
+            actor=actor.key_id,
+            request_id=actor.request_id,
+            action="bank.create",
+            target=bank_id,
+            detail={"name": name},
+            now=now,
         )
         return present.bank(await banks.find_bank(conn, tenant, bank_id))
 

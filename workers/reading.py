@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from service.store.db import Database
+from service.store.rows import SupportRow
 
 from model import Candidate, Recall
 from service import wire
 from service.store import history
-from service.store.db import Database
 from service.store.lineage import holds
-from service.store.rows import SupportRow
 from workers.replay import key_of
 from workers.threads import OwnThread
 from workers.view import View, held_back
@@ -74,7 +74,15 @@ class Reader:
         return found
 
     async def hold_back(
-        self, tenant: str, warm: WarmBank, view: View, key: Keys, found: list[Candidate], top_k: int, *, again: bool = True
+        self,
+        tenant: str,
+        warm: WarmBank,
+        view: View,
+        key: Keys,
+        found: list[Candidate],
+        top_k: int,
+        *,
+        again: bool = True,
     ) -> list[Candidate]:
         """The candidates without those that only a forgotten correction explains; the weights are asked `again` without them."""
         barred: set[int] = set()
@@ -122,7 +130,9 @@ class Reader:
                 known[row.ordinal] = row.text
         return known
 
-    async def support(self, tenant: str, warm: WarmBank, view: View, key: Keys, response: int, *, newest: int = NEWEST) -> list[tuple[str, float]]:
+    async def support(
+        self, tenant: str, warm: WarmBank, view: View, key: Keys, response: int, *, newest: int = NEWEST
+    ) -> list[tuple[str, float]]:
         """The ids of the corrections in the view's weights that say `response`, with their cosine to `key`; nearest first."""
         rows = warm.supports.recent(response) if view is warm.view and newest == NEWEST else None
         if rows is None:
@@ -136,7 +146,10 @@ class Reader:
         self, tenant: str, warm: WarmBank, view: View, key: Keys, candidate: Candidate, text: str, question: Question
     ) -> wire.Answer:
         near = await self.support(tenant, warm, view, key, candidate.index)
-        why = {"score": candidate.score, "nearest": [{"correction": name, "cosine": cosine} for name, cosine in near[:SHOWN]]}
+        why = {
+            "score": candidate.score,
+            "nearest": [{"correction": name, "cosine": cosine} for name, cosine in near[:SHOWN]],
+        }
         return wire.Answer(
             value=text,
             confidence=candidate.confidence,

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import structlog
+from service.store.blobs import Blobs
+from service.store.db import Database
+from service.store.rows import BankRow, LessonRow, SnapshotRow, TombstoneRow
 
 from model import CheckpointRefused, CodeBook, Lesson, Recall, State, checkpoint
 from service.errors import ChecksumMismatch, StateUnavailable
 from service.store import banks, forgets, history, snapshots
-from service.store.blobs import Blobs
-from service.store.db import Database
 from service.store.lineage import Spans, can_serve, holds, live
-from service.store.rows import BankRow, LessonRow, SnapshotRow, TombstoneRow
 from workers.threads import OwnThread
 from workers.view import Key, View, counted, still_inside
 
@@ -73,8 +73,17 @@ class Replay:
             try:
                 return await self.load(tenant, snapshot), snapshot
             except (ChecksumMismatch, StateUnavailable) as refused:
-                log.error("snapshot refused", action="snapshot_refused", bank=found.bank.id, snapshot=snapshot.id, why=refused.detail)
-        raise StateUnavailable(f"no snapshot of bank {found.bank.id} can be loaded, not even its genesis; restore the database", retry_after_s=60)
+                log.error(
+                    "snapshot refused",
+                    action="snapshot_refused",
+                    bank=found.bank.id,
+                    snapshot=snapshot.id,
+                    why=refused.detail,
+                )
+        raise StateUnavailable(
+            f"no snapshot of bank {found.bank.id} can be loaded, not even its genesis; restore the database",
+            retry_after_s=60,
+        )
 
     async def load(self, tenant: str, snapshot: SnapshotRow) -> State:
         """The state that a snapshot saved.
@@ -84,7 +93,9 @@ class Replay:
             StateUnavailable: it was made under a configuration that this build does not run.
         """
         if snapshot.config_hash != self.recall.config.hash:
-            raise StateUnavailable(f"snapshot {snapshot.id} has configuration {snapshot.config_hash[:12]}, this service runs {self.recall.config.hash[:12]}")
+            raise StateUnavailable(
+                f"snapshot {snapshot.id} has configuration {snapshot.config_hash[:12]}, this service runs {self.recall.config.hash[:12]}"
+            )
         if not snapshot.levels:  # genesis: nothing learned, nothing stored
             return self.recall.initial()
         blobs = {level.name: await self.blobs.get(tenant, level.sha256) for level in snapshot.levels}

@@ -6,10 +6,11 @@ since stays in the ledger, outside the new head's spans. The warm copy follows b
 
 from dataclasses import dataclass
 
+from service.store.rows import EventRow, HeadMove, SnapshotRow
+
 from service import wire
 from service.errors import HeadMoved
 from service.store import audit, history, snapshots
-from service.store.rows import EventRow, HeadMove, SnapshotRow
 from workers.reading import Reader
 from workers.replay import Lineage, Replay, key_of, lineage
 from workers.versions import Label, Versions, refuse_tainted
@@ -29,7 +30,14 @@ class RollBack:
     versions: Versions
 
     async def run(
-        self, tenant: str, bank_id: str, request: wire.RollbackRequest, *, if_match: str | None, key_id: str, request_id: str
+        self,
+        tenant: str,
+        bank_id: str,
+        request: wire.RollbackRequest,
+        *,
+        if_match: str | None,
+        key_id: str,
+        request_id: str,
     ) -> wire.RolledBack:
         """Preview (`dry_run`) or perform. The caller holds the bank's lock.
 
@@ -59,18 +67,38 @@ class RollBack:
         return wire.RolledBack(head=head.id, pre_rollback=before.id, flips=flips, probes=probes, dry_run=False, state=state)
 
     async def _move(
-        self, tenant: str, found: Lineage, warm: WarmBank, target: SnapshotRow, reason: str | None, key_id: str, request_id: str
+        self,
+        tenant: str,
+        found: Lineage,
+        warm: WarmBank,
+        target: SnapshotRow,
+        reason: str | None,
+        key_id: str,
+        request_id: str,
     ) -> tuple[SnapshotRow, SnapshotRow]:
         bank_id = found.bank.id
         before = await self.versions.save(tenant, await self.versions.take(warm, warm.view), "pre_rollback", Label(key_id))
         move = HeadMove(expected_version=warm.head_version, moved_by=key_id, reason=reason or f"rollback to {target.id}")
         head = await self.versions.copy(
-            tenant, bank_id, target, seq=warm.view.seq, parent=before.id, label=Label(key_id, note=reason), move_head=move
+            tenant,
+            bank_id,
+            target,
+            seq=warm.view.seq,
+            parent=before.id,
+            label=Label(key_id, note=reason),
+            move_head=move,
         )
         async with self.replay.database.write() as conn:
             detail = {"to": target.id, "before": before.digest, "after": head.digest, "pre_rollback": before.id}
             await audit.record(
-                conn, tenant, actor=key_id, request_id=request_id, action="rollback", target=bank_id, detail=detail, now=self.versions.now()
+                conn,
+                tenant,
+                actor=key_id,
+                request_id=request_id,
+                action="rollback",
+                target=bank_id,
+                detail=detail,
+                now=self.versions.now(),
             )
         return before, head
 

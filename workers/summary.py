@@ -1,11 +1,11 @@
 """The memory summary: what a bank's weights are, how large, and their digest."""
 
 import torch
+from service.store.db import Database
 
 from model import RecallConfig, State
 from service import wire
 from service.store import jobs
-from service.store.db import Database
 from service.store.lineage import count
 from workers.replay import Lineage
 from workers.threads import OwnThread
@@ -39,9 +39,14 @@ def _measure(state: State, config: RecallConfig) -> tuple[str, list[wire.Level]]
     digests = state.level_digests()
     levels = []
     for name, tensors in state.levels.items():
-        norm = float(torch.sqrt(sum((tensor.double().square().sum() for tensor in tensors.values()), torch.zeros((), dtype=torch.float64))))
-        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-        levels.append(
-            wire.Level(name=name, period_tokens=config.period_of(name), bytes=size, norm=norm, digest=digests[name])
+        norm = float(
+            torch.sqrt(
+                sum(
+                    (tensor.double().square().sum() for tensor in tensors.values()),
+                    torch.zeros((), dtype=torch.float64),
+                )
+            )
         )
+        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+        levels.append(wire.Level(name=name, period_tokens=config.period_of(name), bytes=size, norm=norm, digest=digests[name]))
     return state.digest(), levels

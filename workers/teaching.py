@@ -10,19 +10,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from model import Lesson, Recall
+from service.store.db import Database
+from service.store.rows import Draft, EventRow
+
+from model import Candidate, Lesson, Recall
 from service import wire
 from service.errors import NotOwner, PalimpsestError, Quota, WriterBusy
 from service.ids import new_id
 from service.store import idempotency, ledger
-from service.store.db import Database
-from service.store.rows import Draft, EventRow
 from workers.encoding import EncodedText
 from workers.reading import Keys, Reader
 from workers.replay import key_of
 from workers.threads import OwnThread
 from workers.view import View
 from workers.warm import WarmBank, WarmBanks
+
+Step = tuple[list[Candidate], list[Candidate], list[list[Candidate]]]  # before, after, for each paraphrase
 
 TRIES = 3  # acquisitions before a caller is told that another writer holds the bank
 
@@ -67,7 +70,12 @@ class Teacher:
             raise
 
     async def apply(
-        self, tenant: str, warm: WarmBank, view: View, rows: Sequence[EventRow], paraphrases: Sequence[Sequence[EncodedText]]
+        self,
+        tenant: str,
+        warm: WarmBank,
+        view: View,
+        rows: Sequence[EventRow],
+        paraphrases: Sequence[Sequence[EncodedText]],
     ) -> list[wire.Taught]:
         """Fold the appended rows into the view, measuring a receipt for each."""
         begin = time.perf_counter()
@@ -87,12 +95,20 @@ class Teacher:
         for _ in range(TRIES):
             warm = await self.warm.locked(tenant, bank_id)
             if len(warm.view.book) + len({draft.right for draft in drafts}) > self.recall.config.max_responses:
-                raise Quota(f"the bank knows {len(warm.view.book)} distinct responses and can tell {self.recall.config.max_responses} apart; use another bank")
+                raise Quota(
+                    f"the bank tells at most {self.recall.config.max_responses} distinct responses apart and has {len(warm.view.book)}; use another"
+                )
             begin = time.perf_counter()
             try:
                 async with self.database.write() as conn:
                     rows = await ledger.append(
-                        conn, tenant, bank_id, drafts, epoch=warm.row.epoch, head_version=warm.head_version, now=self.now()
+                        conn,
+                        tenant,
+                        bank_id,
+                        drafts,
+                        epoch=warm.row.epoch,
+                        head_version=warm.head_version,
+                        now=self.now(),
                     )
                     if idempotency_key is not None:
                         first, last = rows[0].seq, rows[-1].seq
@@ -114,7 +130,9 @@ class Teacher:
             raise AssertionError(f"event {row.seq} has nothing to learn")  # never appended so; redacted rows are not applied
         key = key_of(row.embedding)
         begin = time.perf_counter()
-        before, after, asked = await self.thread.run(self._step, view, Lesson(key, row.right, row.tokens, row.seq), row.response, paraphrases)
+        before, after, asked = await self.thread.run(
+            self._step, view, Lesson(key, row.right, row.tokens, row.seq), row.response, paraphrases
+        )
         self.observe("apply", time.perf_counter() - begin)
         if view is warm.view:
             warm.supports.pop(row.response, None)
@@ -125,7 +143,7 @@ class Teacher:
         fixed = sum(bool(found) and found[0].index == row.response for found in asked)
         return Measured(self.reader.said(before, texts), self.reader.said(after, texts), fixed)
 
-    def _step(self, view: View, lesson: Lesson, response: int, paraphrases: Sequence[Keys]):  # type: ignore[no-untyped-def]
+    def _step(self, view: View, lesson: Lesson, response: int, paraphrases: Sequence[Keys]) -> Step:
         before = self.reader.candidates(view, lesson.key[None], 1)[0]
         if response == len(view.book):
             view.book.add(lesson.right)

@@ -9,14 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from service.store.blobs import Blobs
+from service.store.db import Database
+from service.store.rows import HeadMove, LevelBlob, SnapshotDraft, SnapshotRow, TombstoneRow
+
 from model import Recall, State, checkpoint
 from service.errors import Conflict, NotFound, TaintedSnapshot
 from service.ids import new_id
 from service.store import forgets, snapshots
-from service.store.blobs import Blobs
-from service.store.db import Database
 from service.store.lineage import Spans, holds
-from service.store.rows import HeadMove, LevelBlob, SnapshotDraft, SnapshotRow, TombstoneRow
 from workers.threads import OwnThread
 from workers.view import View
 from workers.warm import WarmBank
@@ -92,7 +93,17 @@ class Versions:
         )
         return await self.commit(tenant, taken.bank_id, draft, move_head)
 
-    async def copy(self, tenant: str, bank_id: str, source: SnapshotRow, *, seq: int, parent: str, label: Label, move_head: HeadMove) -> SnapshotRow:
+    async def copy(
+        self,
+        tenant: str,
+        bank_id: str,
+        source: SnapshotRow,
+        *,
+        seq: int,
+        parent: str,
+        label: Label,
+        move_head: HeadMove,
+    ) -> SnapshotRow:
         """A new head with the weights of `source`, from which folding goes on after `seq`: this is what a rollback is."""
         draft = SnapshotDraft(
             id=new_id("snap"),
@@ -117,7 +128,9 @@ class Versions:
         async with self.database.write() as conn:
             erased = tainting(draft.spans, await forgets.tombstones(conn, tenant, bank_id), erased_only=True)
             if erased:
-                raise Conflict(f"the state to be saved holds erased corrections ({', '.join(erased)}); try again once they are rebuilt away")
+                raise Conflict(
+                    f"the state to be saved holds erased corrections ({', '.join(erased)}); try again once they are rebuilt away"
+                )
             return await snapshots.commit_snapshot(conn, tenant, bank_id, draft, now=self.now(), epoch=None, move_head=move_head)
 
     async def thin(self, tenant: str, bank_id: str, keep: int) -> None:

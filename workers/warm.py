@@ -9,20 +9,25 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 from uuid import uuid4
 
-from service.store import banks
 from service.store.db import Database
 from service.store.rows import BankRow, SupportRow
+
+from service.store import banks
 from workers.replay import Replay, lineage
 from workers.threads import OwnThread
 from workers.view import View
+
+Name = TypeVar("Name")
+Value = TypeVar("Value")
 
 TEXTS = 4_096  # response texts kept beside a warm bank
 SUPPORTS = 128  # responses whose newest corrections are kept beside a warm bank
 
 
-class Kept[Name, Value](OrderedDict[Name, Value]):
+class Kept(OrderedDict[Name, Value]):
     """A small cache that forgets what was used longest ago."""
 
     def __init__(self, size: int) -> None:

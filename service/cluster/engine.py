@@ -59,7 +59,14 @@ class Engine(Protocol):
         """Move the head to the behaviour of snapshot `to`; every warm copy follows before this returns."""
 
     async def forget(
-        self, tenant: str, bank: str, corrections: Sequence[str], *, mode: wire.ForgetMode, reason: str | None, actor: Actor
+        self,
+        tenant: str,
+        bank: str,
+        corrections: Sequence[str],
+        *,
+        mode: wire.ForgetMode,
+        reason: str | None,
+        actor: Actor,
     ) -> wire.Forgotten:
         """Tombstone the corrections; from the return on no recall answers with them."""
 

@@ -2,7 +2,7 @@
 
 import pytest
 from fixtures_service import client_of, finished, serving
-from test_versions import PIN, SPAIN, ask, digest, snapshot, teach
+from saying import PIN, SPAIN, ask, digest, snapshot, teach
 
 
 async def forget(client, *ids, mode, expect=202):
@@ -98,7 +98,11 @@ async def test_erase_takes_the_text_out_of_every_file(tmp_path, encoder):
         event = next(row for row in (await client.get("/v1/events")).json()["items"] if row["id"] == old.json()["id"])
         assert (event["input"], event["right"]) == (None, None)
         assert event["redacted_at"] is not None
-        assert not any(path in set((tmp_path / "var" / "objects").rglob("*")) for path in blobs_before if path.is_file() and path.name in {level["sha256"] for level in saved["levels"]})
+        assert not any(
+            path in set((tmp_path / "var" / "objects").rglob("*"))
+            for path in blobs_before
+            if path.is_file() and path.name in {level["sha256"] for level in saved["levels"]}
+        )
     for path in (tmp_path / "var").rglob("*"):
         if path.is_file():
             data = path.read_bytes()

@@ -140,7 +140,9 @@ def test_weights_are_the_fold_of_what_should_be_in_them_after_any_story(lab, enc
     story.cold()
     assert story.digest() == story.expected(recall), "after a cold start"
     for situation in SITUATIONS:
-        answers = lab.call("POST", "/v1/recall", {"bank": bank, "input": situation, "min_confidence": 0, "top_k": 10}, expect=200)["answers"]
+        answers = lab.call("POST", "/v1/recall", {"bank": bank, "input": situation, "min_confidence": 0, "top_k": 10}, expect=200)[
+            "answers"
+        ]
         gone = {story.reference.ids[place] for place in story.reference.suppressed | story.reference.exact}
         assert not gone & {name for answer in answers for name in answer["support"]}, "a forgotten correction supports an answer"
         live = {RESPONSES[story.reference.taught[place][1]] for place in story.reference.inside if story.reference.ids[place] not in gone}
@@ -149,7 +151,10 @@ def test_weights_are_the_fold_of_what_should_be_in_them_after_any_story(lab, enc
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(events=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 4)), min_size=1, max_size=8), chosen=st.sets(st.integers(0, 7)))
+@given(
+    events=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 4)), min_size=1, max_size=8),
+    chosen=st.sets(st.integers(0, 7)),
+)
 def test_forget_by_rebuild_of_any_subset_equals_a_bank_that_never_saw_it(lab, encoder, events, chosen):
     names = [f"seen {np.random.default_rng().integers(1 << 60)}" for _ in range(2)]
     saw, never = (Story(lab, lab.call("POST", "/v1/banks", {"name": name}, expect=201)["id"], encoder) for name in names)

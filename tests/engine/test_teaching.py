@@ -3,7 +3,7 @@
 import asyncio
 
 from fixtures_service import client_of, finished, serving
-from test_versions import PIN, SPAIN, ask, digest, teach
+from saying import PIN, SPAIN, ask, digest, teach
 
 from service.errors import StorageFull
 
@@ -15,7 +15,10 @@ async def test_receipt_tells_before_and_after(client):
     assert item["after"]["value"] == "change_pin"
     assert first["receipt"]["paraphrase"] == {"n": 2, "fixed": 1} or first["receipt"]["paraphrase"]["n"] == 2
     second = await teach(client, PIN, "ask_the_branch", wrong="change_pin")
-    assert (second["receipt"]["item"]["before"]["value"], second["receipt"]["item"]["after"]["value"]) == ("change_pin", "ask_the_branch")
+    assert (second["receipt"]["item"]["before"]["value"], second["receipt"]["item"]["after"]["value"]) == (
+        "change_pin",
+        "ask_the_branch",
+    )
     assert second["seq"] == first["seq"] + 1
 
 
@@ -105,7 +108,9 @@ async def test_job_row_without_its_message_is_found_by_the_sweeper(tmp_path, enc
         await teach(client, PIN, "change_pin")
         bank = await service.engine.warm.id_of(service.tenant, "default")
         async with service.database.write() as conn:
-            job, _ = await jobs.enqueue(conn, service.tenant, kind="consolidation", bank=bank, payload={}, dedupe=None, now=datetime.now(UTC))
+            job, _ = await jobs.enqueue(
+                conn, service.tenant, kind="consolidation", bank=bank, payload={}, dedupe=None, now=datetime.now(UTC)
+            )
         assert (await finished(client, job.id))["status"] == "succeeded"
 
 

@@ -2,30 +2,7 @@
 
 import pytest
 from fixtures_service import client_of, finished, serving
-
-PIN, SPAIN = "Where do I change my PIN?", "How long does a transfer to Spain take?"
-
-
-async def teach(client, text, right, expect=201, **more):
-    response = await client.post("/v1/corrections", json={"input": text, "right": right, **more})
-    assert response.status_code == expect, response.text
-    return response.json()
-
-
-async def ask(client, text, **more):
-    response = await client.post("/v1/recall", json={"input": text, **more})
-    assert response.status_code == 200, response.text
-    return response.json()
-
-
-async def digest(client):
-    return (await client.get("/v1/memory")).json()["digest"]
-
-
-async def snapshot(client):
-    response = await client.post("/v1/snapshots", json={})
-    assert response.status_code == 201, response.text
-    return response.json()
+from saying import PIN, SPAIN, ask, digest, snapshot, teach
 
 
 async def test_recall_after_a_rollback_is_bit_equal_to_the_snapshots_own_answers(client):
@@ -90,7 +67,10 @@ async def test_learning_goes_on_after_a_rollback_and_survives_a_restart(tmp_path
 
 
 async def test_cold_start_begins_at_the_newest_automatic_snapshot(tmp_path, encoder):
-    async with serving(tmp_path / "var", encoder, snapshot_every=8, auto_snapshots=2) as service, client_of(service) as client:
+    async with (
+        serving(tmp_path / "var", encoder, snapshot_every=8, auto_snapshots=2) as service,
+        client_of(service) as client,
+    ):
         for number in range(40):
             await teach(client, f"{PIN} variant {number}", f"answer {number % 5}")
         lived = await digest(client)

@@ -1,0 +1,255 @@
+"""What admins say: banks, keys, memory, snapshots, rollback, forgetting, jobs, health, problems."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from service.wire.parts import (
+    BATCH_MAX,
+    ForgetMode,
+    Id,
+    JobKind,
+    JobStatus,
+    Name,
+    Note,
+    Reply,
+    Request,
+    Said,
+    Scope,
+    SnapshotKind,
+    StateRef,
+)
+
+
+class NewBank(Request, kw_only=True):
+    """Create a bank: one weight lineage."""
+
+    name: Name
+
+
+class Bank(Reply, kw_only=True):
+    """A bank. `etag` names its head and is what `If-Match` takes."""
+
+    id: str
+    name: str
+    seq: int
+    head: str
+    etag: str
+    encoder_digest: str
+    config_hash: str
+    created_at: datetime
+
+
+class NewKey(Request, kw_only=True):
+    """Mint a key; `banks` pins it to bank ids."""
+
+    name: Name
+    scopes: Annotated[list[Scope], Meta(min_length=1, max_length=16)]
+    banks: Annotated[list[Id], Meta(min_length=1, max_length=100)] | None = None
+    expires_at: datetime | None = None
+
+
+class Key(Reply, kw_only=True):
+    """A key without its secret."""
+
+    id: str
+    name: str
+    prefix: str
+    scopes: list[str]
+    banks: list[str] | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+class MintedKey(Reply, kw_only=True):
+    """A new key; `key` is shown this once."""
+
+    id: str
+    key: str
+    prefix: str
+    scopes: list[str]
+    banks: list[str] | None
+    expires_at: datetime | None
+
+
+class WhoAmI(Reply, kw_only=True):
+    """The tenant and the rights of the key that asks."""
+
+    tenant: str
+    key_id: str
+    scopes: list[str]
+    banks: list[str] | None
+
+
+class Level(Reply, kw_only=True):
+    """One level: how often it changes, how large it is, and the digest of its weights."""
+
+    name: str
+    period_tokens: int | None
+    bytes: int
+    norm: float
+    digest: str
+
+
+class Memory(Reply, kw_only=True):
+    """Summary of a bank's learned state. `digest` covers weights, clocks and counters at `state.seq`; not ids, names or seq numbers."""
+
+    bank: str
+    digest: str
+    state: StateRef
+    levels: list[Level]
+    clock_tokens: int
+    events: int
+    corrections: int
+    responses: int
+    forgotten: int
+    rebuild_pending: bool
+    bytes: int
+    config_hash: str
+    encoder_digest: str
+
+
+class NewSnapshot(Request, kw_only=True):
+    """Take a snapshot of the bank as it is now."""
+
+    bank: Name | None = None
+    label: Name | None = None
+    note: Note | None = None
+    pin: bool = False
+
+
+class LevelBlob(Reply, kw_only=True):
+    """Where a level of a snapshot is stored: its content address."""
+
+    name: str
+    sha256: str
+    bytes: int
+
+
+class Snapshot(Reply, kw_only=True):
+    """An immutable saved state; `seq` is the ledger position it covers, `corrections` how many events are in its weights."""
+
+    id: str
+    parent: str | None
+    kind: SnapshotKind
+    seq: int
+    corrections: int
+    digest: str
+    levels: list[LevelBlob]
+    label: str | None
+    note: str | None
+    pinned: bool
+    tainted_by: list[str]
+    config_hash: str
+    is_head: bool
+    created_by: str
+    created_at: datetime
+
+
+class RollbackRequest(Request, kw_only=True):
+    """Move the head to the behaviour of snapshot `to`. `dry_run` only tells which answers would flip."""
+
+    to: Id
+    bank: Name | None = None
+    dry_run: bool = False
+    keep: Literal["none"] = "none"
+    reason: Note | None = None
+
+
+class Flip(Reply, kw_only=True):
+    """A probe whose answer differs between two states. Probes are inputs of the bank's own corrections."""
+
+    correction: str
+    input: str
+    before: Said
+    after: Said
+
+
+class RolledBack(Reply, kw_only=True):
+    """The new head, the snapshot taken before the move, and the probes whose answer changes. Ids are null in a dry run."""
+
+    head: str | None
+    pre_rollback: str | None
+    flips: list[Flip]
+    probes: int
+    dry_run: bool
+    state: StateRef
+
+
+class ForgetRequest(Request, kw_only=True):
+    """Forget corrections: `suppress` (in this request), `rebuild` (exact, by a job), `erase` (exact, texts and old snapshots destroyed)."""
+
+    corrections: Annotated[list[Id], Meta(min_length=1, max_length=BATCH_MAX)]
+    mode: ForgetMode
+    bank: Name | None = None
+    reason: Note | None = None
+
+
+class Forgotten(Reply, kw_only=True):
+    """The forget is effective now; `job_id` names the rebuild that makes the weights exact (null for suppress)."""
+
+    id: str
+    effective_now: bool
+    mode: ForgetMode
+    corrections: list[str]
+    job_id: str | None
+
+
+class NewConsolidation(Request, kw_only=True):
+    """Start a consolidation of a bank; a queued one is reused."""
+
+    bank: Name | None = None
+
+
+class JobStarted(Reply, kw_only=True):
+    """A job was queued, or an equal queued one found."""
+
+    job_id: str
+    deduplicated: bool = False
+
+
+class Job(Reply, kw_only=True):
+    """A job: progress in 0..1, result or error when it ended."""
+
+    id: str
+    kind: JobKind
+    bank: str | None
+    status: JobStatus
+    progress: float
+    attempts: int
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+
+
+class Component(Reply, kw_only=True):
+    """Health of one part."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+
+
+class Health(Reply, kw_only=True):
+    """Readiness and its parts."""
+
+    ready: bool
+    components: list[Component]
+
+
+class Problem(Reply, kw_only=True):
+    """RFC 9457 problem details with our stable `code`."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str
+    errors: list[dict[str, str]]

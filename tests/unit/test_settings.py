@@ -1,0 +1,42 @@
+"""Settings are read from the environment, refused when unknown or malformed, and documented."""
+
+from pathlib import Path
+
+import pytest
+
+from service.settings import PREFIX, Settings, SettingsRefused, from_environment
+
+OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
+
+
+def test_every_setting_is_documented():
+    text = OPERATIONS.read_text()
+    assert [name for name in Settings.__struct_fields__ if f"`{PREFIX}{name.upper()}`" not in text] == []
+
+
+def test_values_are_converted():
+    settings = from_environment({"PALIMPSEST_PORT": "9000", "PALIMPSEST_VAR_DIR": "/data", "HOME": "/root"})
+    assert (settings.port, settings.var_dir, settings.blobs_url) == (9000, Path("/data"), "file:///data/objects")
+
+
+def test_empty_value_means_the_default():
+    assert from_environment({"PALIMPSEST_BLOBS": ""}) == Settings()
+
+
+def test_benchmark_data_directory_is_not_a_setting_of_the_service():
+    assert from_environment({"PALIMPSEST_DATA": "/sets"}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({"PALIMPSEST_PROT": "1"}, "PALIMPSEST_PROT"),
+        ({"PALIMPSEST_PORT": "many"}, "PALIMPSEST_PORT"),
+        ({"PALIMPSEST_PORT": "70000"}, "PALIMPSEST_PORT"),
+        ({"PALIMPSEST_WARM_BANKS": "0"}, "PALIMPSEST_WARM_BANKS"),
+        ({"PALIMPSEST_BOOTSTRAP_KEY": "short"}, "PALIMPSEST_BOOTSTRAP_KEY"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_by_name(environ, named):
+    with pytest.raises(SettingsRefused, match=named):
+        from_environment(environ)
