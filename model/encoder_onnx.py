@@ -1,10 +1,11 @@
 """The encoder's network as an ONNX graph, built in memory from verified weights and run by ONNX Runtime on the CPU.
 
-The graph is written by hand instead of exported: 45 nodes that can be read against the paper, no cached file that would
+The graph is written by hand instead of exported: 43 nodes that can be read against the paper, no cached file that would
 have to be trusted, no exporter at start-up. It takes groups of equally long texts: no padding, no attention mask.
 
-N1  The vector of a row does not depend on the other rows nor on the number of threads, bitwise: every operator works
-    row by row, and the matrix kernels add along the inner dimension in an order that the number of rows does not change.
+N1  The vector of a row does not depend on the other rows nor on the number of threads, bitwise. Every operator works row
+    by row, the matrix kernels add along the inner dimension in the same order for any number of rows, and the mean is
+    taken outside the graph: ONNX Runtime's ReduceMean adds in another order for one row than for several.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 FUSED = "com.microsoft"  # ONNX Runtime's own operators; each replaces several plain ones
 
-Attribute = int | float | list[int]
 Network = Callable[[NDArray[np.int32]], Tensor]  # ids (n, s) -> unit vectors (n, 384)
 
 
@@ -35,18 +35,13 @@ def open_onnx(weights: Mapping[str, Tensor], threads: int) -> Network:
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def run(ids: NDArray[np.int32]) -> Tensor:
-        vectors: Tensor = session.run(["vectors"], {"ids": ids})[0]
-        return vectors
+        return unit_means(session.run([session.get_outputs()[0].name], {"ids": ids})[0])
 
     return run
 
 
 def build_graph(weights: Mapping[str, Tensor]) -> "ModelProto":
-    """The model `ids (n, s) int32 -> vectors (n, 384) float32`.
-
-    BERT (Devlin et al. 2019: post-norm, learned positions), then the mean over tokens at unit length (Reimers and
-    Gurevych 2019).
-    """
+    """The model `ids (n, s) int32 -> token vectors (n, s, 384) float32`: BERT (Devlin et al. 2019), post-norm."""
     from onnx import TensorProto, helper
 
     graph = _Graph(weights)
@@ -54,19 +49,26 @@ def build_graph(weights: Mapping[str, Tensor]) -> "ModelProto":
     for layer in range(LAYERS):
         hidden = _attend(graph, hidden, f"encoder.layer.{layer}.")
         hidden = _transform(graph, hidden, f"encoder.layer.{layer}.")
-    mean = graph.add("ReduceMean", [hidden], axes=[1], keepdims=0)  # every token counts: nothing is padded
-    graph.add("LpNormalization", [mean], output="vectors", axis=-1, p=2)
     return helper.make_model(
         helper.make_graph(
             graph.nodes,
             "minilm",
             [helper.make_tensor_value_info("ids", TensorProto.INT32, ["n", "s"])],
-            [helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["n", WIDTH])],
+            [helper.make_tensor_value_info(hidden, TensorProto.FLOAT, ["n", "s", WIDTH])],
             graph.constants,
         ),
         opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid(FUSED, 1)],
         ir_version=8,
     )
+
+
+def unit_means(hidden: Tensor) -> Tensor:
+    """The mean over tokens at unit length (Reimers and Gurevych 2019): (n, s, 384) -> (n, 384), each row on its own (N1)."""
+    vectors = np.empty((len(hidden), hidden.shape[2]), dtype=np.float32)
+    for place, tokens in enumerate(hidden):
+        mean = tokens.mean(axis=0, dtype=np.float64)
+        vectors[place] = mean / np.sqrt(np.square(mean).sum())
+    return vectors
 
 
 class _Graph:
@@ -77,11 +79,13 @@ class _Graph:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
-    def add(self, operator: str, inputs: list[str], *, domain: str = "", output: str = "", **settings: Attribute) -> str:
+    def add(self, operator: str, inputs: list[str], *, domain: str = "", output: str = "", **settings: int | float) -> str:
         from onnx import helper
 
         name = output or f"{operator}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, inputs, [name], domain=domain, **settings))
+        node = helper.make_node(operator, inputs, [name], domain=domain)
+        node.attribute.extend(helper.make_attribute(key, value) for key, value in settings.items())
+        self.nodes.append(node)
         return name
 
     def constant(self, name: str, value: Tensor) -> str:

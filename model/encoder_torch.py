@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from model.encoder_onnx import Network
+from model.encoder_onnx import Network, unit_means
 from model.encoder_weights import HEADS, INNER, LAYERS, NORM_EPSILON, POSITIONS, WIDTH, WORDS, Tensor
 
 
@@ -33,8 +33,7 @@ def open_torch(weights: Mapping[str, Tensor]) -> Network:
 
     def run(ids: NDArray[np.int32]) -> Tensor:
         with torch.inference_mode():
-            rows = [model(torch.from_numpy(row[None].astype(np.int64))).last_hidden_state.mean(1) for row in ids]
-            vectors: Tensor = torch.nn.functional.normalize(torch.cat(rows)).numpy()
-        return vectors
+            texts = [model(torch.from_numpy(row[None].astype(np.int64))).last_hidden_state for row in ids]
+        return unit_means(torch.cat(texts).numpy())
 
     return run

@@ -92,7 +92,7 @@ def read_vocabulary(directory: Path) -> dict[str, int]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EncoderRefused(f"{directory / TOKENIZER_FILE} holds no word pieces; take the file of {HUB_ID}") from error
     digest = hashlib.sha256("".join(f"{word}\n" for word in words).encode()).hexdigest()
-    if digest != VOCABULARY or list(vocabulary.values()) != list(range(WORDS)):
+    if digest != VOCABULARY or [vocabulary[word] for word in words] != list(range(WORDS)):
         raise EncoderRefused(
             f"the vocabulary in {directory / TOKENIZER_FILE} has SHA-256 {digest}, expected {VOCABULARY} "
             f"(bert-base-uncased); take the file of {HUB_ID}"

@@ -1,0 +1,95 @@
+"""What the service tells its operators: JSON log lines on standard error, and metrics for Prometheus.
+
+Both carry ids, sizes and times, never a text that was taught or asked. The metrics live in a registry of their own, so that two services in one
+process (tests, the doctor) do not count each other's requests.
+"""
+
+import logging
+import sys
+from typing import cast
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_REQUEST_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_STAGE_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 30.0)
+
+
+def configure_logging(level: str) -> None:
+    """One JSON object a line on standard error, from `level` (debug, info, warning, error) upwards; also for libraries' own logs.
+
+    Raises:
+        ValueError: no such level.
+    """
+    if level not in LEVELS:
+        raise ValueError(f"unknown log level {level!r}; the levels are {', '.join(LEVELS)}")
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(stream=sys.stderr, level=max(LEVELS[level], logging.WARNING), format='{"event": "library", "logger": "%(name)s"}')
+
+
+class Metrics:
+    """The numbers of one service."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter("palimpsest_requests", "Requests answered.", ["route", "method", "status"], registry=self.registry)
+        self._request_s = Histogram(
+            "palimpsest_request_seconds",
+            "Time from the first byte of a request to the last of its answer.",
+            ["route", "method"],
+            buckets=_REQUEST_S,
+            registry=self.registry,
+        )
+        self._in_flight = Gauge("palimpsest_requests_in_flight", "Requests being answered.", registry=self.registry)
+        self._stage_s = Histogram(
+            "palimpsest_stage_seconds",
+            "Time of the engine's stages: encode, append, apply, read, load, snapshot.",
+            ["stage"],
+            buckets=_STAGE_S,
+            registry=self.registry,
+        )
+        self._events = Counter("palimpsest_events", "Things that happened, by name.", ["name"], registry=self.registry)
+        self._warm_banks = Gauge("palimpsest_warm_banks", "Banks kept in memory.", registry=self.registry)
+        self._jobs = Counter("palimpsest_jobs", "Jobs by kind and the status they reached.", ["kind", "status"], registry=self.registry)
+
+    def observe_request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """A request to the route (its template, never the path itself) was answered."""
+        self._requests.labels(route, method, str(status)).inc()
+        self._request_s.labels(route, method).observe(seconds)
+
+    def in_flight(self, change: int) -> None:
+        """A request came (+1) or went (-1)."""
+        self._in_flight.inc(change)
+
+    def observe_stage(self, stage: str, seconds: float) -> None:
+        """A stage of the engine took so long."""
+        self._stage_s.labels(stage).observe(seconds)
+
+    def count(self, name: str) -> None:
+        """Something happened once more."""
+        self._events.labels(name).inc()
+
+    def warm_banks(self, number: int) -> None:
+        """So many banks are in memory now."""
+        self._warm_banks.set(number)
+
+    def job(self, kind: str, status: str) -> None:
+        """A job reached a status."""
+        self._jobs.labels(kind, status).inc()
+
+    def render(self) -> bytes:
+        """All of it in Prometheus' text form."""
+        return cast(bytes, generate_latest(self.registry))
