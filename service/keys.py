@@ -1,8 +1,8 @@
 """API keys: how they are made, and the one form in which they are stored.
 
-A key is `pal_<8 characters>_<32 random bytes in base 62>`. The database holds only `HMAC-SHA256(pepper, key)`: the secret has 256 random bits,
-so a fast hash cannot be searched, and without the pepper (a file or a setting, never the database) a copy of the database opens nothing.
-Any other text of at least 32 characters works as a key too when an operator chose it as the bootstrap key.
+A key is `pal_<8 characters>_<32 random bytes in base 62>`. The database holds only `HMAC-SHA256(pepper, key)`: the secret has 256
+random bits, so a fast hash cannot be searched, and without the pepper (a file or a setting, never the database) a copy of the database
+opens nothing. Any other text of at least 32 characters works as a key too when an operator chose it as the bootstrap key.
 """
 
 import hashlib

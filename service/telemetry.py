@@ -1,12 +1,11 @@
 """What the service tells its operators: JSON log lines on standard error, and metrics for Prometheus.
 
-Both carry ids, sizes and times, never a text that was taught or asked. The metrics live in a registry of their own, so that two services in one
-process (tests, the doctor) do not count each other's requests.
+Both carry ids, sizes and times, never a text that was taught or asked. The metrics live in a registry of their own, so that two
+services in one process (tests, the doctor) do not count each other's requests.
 """
 
 import logging
 import sys
-from typing import cast
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -92,4 +91,4 @@ class Metrics:
 
     def render(self) -> bytes:
         """All of it in Prometheus' text form."""
-        return cast(bytes, generate_latest(self.registry))
+        return generate_latest(self.registry)

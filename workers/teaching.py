@@ -10,14 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from service.store.db import Database
-from service.store.rows import Draft, EventRow
-
 from model import Candidate, Lesson, Recall
 from service import wire
 from service.errors import NotOwner, PalimpsestError, Quota, WriterBusy
 from service.ids import new_id
 from service.store import idempotency, ledger
+from service.store.db import Database
+from service.store.rows import Draft, EventRow
 from workers.encoding import EncodedText
 from workers.reading import Keys, Reader
 from workers.replay import key_of

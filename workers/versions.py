@@ -9,15 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from service.store.blobs import Blobs
-from service.store.db import Database
-from service.store.rows import HeadMove, LevelBlob, SnapshotDraft, SnapshotRow, TombstoneRow
-
 from model import Recall, State, checkpoint
 from service.errors import Conflict, NotFound, TaintedSnapshot
 from service.ids import new_id
-from service.store import forgets, snapshots
+from service.store import blob_rows, forgets, snapshots
+from service.store.blobs import Blobs
+from service.store.db import Database
 from service.store.lineage import Spans, holds
+from service.store.rows import HeadMove, LevelBlob, SnapshotDraft, SnapshotRow, TombstoneRow
 from workers.threads import OwnThread
 from workers.view import View
 from workers.warm import WarmBank
@@ -73,7 +72,7 @@ class Versions:
         levels = []
         for name, data, sha256 in parts:
             async with self.database.write() as conn:
-                await snapshots.stage_blobs(conn, tenant, [(sha256, len(data))], self.now())
+                await blob_rows.stage(conn, tenant, [(sha256, len(data))], self.now())
             levels.append(LevelBlob(name=name, sha256=await self.blobs.put(tenant, data), bytes=len(data)))
         draft = SnapshotDraft(
             id=new_id("snap"),
@@ -142,11 +141,14 @@ class Versions:
 
     async def drop_blobs(self, tenant: str, digests: list[str]) -> None:
         """Delete condemned blobs, then their rows; a crash in between leaves condemned rows that housekeeping deletes later."""
+        if not digests:
+            return
+        async with self.database.read() as conn:
+            digests = await blob_rows.condemned(conn, tenant, digests)  # a snapshot may have come to need one again
         for digest in digests:
             await self.blobs.delete(tenant, digest)
-        if digests:
-            async with self.database.write() as conn:
-                await snapshots.forget_blobs(conn, tenant, digests)
+        async with self.database.write() as conn:
+            await blob_rows.strike(conn, tenant, digests)
 
 
 def tainting(spans: Spans, tombstones: list[TombstoneRow], *, erased_only: bool = False) -> list[str]:

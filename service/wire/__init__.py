@@ -6,6 +6,7 @@ unchanged later.
 """
 
 from service.wire.admin import (
+    AuditEntry,
     Bank,
     Component,
     Flip,
@@ -74,6 +75,7 @@ __all__ = [
     "BATCH_MAX",
     "TEXT_MAX",
     "Answer",
+    "AuditEntry",
     "Bank",
     "BeforeAfter",
     "Component",

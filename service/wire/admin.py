@@ -22,13 +22,13 @@ from service.wire.parts import (
 )
 
 
-class NewBank(Request, kw_only=True):
+class NewBank(Request, frozen=True, kw_only=True):
     """Create a bank: one weight lineage."""
 
     name: Name
 
 
-class Bank(Reply, kw_only=True):
+class Bank(Reply, frozen=True, kw_only=True):
     """A bank. `etag` names its head and is what `If-Match` takes."""
 
     id: str
@@ -41,16 +41,16 @@ class Bank(Reply, kw_only=True):
     created_at: datetime
 
 
-class NewKey(Request, kw_only=True):
+class NewKey(Request, frozen=True, kw_only=True):
     """Mint a key; `banks` pins it to bank ids."""
 
     name: Name
     scopes: Annotated[list[Scope], Meta(min_length=1, max_length=16)]
     banks: Annotated[list[Id], Meta(min_length=1, max_length=100)] | None = None
-    expires_at: datetime | None = None
+    expires_at: Annotated[datetime, Meta(tz=True)] | None = None
 
 
-class Key(Reply, kw_only=True):
+class Key(Reply, frozen=True, kw_only=True):
     """A key without its secret."""
 
     id: str
@@ -64,18 +64,18 @@ class Key(Reply, kw_only=True):
     last_used_at: datetime | None
 
 
-class MintedKey(Reply, kw_only=True):
-    """A new key; `key` is shown this once."""
+class MintedKey(Reply, frozen=True, kw_only=True):
+    """A new key; `key` is shown this once, and null when the reply is repeated for an Idempotency-Key."""
 
     id: str
-    key: str
+    key: str | None
     prefix: str
     scopes: list[str]
     banks: list[str] | None
     expires_at: datetime | None
 
 
-class WhoAmI(Reply, kw_only=True):
+class WhoAmI(Reply, frozen=True, kw_only=True):
     """The tenant and the rights of the key that asks."""
 
     tenant: str
@@ -84,7 +84,7 @@ class WhoAmI(Reply, kw_only=True):
     banks: list[str] | None
 
 
-class Level(Reply, kw_only=True):
+class Level(Reply, frozen=True, kw_only=True):
     """One level: how often it changes, how large it is, and the digest of its weights."""
 
     name: str
@@ -94,7 +94,7 @@ class Level(Reply, kw_only=True):
     digest: str
 
 
-class Memory(Reply, kw_only=True):
+class Memory(Reply, frozen=True, kw_only=True):
     """Summary of a bank's learned state. `digest` covers weights, clocks and counters at `state.seq`; not ids, names or seq numbers."""
 
     bank: str
@@ -112,7 +112,7 @@ class Memory(Reply, kw_only=True):
     encoder_digest: str
 
 
-class NewSnapshot(Request, kw_only=True):
+class NewSnapshot(Request, frozen=True, kw_only=True):
     """Take a snapshot of the bank as it is now."""
 
     bank: Name | None = None
@@ -121,7 +121,7 @@ class NewSnapshot(Request, kw_only=True):
     pin: bool = False
 
 
-class LevelBlob(Reply, kw_only=True):
+class LevelBlob(Reply, frozen=True, kw_only=True):
     """Where a level of a snapshot is stored: its content address."""
 
     name: str
@@ -129,7 +129,7 @@ class LevelBlob(Reply, kw_only=True):
     bytes: int
 
 
-class Snapshot(Reply, kw_only=True):
+class Snapshot(Reply, frozen=True, kw_only=True):
     """An immutable saved state; `seq` is the ledger position it covers, `corrections` how many events are in its weights."""
 
     id: str
@@ -149,7 +149,7 @@ class Snapshot(Reply, kw_only=True):
     created_at: datetime
 
 
-class RollbackRequest(Request, kw_only=True):
+class RollbackRequest(Request, frozen=True, kw_only=True):
     """Move the head to the behaviour of snapshot `to`. `dry_run` only tells which answers would flip."""
 
     to: Id
@@ -159,7 +159,7 @@ class RollbackRequest(Request, kw_only=True):
     reason: Note | None = None
 
 
-class Flip(Reply, kw_only=True):
+class Flip(Reply, frozen=True, kw_only=True):
     """A probe whose answer differs between two states. Probes are inputs of the bank's own corrections."""
 
     correction: str
@@ -168,7 +168,7 @@ class Flip(Reply, kw_only=True):
     after: Said
 
 
-class RolledBack(Reply, kw_only=True):
+class RolledBack(Reply, frozen=True, kw_only=True):
     """The new head, the snapshot taken before the move, and the probes whose answer changes. Ids are null in a dry run."""
 
     head: str | None
@@ -179,7 +179,7 @@ class RolledBack(Reply, kw_only=True):
     state: StateRef
 
 
-class ForgetRequest(Request, kw_only=True):
+class ForgetRequest(Request, frozen=True, kw_only=True):
     """Forget corrections: `suppress` (in this request), `rebuild` (exact, by a job), `erase` (exact, texts and old snapshots destroyed)."""
 
     corrections: Annotated[list[Id], Meta(min_length=1, max_length=BATCH_MAX)]
@@ -188,7 +188,7 @@ class ForgetRequest(Request, kw_only=True):
     reason: Note | None = None
 
 
-class Forgotten(Reply, kw_only=True):
+class Forgotten(Reply, frozen=True, kw_only=True):
     """The forget is effective now; `job_id` names the rebuild that makes the weights exact (null for suppress)."""
 
     id: str
@@ -198,20 +198,20 @@ class Forgotten(Reply, kw_only=True):
     job_id: str | None
 
 
-class NewConsolidation(Request, kw_only=True):
+class NewConsolidation(Request, frozen=True, kw_only=True):
     """Start a consolidation of a bank; a queued one is reused."""
 
     bank: Name | None = None
 
 
-class JobStarted(Reply, kw_only=True):
+class JobStarted(Reply, frozen=True, kw_only=True):
     """A job was queued, or an equal queued one found."""
 
     job_id: str
     deduplicated: bool = False
 
 
-class Job(Reply, kw_only=True):
+class Job(Reply, frozen=True, kw_only=True):
     """A job: progress in 0..1, result or error when it ended."""
 
     id: str
@@ -227,7 +227,19 @@ class Job(Reply, kw_only=True):
     finished_at: datetime | None
 
 
-class Component(Reply, kw_only=True):
+class AuditEntry(Reply, frozen=True, kw_only=True):
+    """Who changed what in which request."""
+
+    id: str
+    actor: str
+    request_id: str
+    action: str
+    target: str
+    detail: dict[str, Any]
+    created_at: datetime
+
+
+class Component(Reply, frozen=True, kw_only=True):
     """Health of one part."""
 
     name: str
@@ -235,14 +247,14 @@ class Component(Reply, kw_only=True):
     detail: str = ""
 
 
-class Health(Reply, kw_only=True):
+class Health(Reply, frozen=True, kw_only=True):
     """Readiness and its parts."""
 
     ready: bool
     components: list[Component]
 
 
-class Problem(Reply, kw_only=True):
+class Problem(Reply, frozen=True, kw_only=True):
     """RFC 9457 problem details with our stable `code`."""
 
     type: str

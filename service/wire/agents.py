@@ -21,7 +21,7 @@ from service.wire.parts import (
 )
 
 
-class NewCorrection(Request, kw_only=True):
+class NewCorrection(Request, frozen=True, kw_only=True):
     """Teach: in the situation `input` the right answer is `right` (and was not `wrong`). `paraphrases` are only asked."""
 
     input: Text
@@ -33,35 +33,35 @@ class NewCorrection(Request, kw_only=True):
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-class NewCorrections(Request, kw_only=True):
+class NewCorrections(Request, frozen=True, kw_only=True):
     """Up to 1,000 corrections, applied in order, all or none."""
 
     items: Annotated[list[NewCorrection], Meta(min_length=1, max_length=BATCH_MAX)]
     bank: Name | None = None
 
 
-class BeforeAfter(Reply, kw_only=True):
+class BeforeAfter(Reply, frozen=True, kw_only=True):
     """What the memory said to the taught input before and after the correction."""
 
     before: Said
     after: Said
 
 
-class ParaphraseCheck(Reply, kw_only=True):
+class ParaphraseCheck(Reply, frozen=True, kw_only=True):
     """How many of the client's paraphrases are answered right after the correction."""
 
     n: int
     fixed: int
 
 
-class Receipt(Reply, kw_only=True):
+class Receipt(Reply, frozen=True, kw_only=True):
     """The proof that a correction worked."""
 
     item: BeforeAfter
     paraphrase: ParaphraseCheck
 
 
-class Taught(Reply, kw_only=True):
+class Taught(Reply, frozen=True, kw_only=True):
     """An acknowledged correction: its ledger row is durable and the weights answer with it."""
 
     id: str
@@ -72,7 +72,7 @@ class Taught(Reply, kw_only=True):
     usage: Usage
 
 
-class TaughtBatch(Reply, kw_only=True):
+class TaughtBatch(Reply, frozen=True, kw_only=True):
     """Per-item results of a batch, in order."""
 
     items: list[Taught]
@@ -80,7 +80,7 @@ class TaughtBatch(Reply, kw_only=True):
     usage: Usage
 
 
-class RecallOptions(Request, kw_only=True):
+class RecallOptions(Request, frozen=True, kw_only=True):
     """What one question and a batch of questions share."""
 
     bank: Name | None = None
@@ -90,19 +90,19 @@ class RecallOptions(Request, kw_only=True):
     explain: bool = False
 
 
-class RecallRequest(RecallOptions, kw_only=True):
+class RecallRequest(RecallOptions, frozen=True, kw_only=True):
     """Ask the memory about one situation."""
 
     input: Text
 
 
-class RecallBatchRequest(RecallOptions, kw_only=True):
+class RecallBatchRequest(RecallOptions, frozen=True, kw_only=True):
     """Ask about up to 1,000 situations at one state."""
 
     inputs: Annotated[list[Text], Meta(min_length=1, max_length=BATCH_MAX)]
 
 
-class Answer(Reply, kw_only=True):
+class Answer(Reply, frozen=True, kw_only=True):
     """A remembered response: `support` names the corrections it rests on, `level` the level that knew it."""
 
     value: str
@@ -112,7 +112,7 @@ class Answer(Reply, kw_only=True):
     why: dict[str, Any] | None = None
 
 
-class Recalled(Reply, kw_only=True):
+class Recalled(Reply, frozen=True, kw_only=True):
     """Answers, best first; empty when the memory abstains."""
 
     id: str
@@ -122,14 +122,14 @@ class Recalled(Reply, kw_only=True):
     usage: Usage
 
 
-class RecalledItem(Reply, kw_only=True):
+class RecalledItem(Reply, frozen=True, kw_only=True):
     """One result of a recall batch."""
 
     answers: list[Answer]
     abstained: bool
 
 
-class RecalledBatch(Reply, kw_only=True):
+class RecalledBatch(Reply, frozen=True, kw_only=True):
     """Results in the order of the inputs."""
 
     id: str
@@ -138,7 +138,7 @@ class RecalledBatch(Reply, kw_only=True):
     usage: Usage
 
 
-class Correction(Reply, kw_only=True):
+class Correction(Reply, frozen=True, kw_only=True):
     """A correction as the ledger holds it; text fields are null once erased."""
 
     id: str
@@ -152,7 +152,7 @@ class Correction(Reply, kw_only=True):
     created_at: datetime
 
 
-class EventRow(Reply, kw_only=True):
+class EventRow(Reply, frozen=True, kw_only=True):
     """One ledger row: its place in the hash chain and what it says; text fields are null once erased."""
 
     id: str

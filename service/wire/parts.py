@@ -10,9 +10,10 @@ TEXT_MAX = 20_000  # characters; the encoder reads the first 256 tokens, the led
 BATCH_MAX = 1_000
 
 Text = Annotated[str, Meta(min_length=1, max_length=TEXT_MAX)]
-Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
+# in Name and Id: `$` alone would let a final newline through
+Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$(?!\n)")]
 Note = Annotated[str, Meta(max_length=1_000)]
-Id = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.:@-]+$")]
+Id = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.:@-]+$(?!\n)")]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 TopK = Annotated[int, Meta(ge=1, le=100)]
 
@@ -42,14 +43,14 @@ class Reply(Struct, frozen=True, kw_only=True):
     """What every reply shares."""
 
 
-class StateRef(Reply, kw_only=True):
+class StateRef(Reply, frozen=True, kw_only=True):
     """The state that answered: the head and the last ledger seq folded into it. Send it back as `Memory-Min-State` to read your writes."""
 
     snapshot_id: str
     seq: int
 
 
-class Usage(Reply, kw_only=True):
+class Usage(Reply, frozen=True, kw_only=True):
     """What a call cost."""
 
     cpu_ms: float = 0.0
@@ -58,14 +59,14 @@ class Usage(Reply, kw_only=True):
     level_writes: int = 0
 
 
-class Said(Reply, kw_only=True):
+class Said(Reply, frozen=True, kw_only=True):
     """What the memory says: a remembered response, or none when it abstains."""
 
     value: str | None
     confidence: float
 
 
-class Page(Reply, Generic[Item], kw_only=True):
+class Page(Reply, Generic[Item], frozen=True, kw_only=True):
     """One page of a list; pass `next_cursor` as `cursor` for the next."""
 
     items: list[Item]

@@ -1,0 +1,78 @@
+"""The application: every route, and what they share, put together once."""
+
+from litestar import Litestar, Request
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.types import ASGIApp
+
+from service.api import banks, corrections, docs_page, forget, health, jobs, keys, memory, openapi, trail, versions
+from service.api.auth import Keyring, authorize
+from service.api.caller import provide_caller
+from service.api.deps import Deps
+from service.api.edge import Edge
+from service.api.problems import answer
+
+__all__ = ["Deps", "build_app", "routes_only"]
+
+BODY_MAX = 1_000_000  # bytes, counted as they arrive when the client does not say
+ROUTES = (
+    corrections.teach,
+    corrections.teach_batch,
+    corrections.list_corrections,
+    corrections.get_correction,
+    corrections.list_events,
+    memory.recall,
+    memory.recall_batch,
+    memory.get_memory,
+    banks.create_bank,
+    banks.list_banks,
+    banks.get_bank,
+    banks.delete_bank,
+    keys.mint_key,
+    keys.list_keys,
+    keys.revoke_key,
+    keys.whoami,
+    versions.take_snapshot,
+    versions.list_snapshots,
+    versions.get_snapshot,
+    versions.roll_back,
+    forget.forget,
+    jobs.consolidate,
+    jobs.list_jobs,
+    jobs.get_job,
+    jobs.cancel_job,
+    trail.list_audit,
+    health.live,
+    health.ready,
+    health.metrics,
+    docs_page.openapi_json,
+    docs_page.docs_page,
+)
+
+
+def build_app(deps: Deps) -> ASGIApp:
+    """The ASGI application over `deps`."""
+    app = routes_only()
+    app.state.update({"deps": deps, "keyring": Keyring(deps.database, deps.pepper, deps.now)})
+    return Edge(app, deps.metrics, deps.settings.max_in_flight)
+
+
+def routes_only() -> Litestar:
+    """The framework's application without anything to answer from: what the OpenAPI document is derived from."""
+    return Litestar(
+        route_handlers=list(ROUTES),
+        guards=[authorize],
+        dependencies={"caller": Provide(provide_caller), "deps": Provide(_deps, sync_to_thread=False)},
+        exception_handlers={Exception: answer},
+        openapi_config=openapi.CONFIG,
+        request_max_body_size=BODY_MAX,
+        return_dto=None,  # else a handler's body DTO would be tried on its reply
+        logging_config=None,
+        debug=False,
+        state=State(),
+    )
+
+
+def _deps(request: Request) -> Deps:  # type: ignore[type-arg]
+    deps: Deps = request.app.state.deps
+    return deps

@@ -1,0 +1,102 @@
+"""The outermost layer, around the framework: what holds for every request, also for those that no route takes.
+
+A request id (accepted if it is harmless, else made) that comes back in `X-Request-ID`; a cap on requests in progress, above which the
+answer is 503 at once; security headers; one log line and one count per request, by the route's template.
+"""
+
+import re
+import time
+
+import structlog
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+
+from service.api.problems import MEDIA_TYPE, headers_of, problem
+from service.errors import Capacity
+from service.ids import new_id
+from service.telemetry import Metrics
+
+UNCOUNTED = ("/health/", "/metrics")  # these answer even when the service is full
+METHODS = frozenset({"GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "PATCH"})
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
+_NO_STORE = (b"cache-control", b"no-store")
+_NO_SNIFF = (b"x-content-type-options", b"nosniff")
+log = structlog.get_logger()
+
+
+class Edge:
+    """An ASGI application around the framework's."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, max_in_flight: int) -> None:
+        self._app, self._metrics, self._max = app, metrics, max_in_flight
+        self._in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; lifespan events pass through."""
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        begin = time.perf_counter()
+        status = 500
+        headers = [_NO_SNIFF, (b"x-request-id", request_id.encode())]
+        if scope["path"].startswith("/v1"):
+            headers.append(_NO_STORE)
+
+        async def sent(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *headers]
+            await send(message)
+
+        try:
+            await self._counted(scope, receive, sent)
+        finally:
+            self._tell(scope, status, time.perf_counter() - begin)
+
+    async def _counted(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        if scope["path"].startswith(UNCOUNTED):
+            await self._app(scope, receive, send)
+            return
+        if self._in_flight >= self._max:
+            await _refuse(scope, send)
+            return
+        self._in_flight += 1
+        self._metrics.in_flight(1)
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._in_flight -= 1
+            self._metrics.in_flight(-1)
+
+    def _tell(self, scope: HTTPScope, status: int, seconds: float) -> None:
+        route = scope.get("path_template") or "(none)"
+        method = scope["method"] if scope["method"] in METHODS else "other"  # clients may invent names; each would be a time series
+        self._metrics.observe_request(route, method, status, seconds)
+        principal = scope["state"].get("principal")
+        log.info(
+            "request",
+            action="request",
+            method=method,
+            route=route,
+            status=status,
+            ms=round(1e3 * seconds, 2),
+            request=scope["state"]["request_id"],
+            key=principal.key_id if principal else None,
+        )
+
+
+async def _refuse(scope: HTTPScope, send: Send) -> None:
+    error = Capacity("more requests than this service takes at once; retry after the given seconds")
+    body = problem(error.status, error.code, error.detail, instance=scope["path"], request_id=scope["state"]["request_id"])
+    headers = [(name.lower().encode(), value.encode()) for name, value in headers_of(error).items()]
+    headers += [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _request_id(scope: HTTPScope) -> str:
+    given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    return given.decode() if _REQUEST_ID.fullmatch(given) else new_id("req")

@@ -1,0 +1,103 @@
+"""Idempotency-Key on every POST: a retried request has the effect of one.
+
+- The key belongs to the API key that sent it, and to method, path and body: another body is refused (422), a running one is told so
+  (409).
+- A reply is stored when the call succeeded. A call that failed leaves nothing behind, so that the same key may try again.
+- A correction is marked committed in the transaction that appends it. When its reply was lost with the process, the retry is answered
+  from the ledger (`recover`).
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Response
+
+from service.api import replies
+from service.api.caller import Caller
+from service.errors import Conflict, Invalid, PalimpsestError
+from service.store import idempotency
+
+KEY_MAX = 200
+LEASE_S = 120  # a request that did not end within this time is taken for dead
+log = structlog.get_logger()
+
+Work = Callable[[str | None], Awaitable[msgspec.Struct]]
+Recover = Callable[[idempotency.Committed], Awaitable[msgspec.Struct]]
+
+
+async def once(
+    caller: Caller,
+    work: Work,
+    *,
+    status: int,
+    recover: Recover | None = None,
+    stored: Callable[[Any], msgspec.Struct] | None = None,
+) -> Response[Any]:
+    """The reply of `work(name)`, run at most once for the request's Idempotency-Key.
+
+    `name` is what the store knows the key by (None without one); `stored` is what is kept of a reply that may not be kept whole.
+
+    Raises:
+        Invalid, IdempotencyMismatch, IdempotencyInFlight: about the key. Whatever `work` raises.
+    """
+    name = _name(caller)
+    if name is None:
+        return replies.send(await work(None), status)
+    database, tenant, now = caller.deps.database, caller.tenant, caller.deps.now
+    request_hash = await _request_hash(caller)
+    async with database.write() as conn:
+        begun = await idempotency.begin(conn, tenant, name, request_hash=request_hash, now=now(), lease_s=LEASE_S)
+    match begun:
+        case idempotency.Done():
+            if not begun.reply:
+                raise Conflict("this request was done; its reply is gone because what it quoted was erased")
+            return replies.send_again(begun.reply, begun.status)
+        case idempotency.Committed():
+            if recover is None:
+                raise Conflict("this request was done, and its reply is lost")
+            reply = await recover(begun)
+        case _:
+            reply = await _first(caller, name, work)
+    await _finish(caller, name, status, replies.encode(stored(reply) if stored else reply))
+    sent = replies.send(reply, status)
+    if isinstance(begun, idempotency.Committed):
+        sent.headers["Idempotent-Replayed"] = "true"
+    return sent
+
+
+async def _first(caller: Caller, name: str, work: Work) -> msgspec.Struct:
+    try:
+        return await work(name)
+    except Exception:  # not when cancelled: the engine ends what it began, and the key must still be there then
+        try:
+            async with caller.deps.database.write() as conn:
+                await idempotency.abandon(conn, caller.tenant, name)
+        except PalimpsestError as error:  # the key frees itself when its lease ends
+            log.warning("idempotency key not freed", action="abandon", request=caller.request_id, why=error.code)
+        raise
+
+
+async def _finish(caller: Caller, name: str, status: int, reply: bytes) -> None:
+    try:
+        async with caller.deps.database.write() as conn:
+            await idempotency.finish(conn, caller.tenant, name, status=status, reply=reply, now=caller.deps.now())
+    except PalimpsestError as error:  # what was asked is done and durable: say so, although a retry cannot be answered from here
+        log.warning("reply not stored", action="finish", request=caller.request_id, why=error.code)
+
+
+def _name(caller: Caller) -> str | None:
+    given = caller.request.headers.get("idempotency-key")
+    if given is None:
+        return None
+    if not 1 <= len(given) <= KEY_MAX or not given.isascii() or not given.isprintable():
+        message = f"1 to {KEY_MAX} printable ASCII characters"
+        raise Invalid(f"Idempotency-Key: {message}", errors=[{"field": "Idempotency-Key", "message": message}])
+    return hashlib.sha256(f"{caller.principal.key_id}\n{given}".encode()).hexdigest()
+
+
+async def _request_hash(caller: Caller) -> bytes:
+    request = caller.request
+    return hashlib.sha256(f"{request.method} {request.scope['path']}\n".encode() + await request.body()).digest()

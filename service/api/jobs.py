@@ -1,0 +1,140 @@
+"""Jobs: start a consolidation, see what became of a job, cancel one that has not begun. The row first, then the bell."""
+
+from typing import Any
+
+from litestar import Response, get, post
+
+from service import wire
+from service.api import replies
+from service.api.auth import needs
+from service.api.bodies import Strict
+from service.api.caller import Caller
+from service.api.deps import Connection
+from service.api.idempotency import once
+from service.api.pages import LIMIT_DEFAULT, BankParam, Cursor, Limit, Pager
+from service.api.texts import known_form
+from service.errors import Conflict, NotFound
+from service.store import audit, jobs
+from service.store.rows import JobRow
+
+TAGS = ["jobs"]
+CANCEL_TTL_S = 30  # the claim lives only within the cancelling transaction
+
+
+@post(
+    "/v1/consolidations",
+    operation_id="consolidate",
+    summary="Move what fast levels hold into slow ones",
+    tags=TAGS,
+    opt=needs("snapshots:write"),
+    dto=Strict[wire.NewConsolidation],
+    status_code=202,
+)
+async def consolidate(caller: Caller, data: wire.NewConsolidation) -> Response[wire.JobStarted]:
+    """A gate decides whether the result becomes the head. One that is queued or running already is reused."""
+    row = await caller.bank_row(data.bank)
+
+    async def work(_: str | None) -> wire.JobStarted:
+        async with caller.deps.database.write() as conn:
+            job, found = await jobs.enqueue(
+                conn,
+                caller.tenant,
+                kind="consolidation",
+                bank=row.id,
+                payload={"by": caller.principal.key_id},
+                dedupe=f"consolidation:{row.id}",
+                now=caller.deps.now(),
+            )
+            if not found:
+                await _note(conn, caller, "consolidation", row.id, {"job": job.id})
+        caller.deps.ring(job.id)
+        return wire.JobStarted(job_id=job.id, deduplicated=found)
+
+    return await once(caller, work, status=202)
+
+
+@get("/v1/jobs", operation_id="list_jobs", summary="Jobs", tags=TAGS)
+async def list_jobs(
+    caller: Caller, bank: BankParam = None, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None
+) -> Response[wire.Page[wire.Job]]:
+    """Of one bank, or of all of them when the key is for the whole tenant and no bank is named."""
+    every = bank is None and caller.principal.banks is None
+    bank_id = None if every else (await caller.bank_row(bank)).id
+    pager = Pager(f"jobs:{bank_id}", str, limit, cursor)
+    async with caller.deps.database.read() as conn:
+        page = await pager.page(lambda after, number: jobs.list_jobs(conn, caller.tenant, bank_id, after, number), _id, _shown)
+    return replies.send(page)
+
+
+@get("/v1/jobs/{job_id:str}", operation_id="get_job", summary="One job", tags=TAGS)
+async def get_job(caller: Caller, job_id: str) -> Response[wire.Job]:
+    """Any key that may use the job's bank may look."""
+    async with caller.deps.database.read() as conn:
+        return replies.send(_shown(await _visible(conn, caller, job_id)))
+
+
+@post(
+    "/v1/jobs/{job_id:str}/cancel",
+    operation_id="cancel_job",
+    summary="Cancel a job that is still queued",
+    tags=TAGS,
+    opt=needs("admin"),
+    status_code=200,
+)
+async def cancel_job(caller: Caller, job_id: str) -> Response[wire.Job]:
+    """A job that runs or has ended is left alone: 409."""
+
+    async def work(_: str | None) -> wire.Job:
+        name, now = f"api-{caller.request_id}", caller.deps.now()
+        async with caller.deps.database.write() as conn:
+            job = await _visible(conn, caller, job_id)
+            if job.status == "canceled":
+                return _shown(job)
+            # a claim decides between this call and a runner that looks at the same moment
+            if job.status != "queued" or await jobs.claim(conn, job.id, by=name, now=now, ttl_s=CANCEL_TTL_S) is None:
+                raise Conflict(f"the job is {job.status}; only a queued one can be canceled")
+            await jobs.finish(conn, job.id, by=name, status="canceled", result=None, error=None, now=now)
+            await _note(conn, caller, "job.cancel", job.id, {"kind": job.kind, "bank": job.bank})
+            return _shown(await jobs.get_job(conn, caller.tenant, job.id))
+
+    return await once(caller, work, status=200)
+
+
+async def _visible(conn: Connection, caller: Caller, job_id: str) -> JobRow:
+    job = await jobs.get_job(conn, caller.tenant, known_form(job_id))
+    if not caller.sees(job.bank):
+        raise NotFound(f"this key has no job {job_id}")
+    return job
+
+
+async def _note(conn: Connection, caller: Caller, action: str, target: str, detail: dict[str, Any]) -> None:
+    await audit.record(
+        conn,
+        caller.tenant,
+        actor=caller.principal.key_id,
+        request_id=caller.request_id,
+        action=action,
+        target=target,
+        detail=detail,
+        now=caller.deps.now(),
+    )
+
+
+def _id(row: JobRow) -> str:
+    return row.id
+
+
+def _shown(row: JobRow) -> wire.Job:
+    return wire.Job(
+        id=row.id,
+        kind=row.kind,  # type: ignore[arg-type]  # the column's CHECK lists the same words
+        bank=row.bank,
+        status=row.status,  # type: ignore[arg-type]
+        progress=row.progress,
+        attempts=row.attempts,
+        result=row.result,
+        error=row.error,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        finished_at=row.finished_at,
+    )

@@ -1,0 +1,103 @@
+"""Asking the memory, and looking at it as a whole."""
+
+import re
+from typing import Annotated
+
+from litestar import Response, get, post
+from litestar.params import Parameter
+
+from service import wire
+from service.api import replies
+from service.api.auth import needs
+from service.api.bodies import Strict
+from service.api.caller import Caller
+from service.api.idempotency import once
+from service.api.pages import BankParam
+from service.api.texts import check_inputs
+from service.errors import Invalid, StateUnavailable
+from service.ids import new_id
+
+TAGS = ["memory"]
+HEAD = "head"  # what `at` may say for the present state
+MIN_STATE = re.compile(r"[A-Za-z0-9_]{1,64}:([0-9]{1,15})")
+
+MinState = Annotated[
+    str | None, Parameter(header="Memory-Min-State", max_length=128, description="`Memory-State` of a write that this read must see.")
+]
+
+
+@post(
+    "/v1/recall",
+    operation_id="recall",
+    summary="Ask: what is right in this situation",
+    tags=TAGS,
+    opt=needs("recall:read"),
+    dto=Strict[wire.RecallRequest],
+    status_code=200,
+)
+async def recall(caller: Caller, data: wire.RecallRequest, min_state: MinState = None) -> Response[wire.Recalled]:
+    """Answers, best first; none when the memory abstains."""
+    check_inputs("input", [data.input])
+    seen = _seen(min_state)
+
+    async def work(_: str | None) -> wire.Recalled:
+        items, state, usage = await _ask(caller, data, [data.input], seen)
+        return wire.Recalled(id=new_id("rec"), answers=items[0].answers, abstained=items[0].abstained, state=state, usage=usage)
+
+    return await once(caller, work, status=200)
+
+
+@post(
+    "/v1/recall/batch",
+    operation_id="recall_batch",
+    summary="Ask about up to 1,000 situations at one state",
+    tags=TAGS,
+    opt=needs("recall:read"),
+    dto=Strict[wire.RecallBatchRequest],
+    status_code=200,
+)
+async def recall_batch(caller: Caller, data: wire.RecallBatchRequest, min_state: MinState = None) -> Response[wire.RecalledBatch]:
+    """Results in the order of the inputs."""
+    check_inputs("inputs", data.inputs)
+    seen = _seen(min_state)
+
+    async def work(_: str | None) -> wire.RecalledBatch:
+        items, state, usage = await _ask(caller, data, data.inputs, seen)
+        return wire.RecalledBatch(id=new_id("rec"), results=items, state=state, usage=usage)
+
+    return await once(caller, work, status=200)
+
+
+@get("/v1/memory", operation_id="get_memory", summary="The learned state: levels, counts, digest", tags=TAGS, opt=needs("memory:inspect"))
+async def get_memory(caller: Caller, bank: BankParam = None, min_state: MinState = None) -> Response[wire.Memory]:
+    """`digest` is the SHA-256 of everything the bank has learned."""
+    seen = _seen(min_state)
+    memory = await caller.deps.engine.memory(caller.tenant, await caller.bank(bank))
+    if seen is not None and seen > memory.state.seq:
+        raise StateUnavailable(f"the bank is at {memory.state.seq}, you have seen {seen}", retry_after_s=1)
+    return replies.send(memory)
+
+
+async def _ask(
+    caller: Caller, data: wire.RecallOptions, inputs: list[str], min_seq: int | None
+) -> tuple[list[wire.RecalledItem], wire.StateRef, wire.Usage]:
+    return await caller.deps.engine.recall(
+        caller.tenant,
+        await caller.bank(data.bank),
+        inputs,
+        top_k=data.top_k,
+        min_confidence=data.min_confidence,
+        at=None if data.at == HEAD else data.at,
+        explain=data.explain,
+        min_seq=min_seq,
+    )
+
+
+def _seen(min_state: str | None) -> int | None:
+    if min_state is None:
+        return None
+    match = MIN_STATE.fullmatch(min_state)
+    if match is None:
+        message = "not of the form <snapshot_id>:<seq>"
+        raise Invalid(f"Memory-Min-State: {message}", errors=[{"field": "Memory-Min-State", "message": message}])
+    return int(match[1])

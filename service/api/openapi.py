@@ -1,0 +1,100 @@
+"""The OpenAPI document: what the framework derives from the routes, and what holds for all of them.
+
+`python -m service.api` prints it; `docs/openapi.json` is that output, and a test keeps it so. Added here: the bearer key, the
+problems that any route may answer, `Idempotency-Key` on every POST, and nothing that depends on the machine.
+"""
+
+import json
+import re
+from typing import Any
+
+import msgspec
+from litestar import Litestar
+from litestar.openapi import OpenAPIConfig
+from litestar.routes import BaseRoute
+
+from service import wire
+from service.api.problems import MEDIA_TYPE
+
+VERSION = "1.0.0"  # of the API, not of the package
+DESCRIPTION = (
+    "A memory for agents that learn from corrections. Every route but /health and /metrics needs `Authorization: Bearer <key>`. "
+    "Errors are `application/problem+json` with a stable `code`. Lists are `{items, next_cursor}`."
+)
+CONFIG = OpenAPIConfig(title="Palimpsest", version=VERSION, description=DESCRIPTION, render_plugins=[], path="/schema-unused")
+PROBLEMS = {
+    "400": "The request does not have the form that this call takes; `errors` names each field.",
+    "401": "No key, or one that is unknown, expired or revoked.",
+    "403": "The key lacks the scope.",
+    "404": "No such thing for this key.",
+    "409": "The state of things rules this call out now; `code` tells why.",
+    "412": "The head is no longer the one that `If-Match` names.",
+    "413": "The body is above 1,000,000 bytes.",
+    "422": "The Idempotency-Key was used with another body, or stored bytes do not have their digest.",
+    "429": "A limit of the bank, the key or the tenant is reached.",
+    "500": "Unexpected; report it with the request id.",
+    "503": "No capacity now; come back after `Retry-After` seconds.",
+    "507": "The storage is full; nothing of the request was kept.",
+}
+_PAGE = re.compile(r"Page_service\.wire\.\w+\.(\w+?)_")  # the framework's name of a list
+_LISTED = (wire.AuditEntry, wire.Bank, wire.Correction, wire.EventRow, wire.Job, wire.Key, wire.Snapshot)
+_NOT_SENT = (wire.Page, wire.RecallOptions, wire.Reply, wire.Request)
+_POST_ONLY = {"413", "422", "429", "507"}
+_KEY = {"Key": {"type": "http", "scheme": "bearer", "description": "An API key; `X-API-Key: <key>` is taken as well."}}
+_IDEMPOTENCY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Repeated with the same key and body, a request has its effect once; the stored reply comes with `Idempotent-Replayed`.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[ -~]+$"},
+}
+
+
+def document(app: Litestar) -> dict[str, Any]:
+    """The document as plain JSON values, in a stable order."""
+    made: dict[str, Any] = msgspec.json.decode(json.dumps(app.openapi_schema.to_schema()))
+    made = json.loads(_PAGE.sub(r"\1Page", json.dumps(made)))
+    made["components"] = {"schemas": _schemas(), "securitySchemes": _KEY}
+    made["servers"] = [{"url": "/"}]
+    public = {(path, method.lower()) for route in app.routes for path, method in _public(route)}
+    for path, operations in made["paths"].items():
+        for method, operation in operations.items():
+            _complete(operation, method, open_to_all=(path, method) in public)
+    return made
+
+
+def text(app: Litestar) -> str:
+    """The document as it is committed."""
+    return json.dumps(document(app), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def _schemas() -> dict[str, Any]:
+    # the decoder's own schemas: the framework's leave out the bounds inside lists and unions, and that unknown fields are refused
+    kinds = [kind for name in wire.__all__ if isinstance(kind := getattr(wire, name), type) and kind not in _NOT_SENT]
+    pages = [wire.Page[kind] for kind in _LISTED]  # type: ignore[valid-type]
+    _, components = msgspec.json.schema_components([*kinds, *pages], ref_template="#/components/schemas/{name}")
+    schemas: dict[str, Any] = json.loads(re.sub(r"Page_(\w+?)_\b", r"\1Page", json.dumps(components)))
+    return schemas
+
+
+def _public(route: BaseRoute) -> list[tuple[str, str]]:
+    handlers = getattr(route, "route_handlers", ())
+    return [(route.path_format, method) for handler in handlers if handler.opt.get("public") for method in handler.http_methods]
+
+
+def _complete(operation: dict[str, Any], method: str, *, open_to_all: bool) -> None:
+    operation["security"] = [] if open_to_all else [{"Key": []}]
+    parameters = operation.setdefault("parameters", [])
+    statuses = {"500"}
+    if not open_to_all:
+        statuses |= PROBLEMS.keys() if method == "post" else PROBLEMS.keys() - _POST_ONLY - {"412"} | {"422", "507"}
+        if method == "post":
+            parameters.append(_IDEMPOTENCY)
+    operation["responses"] = {status: told for status, told in operation["responses"].items() if status < "400"}
+    for status in sorted(statuses):
+        operation["responses"][status] = {
+            "description": PROBLEMS[status],
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+    if operation["operationId"] == "ready":
+        operation["responses"]["503"] = operation["responses"]["200"] | {"description": "Not ready; the parts tell which."}

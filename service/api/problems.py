@@ -1,0 +1,110 @@
+"""Every error as `application/problem+json` (RFC 9457), in one place.
+
+The answer holds `type, title, status, detail, instance, code, request_id, errors[]`; `code` is stable and is what clients branch on,
+`type` is the place on the api page that explains it. What nobody expected is logged once, under the request id, as its type and the
+places it passed (its message might quote a memory), and tells the client nothing about the inside.
+"""
+
+import traceback
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+
+from service import wire
+from service.errors import PalimpsestError, Unauthenticated
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = {429: 1, 503: 1}  # where nobody said how long to wait
+LITESTAR_CODES = {
+    400: "validation",
+    401: "unauthenticated",
+    403: "forbidden",
+    404: "not-found",
+    405: "method-not-allowed",
+    413: "too-large",
+}
+log = structlog.get_logger()
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    instance: str,
+    request_id: str,
+    errors: list[dict[str, str]] | None = None,
+) -> bytes:
+    """The JSON body of a problem."""
+    return msgspec.json.encode(
+        wire.Problem(
+            type=f"/docs#{code}",
+            title=HTTPStatus(status).phrase,
+            status=status,
+            detail=detail,
+            instance=instance,
+            code=code,
+            request_id=request_id,
+            errors=errors or [],
+        )
+    )
+
+
+def headers_of(error: PalimpsestError) -> dict[str, str]:
+    """The headers that go with an error: when to come back, how to authenticate."""
+    headers = {}
+    wait = error.retry_after_s if error.retry_after_s is not None else RETRY_AFTER_S.get(error.status)
+    if wait is not None:
+        headers["Retry-After"] = str(wait)
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = 'Bearer realm="palimpsest"'
+    return headers
+
+
+def answer(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """The one exception handler of the service."""
+    state = request.scope["state"]
+    told: dict[str, Any] = {"instance": request.scope["path"], "request_id": state.get("request_id", "")}
+    match error:
+        case PalimpsestError():
+            if error.status == 500:
+                _log_unexpected(error, told["request_id"])
+            headers, status = headers_of(error), error.status
+            body = problem(status, error.code, error.detail, errors=error.errors, **told)
+        case HTTPException() if error.status_code < 500:
+            status, headers = error.status_code, dict(error.headers or {})
+            code = LITESTAR_CODES.get(status, f"http-{status}")
+            body = problem(status, code, _detail(error), errors=_errors(error), **told)
+        case _:
+            _log_unexpected(error, told["request_id"])
+            status, headers = 500, {}
+            body = problem(500, PalimpsestError.code, "unexpected error; its cause is in the log under the request id", **told)
+    return Response(body, status_code=status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def _detail(error: HTTPException) -> str:
+    match error.status_code:
+        case 404:
+            return "no such path; the paths are listed at /openapi.json"
+        case 405:
+            return "this path does not take this method; `Allow` lists those it takes"
+        case 413:
+            return "the body is above the limit of 1,000,000 bytes; send less at once"
+        case _:
+            faults = _errors(error)
+            return f"{faults[0]['field']}: {faults[0]['message']}" if faults else error.detail
+
+
+def _errors(error: HTTPException) -> list[dict[str, str]]:
+    extra = error.extra if isinstance(error.extra, list) else []
+    return [{"field": str(fault.get("key", "")), "message": str(fault.get("message", ""))} for fault in extra if isinstance(fault, dict)]
+
+
+def _log_unexpected(error: Exception, request_id: str) -> None:
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames][-20:]
+    log.error("request failed", action="request", request=request_id, error=type(error).__qualname__, places=places)

@@ -1,0 +1,94 @@
+"""Banks: created, found, owned, deleted."""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, Select, delete, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.errors import Conflict, NotFound
+from service.store.blob_rows import condemn_unused
+from service.store.rows import BankRow
+from service.store.tables import bank as banks
+from service.store.tables import event, forget, head, idempotency, job, response, session, snapshot, tombstone
+
+
+async def create_bank(
+    conn: AsyncConnection, tenant: str, name: str, *, id: str, config_hash: str, encoder_digest: str, now: datetime
+) -> BankRow:
+    """An empty bank, still without a head; `Conflict` if the tenant has one of this name."""
+    values = {
+        "tenant": tenant,
+        "id": id,
+        "name": name,
+        "epoch": 0,
+        "owner": None,
+        "seq": 0,
+        "last_hash": genesis_hash(id),
+        "responses": 0,
+        "config_hash": config_hash,
+        "encoder_digest": encoder_digest,
+        "head_version": 0,
+        "created_at": now,
+    }
+    try:
+        async with conn.begin_nested():
+            await conn.execute(insert(banks).values(values))
+    except IntegrityError:
+        raise Conflict(f"there is a bank named {name!r} already") from None
+    return await find_bank(conn, tenant, id)
+
+
+def genesis_hash(bank_id: str) -> str:
+    """What the first event of a bank's chain links to."""
+    return hashlib.sha256(bank_id.encode()).hexdigest()
+
+
+async def find_bank(conn: AsyncConnection, tenant: str, name_or_id: str) -> BankRow:
+    """The tenant's bank of this id or name (an id wins), or `NotFound`."""
+    rows = (await conn.execute(_banks(tenant).where(or_(banks.c.id == name_or_id, banks.c.name == name_or_id)))).all()
+    if not rows:
+        raise NotFound(f"no bank {name_or_id!r}")
+    return _bank(min(rows, key=lambda row: row._mapping["id"] != name_or_id))
+
+
+async def list_banks(conn: AsyncConnection, tenant: str, after: str | None, limit: int, only: Sequence[str] | None) -> list[BankRow]:
+    """A page of the tenant's banks by id; with `only`, of those a key is pinned to."""
+    query = _banks(tenant).where(banks.c.id > (after or "")).order_by(banks.c.id).limit(limit)
+    if only is not None:
+        query = query.where(banks.c.id.in_(only))
+    return [_bank(row) for row in await conn.execute(query)]
+
+
+async def acquire(conn: AsyncConnection, tenant: str, bank: str, owner: str) -> BankRow:
+    """Make `owner` the bank's owner under a new epoch: appends of the one before are fenced from now on."""
+    mine = (banks.c.tenant == tenant) & (banks.c.id == bank)
+    await conn.execute(update(banks).where(mine).values(epoch=banks.c.epoch + 1, owner=owner))
+    return await find_bank(conn, tenant, bank)
+
+
+async def delete_bank(conn: AsyncConnection, tenant: str, bank: str) -> list[str]:
+    """Delete all rows of the bank; the digests of the blobs that nothing of the tenant needs any more, condemned."""
+    await find_bank(conn, tenant, bank)
+    levels = (await conn.execute(select(snapshot.c.levels).where(snapshot.c.tenant == tenant, snapshot.c.bank == bank))).scalars().all()
+    for table in (tombstone, forget, head, snapshot, event, response, session, job, idempotency):
+        await conn.execute(delete(table).where(table.c.tenant == tenant, table.c.bank == bank))
+    await conn.execute(delete(banks).where(banks.c.tenant == tenant, banks.c.id == bank))
+    return await condemn_unused(conn, tenant, {level["sha256"] for each in levels for level in each})
+
+
+def _banks(tenant: str) -> Select[Any]:
+    joined = banks.outerjoin(
+        head, (head.c.tenant == banks.c.tenant) & (head.c.bank == banks.c.id) & (head.c.version == banks.c.head_version)
+    )
+    return select(banks, head.c.snapshot.label("head")).select_from(joined).where(banks.c.tenant == tenant)
+
+
+def _bank(row: Row[Any]) -> BankRow:
+    fields = dict(row._mapping)
+    del fields["responses"]
+    fields["head"] = fields["head"] or ""
+    return BankRow(**fields)

@@ -1,0 +1,120 @@
+"""Blobs: immutable bytes under their own SHA-256. This file: the port, and the adapter for a local directory.
+
+A put that returned survives a power cut: the bytes are written beside their place, fsynced, linked in, and the directory is fsynced. A get
+never returns bytes that do not have the digest they are asked by.
+"""
+
+import asyncio
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import secrets
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+from service.errors import ChecksumMismatch, StorageFull
+
+FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO}
+TENANT = re.compile(r"ten_[0-9A-Z]{26}")
+DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class Blobs(Protocol):
+    """Where snapshots' bytes are kept."""
+
+    async def put(self, tenant: str, data: bytes) -> str:
+        """Keep the bytes durably; their digest. Bytes that are there already are a success."""
+
+    async def get(self, tenant: str, sha256: str) -> bytes:
+        """The bytes with this digest, or `ChecksumMismatch` naming it when they are damaged or missing."""
+
+    async def delete(self, tenant: str, sha256: str) -> None:
+        """Delete the bytes; what is gone already is a success."""
+
+    async def list(self, tenant: str) -> list[str]:
+        """The digests kept for the tenant."""
+
+
+class LocalBlobs:
+    """Blobs in a directory: `root/tenant/aa/aabb…`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    async def put(self, tenant: str, data: bytes) -> str:
+        """See `Blobs.put`. Raises `StorageFull` when the disk takes no more; nothing is left behind then."""
+        return await asyncio.to_thread(self._put, tenant, data)
+
+    async def get(self, tenant: str, sha256: str) -> bytes:
+        """See `Blobs.get`."""
+        return await asyncio.to_thread(self._get, tenant, sha256)
+
+    async def delete(self, tenant: str, sha256: str) -> None:
+        """See `Blobs.delete`."""
+        path = self._path(tenant, sha256)
+        await asyncio.to_thread(path.unlink, missing_ok=True)
+
+    async def list(self, tenant: str) -> list[str]:
+        """See `Blobs.list`."""
+        folder = self._path(tenant, "0" * 64).parent.parent
+        names = await asyncio.to_thread(lambda: [path.name for path in folder.glob("??/*")])
+        return sorted(name for name in names if DIGEST.fullmatch(name))
+
+    def _path(self, tenant: str, sha256: str) -> Path:
+        if not TENANT.fullmatch(tenant) or not DIGEST.fullmatch(sha256):
+            raise ValueError(f"not a tenant id and a digest: {tenant!r}, {sha256!r}")  # paths are made of these alone
+        return self._root / tenant / sha256[:2] / sha256
+
+    def _put(self, tenant: str, data: bytes) -> str:
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = self._path(tenant, sha256)
+        if path.exists():
+            with contextlib.suppress(ChecksumMismatch):
+                self._get(tenant, sha256)
+                return sha256  # a damaged one is written anew
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._write(path, data)
+        except OSError as error:
+            if error.errno in FULL:
+                raise StorageFull() from error
+            raise
+        return sha256
+
+    def _write(self, path: Path, data: bytes) -> None:
+        beside = path.parent / f".{path.name[:16]}.{secrets.token_hex(8)}"
+        try:
+            with beside.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+        for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(handle)  # the name is durable too, and the folders that were new
+            finally:
+                os.close(handle)
+
+    def _get(self, tenant: str, sha256: str) -> bytes:
+        try:
+            data = self._path(tenant, sha256).read_bytes()
+        except FileNotFoundError:
+            raise ChecksumMismatch(f"blob {sha256} is missing") from None
+        found = hashlib.sha256(data).hexdigest()
+        if found != sha256:
+            raise ChecksumMismatch(f"blob {sha256} is damaged: its bytes have digest {found}")
+        return data
+
+
+def open_blobs(url: str) -> Blobs:
+    """The blob store that a URL names; `file:///…` in this version."""
+    parts = urlsplit(url)
+    if parts.scheme != "file" or parts.netloc:
+        raise ValueError(f"PALIMPSEST_BLOBS must be a file:/// URL in this version, not {url!r}")
+    return LocalBlobs(Path(unquote(parts.path)))

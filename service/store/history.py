@@ -1,0 +1,128 @@
+"""The ledger's read side: what to fold, what supports an answer, what to show."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row, Select, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.store.rows import EventRow, LessonRow, ResponseRow, SupportRow
+from service.store.tables import event, response
+
+CHUNK = 500  # values in one IN list
+
+
+async def lessons(conn: AsyncConnection, tenant: str, bank: str, after: int, upto: int, limit: int) -> list[LessonRow]:
+    """The events with `after < seq <= upto` in order, as folding needs them; redacted ones are left out."""
+    joined = event.join(
+        response, (response.c.tenant == event.c.tenant) & (response.c.bank == event.c.bank) & (response.c.ordinal == event.c.response)
+    )
+    query = (
+        select(event.c.seq, event.c.embedding, event.c.tokens, event.c.response, response.c.text)
+        .select_from(joined)
+        .where(*_of(tenant, bank), event.c.seq > after, event.c.seq <= upto, event.c.redacted_at.is_(None))
+        .order_by(event.c.seq)
+        .limit(limit)
+    )
+    return [LessonRow(seq=row[0], embedding=row[1], tokens=row[2], response=row[3], right=row[4]) for row in await conn.execute(query)]
+
+
+async def event_responses(conn: AsyncConnection, tenant: str, bank: str) -> list[tuple[int, int]]:
+    """`(seq, response)` of every unredacted correction, in order."""
+    query = select(event.c.seq, event.c.response).where(*_of(tenant, bank), event.c.redacted_at.is_(None)).order_by(event.c.seq)
+    return [(row[0], row[1]) for row in await conn.execute(query)]
+
+
+async def newest_of(conn: AsyncConnection, tenant: str, bank: str, ordinal: int, limit: int, below: int | None = None) -> list[SupportRow]:
+    """The newest unredacted corrections that say a response, newest first, below a seq."""
+    query = select(event.c.seq, event.c.id, event.c.embedding).where(*_of(tenant, bank), event.c.response == ordinal)
+    query = query.where(event.c.redacted_at.is_(None)).order_by(event.c.seq.desc()).limit(limit)
+    if below is not None:
+        query = query.where(event.c.seq < below)
+    return [SupportRow(seq=row[0], id=row[1], embedding=row[2]) for row in await conn.execute(query)]
+
+
+async def responses(conn: AsyncConnection, tenant: str, bank: str, ordinals: Sequence[int] | None = None) -> list[ResponseRow]:
+    """The bank's responses by ordinal, all or the given ones; ordinals of erased responses are missing."""
+    query = select(response.c.ordinal, response.c.text).where(response.c.tenant == tenant, response.c.bank == bank)
+    query = query.order_by(response.c.ordinal)
+    if ordinals is not None:
+        query = query.where(response.c.ordinal.in_(list(ordinals)))
+    return [ResponseRow(ordinal=row[0], text=row[1]) for row in await conn.execute(query)]
+
+
+async def by_ids(conn: AsyncConnection, tenant: str, bank: str, ids: Sequence[str]) -> list[EventRow]:
+    """The bank's events with these ids, in order of seq; unknown ones are missing."""
+    return await _chunked(conn, _events(tenant, bank), event.c.id, ids)
+
+
+async def by_seqs(conn: AsyncConnection, tenant: str, bank: str, seqs: Sequence[int]) -> list[EventRow]:
+    """The bank's events at these positions, in order."""
+    return await _chunked(conn, _events(tenant, bank), event.c.seq, seqs)
+
+
+async def page(
+    conn: AsyncConnection, tenant: str, bank: str, after_seq: int | None, limit: int, descending: bool = False
+) -> list[EventRow]:
+    """A page of the ledger after a seq (before it when descending)."""
+    query = _events(tenant, bank).order_by(event.c.seq.desc() if descending else event.c.seq).limit(limit)
+    if after_seq is not None:
+        query = query.where(event.c.seq < after_seq if descending else event.c.seq > after_seq)
+    return [_event(row) for row in await conn.execute(query)]
+
+
+async def later_same_input(conn: AsyncConnection, tenant: str, bank: str, seqs: Sequence[int]) -> dict[int, list[tuple[int, int]]]:
+    """For each of the events, the later ones with the same input, as `(seq, response)`."""
+    older, newer = event.alias("older"), event.alias("newer")
+    same = (
+        (newer.c.tenant == older.c.tenant)
+        & (newer.c.bank == older.c.bank)
+        & (newer.c.input_hash == older.c.input_hash)
+        & (newer.c.seq > older.c.seq)
+    )
+    query = select(older.c.seq, newer.c.seq, newer.c.response).select_from(older.join(newer, same))
+    query = query.where(older.c.tenant == tenant, older.c.bank == bank, older.c.seq.in_(list(seqs))).order_by(newer.c.seq)
+    found: dict[int, list[tuple[int, int]]] = {seq: [] for seq in seqs}
+    for seq, later, ordinal in await conn.execute(query):
+        found[seq].append((later, ordinal))
+    return found
+
+
+def _of(tenant: str, bank: str) -> tuple[Any, Any]:
+    return event.c.tenant == tenant, event.c.bank == bank
+
+
+def _events(tenant: str, bank: str) -> Select[Any]:
+    return select(event).where(*_of(tenant, bank))
+
+
+async def _chunked(conn: AsyncConnection, query: Select[Any], column: Any, values: Sequence[Any]) -> list[EventRow]:
+    rows = []
+    for start in range(0, len(values), CHUNK):
+        rows += [_event(row) for row in await conn.execute(query.where(column.in_(list(values[start : start + CHUNK]))))]
+    return sorted(rows, key=lambda row: row.seq)
+
+
+def _event(row: Row[Any]) -> EventRow:
+    body = msgspec.msgpack.decode(row.body) if row.body is not None else {}
+    return EventRow(
+        id=row.id,
+        bank=row.bank,
+        seq=row.seq,
+        epoch=row.epoch,
+        kind=row.kind,
+        session_id=row.session,
+        response=row.response,
+        input=body.get("input"),
+        wrong=body.get("wrong"),
+        right=body.get("right"),
+        metadata=body.get("metadata"),
+        embedding=row.embedding,
+        tokens=row.tokens,
+        content_hash=row.content_hash,
+        prev_hash=row.prev_hash,
+        hash=row.hash,
+        created_at=row.created_at,
+        redacted_at=row.redacted_at,
+    )

@@ -1,0 +1,105 @@
+"""Idempotency keys: pending while the first request runs, committed with the ledger rows it wrote, done with its reply.
+
+A pending key whose process died is free again after its lease. A committed one never is: its rows are in the ledger, and the reply is made
+from them.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.errors import IdempotencyInFlight, IdempotencyMismatch
+from service.store.tables import idempotency
+
+ERASED = b'{"erased": true}'  # what is left of a reply that quoted an erased correction
+
+
+class Fresh(msgspec.Struct, frozen=True):
+    """The first request with this key: go on."""
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """Its corrections are in the ledger; the reply was never stored."""
+
+    bank: str
+    first_seq: int
+    last_seq: int
+
+
+class Done(msgspec.Struct, frozen=True):
+    """It was answered; answer the same."""
+
+    status: int
+    reply: bytes
+
+
+async def begin(
+    conn: AsyncConnection, tenant: str, key: str, *, request_hash: bytes, now: datetime, lease_s: float
+) -> Fresh | Committed | Done:
+    """What this key means now.
+
+    Raises:
+        IdempotencyMismatch: it was used with another request. IdempotencyInFlight: the first request is still running.
+    """
+    mine = (idempotency.c.tenant == tenant) & (idempotency.c.key == key)
+    lease = now + timedelta(seconds=lease_s)
+    row = (await conn.execute(select(idempotency).where(mine))).first()
+    if row is None:
+        values = {"key": key, "request_hash": request_hash, "status": "pending", "lease_until": lease, "created_at": now}
+        try:
+            async with conn.begin_nested():
+                await conn.execute(insert(idempotency).values(tenant=tenant, **values))
+        except IntegrityError:
+            raise IdempotencyInFlight(retry_after_s=1) from None
+        return Fresh()
+    if row.request_hash != request_hash:
+        raise IdempotencyMismatch()
+    if row.status == "done":
+        return Done(row.reply_status, row.reply)
+    expired = update(idempotency).where(mine, idempotency.c.lease_until < now).values(lease_until=lease)
+    if (await conn.execute(expired)).rowcount == 0:
+        raise IdempotencyInFlight(retry_after_s=1)
+    return Committed(row.bank, row.first_seq, row.last_seq) if row.status == "committed" else Fresh()
+
+
+async def mark_committed(conn: AsyncConnection, tenant: str, key: str, *, bank: str, first_seq: int, last_seq: int) -> None:
+    """Tie the key to the events that its request appends in this same transaction."""
+    await conn.execute(_of(tenant, key).values(status="committed", bank=bank, first_seq=first_seq, last_seq=last_seq))
+
+
+async def finish(conn: AsyncConnection, tenant: str, key: str, *, status: int, reply: bytes, now: datetime) -> None:
+    """Keep the reply for those who ask again."""
+    await conn.execute(_of(tenant, key).values(status="done", reply_status=status, reply=reply, created_at=now, lease_until=None))
+
+
+async def expire_lease(conn: AsyncConnection, tenant: str, key: str, now: datetime) -> None:
+    """The request ended without a reply: whoever asks again need not wait for the lease."""
+    await conn.execute(_of(tenant, key).where(idempotency.c.status != "done").values(lease_until=now - timedelta(seconds=1)))
+
+
+async def abandon(conn: AsyncConnection, tenant: str, key: str) -> None:
+    """Free a key whose request failed before it wrote anything; committed and done ones stay."""
+    pending = (idempotency.c.tenant == tenant) & (idempotency.c.key == key) & (idempotency.c.status == "pending")
+    await conn.execute(delete(idempotency).where(pending))
+
+
+async def scrub(conn: AsyncConnection, tenant: str, texts: Sequence[str]) -> None:
+    """Empty the stored replies that quote one of the texts."""
+    quoted = [msgspec.json.encode(text)[1:-1] for text in texts]
+    query = select(idempotency.c.key, idempotency.c.reply).where(idempotency.c.tenant == tenant, idempotency.c.status == "done")
+    for row in (await conn.execute(query)).all():
+        if row.reply and any(text in row.reply for text in quoted):
+            await conn.execute(_of(tenant, row.key).values(reply=ERASED))
+
+
+async def purge(conn: AsyncConnection, before: datetime) -> int:
+    """Forget answered keys of all tenants that are older than `before`."""
+    return (await conn.execute(delete(idempotency).where(idempotency.c.created_at < before, idempotency.c.status == "done"))).rowcount
+
+
+def _of(tenant: str, key: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    return update(idempotency).where(idempotency.c.tenant == tenant, idempotency.c.key == key)

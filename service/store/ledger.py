@@ -1,0 +1,173 @@
+"""The ledger's write side: the fenced append, and the hash chain that shows whether a row was changed.
+
+    content_hash = SHA-256(salt ‖ body ‖ embedding)
+    hash         = SHA-256(prev_hash ‖ JSON [seq, id, kind, content_hash, created_at])
+
+An erased row keeps its content_hash and loses salt, body and embedding, so the chain still verifies, and nothing about the text can be
+guessed from the hash.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert_postgresql
+from sqlalchemy.dialects.sqlite import insert as upsert_sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.errors import ChecksumMismatch, NotOwner
+from service.store.banks import genesis_hash
+from service.store.rows import Draft, EventRow
+from service.store.tables import bank as banks
+from service.store.tables import event, response, session
+
+BODY_VERSION = 1
+PAGE = 1_000
+
+
+async def append(
+    conn: AsyncConnection, tenant: str, bank: str, drafts: Sequence[Draft], *, epoch: int, head_version: int, now: datetime
+) -> list[EventRow]:
+    """Append the corrections in order, all or none; the caller's transaction makes them durable.
+
+    One conditional UPDATE is at once the allocation of seqs, the lock of the bank's row and the fence.
+
+    Raises:
+        NotOwner: the bank has another epoch or head than the caller believes (or is gone); nothing was written.
+    """
+    mine = (banks.c.tenant == tenant) & (banks.c.id == bank)
+    fence = (banks.c.epoch == epoch) & (banks.c.head_version == head_version)
+    taken = update(banks).where(mine, fence).values(seq=banks.c.seq + len(drafts))
+    row = (await conn.execute(taken.returning(banks.c.seq, banks.c.last_hash, banks.c.responses))).first()
+    if row is None:
+        raise NotOwner()
+    ordinals, known = await _ordinals(conn, tenant, bank, [draft.right for draft in drafts], row.responses)
+    first, prev = row.seq - len(drafts) + 1, row.last_hash
+    rows = []
+    for seq, draft in enumerate(drafts, start=first):
+        rows.append(_row(tenant, bank, draft, seq, epoch, ordinals[draft.right], prev, now))
+        prev = rows[-1]["hash"]
+    await conn.execute(insert(event), rows)
+    await conn.execute(update(banks).where(mine).values(last_hash=prev, responses=known))
+    await _touch_sessions(conn, tenant, bank, {draft.session_id for draft in drafts if draft.session_id}, now)
+    return [_event(draft, values) for draft, values in zip(drafts, rows, strict=True)]
+
+
+async def verify_chain(conn: AsyncConnection, tenant: str, bank: str) -> int:
+    """Read the whole chain and check every link; how many rows it has.
+
+    Raises:
+        ChecksumMismatch: a row was changed, removed or put in; the message names its seq.
+    """
+    prev, seq = genesis_hash(bank), 0
+    while True:
+        query = select(event).where(event.c.tenant == tenant, event.c.bank == bank, event.c.seq > seq).order_by(event.c.seq).limit(PAGE)
+        rows = (await conn.execute(query)).all()
+        for row in rows:
+            seq += 1
+            content = row.content_hash if row.redacted_at else content_hash(row.salt, row.body, row.embedding)
+            whole = chain_hash(prev, seq=row.seq, id=row.id, kind=row.kind, content_hash=content, created_at=row.created_at)
+            if (row.seq, row.prev_hash, row.hash) != (seq, prev, whole):
+                raise ChecksumMismatch(f"the ledger of bank {bank} was changed at seq {seq}: its hash chain does not hold")
+            prev = row.hash
+        if len(rows) < PAGE:
+            break
+    stored = (await conn.execute(select(banks.c.seq, banks.c.last_hash).where(banks.c.tenant == tenant, banks.c.id == bank))).one()
+    if (stored.seq, stored.last_hash) != (seq, prev):
+        raise ChecksumMismatch(f"the ledger of bank {bank} ends at seq {seq} and should end at {stored.seq}")
+    return seq
+
+
+def content_hash(salt: bytes, body: bytes, embedding: bytes) -> str:
+    """What a row's hash says about its content."""
+    return hashlib.sha256(salt + body + embedding).hexdigest()
+
+
+def chain_hash(prev: str, *, seq: int, id: str, kind: str, content_hash: str, created_at: datetime) -> str:
+    """A row's link to the one before it."""
+    canonical = msgspec.json.encode([seq, id, kind, content_hash, created_at.astimezone(UTC).isoformat(timespec="microseconds")])
+    return hashlib.sha256(prev.encode() + canonical).hexdigest()
+
+
+def input_hash(text: str) -> bytes:
+    """By which equal inputs are found; goes when the event is redacted."""
+    return hashlib.sha256(text.encode()).digest()[:16]
+
+
+def _row(tenant: str, bank: str, draft: Draft, seq: int, epoch: int, ordinal: int, prev: str, now: datetime) -> dict[str, Any]:
+    body = msgspec.msgpack.encode(
+        {"v": BODY_VERSION, "input": draft.input, "wrong": draft.wrong, "right": draft.right, "metadata": draft.metadata}
+    )
+    salt = secrets.token_bytes(16)
+    content = content_hash(salt, body, draft.embedding)
+    return {
+        "tenant": tenant,
+        "bank": bank,
+        "seq": seq,
+        "id": draft.id,
+        "epoch": epoch,
+        "kind": "correction",
+        "session": draft.session_id,
+        "response": ordinal,
+        "body": body,
+        "embedding": draft.embedding,
+        "salt": salt,
+        "input_hash": input_hash(draft.input),
+        "tokens": draft.tokens,
+        "content_hash": content,
+        "prev_hash": prev,
+        "hash": chain_hash(prev, seq=seq, id=draft.id, kind="correction", content_hash=content, created_at=now),
+        "created_at": now,
+    }
+
+
+def _event(draft: Draft, values: dict[str, Any]) -> EventRow:
+    return EventRow(
+        id=draft.id,
+        bank=values["bank"],
+        seq=values["seq"],
+        epoch=values["epoch"],
+        kind=values["kind"],
+        session_id=draft.session_id,
+        response=values["response"],
+        input=draft.input,
+        wrong=draft.wrong,
+        right=draft.right,
+        metadata=draft.metadata,
+        embedding=draft.embedding,
+        tokens=draft.tokens,
+        content_hash=values["content_hash"],
+        prev_hash=values["prev_hash"],
+        hash=values["hash"],
+        created_at=values["created_at"],
+        redacted_at=None,
+    )
+
+
+async def _ordinals(conn: AsyncConnection, tenant: str, bank: str, texts: Sequence[str], known: int) -> tuple[dict[str, int], int]:
+    """The ordinal of each response text, new ones in order of first use; and how many are given out then."""
+    digests = {text: hashlib.sha256(text.encode()).digest() for text in texts}
+    query = select(response.c.text_hash, response.c.ordinal)
+    query = query.where(response.c.tenant == tenant, response.c.bank == bank, response.c.text_hash.in_(list(digests.values())))
+    stored = {row.text_hash: row.ordinal for row in await conn.execute(query)}
+    ordinals, new = {}, []
+    for text, digest in digests.items():
+        if digest not in stored:
+            stored[digest] = known
+            new.append({"tenant": tenant, "bank": bank, "ordinal": known, "text": text, "text_hash": digest})
+            known += 1
+        ordinals[text] = stored[digest]
+    if new:
+        await conn.execute(insert(response), new)
+    return ordinals, known
+
+
+async def _touch_sessions(conn: AsyncConnection, tenant: str, bank: str, ids: set[str], now: datetime) -> None:
+    upsert = upsert_sqlite if conn.dialect.name == "sqlite" else upsert_postgresql
+    for name in sorted(ids):  # in one order, so that two writers never wait for each other
+        statement = upsert(session).values(tenant=tenant, bank=bank, id=name, created_at=now, last_used_at=now)
+        await conn.execute(statement.on_conflict_do_update(index_elements=["tenant", "bank", "id"], set_={"last_used_at": now}))

@@ -1,0 +1,216 @@
+"""What the store's functions take and give: frozen Structs, one for each kind of row."""
+
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+
+from service.store.lineage import Spans
+from service.wire import LevelBlob
+
+__all__ = [
+    "BankRow",
+    "Draft",
+    "EventRow",
+    "ForgetRow",
+    "HeadMove",
+    "HeadRow",
+    "JobRow",
+    "KeyRow",
+    "LessonRow",
+    "LevelBlob",
+    "ResponseRow",
+    "SnapshotDraft",
+    "SnapshotRow",
+    "SupportRow",
+    "TombstoneRow",
+]
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """What all rows share."""
+
+
+class KeyRow(Row, kw_only=True):
+    """An API key without its secret."""
+
+    id: str
+    tenant: str
+    name: str
+    prefix: str
+    scopes: tuple[str, ...]
+    banks: tuple[str, ...] | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+class BankRow(Row, kw_only=True):
+    """A bank; `head` is the id of the snapshot that its newest head names (empty while it is being created)."""
+
+    id: str
+    tenant: str
+    name: str
+    epoch: int
+    owner: str | None
+    seq: int
+    last_hash: str
+    config_hash: str
+    encoder_digest: str
+    head_version: int
+    head: str
+    created_at: datetime
+
+
+class Draft(Row, kw_only=True):
+    """A correction that is about to be appended; `embedding` is 384 little-endian float32."""
+
+    id: str
+    session_id: str | None
+    input: str
+    wrong: str | None
+    right: str
+    metadata: dict[str, Any]
+    embedding: bytes
+    tokens: int
+
+
+class EventRow(Row, kw_only=True):
+    """A ledger row; texts, metadata, embedding and response are None once it is redacted."""
+
+    id: str
+    bank: str
+    seq: int
+    epoch: int
+    kind: str
+    session_id: str | None
+    response: int | None
+    input: str | None
+    wrong: str | None
+    right: str | None
+    metadata: dict[str, Any] | None
+    embedding: bytes | None
+    tokens: int
+    content_hash: str
+    prev_hash: str
+    hash: str
+    created_at: datetime
+    redacted_at: datetime | None
+
+
+class LessonRow(Row, kw_only=True):
+    """What folding an event needs."""
+
+    seq: int
+    embedding: bytes
+    tokens: int
+    response: int
+    right: str
+
+
+class SupportRow(Row, kw_only=True):
+    """A correction that says a response."""
+
+    seq: int
+    id: str
+    embedding: bytes
+
+
+class ResponseRow(Row, kw_only=True):
+    """A distinct right answer of a bank."""
+
+    ordinal: int
+    text: str
+
+
+class SnapshotDraft(Row, kw_only=True):
+    """A snapshot that is about to be committed."""
+
+    id: str
+    kind: str
+    parent: str | None
+    seq: int
+    spans: Spans
+    digest: str
+    config_hash: str
+    clock: dict[str, int]
+    levels: tuple[LevelBlob, ...]
+    label: str | None
+    note: str | None
+    pinned: bool
+    created_by: str
+    gate: dict[str, Any] | None
+
+
+class SnapshotRow(SnapshotDraft, kw_only=True):
+    """A committed snapshot; `destroyed_at` is set once its weights are gone."""
+
+    bank: str
+    created_at: datetime
+    destroyed_at: datetime | None
+
+
+class HeadMove(Row, kw_only=True):
+    """A compare-and-swap of a bank's head."""
+
+    expected_version: int
+    moved_by: str
+    reason: str
+
+
+class HeadRow(Row, kw_only=True):
+    """One entry of a bank's head history."""
+
+    bank: str
+    version: int
+    snapshot: str
+    moved_by: str
+    reason: str
+    created_at: datetime
+
+
+class TombstoneRow(Row, kw_only=True):
+    """The mark of a forgotten event; `exact` ones must leave the weights, others are only hidden."""
+
+    seq: int
+    event_id: str
+    response: int
+    forget_id: str
+    mode: str
+    exact: bool
+    embedding: bytes | None
+    created_at: datetime
+
+
+class ForgetRow(Row, kw_only=True):
+    """One forget request."""
+
+    id: str
+    bank: str
+    mode: str
+    reason: str | None
+    seqs: tuple[int, ...]
+    event_ids: tuple[str, ...]
+    job_id: str | None
+    created_at: datetime
+
+
+class JobRow(Row, kw_only=True):
+    """A job."""
+
+    id: str
+    tenant: str
+    kind: str
+    bank: str | None
+    status: str
+    payload: dict[str, Any]
+    progress: float
+    attempts: int
+    claimed_by: str | None
+    claim_until: datetime | None
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None

@@ -1,0 +1,115 @@
+"""Snapshots and heads: committed whole, moved by compare-and-swap, destroyed for good."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.errors import HeadMoved, NotFound, NotOwner
+from service.store import blob_rows
+from service.store.rows import HeadMove, HeadRow, LevelBlob, SnapshotDraft, SnapshotRow
+from service.store.tables import bank as banks
+from service.store.tables import head, snapshot
+
+
+async def commit_snapshot(
+    conn: AsyncConnection, tenant: str, bank: str, draft: SnapshotDraft, *, now: datetime, epoch: int | None, move_head: HeadMove | None
+) -> SnapshotRow:
+    """Insert the snapshot and make its blobs live; with `move_head` it becomes the head in the same transaction.
+
+    Raises:
+        HeadMoved: the head is not at the expected version. NotOwner: the bank has another epoch. Nothing is kept in either case.
+    """
+    mine = (banks.c.tenant == tenant) & (banks.c.id == bank)
+    version = move_head.expected_version if move_head else None
+    fenced = update(banks).where(mine).values(head_version=banks.c.head_version + (1 if move_head else 0))
+    if epoch is not None:
+        fenced = fenced.where(banks.c.epoch == epoch)
+    if version is not None:
+        fenced = fenced.where(banks.c.head_version == version)
+    if (await conn.execute(fenced)).rowcount != 1:
+        raise HeadMoved() if version is not None else NotOwner()
+    newest = select(func.max(snapshot.c.ordinal)).where(snapshot.c.tenant == tenant, snapshot.c.bank == bank)
+    ordinal = (await conn.execute(newest)).scalar()
+    values = msgspec.to_builtins(draft) | {
+        "tenant": tenant,
+        "bank": bank,
+        "ordinal": 0 if ordinal is None else ordinal + 1,
+        "created_at": now,
+    }
+    await conn.execute(insert(snapshot).values(values))
+    await blob_rows.revive(conn, tenant, [level.sha256 for level in draft.levels])
+    if move_head is not None:
+        entry = {"snapshot": draft.id, "moved_by": move_head.moved_by, "reason": move_head.reason, "created_at": now}
+        await conn.execute(insert(head).values(tenant=tenant, bank=bank, version=move_head.expected_version + 1, **entry))
+    return await get_snapshot(conn, tenant, draft.id, bank)
+
+
+async def get_snapshot(conn: AsyncConnection, tenant: str, snapshot_id: str, bank: str | None = None) -> SnapshotRow:
+    """One of the tenant's snapshots (of the bank), destroyed ones too; `NotFound` otherwise."""
+    query = select(snapshot).where(snapshot.c.tenant == tenant, snapshot.c.id == snapshot_id)
+    if bank is not None:
+        query = query.where(snapshot.c.bank == bank)
+    row = (await conn.execute(query)).first()
+    if row is None:
+        raise NotFound(f"no snapshot {snapshot_id!r}")
+    return _snapshot(row)
+
+
+async def list_snapshots(conn: AsyncConnection, tenant: str, bank: str, after: str | None, limit: int) -> list[SnapshotRow]:
+    """A page of the bank's kept snapshots, newest first, older than the one named `after`."""
+    query = select(snapshot).where(snapshot.c.tenant == tenant, snapshot.c.bank == bank, snapshot.c.destroyed_at.is_(None))
+    if after is not None:
+        query = query.where(snapshot.c.ordinal < _ordinal_of(tenant, bank, after))
+    return [_snapshot(row) for row in await conn.execute(query.order_by(snapshot.c.ordinal.desc()).limit(limit))]
+
+
+async def usable(conn: AsyncConnection, tenant: str, bank: str) -> list[SnapshotRow]:
+    """All kept snapshots of the bank, newest first."""
+    query = select(snapshot).where(snapshot.c.tenant == tenant, snapshot.c.bank == bank, snapshot.c.destroyed_at.is_(None))
+    return [_snapshot(row) for row in await conn.execute(query.order_by(snapshot.c.ordinal.desc()))]
+
+
+async def heads(conn: AsyncConnection, tenant: str, bank: str) -> list[HeadRow]:
+    """The bank's head history, newest first."""
+    columns = (head.c.bank, head.c.version, head.c.snapshot, head.c.moved_by, head.c.reason, head.c.created_at)
+    query = select(*columns).where(head.c.tenant == tenant, head.c.bank == bank).order_by(head.c.version.desc())
+    return [HeadRow(**row._mapping) for row in await conn.execute(query)]
+
+
+async def destroy_snapshots(conn: AsyncConnection, tenant: str, bank: str, ids: Sequence[str], now: datetime) -> list[str]:
+    """Give up the snapshots' weights for good; the digests of blobs that nothing needs any more, condemned."""
+    mine = (snapshot.c.tenant == tenant) & (snapshot.c.bank == bank) & snapshot.c.id.in_(list(ids))
+    levels = (await conn.execute(select(snapshot.c.levels).where(mine))).scalars().all()
+    await conn.execute(update(snapshot).where(mine).values(destroyed_at=now))
+    return await blob_rows.condemn_unused(conn, tenant, {level["sha256"] for each in levels for level in each})
+
+
+async def spare_autos(conn: AsyncConnection, tenant: str, bank: str, keep: int) -> list[str]:
+    """The automatic snapshots beyond the newest `keep`, pinned and labelled ones left alone; none of them is ever the head."""
+    query = select(snapshot.c.id).where(
+        snapshot.c.tenant == tenant,
+        snapshot.c.bank == bank,
+        snapshot.c.kind == "auto",
+        snapshot.c.pinned.is_(False),
+        snapshot.c.label.is_(None),
+        snapshot.c.destroyed_at.is_(None),
+    )
+    return list((await conn.execute(query.order_by(snapshot.c.ordinal.desc()))).scalars())[keep:]
+
+
+def _ordinal_of(tenant: str, bank: str, snapshot_id: str) -> Any:
+    query = select(snapshot.c.ordinal).where(snapshot.c.tenant == tenant, snapshot.c.bank == bank, snapshot.c.id == snapshot_id)
+    return query.scalar_subquery()
+
+
+def _snapshot(row: Row[Any]) -> SnapshotRow:
+    fields = dict(row._mapping)
+    for gone in ("tenant", "ordinal"):
+        del fields[gone]
+    fields["spans"] = tuple((after, upto) for after, upto in fields["spans"])
+    fields["levels"] = tuple(LevelBlob(**level) for level in fields["levels"])
+    return SnapshotRow(**fields)

@@ -1,0 +1,316 @@
+"""All tables. The tenant leads every key and index, so that no statement can forget it and a partition by tenant stays possible.
+
+`event` is append-only but for redaction; `snapshot` and `head` rows are never changed but for destruction. Digests are 64 hex digits.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+
+naming = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+metadata = MetaData(naming_convention=naming)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware UTC time on both dialects; SQLite stores it without a zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """To the database: aware times only, in UTC."""
+        if value is not None and value.tzinfo is None:
+            raise ValueError("times carry their zone")
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
+        """From the database: always UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _id(name: str, **more: Any) -> Column[str]:
+    return Column(name, String(64), nullable=False, **more)
+
+
+def _bank_of(table: str) -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(["tenant", "bank"], ["bank.tenant", "bank.id"], name=f"fk_{table}_bank")
+
+
+tenant = Table(
+    "tenant",
+    metadata,
+    _id("id", primary_key=True),
+    Column("name", String(128), nullable=False, unique=True),
+    Column("created_at", UtcTime, nullable=False),
+)
+
+api_key = Table(
+    "api_key",
+    metadata,
+    _id("tenant", primary_key=True),
+    _id("id", primary_key=True),
+    Column("name", String(128), nullable=False),
+    Column("prefix", String(32), nullable=False),
+    Column("lookup_hash", LargeBinary(32), nullable=False, unique=True),
+    Column("scopes", JSON, nullable=False),
+    Column("banks", JSON(none_as_null=True)),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime),
+    Column("revoked_at", UtcTime),
+    Column("last_used_at", UtcTime),
+    ForeignKeyConstraint(["tenant"], ["tenant.id"]),
+)
+
+bank = Table(
+    "bank",
+    metadata,
+    _id("tenant", primary_key=True),
+    _id("id", primary_key=True),
+    Column("name", String(128), nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("owner", String(128)),
+    Column("seq", Integer, nullable=False),
+    Column("last_hash", String(64), nullable=False),
+    Column("responses", Integer, nullable=False),  # ordinals given out so far; never reused
+    Column("config_hash", String(64), nullable=False),
+    Column("encoder_digest", String(64), nullable=False),
+    Column("head_version", Integer, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    UniqueConstraint("tenant", "name"),
+    CheckConstraint("seq >= 0 AND epoch >= 0 AND head_version >= 0", name="counters"),
+    ForeignKeyConstraint(["tenant"], ["tenant.id"]),
+)
+
+session = Table(
+    "session",
+    metadata,
+    _id("tenant", primary_key=True),
+    _id("bank", primary_key=True),
+    Column("id", String(128), primary_key=True),
+    Column("created_at", UtcTime, nullable=False),
+    Column("last_used_at", UtcTime, nullable=False),
+    _bank_of("session"),
+)
+
+response = Table(
+    "response",
+    metadata,
+    _id("tenant", primary_key=True),
+    _id("bank", primary_key=True),
+    Column("ordinal", Integer, primary_key=True),
+    Column("text", Text, nullable=False),
+    Column("text_hash", LargeBinary(32), nullable=False),
+    UniqueConstraint("tenant", "bank", "text_hash"),
+    _bank_of("response"),
+)
+
+event = Table(
+    "event",
+    metadata,
+    _id("tenant", primary_key=True),
+    _id("bank", primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    _id("id", unique=True),
+    Column("epoch", Integer, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("session", String(128)),
+    Column("response", Integer),
+    Column("body", LargeBinary),  # msgpack, see ledger.py; NULL once redacted, as are the next four
+    Column("embedding", LargeBinary),
+    Column("salt", LargeBinary(16)),
+    Column("input_hash", LargeBinary(16)),
+    Column("tokens", Integer, nullable=False),
+    Column("content_hash", String(64), nullable=False),
+    Column("prev_hash", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("redacted_at", UtcTime),
+    CheckConstraint("kind IN ('correction')", name="kind"),
+    CheckConstraint("redacted_at IS NOT NULL OR (body IS NOT NULL AND embedding IS NOT NULL AND salt IS NOT NULL)", name="whole"),
+    CheckConstraint("redacted_at IS NULL OR (body IS NULL AND embedding IS NULL AND salt IS NULL)", name="redacted"),
+    Index(None, "tenant", "bank", "response", "seq"),
+    Index(None, "tenant", "bank", "input_hash", "seq"),
+    _bank_of("event"),
+)
+
+snapshot = Table(
+    "snapshot",
+    metadata,
+    _id("tenant", primary_key=True),
+    _id("id", primary_key=True),
+    _id("bank"),
+    Column("kind", String(16), nullable=False),
+    Column("parent", String(64)),
+    Column("seq", Integer, nullable=False),
+    Column("spans", JSON, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("config_hash", String(64), nullable=False),
+    Column("clock", JSON, nullable=False),
+    Column("levels", JSON, nullable=False),
+    Column("label", String(128)),
+    Column("note", Text),
+    Column("pinned", Boolean, nullable=False),
+    Column("created_by", String(64), nullable=False),
+    Column("gate", JSON(none_as_null=True)),
+    Column("ordinal", Integer, nullable=False),  # order of commits in the bank
+    Column("created_at", UtcTime, nullable=False),
+    Column("destroyed_at", UtcTime),
+    CheckConstraint(
+        "kind IN ('genesis', 'manual', 'auto', 'consolidation', 'pre_rollback', 'rollback', 'rebuild')",
+        name="kind",
+    ),
+    UniqueConstraint("tenant", "bank", "ordinal"),
+    _bank_of("snapshot"),
+)
+
+head = Table(
+    "head",
+    metadata,
+    _id("tenant", primary_key=True),
+    _id("bank", primary_key=True),
+    Column("version", Integer, primary_key=True),
+    _id("snapshot"),
+    Column("moved_by", String(64), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    ForeignKeyConstraint(["tenant", "snapshot"], ["snapshot.tenant", "snapshot.id"], name="fk_head_snapshot"),
+    _bank_of("head"),
+)
+
+forget = Table(
+    "forget",
+    metadata,
+    _id("tenant", primary_key=True),
+    _id("id", primary_key=True),
+    _id("bank"),
+    Column("mode", String(16), nullable=False),
+    Column("reason", Text),
+    Column("seqs", JSON, nullable=False),
+    Column("event_ids", JSON, nullable=False),
+    Column("job", String(64)),
+    Column("created_by", String(64), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    CheckConstraint("mode IN ('suppress', 'rebuild', 'erase')", name="mode"),
+    _bank_of("forget"),
+)
+
+tombstone = Table(
+    "tombstone",
+    metadata,
+    _id("tenant", primary_key=True),
+    _id("bank", primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    _id("event_id"),
+    Column("response", Integer, nullable=False),
+    _id("forget"),
+    Column("mode", String(16), nullable=False),
+    Column("exact", Boolean, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    ForeignKeyConstraint(["tenant", "bank", "seq"], ["event.tenant", "event.bank", "event.seq"], name="fk_tombstone_event"),
+)
+
+job = Table(
+    "job",
+    metadata,
+    _id("id", primary_key=True),
+    _id("tenant"),
+    Column("kind", String(32), nullable=False),
+    Column("bank", String(64)),
+    Column("status", String(16), nullable=False),
+    Column("payload", JSON, nullable=False),
+    Column("dedupe", String(128)),
+    Column("progress", Float, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("claimed_by", String(64)),
+    Column("claim_until", UtcTime),
+    Column("result", JSON(none_as_null=True)),
+    Column("error", JSON(none_as_null=True)),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    Column("finished_at", UtcTime),
+    CheckConstraint("status IN ('queued', 'running', 'succeeded', 'failed', 'canceled')", name="status"),
+    Index(
+        "uq_job_dedupe",
+        "tenant",
+        "dedupe",
+        unique=True,
+        sqlite_where=text("status IN ('queued', 'running')"),
+        postgresql_where=text("status IN ('queued', 'running')"),
+    ),
+    Index(None, "status", "created_at"),
+    Index(None, "tenant", "bank", "id"),
+    ForeignKeyConstraint(["tenant"], ["tenant.id"]),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    _id("tenant", primary_key=True),
+    Column("key", String(200), primary_key=True),
+    Column("request_hash", LargeBinary(32), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("lease_until", UtcTime),
+    Column("bank", String(64)),
+    Column("first_seq", Integer),
+    Column("last_seq", Integer),
+    Column("reply_status", Integer),
+    Column("reply", LargeBinary),
+    Column("created_at", UtcTime, nullable=False),
+    CheckConstraint("status IN ('pending', 'committed', 'done')", name="status"),
+    Index(None, "created_at"),
+    ForeignKeyConstraint(["tenant"], ["tenant.id"]),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    _id("tenant", primary_key=True),
+    _id("id", primary_key=True),
+    Column("actor", String(64), nullable=False),
+    Column("request_id", String(128), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("target", String(128), nullable=False),
+    Column("detail", JSON, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    ForeignKeyConstraint(["tenant"], ["tenant.id"]),
+)
+
+blob = Table(
+    "blob",
+    metadata,
+    _id("tenant", primary_key=True),
+    Column("sha256", String(64), primary_key=True),
+    Column("bytes", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    CheckConstraint("state IN ('pending', 'live', 'condemned')", name="state"),
+    ForeignKeyConstraint(["tenant"], ["tenant.id"]),
+)
