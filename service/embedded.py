@@ -140,7 +140,8 @@ async def _engine(
     os.umask(0o077)  # what agents are taught is nobody else's business on this machine
     settings.var_dir.mkdir(parents=True, exist_ok=True)
     await asyncio.to_thread(migrate, settings.database_url)
-    encoder = encoder or await asyncio.to_thread(load_encoder, settings)
+    if encoder is None:
+        encoder = await asyncio.to_thread(load_encoder, settings)
     database = Database(settings.database_url)
     recall = await asyncio.to_thread(Recall, config or RecallConfig(encoder_digest=encoder.digest))
     engine = LocalEngine(

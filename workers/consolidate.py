@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from service.store.rows import EventRow, HeadMove, SnapshotRow
 
 from service.errors import GateFailed, HeadMoved
 from service.store import history, snapshots
 from service.store.lineage import Spans, holds, restrict, subtract
+from service.store.rows import EventRow, HeadMove, SnapshotRow
 from workers.reading import Reader
 from workers.replay import Lineage, Progress, Replay, key_of, lineage
 from workers.threads import OwnThread

@@ -13,14 +13,14 @@ from typing import Any, TypeVar
 
 import structlog
 from msgspec import structs
-from service.store.blobs import Blobs
-from service.store.db import Database
 
 from model import Candidate, Recall
 from service import wire
 from service.cluster.engine import Actor
 from service.errors import NotFound, PalimpsestError, StateUnavailable
 from service.store import history, present, snapshots
+from service.store.blobs import Blobs
+from service.store.db import Database
 from service.store.lineage import restrict
 from workers import lifecycle, summary
 from workers.batch import Batcher

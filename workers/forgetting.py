@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from service.store.rows import HeadMove, SnapshotRow
-
 from service import wire
 from service.errors import HeadMoved
 from service.store import audit, forgets, idempotency, jobs, snapshots
 from service.store.lineage import restrict
+from service.store.rows import HeadMove, SnapshotRow
 from workers.replay import Lineage, Progress, Replay, lineage
 from workers.threads import OwnThread
 from workers.versions import Label, Versions, tainting

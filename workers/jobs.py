@@ -13,11 +13,11 @@ from typing import Any
 from uuid import uuid4
 
 import structlog
-from service.store.db import Database
-from service.store.rows import JobRow
 
 from service.errors import Capacity, HeadMoved, NotFound, PalimpsestError, StateUnavailable, WriterBusy
 from service.store import jobs
+from service.store.db import Database
+from service.store.rows import JobRow
 from workers.engine import LocalEngine
 from workers.replay import Progress
 

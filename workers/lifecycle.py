@@ -1,11 +1,10 @@
 """A bank's beginning and end, and the audit lines of its snapshots."""
 
-from service.store.rows import HeadMove, SnapshotDraft, SnapshotRow
-
 from service import wire
 from service.cluster.engine import Actor
 from service.ids import new_id
 from service.store import audit, banks, present, snapshots
+from service.store.rows import HeadMove, SnapshotDraft, SnapshotRow
 from workers.versions import Versions
 
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from service.store.db import Database
-from service.store.rows import SupportRow
 
 from model import Candidate, Recall
 from service import wire
 from service.store import history
+from service.store.db import Database
 from service.store.lineage import holds
+from service.store.rows import SupportRow
 from workers.replay import key_of
 from workers.threads import OwnThread
 from workers.view import View, held_back

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import structlog
-from service.store.blobs import Blobs
-from service.store.db import Database
-from service.store.rows import BankRow, LessonRow, SnapshotRow, TombstoneRow
 
-from model import CheckpointRefused, CodeBook, Lesson, Recall, State, checkpoint
+from model import CheckpointRefused, Lesson, Recall, State, checkpoint
 from service.errors import ChecksumMismatch, StateUnavailable
 from service.store import banks, forgets, history, snapshots
+from service.store.blobs import Blobs
+from service.store.db import Database
 from service.store.lineage import Spans, can_serve, holds, live
+from service.store.rows import BankRow, LessonRow, SnapshotRow, TombstoneRow
 from workers.threads import OwnThread
 from workers.view import Key, View, counted, still_inside
 
@@ -161,7 +161,7 @@ class Replay:
     async def _view(self, tenant: str, found: Lineage, base: SnapshotRow, state: State, snapshot_id: str) -> View:
         async with self.database.read() as conn:
             rows = await history.responses(conn, tenant, found.bank.id)
-        book = CodeBook(self.recall.config)
+        book = self.recall.book()
         for row in rows:
             while len(book) < row.ordinal:
                 book.add(f"\0{len(book)}")  # an erased response keeps its place; nothing supports it, so it is never answered

@@ -6,11 +6,10 @@ since stays in the ledger, outside the new head's spans. The warm copy follows b
 
 from dataclasses import dataclass
 
-from service.store.rows import EventRow, HeadMove, SnapshotRow
-
 from service import wire
 from service.errors import HeadMoved
 from service.store import audit, history, snapshots
+from service.store.rows import EventRow, HeadMove, SnapshotRow
 from workers.reading import Reader
 from workers.replay import Lineage, Replay, key_of, lineage
 from workers.versions import Label, Versions, refuse_tainted

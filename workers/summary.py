@@ -1,11 +1,11 @@
 """The memory summary: what a bank's weights are, how large, and their digest."""
 
 import torch
-from service.store.db import Database
 
 from model import RecallConfig, State
 from service import wire
 from service.store import jobs
+from service.store.db import Database
 from service.store.lineage import count
 from workers.replay import Lineage
 from workers.threads import OwnThread

@@ -94,9 +94,8 @@ class Teacher:
         for _ in range(TRIES):
             warm = await self.warm.locked(tenant, bank_id)
             if len(warm.view.book) + len({draft.right for draft in drafts}) > self.recall.config.max_responses:
-                raise Quota(
-                    f"the bank tells at most {self.recall.config.max_responses} distinct responses apart and has {len(warm.view.book)}; use another"
-                )
+                most = self.recall.config.max_responses
+                raise Quota(f"a bank tells at most {most} distinct responses apart, this one has {len(warm.view.book)}; use another")
             begin = time.perf_counter()
             try:
                 async with self.database.write() as conn:

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from service.store.rows import TombstoneRow
 
 from model import CodeBook, Lesson, Recall, State
 from service.store.lineage import Spans, holds, with_next
+from service.store.rows import TombstoneRow
 
 Key = NDArray[np.float32]
 NO_KEYS: NDArray[np.float32] = np.zeros((0, 384), np.float32)

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 from uuid import uuid4
 
+from service.store import banks
 from service.store.db import Database
 from service.store.rows import BankRow, SupportRow
-
-from service.store import banks
 from workers.replay import Replay, lineage
 from workers.threads import OwnThread
 from workers.view import View

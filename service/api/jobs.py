@@ -18,7 +18,6 @@ from service.store import audit, jobs
 from service.store.rows import JobRow
 
 TAGS = ["jobs"]
-CANCEL_TTL_S = 30  # the claim lives only within the cancelling transaction
 
 
 @post(
@@ -85,17 +84,17 @@ async def cancel_job(caller: Caller, job_id: str) -> Response[wire.Job]:
     """A job that runs or has ended is left alone: 409."""
 
     async def work(_: str | None) -> wire.Job:
-        name, now = f"api-{caller.request_id}", caller.deps.now()
         async with caller.deps.database.write() as conn:
             job = await _visible(conn, caller, job_id)
             if job.status == "canceled":
                 return _shown(job)
-            # a claim decides between this call and a runner that looks at the same moment
-            if job.status != "queued" or await jobs.claim(conn, job.id, by=name, now=now, ttl_s=CANCEL_TTL_S) is None:
-                raise Conflict(f"the job is {job.status}; only a queued one can be canceled")
-            await jobs.finish(conn, job.id, by=name, status="canceled", result=None, error=None, now=now)
+            if job.kind != "consolidation":
+                raise Conflict("what was promised to be forgotten is forgotten: this job cannot be canceled")
+            ended = await jobs.cancel(conn, caller.tenant, job.id, caller.deps.now())
+            if ended.status != "canceled":  # a runner was quicker
+                raise Conflict(f"the job is {ended.status}; only a queued one can be canceled")
             await _note(conn, caller, "job.cancel", job.id, {"kind": job.kind, "bank": job.bank})
-            return _shown(await jobs.get_job(conn, caller.tenant, job.id))
+            return _shown(ended)
 
     return await once(caller, work, status=200)
 

@@ -3,24 +3,12 @@
 from datetime import datetime
 from typing import Any
 
-from msgspec import Struct
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.ids import new_id
+from service.store.rows import AuditRow
 from service.store.tables import audit
-
-
-class AuditRow(Struct, frozen=True):
-    """One entry."""
-
-    id: str
-    actor: str
-    request_id: str
-    action: str
-    target: str
-    detail: dict[str, Any]
-    created_at: datetime
 
 
 async def record(
@@ -32,7 +20,9 @@ async def record(
 
 
 async def page(conn: AsyncConnection, tenant: str, after: str | None, limit: int) -> list[AuditRow]:
-    """A page of the tenant's entries, oldest first."""
+    """A page of the tenant's entries, newest first."""
     columns = [column for column in audit.c if column.name != "tenant"]
-    query = select(*columns).where(audit.c.tenant == tenant, audit.c.id > (after or "")).order_by(audit.c.id).limit(limit)
+    query = select(*columns).where(audit.c.tenant == tenant).order_by(audit.c.id.desc()).limit(limit)
+    if after is not None:
+        query = query.where(audit.c.id < after)
     return [AuditRow(**row._mapping) for row in await conn.execute(query)]

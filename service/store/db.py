@@ -1,8 +1,9 @@
 """The database: engines for both dialects, transactions, and the one place where a driver's error becomes one of ours.
 
-- A write is one transaction. On SQLite it begins with BEGIN IMMEDIATE behind a lock of this process: with the driver's own late begin,
-  concurrent read-modify-writes lose updates without an error.
-- SQLite is opened with WAL, synchronous=FULL (a commit that was acknowledged is on the disk) and secure_delete (erased text is overwritten).
+- A write is one transaction. On SQLite it begins with BEGIN IMMEDIATE behind a lock of this process: with the driver's own late
+  begin, concurrent read-modify-writes lose updates without an error.
+- SQLite is opened with WAL, synchronous=FULL (a commit that was acknowledged is on the disk) and secure_delete (erased text is
+  overwritten).
 """
 
 import asyncio

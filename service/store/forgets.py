@@ -37,20 +37,13 @@ async def add_forget(
     if missing:
         raise NotFound(f"no correction {', '.join(missing[:5])} in this bank")
     forget_id = new_id("fgt")
-    values = {
-        "id": forget_id,
-        "bank": bank,
-        "mode": mode,
-        "reason": reason,
-        "seqs": [row.seq for row in rows],
-        "event_ids": [row.id for row in rows],
-        "created_at": now,
-    }
-    await conn.execute(insert(forget).values(tenant=tenant, created_by=created_by, job=job_id, **values))
+    seqs, ids = tuple(row.seq for row in rows), tuple(row.id for row in rows)
+    values = {"id": forget_id, "bank": bank, "mode": mode, "reason": reason, "seqs": list(seqs), "event_ids": list(ids)}
+    await conn.execute(insert(forget).values(tenant=tenant, created_by=created_by, created_at=now, job=job_id, **values))
     marked = {row.seq: row for row in await tombstones(conn, tenant, bank)}
     for row in rows:
         await _mark(conn, tenant, bank, row, marked.get(row.seq), mode=mode, exact=exact, forget_id=forget_id, now=now)
-    return ForgetRow(**(values | {"seqs": tuple(row.seq for row in rows), "event_ids": tuple(row.id for row in rows), "job_id": job_id}))
+    return ForgetRow(id=forget_id, bank=bank, mode=mode, reason=reason, seqs=seqs, event_ids=ids, job_id=job_id, created_at=now)
 
 
 async def tombstones(conn: AsyncConnection, tenant: str, bank: str) -> list[TombstoneRow]:
@@ -111,7 +104,16 @@ async def list_forgets(conn: AsyncConnection, tenant: str, bank: str, after: str
 
 
 async def _mark(
-    conn: AsyncConnection, tenant: str, bank: str, row: EventRow, old: TombstoneRow | None, *, mode: str, exact: bool, forget_id: str, now: datetime
+    conn: AsyncConnection,
+    tenant: str,
+    bank: str,
+    row: EventRow,
+    old: TombstoneRow | None,
+    *,
+    mode: str,
+    exact: bool,
+    forget_id: str,
+    now: datetime,
 ) -> None:
     if old is None:
         values = {"seq": row.seq, "event_id": row.id, "response": row.response, "forget": forget_id, "mode": mode, "exact": exact}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, Select, select
+from sqlalchemy import ColumnElement, Row, Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.store.rows import EventRow, LessonRow, ResponseRow, SupportRow
@@ -97,7 +97,7 @@ def _events(tenant: str, bank: str) -> Select[Any]:
     return select(event).where(*_of(tenant, bank))
 
 
-async def _chunked(conn: AsyncConnection, query: Select[Any], column: Any, values: Sequence[Any]) -> list[EventRow]:
+async def _chunked(conn: AsyncConnection, query: Select[Any], column: ColumnElement[Any], values: Sequence[Any]) -> list[EventRow]:
     rows = []
     for start in range(0, len(values), CHUNK):
         rows += [_event(row) for row in await conn.execute(query.where(column.in_(list(values[start : start + CHUNK]))))]

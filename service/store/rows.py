@@ -9,6 +9,7 @@ from service.store.lineage import Spans
 from service.wire import LevelBlob
 
 __all__ = [
+    "AuditRow",
     "BankRow",
     "Draft",
     "EventRow",
@@ -31,7 +32,7 @@ class Row(Struct, frozen=True, kw_only=True):
     """What all rows share."""
 
 
-class KeyRow(Row, kw_only=True):
+class KeyRow(Row, frozen=True, kw_only=True):
     """An API key without its secret."""
 
     id: str
@@ -46,7 +47,19 @@ class KeyRow(Row, kw_only=True):
     last_used_at: datetime | None
 
 
-class BankRow(Row, kw_only=True):
+class AuditRow(Row, frozen=True, kw_only=True):
+    """One entry of the audit log."""
+
+    id: str
+    actor: str
+    request_id: str
+    action: str
+    target: str
+    detail: dict[str, Any]
+    created_at: datetime
+
+
+class BankRow(Row, frozen=True, kw_only=True):
     """A bank; `head` is the id of the snapshot that its newest head names (empty while it is being created)."""
 
     id: str
@@ -63,7 +76,7 @@ class BankRow(Row, kw_only=True):
     created_at: datetime
 
 
-class Draft(Row, kw_only=True):
+class Draft(Row, frozen=True, kw_only=True):
     """A correction that is about to be appended; `embedding` is 384 little-endian float32."""
 
     id: str
@@ -76,7 +89,7 @@ class Draft(Row, kw_only=True):
     tokens: int
 
 
-class EventRow(Row, kw_only=True):
+class EventRow(Row, frozen=True, kw_only=True):
     """A ledger row; texts, metadata, embedding and response are None once it is redacted."""
 
     id: str
@@ -99,7 +112,7 @@ class EventRow(Row, kw_only=True):
     redacted_at: datetime | None
 
 
-class LessonRow(Row, kw_only=True):
+class LessonRow(Row, frozen=True, kw_only=True):
     """What folding an event needs."""
 
     seq: int
@@ -109,7 +122,7 @@ class LessonRow(Row, kw_only=True):
     right: str
 
 
-class SupportRow(Row, kw_only=True):
+class SupportRow(Row, frozen=True, kw_only=True):
     """A correction that says a response."""
 
     seq: int
@@ -117,14 +130,14 @@ class SupportRow(Row, kw_only=True):
     embedding: bytes
 
 
-class ResponseRow(Row, kw_only=True):
+class ResponseRow(Row, frozen=True, kw_only=True):
     """A distinct right answer of a bank."""
 
     ordinal: int
     text: str
 
 
-class SnapshotDraft(Row, kw_only=True):
+class SnapshotDraft(Row, frozen=True, kw_only=True):
     """A snapshot that is about to be committed."""
 
     id: str
@@ -143,7 +156,7 @@ class SnapshotDraft(Row, kw_only=True):
     gate: dict[str, Any] | None
 
 
-class SnapshotRow(SnapshotDraft, kw_only=True):
+class SnapshotRow(SnapshotDraft, frozen=True, kw_only=True):
     """A committed snapshot; `destroyed_at` is set once its weights are gone."""
 
     bank: str
@@ -151,7 +164,7 @@ class SnapshotRow(SnapshotDraft, kw_only=True):
     destroyed_at: datetime | None
 
 
-class HeadMove(Row, kw_only=True):
+class HeadMove(Row, frozen=True, kw_only=True):
     """A compare-and-swap of a bank's head."""
 
     expected_version: int
@@ -159,7 +172,7 @@ class HeadMove(Row, kw_only=True):
     reason: str
 
 
-class HeadRow(Row, kw_only=True):
+class HeadRow(Row, frozen=True, kw_only=True):
     """One entry of a bank's head history."""
 
     bank: str
@@ -170,7 +183,7 @@ class HeadRow(Row, kw_only=True):
     created_at: datetime
 
 
-class TombstoneRow(Row, kw_only=True):
+class TombstoneRow(Row, frozen=True, kw_only=True):
     """The mark of a forgotten event; `exact` ones must leave the weights, others are only hidden."""
 
     seq: int
@@ -183,7 +196,7 @@ class TombstoneRow(Row, kw_only=True):
     created_at: datetime
 
 
-class ForgetRow(Row, kw_only=True):
+class ForgetRow(Row, frozen=True, kw_only=True):
     """One forget request."""
 
     id: str
@@ -196,7 +209,7 @@ class ForgetRow(Row, kw_only=True):
     created_at: datetime
 
 
-class JobRow(Row, kw_only=True):
+class JobRow(Row, frozen=True, kw_only=True):
     """A job."""
 
     id: str

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, ScalarSelect, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import HeadMoved, NotFound, NotOwner
@@ -101,7 +101,7 @@ async def spare_autos(conn: AsyncConnection, tenant: str, bank: str, keep: int) 
     return list((await conn.execute(query.order_by(snapshot.c.ordinal.desc()))).scalars())[keep:]
 
 
-def _ordinal_of(tenant: str, bank: str, snapshot_id: str) -> Any:
+def _ordinal_of(tenant: str, bank: str, snapshot_id: str) -> ScalarSelect[int]:
     query = select(snapshot.c.ordinal).where(snapshot.c.tenant == tenant, snapshot.c.bank == bank, snapshot.c.id == snapshot_id)
     return query.scalar_subquery()
 

@@ -4,7 +4,6 @@
 """
 
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -49,15 +48,15 @@ class UtcTime(TypeDecorator[datetime]):
             raise ValueError("times carry their zone")
         return None if value is None else value.astimezone(UTC)
 
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """From the database: always UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-def _id(name: str, **more: Any) -> Column[str]:
-    return Column(name, String(64), nullable=False, **more)
+def _id(name: str, *, primary_key: bool = False, unique: bool = False) -> Column[str]:
+    return Column(name, String(64), nullable=False, primary_key=primary_key, unique=unique or None)
 
 
 def _bank_of(table: str) -> ForeignKeyConstraint:

@@ -1,0 +1,109 @@
+"""Checkpoints: a state as safetensors bytes, one blob for each level, and back. Bytes from outside are never trusted.
+
+Equal states give equal bytes (the manifest is canonical JSON under a single metadata key: safetensors keeps no order among several).
+Reading is strict: exactly the expected levels, names, types and shapes of one configuration, finite numbers, a bounded size that is
+checked before anything is allocated. No pickle, no code.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from model.config import FORMAT, RecallConfig
+from model.levels import Clock
+from model.state import State, layout
+
+KEY = "palimpsest"
+HEADER = 16_384  # bytes that a blob may have beside its tensors
+
+
+class CheckpointRefused(ValueError):
+    """The bytes are not a state of the expected configuration; the message names what is wrong."""
+
+
+def sha256(data: bytes) -> str:
+    """Hex digest of bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def encode(state: State) -> dict[str, bytes]:
+    """One blob for each level that has weights."""
+    blobs = {}
+    for level, named in state.levels.items():
+        manifest = {"format": FORMAT, "config": state.config_hash, "level": level, "clock": state.clock.as_dict()}
+        text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+        blobs[level] = save({name: tensor.contiguous() for name, tensor in named.items()}, metadata={KEY: text})
+    return blobs
+
+
+def decode(config: RecallConfig, blobs: Mapping[str, bytes], *, watermark: int) -> State:
+    """The state that `encode` gave these blobs for.
+
+    Raises:
+        CheckpointRefused: see the module.
+    """
+    expected = layout(config)
+    if set(blobs) != set(expected):
+        raise CheckpointRefused(f"the levels are {sorted(blobs)}, not {sorted(expected)}")
+    clocks, levels = set(), {}
+    for level, shapes in expected.items():
+        _check_size(level, blobs[level], shapes, config)
+        clocks.add(_clock(level, blobs[level], config))
+        levels[level] = _tensors(level, blobs[level], shapes, config)
+    if len(clocks) != 1:
+        raise CheckpointRefused("the levels are from different moments")
+    if len({len(levels["middle"][name]) for name in ("pending_keys", "pending_errors")}) != 1:
+        raise CheckpointRefused("middle: pending_keys and pending_errors are not of one length")
+    return State(config.hash, levels, clocks.pop(), watermark)
+
+
+def _check_size(level: str, data: bytes, shapes: Mapping[str, tuple[int | None, int]], config: RecallConfig) -> None:
+    numbers = sum((config.middle_period if rows is None else rows) * columns for rows, columns in shapes.values())
+    if len(data) > 4 * numbers + HEADER:
+        raise CheckpointRefused(f"{level}: {len(data)} bytes are more than the level can have")
+
+
+def _clock(level: str, data: bytes, config: RecallConfig) -> Clock:
+    try:
+        length = int.from_bytes(data[:8], "little")
+        if length > HEADER:
+            raise CheckpointRefused(f"{level}: the header is too long")
+        manifest: Any = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][KEY])
+        told = (manifest["format"], manifest["config"], manifest["level"])
+        clock = Clock(**manifest["clock"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        if isinstance(error, CheckpointRefused):
+            raise
+        raise CheckpointRefused(f"{level}: there is no manifest") from None
+    if told != (FORMAT, config.hash, level):
+        raise CheckpointRefused(f"{level}: the manifest is of format, configuration and level {told}")
+    if not all(isinstance(count, int) and not isinstance(count, bool) and count >= 0 for count in (clock.tokens, clock.events)):
+        raise CheckpointRefused(f"{level}: the clock is {clock}")
+    return clock
+
+
+def _tensors(level: str, data: bytes, shapes: Mapping[str, tuple[int | None, int]], config: RecallConfig) -> dict[str, Tensor]:
+    try:
+        tensors = load(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise CheckpointRefused(f"{level}: {error}") from None
+    if set(tensors) != set(shapes):
+        raise CheckpointRefused(f"{level}: the tensors are {sorted(tensors)}, not {sorted(shapes)}")
+    for name, (rows, columns) in shapes.items():
+        tensor = tensors[name]
+        fits = (
+            tensor.ndim == 2
+            and tensor.shape[1] == columns
+            and (len(tensor) == rows if rows is not None else len(tensor) <= config.middle_period)
+        )
+        if tensor.dtype != torch.float32 or not fits:
+            raise CheckpointRefused(f"{level}.{name} is {tensor.dtype}{tuple(tensor.shape)}, expected float32{(rows, columns)}")
+        if not bool(torch.isfinite(tensor).all()):
+            raise CheckpointRefused(f"{level}.{name} has numbers that are not finite")
+    return {name: tensor.clone() for name, tensor in tensors.items()}  # memory of our own, aligned
