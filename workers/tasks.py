@@ -14,7 +14,7 @@ PARALLEL = 2  # jobs of one embedded process at a time: a long fold does not hol
 def register(app: Celery, run: Callable[[str], None]) -> None:
     """Define the tasks of `app`; `run` works on one job until it has ended."""
 
-    @app.task(name=RUN_JOB)  # type: ignore[untyped-decorator]
+    @app.task(name=RUN_JOB, shared=False)  # type: ignore[untyped-decorator]
     def run_job(job_id: str) -> None:
         run(job_id)
 

@@ -1,6 +1,8 @@
 """Banks: the weight lineages of a tenant."""
 
 from litestar import Response, delete, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
 
 from service import wire
 from service.api import replies
@@ -25,7 +27,7 @@ TAGS = ["banks"]
     dto=Strict[wire.NewBank],
     status_code=201,
 )
-async def create_bank(caller: Caller, data: wire.NewBank) -> Response[wire.Bank]:
+async def create_bank(caller: NamedDependency[Caller], data: JSONBody[wire.NewBank]) -> Response[wire.Bank]:
     """Its name is unique within the tenant."""
     caller.refuse_pinned("create banks")
 
@@ -36,7 +38,9 @@ async def create_bank(caller: Caller, data: wire.NewBank) -> Response[wire.Bank]
 
 
 @get("/v1/banks", operation_id="list_banks", summary="The banks that this key may use", tags=TAGS)
-async def list_banks(caller: Caller, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None) -> Response[wire.Page[wire.Bank]]:
+async def list_banks(
+    caller: NamedDependency[Caller], limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None
+) -> Response[wire.Page[wire.Bank]]:
     """In the order of their ids."""
     only = None if caller.principal.banks is None else sorted(caller.principal.banks)
     pager = Pager("banks", str, limit, cursor)
@@ -46,7 +50,7 @@ async def list_banks(caller: Caller, limit: Limit = LIMIT_DEFAULT, cursor: Curso
 
 
 @get("/v1/banks/{bank_id:str}", operation_id="get_bank", summary="One bank; `ETag` names its head", tags=TAGS)
-async def get_bank(caller: Caller, bank_id: str) -> Response[wire.Bank]:
+async def get_bank(caller: NamedDependency[Caller], bank_id: FromPath[str]) -> Response[wire.Bank]:
     """By id or name."""
     bank = present.bank(await caller.bank_row(known_form(bank_id)))
     return replies.send(bank, headers={"ETag": bank.etag})
@@ -60,7 +64,7 @@ async def get_bank(caller: Caller, bank_id: str) -> Response[wire.Bank]:
     opt=needs("admin"),
     status_code=204,
 )
-async def delete_bank(caller: Caller, bank_id: str) -> None:
+async def delete_bank(caller: NamedDependency[Caller], bank_id: FromPath[str]) -> None:
     """By id or name."""
     row = await caller.bank_row(known_form(bank_id))
     await caller.deps.engine.delete_bank(caller.tenant, row.id, actor=caller.actor)

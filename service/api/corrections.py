@@ -1,6 +1,8 @@
 """Teaching, and reading back what was taught: corrections and the ledger they are rows of."""
 
 from litestar import Response, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
 
 from service import wire
 from service.api import replies
@@ -29,7 +31,7 @@ TAGS = ["corrections"]
     dto=Strict[wire.NewCorrection],
     status_code=201,
 )
-async def teach(caller: Caller, data: wire.NewCorrection) -> Response[wire.Taught]:
+async def teach(caller: NamedDependency[Caller], data: JSONBody[wire.NewCorrection]) -> Response[wire.Taught]:
     """The correction is durable and in the weights when the answer arrives; the receipt holds what the memory said before and after."""
     check_corrections([data], batch=False)
     bank = await caller.bank(data.bank)
@@ -52,7 +54,7 @@ async def teach(caller: Caller, data: wire.NewCorrection) -> Response[wire.Taugh
     dto=Strict[wire.NewCorrections],
     status_code=201,
 )
-async def teach_batch(caller: Caller, data: wire.NewCorrections) -> Response[wire.TaughtBatch]:
+async def teach_batch(caller: NamedDependency[Caller], data: JSONBody[wire.NewCorrections]) -> Response[wire.TaughtBatch]:
     """One bank for the whole batch: `bank` here, or the same in every item."""
     check_corrections(data.items, batch=True)
     bank = await caller.bank(_one_bank(data))
@@ -68,7 +70,7 @@ async def teach_batch(caller: Caller, data: wire.NewCorrections) -> Response[wir
 
 @get("/v1/corrections", operation_id="list_corrections", summary="Corrections and their status", tags=TAGS, opt=needs("memory:inspect"))
 async def list_corrections(
-    caller: Caller, bank: BankParam = None, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None
+    caller: NamedDependency[Caller], bank: BankParam = None, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None
 ) -> Response[wire.Page[wire.Correction]]:
     """In the order they were taught."""
     row = await caller.bank_row(bank)
@@ -88,7 +90,9 @@ async def list_corrections(
     tags=TAGS,
     opt=needs("memory:inspect"),
 )
-async def get_correction(caller: Caller, correction_id: str, bank: BankParam = None) -> Response[wire.Correction]:
+async def get_correction(
+    caller: NamedDependency[Caller], correction_id: FromPath[str], bank: BankParam = None
+) -> Response[wire.Correction]:
     """Texts are null once it was erased."""
     row = await caller.bank_row(bank)
     async with caller.deps.database.read() as conn:
@@ -102,7 +106,7 @@ async def get_correction(caller: Caller, correction_id: str, bank: BankParam = N
 
 @get("/v1/events", operation_id="list_events", summary="The ledger, row by row", tags=TAGS, opt=needs("memory:inspect"))
 async def list_events(
-    caller: Caller, bank: BankParam = None, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None
+    caller: NamedDependency[Caller], bank: BankParam = None, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None
 ) -> Response[wire.Page[wire.EventRow]]:
     """With each row's place in the hash chain."""
     row = await caller.bank_row(bank)

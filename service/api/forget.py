@@ -1,6 +1,8 @@
 """Forgetting: effective in the request, exact after its job."""
 
 from litestar import Response, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
 
 from service import wire
 from service.api.auth import needs
@@ -20,7 +22,7 @@ from service.errors import Forbidden
     dto=Strict[wire.ForgetRequest],
     status_code=202,
 )
-async def forget(caller: Caller, data: wire.ForgetRequest) -> Response[wire.Forgotten]:
+async def forget(caller: NamedDependency[Caller], data: JSONBody[wire.ForgetRequest]) -> Response[wire.Forgotten]:
     """From the answer on nothing is answered with them. The mode `erase` needs the scope `erase`, the others `forget`."""
     scope = "erase" if data.mode == "erase" else "forget"
     if not caller.principal.allows(scope):

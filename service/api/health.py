@@ -1,6 +1,7 @@
 """Health and metrics, open to whoever reaches the port; nothing of a tenant is in them."""
 
 from litestar import MediaType, Response, get
+from litestar.di import NamedDependency
 
 from service import wire
 from service.api import replies
@@ -20,7 +21,7 @@ async def live() -> Response[wire.Health]:
 
 
 @get("/health/ready", operation_id="ready", summary="The first recall would be served warm", tags=TAGS, opt=PUBLIC)
-async def ready(deps: Deps) -> Response[wire.Health]:
+async def ready(deps: NamedDependency[Deps]) -> Response[wire.Health]:
     """200 when every part is well, else 503 with the parts."""
     components = [await _database(deps), *await deps.engine.health()]
     well = deps.ready() and all(component.ok for component in components)
@@ -28,7 +29,7 @@ async def ready(deps: Deps) -> Response[wire.Health]:
 
 
 @get("/metrics", operation_id="metrics", summary="Metrics for Prometheus", tags=TAGS, opt=PUBLIC, media_type=MediaType.TEXT)
-async def metrics(deps: Deps) -> Response[str]:
+async def metrics(deps: NamedDependency[Deps]) -> Response[str]:
     """Counts and times by route and stage."""
     return Response(deps.metrics.render().decode(), media_type=CONTENT_TYPE)
 

@@ -3,6 +3,8 @@
 from typing import Any
 
 from litestar import Response, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
 
 from service import wire
 from service.api import replies
@@ -29,7 +31,7 @@ TAGS = ["jobs"]
     dto=Strict[wire.NewConsolidation],
     status_code=202,
 )
-async def consolidate(caller: Caller, data: wire.NewConsolidation) -> Response[wire.JobStarted]:
+async def consolidate(caller: NamedDependency[Caller], data: JSONBody[wire.NewConsolidation]) -> Response[wire.JobStarted]:
     """A gate decides whether the result becomes the head. One that is queued or running already is reused."""
     row = await caller.bank_row(data.bank)
 
@@ -54,7 +56,7 @@ async def consolidate(caller: Caller, data: wire.NewConsolidation) -> Response[w
 
 @get("/v1/jobs", operation_id="list_jobs", summary="Jobs", tags=TAGS)
 async def list_jobs(
-    caller: Caller, bank: BankParam = None, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None
+    caller: NamedDependency[Caller], bank: BankParam = None, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None
 ) -> Response[wire.Page[wire.Job]]:
     """Of one bank, or of all of them when the key is for the whole tenant and no bank is named."""
     every = bank is None and caller.principal.banks is None
@@ -66,7 +68,7 @@ async def list_jobs(
 
 
 @get("/v1/jobs/{job_id:str}", operation_id="get_job", summary="One job", tags=TAGS)
-async def get_job(caller: Caller, job_id: str) -> Response[wire.Job]:
+async def get_job(caller: NamedDependency[Caller], job_id: FromPath[str]) -> Response[wire.Job]:
     """Any key that may use the job's bank may look."""
     async with caller.deps.database.read() as conn:
         return replies.send(_shown(await _visible(conn, caller, job_id)))
@@ -80,7 +82,7 @@ async def get_job(caller: Caller, job_id: str) -> Response[wire.Job]:
     opt=needs("admin"),
     status_code=200,
 )
-async def cancel_job(caller: Caller, job_id: str) -> Response[wire.Job]:
+async def cancel_job(caller: NamedDependency[Caller], job_id: FromPath[str]) -> Response[wire.Job]:
     """A job that runs or has ended is left alone: 409."""
 
     async def work(_: str | None) -> wire.Job:
@@ -99,7 +101,7 @@ async def cancel_job(caller: Caller, job_id: str) -> Response[wire.Job]:
     return await once(caller, work, status=200)
 
 
-async def _visible(conn: Connection, caller: Caller, job_id: str) -> JobRow:
+async def _visible(conn: Connection, caller: Caller, job_id: FromPath[str]) -> JobRow:
     job = await jobs.get_job(conn, caller.tenant, known_form(job_id))
     if not caller.sees(job.bank):
         raise NotFound(f"this key has no job {job_id}")

@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 from litestar import Response, delete, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
 
 from service import keys, wire
 from service.api import replies
@@ -32,7 +34,7 @@ TAGS = ["keys"]
     dto=Strict[wire.NewKey],
     status_code=201,
 )
-async def mint_key(caller: Caller, data: wire.NewKey) -> Response[wire.MintedKey]:
+async def mint_key(caller: NamedDependency[Caller], data: JSONBody[wire.NewKey]) -> Response[wire.MintedKey]:
     """`key` is null when the reply is repeated for an Idempotency-Key: the secret is nowhere to be repeated from."""
     caller.refuse_pinned("mint keys")
     _refuse_wider(caller.principal, data)
@@ -47,7 +49,7 @@ async def mint_key(caller: Caller, data: wire.NewKey) -> Response[wire.MintedKey
 
 
 @get("/v1/keys", operation_id="list_keys", summary="Keys without their secrets", tags=TAGS, opt=needs("admin"))
-async def list_keys(caller: Caller, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None) -> Response[wire.Page[wire.Key]]:
+async def list_keys(caller: NamedDependency[Caller], limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None) -> Response[wire.Page[wire.Key]]:
     """Revoked and expired ones too."""
     caller.refuse_pinned("list keys")
     pager = Pager("keys", str, limit, cursor)
@@ -57,7 +59,7 @@ async def list_keys(caller: Caller, limit: Limit = LIMIT_DEFAULT, cursor: Cursor
 
 
 @delete("/v1/keys/{key_id:str}", operation_id="revoke_key", summary="Revoke a key, now", tags=TAGS, opt=needs("admin"), status_code=200)
-async def revoke_key(caller: Caller, key_id: str) -> Response[wire.Key]:
+async def revoke_key(caller: NamedDependency[Caller], key_id: FromPath[str]) -> Response[wire.Key]:
     """Refused for the last admin key of the tenant: nobody could mint another."""
     caller.refuse_pinned("revoke keys")
     now = caller.deps.now()
@@ -73,7 +75,7 @@ async def revoke_key(caller: Caller, key_id: str) -> Response[wire.Key]:
 
 
 @get("/v1/whoami", operation_id="whoami", summary="The tenant and the rights of this key", tags=TAGS)
-async def whoami(caller: Caller) -> Response[wire.WhoAmI]:
+async def whoami(caller: NamedDependency[Caller]) -> Response[wire.WhoAmI]:
     """Any key may ask."""
     principal = caller.principal
     return replies.send(

@@ -4,7 +4,8 @@ import re
 from typing import Annotated
 
 from litestar import Response, get, post
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import HeaderParameter, JSONBody
 
 from service import wire
 from service.api import replies
@@ -22,7 +23,7 @@ HEAD = "head"  # what `at` may say for the present state
 MIN_STATE = re.compile(r"[A-Za-z0-9_]{1,64}:([0-9]{1,15})")
 
 MinState = Annotated[
-    str | None, Parameter(header="Memory-Min-State", max_length=128, description="`Memory-State` of a write that this read must see.")
+    str | None, HeaderParameter(name="Memory-Min-State", max_length=128, description="`Memory-State` of a write that this read must see.")
 ]
 
 
@@ -35,7 +36,9 @@ MinState = Annotated[
     dto=Strict[wire.RecallRequest],
     status_code=200,
 )
-async def recall(caller: Caller, data: wire.RecallRequest, min_state: MinState = None) -> Response[wire.Recalled]:
+async def recall(
+    caller: NamedDependency[Caller], data: JSONBody[wire.RecallRequest], min_state: MinState = None
+) -> Response[wire.Recalled]:
     """Answers, best first; none when the memory abstains."""
     check_inputs("input", [data.input])
     seen = _seen(min_state)
@@ -56,7 +59,9 @@ async def recall(caller: Caller, data: wire.RecallRequest, min_state: MinState =
     dto=Strict[wire.RecallBatchRequest],
     status_code=200,
 )
-async def recall_batch(caller: Caller, data: wire.RecallBatchRequest, min_state: MinState = None) -> Response[wire.RecalledBatch]:
+async def recall_batch(
+    caller: NamedDependency[Caller], data: JSONBody[wire.RecallBatchRequest], min_state: MinState = None
+) -> Response[wire.RecalledBatch]:
     """Results in the order of the inputs."""
     check_inputs("inputs", data.inputs)
     seen = _seen(min_state)
@@ -69,7 +74,7 @@ async def recall_batch(caller: Caller, data: wire.RecallBatchRequest, min_state:
 
 
 @get("/v1/memory", operation_id="get_memory", summary="The learned state: levels, counts, digest", tags=TAGS, opt=needs("memory:inspect"))
-async def get_memory(caller: Caller, bank: BankParam = None, min_state: MinState = None) -> Response[wire.Memory]:
+async def get_memory(caller: NamedDependency[Caller], bank: BankParam = None, min_state: MinState = None) -> Response[wire.Memory]:
     """`digest` is the SHA-256 of everything the bank has learned."""
     seen = _seen(min_state)
     memory = await caller.deps.engine.memory(caller.tenant, await caller.bank(bank))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Generic, TypeVar
 
 import msgspec
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from service import wire
 from service.errors import Invalid
@@ -23,11 +23,11 @@ After = TypeVar("After", str, int)
 LIMIT_DEFAULT = 50
 LIMIT_MAX = 200
 
-Limit = Annotated[int, Parameter(ge=1, le=LIMIT_MAX, description="Items on a page.")]
-Cursor = Annotated[str | None, Parameter(max_length=512, description="`next_cursor` of the page before.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=LIMIT_MAX, description="Items on a page.")]
+Cursor = Annotated[str | None, QueryParameter(max_length=512, description="`next_cursor` of the page before.")]
 BankParam = Annotated[
     str | None,
-    Parameter(
+    QueryParameter(
         min_length=1,
         max_length=128,
         pattern=r"^[^\x00-\x1f\x7f]+$",

@@ -1,6 +1,7 @@
 """The audit trail: who changed what, when, in which request."""
 
 from litestar import Response, get
+from litestar.di import NamedDependency
 
 from service import wire
 from service.api import replies
@@ -12,7 +13,9 @@ from service.store.rows import AuditRow
 
 
 @get("/v1/audit", operation_id="list_audit", summary="The audit trail, newest first", tags=["audit"], opt=needs("admin"))
-async def list_audit(caller: Caller, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None) -> Response[wire.Page[wire.AuditEntry]]:
+async def list_audit(
+    caller: NamedDependency[Caller], limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None
+) -> Response[wire.Page[wire.AuditEntry]]:
     """Ids and numbers only; no text that was taught."""
     caller.refuse_pinned("read the audit trail")
     pager = Pager("audit", str, limit, cursor)

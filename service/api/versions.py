@@ -3,7 +3,8 @@
 from typing import Annotated
 
 from litestar import Response, get, post
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import FromPath, HeaderParameter, JSONBody
 
 from service import wire
 from service.api import replies
@@ -19,7 +20,7 @@ from service.store.rows import SnapshotRow
 TAGS = ["versions"]
 
 IfMatch = Annotated[
-    str | None, Parameter(header="If-Match", max_length=200, description="`etag` of the bank; 412 when its head has moved.")
+    str | None, HeaderParameter(name="If-Match", max_length=200, description="`etag` of the bank; 412 when its head has moved.")
 ]
 
 
@@ -32,7 +33,7 @@ IfMatch = Annotated[
     dto=Strict[wire.NewSnapshot],
     status_code=201,
 )
-async def take_snapshot(caller: Caller, data: wire.NewSnapshot) -> Response[wire.Snapshot]:
+async def take_snapshot(caller: NamedDependency[Caller], data: JSONBody[wire.NewSnapshot]) -> Response[wire.Snapshot]:
     """The head does not move."""
     check_note("note", data.note)
     bank = await caller.bank(data.bank)
@@ -45,7 +46,7 @@ async def take_snapshot(caller: Caller, data: wire.NewSnapshot) -> Response[wire
 
 @get("/v1/snapshots", operation_id="list_snapshots", summary="Snapshots, newest first", tags=TAGS, opt=needs("snapshots:read"))
 async def list_snapshots(
-    caller: Caller, bank: BankParam = None, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None
+    caller: NamedDependency[Caller], bank: BankParam = None, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None
 ) -> Response[wire.Page[wire.Snapshot]]:
     """`tainted_by` names the forgotten corrections that a snapshot still holds."""
     row = await caller.bank_row(bank)
@@ -61,7 +62,7 @@ async def list_snapshots(
 
 
 @get("/v1/snapshots/{snapshot_id:str}", operation_id="get_snapshot", summary="One snapshot", tags=TAGS, opt=needs("snapshots:read"))
-async def get_snapshot(caller: Caller, snapshot_id: str, bank: BankParam = None) -> Response[wire.Snapshot]:
+async def get_snapshot(caller: NamedDependency[Caller], snapshot_id: FromPath[str], bank: BankParam = None) -> Response[wire.Snapshot]:
     """Levels with the digests of their weights."""
     row = await caller.bank_row(bank)
     async with caller.deps.database.read() as conn:
@@ -79,7 +80,9 @@ async def get_snapshot(caller: Caller, snapshot_id: str, bank: BankParam = None)
     dto=Strict[wire.RollbackRequest],
     status_code=200,
 )
-async def roll_back(caller: Caller, data: wire.RollbackRequest, if_match: IfMatch = None) -> Response[wire.RolledBack]:
+async def roll_back(
+    caller: NamedDependency[Caller], data: JSONBody[wire.RollbackRequest], if_match: IfMatch = None
+) -> Response[wire.RolledBack]:
     """The state before is saved first, so that a rollback can be rolled back. `dry_run` tells which answers would change."""
     check_note("reason", data.reason)
     bank = await caller.bank(data.bank)
