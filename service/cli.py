@@ -3,17 +3,33 @@
 import asyncio
 import os
 import sys
+from collections.abc import Coroutine
 from datetime import datetime
+from typing import Any, TypeVar
 
 import click
 
+from service.directory import DirectoryInUse
+from service.keys import PepperRefused
 from service.settings import Settings, SettingsRefused, from_environment
+
+T = TypeVar("T")
 
 
 def _settings() -> Settings:
     try:
         return from_environment(os.environ)
     except SettingsRefused as refused:
+        raise click.ClickException(str(refused)) from None
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end; what the service refuses to start with is told in one line instead of a traceback."""
+    from model.encoder import EncoderRefused
+
+    try:
+        return asyncio.run(work)
+    except (DirectoryInUse, EncoderRefused, PepperRefused, SettingsRefused) as refused:
         raise click.ClickException(str(refused)) from None
 
 
@@ -29,7 +45,7 @@ def serve() -> None:
     """Serve the API, the model and the jobs in this process."""
     from service.serving import serve_forever
 
-    sys.exit(asyncio.run(serve_forever(_settings())))
+    sys.exit(_run(serve_forever(_settings())))
 
 
 @main.command()
@@ -39,7 +55,7 @@ def doctor(url: str | None, key: str | None) -> None:
     """Learn, recall, supersede, consolidate, roll back and forget on a scratch bank; exit 0 only if all of it holds."""
     from service.serving import examine_service
 
-    sys.exit(0 if asyncio.run(examine_service(_settings(), url, key)) else 1)
+    sys.exit(0 if _run(examine_service(_settings(), url, key)) else 1)
 
 
 @main.command()
@@ -61,7 +77,7 @@ def key(name: str, scopes: tuple[str, ...], expires: datetime | None) -> None:
     """Mint a key for the default tenant, directly in the database; it is shown once."""
     from service.serving import mint_key
 
-    click.echo(asyncio.run(mint_key(_settings(), name, scopes, expires)))
+    click.echo(_run(mint_key(_settings(), name, scopes, expires)))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,7 @@ that importing this module stays cheap.
 
 import asyncio
 import contextlib
-import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -17,10 +16,11 @@ import structlog
 
 from service import keys
 from service.cluster.engine import Actor, Engine
+from service.directory import held
 from service.errors import PalimpsestError
 from service.ids import new_id
 from service.settings import Settings
-from service.store import banks, idempotency, tenants
+from service.store import banks, idempotency, jobs, tenants
 from service.store.blobs import open_blobs
 from service.store.db import Database, migrate
 from service.telemetry import Metrics
@@ -96,7 +96,7 @@ async def run_embedded(
     async with _engine(settings, encoder, config, metrics, ring=bell.ring) as (database, engine):
         tenant, first_key = await _first_start(database, engine, settings)
         runner = JobRunner(database, engine, claim_ttl_s=settings.claim_ttl_s, now=utc_now)
-        register(celery, lambda job_id: asyncio.run_coroutine_threadsafe(runner.run(job_id), loop).result())
+        register(celery, lambda job_id: _run_on(loop, runner.run(job_id)))
         worker = WorkerThread(celery)
         worker.start()
         sweeper = loop.create_task(_sweep(settings, database, runner, bell))
@@ -118,7 +118,8 @@ async def run_embedded(
             sweeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await sweeper
-            await asyncio.to_thread(worker.stop)
+            await runner.close()
+            await asyncio.to_thread(worker.stop)  # its pool waits for what the runner has just ended
             bell.close()
 
 
@@ -137,29 +138,38 @@ async def _engine(
     from workers.encoding import Encoding
     from workers.engine import LocalEngine, Policy
 
-    os.umask(0o077)  # what agents are taught is nobody else's business on this machine
-    settings.var_dir.mkdir(parents=True, exist_ok=True)
-    await asyncio.to_thread(migrate, settings.database_url)
-    if encoder is None:
-        encoder = await asyncio.to_thread(load_encoder, settings)
-    database = Database(settings.database_url)
-    recall = await asyncio.to_thread(Recall, config or RecallConfig(encoder_digest=encoder.digest))
-    engine = LocalEngine(
-        database,
-        open_blobs(settings.blobs_url),
-        recall,
-        Encoding(encoder, metrics.observe_stage),
-        policy=Policy(settings.warm_banks, settings.snapshot_every, settings.auto_snapshots),
-        observe=metrics.observe_stage,
-        ring=ring,
-        now=utc_now,
-        start_thread=lambda: torch.set_num_threads(settings.model_threads),
-    )
-    try:
-        yield database, engine
-    finally:
-        await engine.close()
-        await database.close()
+    with held(settings.var_dir):
+        await asyncio.to_thread(migrate, settings.database_url)
+        if encoder is None:
+            encoder = await asyncio.to_thread(load_encoder, settings)
+        database = Database(settings.database_url)
+        recall = await asyncio.to_thread(Recall, config or RecallConfig(encoder_digest=encoder.digest))
+        engine = LocalEngine(
+            database,
+            open_blobs(settings.blobs_url),
+            recall,
+            Encoding(encoder, metrics.observe_stage),
+            policy=Policy(settings.warm_banks, settings.snapshot_every, settings.auto_snapshots),
+            observe=metrics.observe_stage,
+            ring=ring,
+            now=utc_now,
+            start_thread=lambda: torch.set_num_threads(settings.model_threads),
+        )
+        try:
+            await _take_over(database)
+            yield database, engine
+        finally:
+            await engine.close()
+            await database.close()
+
+
+async def _take_over(database: Database) -> None:
+    """End what a process that died in this directory was doing: its leases and claims need not run out first."""
+    if database.dialect != "sqlite":
+        return  # a server's database may be in use by others, who are alive
+    async with database.write() as conn:
+        await idempotency.release_leases(conn)
+        await jobs.release_claims(conn, utc_now())
 
 
 async def _first_start(database: Database, engine: Engine, settings: Settings) -> tuple[str, str | None]:
@@ -192,6 +202,15 @@ async def _first_start(database: Database, engine: Engine, settings: Settings) -
             now=utc_now(),
         )
     return tenant, None if settings.bootstrap_key else minted
+
+
+def _run_on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine on the service's loop and wait for it in this thread, but never for a loop that was closed."""
+    future = asyncio.run_coroutine_threadsafe(work, loop)
+    while not loop.is_closed():
+        with contextlib.suppress(TimeoutError):
+            return future.result(1.0)
+    return None
 
 
 async def _warm(database: Database, engine: "LocalEngine", tenant: str, settings: Settings) -> None:

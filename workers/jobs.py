@@ -42,6 +42,8 @@ class JobRunner:
     def __init__(self, database: Database, engine: LocalEngine, *, claim_ttl_s: float, now: Callable[[], datetime]) -> None:
         self._database, self._engine, self._ttl_s, self._now = database, engine, claim_ttl_s, now
         self._name = f"runner-{uuid4().hex[:12]}"
+        self._running: set[asyncio.Task[Any]] = set()
+        self._closing = False
         self._handlers: dict[str, Handler] = {
             "consolidation": self._consolidate,
             "rebuild": self._rebuild,
@@ -50,6 +52,26 @@ class JobRunner:
 
     async def run(self, job_id: str) -> None:
         """Run the job unless it is done, or someone else holds its claim."""
+        if self._closing:
+            return
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine runs in a task"
+        self._running.add(task)
+        try:
+            await self._run(job_id)
+        finally:
+            self._running.discard(task)
+
+    async def close(self, within_s: float = 5.0) -> None:
+        """Take no more jobs; those that do not end in time go back to the queue for the next start."""
+        self._closing = True
+        if self._running:
+            await asyncio.wait(self._running, timeout=within_s)
+        for task in list(self._running):
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _run(self, job_id: str) -> None:
         async with self._database.write() as conn:
             job = await jobs.claim(conn, job_id, by=self._name, now=self._now(), ttl_s=self._ttl_s)
         if job is None:
@@ -87,7 +109,8 @@ class JobRunner:
 
     async def _end(self, job: JobRow, outcome: dict[str, Any] | BaseException) -> None:
         async with self._database.write() as conn:
-            if isinstance(outcome, TRANSIENT) and job.attempts < ATTEMPTS:
+            stopped = self._closing and isinstance(outcome, asyncio.CancelledError)
+            if stopped or (isinstance(outcome, TRANSIENT) and job.attempts < ATTEMPTS):
                 await jobs.release(conn, job.id, by=self._name, now=self._now())
                 return
             status, result, error = "failed", None, None
@@ -97,7 +120,7 @@ class JobRunner:
                 case PalimpsestError():
                     error = {"code": outcome.code, "detail": outcome.detail}
                 case asyncio.CancelledError():
-                    return  # the claim is not ours any more
+                    return  # the claim is somebody else's now
                 case _:
                     error = {
                         "code": "internal",

@@ -1,10 +1,13 @@
 """The tasks: thin, and the same wherever they run. A task gets a job's id and hands it to a runner."""
 
+import functools
 import threading
 from collections.abc import Callable
+from typing import Any
 from uuid import uuid4
 
 from celery import Celery
+from celery.concurrency.thread import TaskPool
 from celery.worker import WorkController
 
 RUN_JOB = "palimpsest.run_job"
@@ -19,14 +22,25 @@ def register(app: Celery, run: Callable[[str], None]) -> None:
         run(job_id)
 
 
+class Threads(TaskPool):  # type: ignore[misc]  # the library has no types
+    """Celery's thread pool, told which application its tasks belong to.
+
+    By itself the pool looks a task up in the process's default application. There may be several here, and none of them is the default.
+    """
+
+    def on_apply(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Hand the call to a thread."""
+        return super().on_apply(functools.partial(target, app=self.app), *args, **kwargs)
+
+
 class WorkerThread:
-    """A Celery worker in a thread of this process. It installs no signal handlers; `stop` ends it in a few seconds."""
+    """A Celery worker in a thread of this process. It installs no signal handlers."""
 
     def __init__(self, app: Celery) -> None:
         self._controller = WorkController(
             app=app,
             hostname=f"embedded-{uuid4().hex[:8]}",
-            pool_cls="threads",
+            pool_cls=Threads,
             concurrency=PARALLEL,
             loglevel="WARNING",
             without_gossip=True,
@@ -39,7 +53,6 @@ class WorkerThread:
         """Begin to consume."""
         self._thread.start()
 
-    def stop(self, within_s: float = 5.0) -> None:
-        """Stop consuming; jobs that are still running are taken up again by the sweeper of the next start."""
+    def stop(self) -> None:
+        """Take no more messages. The thread leaves its wait for them within two seconds; nothing here needs to wait for that."""
         self._controller.stop(in_sighandler=False)
-        self._thread.join(within_s)

@@ -16,6 +16,7 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from service.errors import ChecksumMismatch, StorageFull
+from service.settings import SettingsRefused
 
 FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO}
 TENANT = re.compile(r"ten_[0-9A-Z]{26}")
@@ -116,5 +117,5 @@ def open_blobs(url: str) -> Blobs:
     """The blob store that a URL names; `file:///…` in this version."""
     parts = urlsplit(url)
     if parts.scheme != "file" or parts.netloc:
-        raise ValueError(f"PALIMPSEST_BLOBS must be a file:/// URL in this version, not {url!r}")
+        raise SettingsRefused(f"PALIMPSEST_BLOBS must be a file:/// URL in this version, not {url!r}")
     return LocalBlobs(Path(unquote(parts.path)))

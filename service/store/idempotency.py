@@ -1,7 +1,7 @@
 """Idempotency keys: pending while the first request runs, committed with the ledger rows it wrote, done with its reply.
 
 A pending key whose process died is free again after its lease. A committed one never is: its rows are in the ledger, and the reply is made
-from them.
+from them, even while the first request may still be at it.
 """
 
 from collections.abc import Sequence
@@ -60,10 +60,12 @@ async def begin(
         raise IdempotencyMismatch()
     if row.status == "done":
         return Done(row.reply_status, row.reply)
+    if row.status == "committed":
+        return Committed(row.bank, row.first_seq, row.last_seq)
     expired = update(idempotency).where(mine, idempotency.c.lease_until < now).values(lease_until=lease)
     if (await conn.execute(expired)).rowcount == 0:
         raise IdempotencyInFlight(retry_after_s=1)
-    return Committed(row.bank, row.first_seq, row.last_seq) if row.status == "committed" else Fresh()
+    return Fresh()
 
 
 async def mark_committed(conn: AsyncConnection, tenant: str, key: str, *, bank: str, first_seq: int, last_seq: int) -> None:
@@ -74,11 +76,6 @@ async def mark_committed(conn: AsyncConnection, tenant: str, key: str, *, bank: 
 async def finish(conn: AsyncConnection, tenant: str, key: str, *, status: int, reply: bytes, now: datetime) -> None:
     """Keep the reply for those who ask again."""
     await conn.execute(_of(tenant, key).values(status="done", reply_status=status, reply=reply, created_at=now, lease_until=None))
-
-
-async def expire_lease(conn: AsyncConnection, tenant: str, key: str, now: datetime) -> None:
-    """The request ended without a reply: whoever asks again need not wait for the lease."""
-    await conn.execute(_of(tenant, key).where(idempotency.c.status != "done").values(lease_until=now - timedelta(seconds=1)))
 
 
 async def abandon(conn: AsyncConnection, tenant: str, key: str) -> None:
@@ -94,6 +91,11 @@ async def scrub(conn: AsyncConnection, tenant: str, texts: Sequence[str]) -> Non
     for row in (await conn.execute(query)).all():
         if row.reply and any(text in row.reply for text in quoted):
             await conn.execute(_of(tenant, row.key).values(reply=ERASED))
+
+
+async def release_leases(conn: AsyncConnection) -> None:
+    """Free every pending key of all tenants: nobody who could hold one is alive."""
+    await conn.execute(delete(idempotency).where(idempotency.c.status == "pending"))
 
 
 async def purge(conn: AsyncConnection, before: datetime) -> int:

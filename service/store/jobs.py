@@ -76,6 +76,12 @@ async def release(conn: AsyncConnection, job_id: str, *, by: str, now: datetime)
     return await _mine(conn, job_id, by, {"status": "queued", "claimed_by": None, "claim_until": None, "updated_at": now})
 
 
+async def release_claims(conn: AsyncConnection, now: datetime) -> None:
+    """Put every running job of all tenants back into the queue: nobody who could hold its claim is alive."""
+    running = update(job).where(job.c.status == "running")
+    await conn.execute(running.values(status="queued", claimed_by=None, claim_until=None, updated_at=now))
+
+
 async def cancel(conn: AsyncConnection, tenant: str, job_id: str, now: datetime) -> JobRow:
     """Cancel a job that is still queued; any other is returned as it is. `NotFound` for a foreign one."""
     queued = update(job).where(job.c.tenant == tenant, job.c.id == job_id, job.c.status == "queued")
