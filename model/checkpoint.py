@@ -83,7 +83,8 @@ def _clock(level: str, data: bytes, config: RecallConfig) -> Clock:
         raise CheckpointRefused(f"{level}: there is no manifest") from None
     if told != (FORMAT, config.hash, level):
         raise CheckpointRefused(f"{level}: the manifest is of format, configuration and level {told}")
-    if not all(isinstance(count, int) and not isinstance(count, bool) and count >= 0 for count in (clock.tokens, clock.events)):
+    counts = (clock.tokens, clock.events)
+    if manifest["clock"].keys() != clock.as_dict().keys() or not all(type(count) is int and count >= 0 for count in counts):
         raise CheckpointRefused(f"{level}: the clock is {clock}")
     return clock
 

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 FORMAT = 1  # of the state's tensors; raise it when their meaning changes
 LEVELS = ("fast", "middle", "slow")  # in the order of their periods
 FAST, MIDDLE, SLOW = LEVELS
+WIDEST_KEY = 512  # numbers that a key may have: the random directions come in blocks of this width
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +36,10 @@ class RecallConfig:
     slow_period: int = 1_000_000
     max_responses: int = 32_768
     seed: int = 11
-    score_weight: float = 9.0  # confidence = logistic(score_weight · score + margin_weight · margin + bias)
-    margin_weight: float = 4.0
-    bias: float = -3.0
-    abstain_below: float = 0.1
+    score_weight: float = 3.0  # confidence = logistic(score_weight · score + margin_weight · margin + bias), see docs/journal.md
+    margin_weight: float = 13.3
+    bias: float = -1.6
+    abstain_below: float = 0.25
 
     def __post_init__(self) -> None:
         wrong = []
@@ -49,8 +51,10 @@ class RecallConfig:
             wrong.append(f"share {self.share} or step {self.step} is not within 0 and 1")
         if not 1 < self.middle_period < self.slow_period:
             wrong.append(f"periods 1, {self.middle_period}, {self.slow_period} do not grow")
-        if min(self.key_width, self.frequencies, self.max_responses) < 1 or self.sharpness <= 0:
-            wrong.append("key_width, frequencies, max_responses and sharpness must be positive")
+        if min(self.key_width, self.frequencies, self.max_responses) < 1 or not 0.0 < self.sharpness < math.inf:
+            wrong.append("key_width, frequencies, max_responses and sharpness must be positive and finite")
+        if self.key_width > WIDEST_KEY:
+            wrong.append(f"key_width {self.key_width} is more than {WIDEST_KEY}")
         if wrong:
             raise ValueError("; ".join(wrong))
 

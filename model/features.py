@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.config import RecallConfig
+from model.config import WIDEST_KEY, RecallConfig
 
-BLOCK = 512  # directions that are orthogonal to each other; keys are padded to this width
+BLOCK = WIDEST_KEY  # directions that are orthogonal to each other; keys are padded to this width
 ROUNDS = 3
 _LEFT, _RIGHT = 16, 32  # BLOCK = _LEFT · _RIGHT: the transform of 512 is two small products
 

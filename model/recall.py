@@ -1,12 +1,13 @@
 """The associative memory: one delta rule over two widths of generalisation, on a clock.
 
-Read:   o = Sᵀφ(x) + M ψ(x) + Σ_j k(x_j, x) e_j          S fast, M middle; j runs over the lessons that the middle level has not written yet
+Read:   o = Sᵀφ(x) + M ψ(x) + Σ_j η k(x_j, x) e_j        S fast, M middle; j runs over the lessons that the middle level has not written yet
 Learn:  e = code(right) − o,   S += η φ(x) eᵀ at once,   (x, e) waits for the middle level
 Clock:  when the token clock crosses a multiple of the middle period, M += η e_j ψ(x_j)ᵀ for all that wait
 
 φ is sharp, ψ is wide, |φ|² + |ψ|² = 1 and k is the kernel that ψ·ψ approximates, so with η = 1 the read-out at a key is its newest
-lesson (one step of gradient descent on ½|code − o|², the delta rule: Nested Learning eq. 56–57, Schlag et al. 2021). The two levels
-share one error, so what the fast level explains the middle one does not learn twice.
+lesson (one step of gradient descent on ½|code − o|², the delta rule: Nested Learning eq. 56–57, Schlag et al. 2021), but for the noise
+of ψ·ψ when it takes over from k for the lessons that waited. The two levels share one error, so what the fast level explains the middle
+one does not learn twice.
 
 R1  A lesson changes bits only by this rule: `update` is pure, `fold` is repeated `update`, both repeatable bit for bit on one kind
     of processor.
@@ -178,11 +179,11 @@ class Recall:
             raise ValueError(f"lesson {lesson.seq} has no answer or no tokens")
         if lesson.key.shape != (self.config.key_width,) or lesson.key.dtype != np.float32:
             raise ValueError(f"lesson {lesson.seq}: the key is {lesson.key.dtype}{lesson.key.shape}, not float32({self.config.key_width},)")
-        if not abs(float(np.linalg.norm(lesson.key)) - 1.0) < UNIT:  # also refuses NaN and infinity
+        if not abs(float(np.linalg.norm(lesson.key.astype(np.float64))) - 1.0) < UNIT:  # also refuses NaN and infinity
             raise ValueError(f"lesson {lesson.seq}: the key is not of unit length")
         return _aligned(lesson.key)
 
 
 def _aligned(key: Vector) -> Tensor:
     """The key in memory of its own: where bytes lie must not choose between kernels that round differently."""
-    return torch.tensor(np.asarray(key, np.float32))
+    return torch.tensor(np.ascontiguousarray(key, np.float32))

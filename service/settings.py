@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 PREFIX = "PALIMPSEST_"
-NOT_SETTINGS = frozenset({"PALIMPSEST_DATA"})  # read by bench/ alone
+NOT_SETTINGS = frozenset({"PALIMPSEST_DATA", "PALIMPSEST_KEY"})  # read by bench/, and by commands that call a running service
 BOOTSTRAP_KEY_MIN = 32
 
 

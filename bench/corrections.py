@@ -1,0 +1,86 @@
+"""`python -m bench corrections`: how many corrections a memory needs on real requests, beside what people have today."""
+
+import os
+import time
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from bench.data import SOURCES, DataAbsent, directory, load_all
+from bench.streams import KINDS, Kind
+from service.settings import Settings, SettingsRefused, from_environment
+
+SCRATCH = "scratch"  # --rest without an address
+
+
+@click.command()
+@click.option(
+    "--data", "names", multiple=True, type=click.Choice(list(SOURCES)), help="A data set; several times for several. Default: all."
+)
+@click.option("--streams", "kinds", multiple=True, type=click.Choice(KINDS), help="A stream; several times for several. Default: all.")
+@click.option("--requests", default=10_000, show_default=True, type=click.IntRange(2), help="Length of a stream.")
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1), help="Number of random orders.")
+@click.option("--jobs", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes; one for each core is fastest.")
+@click.option(
+    "--rest",
+    is_flag=False,
+    flag_value=SCRATCH,
+    metavar="[URL]",
+    help="Also measure a running service at URL (on a bank that is deleted afterwards); without URL, one started for each stream.",
+)
+@click.option("--key", envvar="PALIMPSEST_KEY", help="Key for --rest URL; it must be an admin's.")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Also write everything measured to this file.")
+def corrections(
+    names: tuple[str, ...],
+    kinds: tuple[Kind, ...],
+    requests: int,
+    seeds: int,
+    jobs: int,
+    rest: str | None,
+    key: str | None,
+    json_path: Path | None,
+) -> None:
+    """Ask, and correct where the answer was wrong or missing: who needs the fewest corrections?
+
+    The data sets are looked for in the directory that PALIMPSEST_DATA names, else in ../shared/data beside the repository.
+    """
+    if rest not in (None, SCRATCH) and not key:
+        raise click.UsageError("--rest URL needs --key or PALIMPSEST_KEY")
+    try:
+        sets = load_all(names or list(SOURCES), directory(os.environ))
+        settings = from_environment(os.environ)
+    except (DataAbsent, SettingsRefused) as refused:
+        raise click.ClickException(str(refused)) from None
+    from httpx import HTTPError  # torch loads from here on, after all that can be refused at once
+
+    from bench.running import NotServing
+    from bench.runs import Plan, Rest, encode, measure
+    from bench.subjects import Refused
+    from bench.table import as_json, render, write_json
+    from model.encoder import EncoderRefused
+
+    over = None if rest is None else Rest(None, None) if rest == SCRATCH else Rest(rest, key)
+    plan = Plan(sets, kinds or KINDS, seeds, requests, quiet(settings), over, jobs)
+    begin = time.perf_counter()
+    try:
+        with tqdm(desc="encode", total=len(plan.texts()), unit=" texts") as bar:
+            vectors = encode(plan, bar.update)
+        with tqdm(desc="play", total=plan.steps, unit=" requests") as bar:
+            runs = measure(plan, vectors, bar.update)
+    except (EncoderRefused, HTTPError, NotServing, Refused) as refused:
+        raise click.ClickException(str(refused) or type(refused).__name__) from None
+    seconds = time.perf_counter() - begin
+    click.echo(f"{render(runs)}\n\n{seconds:,.0f} s in all, encoder {vectors.digest[:12]}")
+    if json_path is not None:
+        write_json(json_path, as_json(runs, sets, encoder=vectors.digest, seconds=seconds))
+
+
+def quiet(settings: Settings) -> Settings:
+    """The settings with a log that does not disturb a progress bar."""
+    from msgspec import structs
+
+    from service.telemetry import configure_logging
+
+    configure_logging("error")
+    return structs.replace(settings, log_level="error")

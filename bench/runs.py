@@ -1,0 +1,186 @@
+"""Every memory on every stream, in this process or spread over several; vectors of all texts are computed first, once.
+
+A unit of work is one stream under one seed: all memories play it, one after the other, in one process. What a run gives depends on its
+unit only, so the number of processes changes no figure but the times.
+"""
+
+import asyncio
+import multiprocessing
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from multiprocessing.queues import Queue
+
+import numpy as np
+
+from bench.data import DataSet
+from bench.rivals import RIVALS
+from bench.streams import Kind, Memory, Request, play, stream
+from bench.subjects import engine_memory, rest_memory
+from bench.table import Run
+from bench.vectors import Vectors, encode_all
+from service.embedded import load_encoder
+from service.settings import Settings
+
+ENGINE, REST = "Palimpsest", "Palimpsest over REST"
+TOLD_EVERY = 50  # requests between two words of a process to its parent
+
+Progress = Callable[[int], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """The running service to be measured; without an address one is started for each stream."""
+
+    url: str | None
+    key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A stream, the vectors of its texts, and how Palimpsest is set."""
+
+    data: str
+    kind: Kind
+    seed: int
+    requests: list[Request]
+    vectors: Vectors
+    settings: Settings
+    rest: Rest | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to measure."""
+
+    sets: Sequence[DataSet]
+    kinds: Sequence[Kind]
+    seeds: int
+    requests: int
+    settings: Settings
+    rest: Rest | None
+    jobs: int
+
+    @property
+    def steps(self) -> int:
+        """Requests that all memories together answer."""
+        memories = len(RIVALS) + 1 + (self.rest is not None)
+        return len(self.sets) * len(self.kinds) * self.seeds * self.requests * memories
+
+    def texts(self) -> list[str]:
+        """Every distinct text of every stream; a short stream does not need all of its file."""
+        return list(dict.fromkeys(request.text for _, _, _, requests in self._streams() for request in requests))
+
+    def units(self, vectors: Vectors) -> list[Unit]:
+        """The work, in the order of the table."""
+        return [
+            Unit(data.name, kind, seed, requests, vectors.only(_distinct(requests)), self.settings, self.rest)
+            for data, kind, seed, requests in self._streams()
+        ]
+
+    def _streams(self) -> Iterator[tuple[DataSet, Kind, int, list[Request]]]:
+        for data, kind, seed in product(self.sets, self.kinds, range(self.seeds)):
+            yield data, kind, seed, stream(data.rows, kind, seed=seed, requests=self.requests)
+
+
+def encode(plan: Plan, progress: Progress) -> Vectors:
+    """The vectors of all texts of the plan."""
+    texts = plan.texts()
+    if plan.jobs == 1:
+        return encode_all(load_encoder(plan.settings), texts, progress)
+    with _pool(plan.jobs, progress) as pool:
+        parts = list(pool.map(_encode_there, [plan.settings] * plan.jobs, [texts[part :: plan.jobs] for part in range(plan.jobs)]))
+    places = {text: place for place, text in enumerate(text for part in parts for text in part.places)}
+    return Vectors(places, np.concatenate([part.keys for part in parts]), [n for part in parts for n in part.tokens], parts[0].digest)
+
+
+def measure(plan: Plan, vectors: Vectors, progress: Progress) -> list[Run]:
+    """All runs of the plan, in the order of the table whichever ends first."""
+    units = plan.units(vectors)
+    if plan.jobs == 1:
+        return [run for unit in units for run in asyncio.run(play_unit(unit, progress))]
+    with _pool(plan.jobs, progress) as pool:
+        futures: dict[Future[list[Run]], int] = {pool.submit(_play_there, unit): place for place, unit in enumerate(units)}
+        try:
+            ended = {futures[future]: future.result() for future in as_completed(futures)}
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # one failed: the others' hours are not waited for
+            raise
+    return [run for place in sorted(ended) for run in ended[place]]
+
+
+async def play_unit(unit: Unit, progress: Progress) -> list[Run]:
+    """Every memory on one stream."""
+    runs = []
+
+    async def one(name: str, memory: Memory) -> None:
+        runs.append(Run(unit.data, unit.kind, unit.seed, name, await play(memory, unit.requests, progress)))
+
+    for name, rival in RIVALS:
+        await one(name, rival(unit.vectors))
+    async with engine_memory(unit.settings, unit.vectors) as memory:
+        await one(ENGINE, memory)
+    if unit.rest is not None:
+        async with rest_memory(unit.rest.url, unit.rest.key) as over_rest:
+            await one(REST, over_rest)
+    return runs
+
+
+def _distinct(requests: Sequence[Request]) -> list[str]:
+    return list(dict.fromkeys(request.text for request in requests))
+
+
+# --- several processes
+
+_told: "Queue[int | None] | None" = None  # of a child process, set when it starts
+
+
+@contextmanager
+def _pool(jobs: int, progress: Progress) -> Iterator[ProcessPoolExecutor]:
+    """Fresh processes (torch does not survive a fork) whose progress is told here."""
+    context = multiprocessing.get_context("spawn")
+    queue: Queue[int | None] = context.Queue()
+
+    def listen() -> None:
+        while (done := queue.get()) is not None:
+            progress(done)
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(queue,)) as pool:
+            yield pool
+    finally:
+        queue.put(None)
+        listener.join()
+        queue.close()
+        queue.join_thread()
+
+
+def _start(queue: "Queue[int | None]") -> None:
+    global _told  # noqa: PLW0603 - a pool's initialiser has no other place to leave it
+    _told = queue
+
+
+def _encode_there(settings: Settings, texts: list[str]) -> Vectors:
+    assert _told is not None
+    return encode_all(load_encoder(settings), texts, _told.put)
+
+
+def _play_there(unit: Unit) -> list[Run]:
+    told, done = _told, 0
+    assert told is not None
+
+    def progress(more: int) -> None:
+        nonlocal done
+        done += more
+        if done >= TOLD_EVERY:
+            told.put(done)
+            done = 0
+
+    runs = asyncio.run(play_unit(unit, progress))
+    told.put(done)
+    return runs

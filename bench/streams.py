@@ -1,0 +1,131 @@
+"""The protocol: a stream of requests in random order, and a memory that is corrected where it was wrong or silent.
+
+At each step the memory is asked for the intent of an utterance. When it says another one, or nothing, it is told the right one; it
+learns nothing else. *corrections-only*: the right answer of an intent is its name, throughout. *policy-change*: from the middle of the
+stream on, half of the intents (drawn with seed 7, the same for every order) have a new right answer that was never seen before.
+
+Order: the training rows in random order, drawn with the seed. A stream longer than the file goes on with a second pass, newly shuffled
+(HWU64 has 8,954 rows, so its stream of 10,000 repeats 1,046 of them); without that a tenth of the stream would be missing.
+
+Mistakes: the requests answered wrongly or with silence, which is the number of corrections. The first time that an answer is wanted
+nobody can know it; the others are the *avoidable* mistakes.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from bench.data import Row
+
+Kind = Literal["corrections-only", "policy-change"]
+KINDS: tuple[Kind, ...] = ("corrections-only", "policy-change")
+CHANGE_SEED = 7
+WINDOW = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One step: what is asked, and what is right at this moment."""
+
+    text: str
+    right: str
+
+
+class Memory(Protocol):
+    """What is measured: anything that can be asked and told."""
+
+    async def ask(self, text: str) -> str | None:
+        """The answer, None for silence."""
+
+    async def tell(self, text: str, right: str, said: str | None) -> None:
+        """In the situation `text`, `right` is right; `said` was not."""
+
+    async def size_bytes(self) -> int:
+        """What it holds by now, texts of answers not counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a memory did on a stream; `before`, `after`, `end` are its accuracy in the last `window` requests before the middle, the first
+    after it, and the last of all.
+    """
+
+    requests: int
+    mistakes: int
+    avoidable: int
+    silent: int  # of the mistakes; the others were wrong answers
+    before: float
+    after: float
+    end: float
+    window: int
+    size_bytes: int
+    ask_ms: float  # mean
+    tell_ms: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Its fields."""
+        return asdict(self)
+
+
+def changed_intents(rows: Sequence[Row]) -> frozenset[str]:
+    """The half of the intents whose right answer changes."""
+    intents = sorted({intent for _, intent in rows})
+    drawn = np.random.default_rng(CHANGE_SEED).permutation(len(intents))[: len(intents) // 2]
+    return frozenset(intents[index] for index in drawn)
+
+
+def stream(rows: Sequence[Row], kind: Kind, *, seed: int, requests: int) -> list[Request]:
+    """The requests of a stream, in order."""
+    random = np.random.default_rng(seed)
+    order: list[int] = []
+    while len(order) < requests:
+        order += random.permutation(len(rows)).tolist()
+    changed = changed_intents(rows) if kind == "policy-change" else frozenset()
+    made = []
+    for step, index in enumerate(order[:requests]):
+        text, intent = rows[index]
+        new = step >= requests // 2 and intent in changed
+        made.append(Request(text, f"{intent} (new policy)" if new else intent))
+    return made
+
+
+async def play(memory: Memory, requests: Sequence[Request], progress: Callable[[int], object]) -> Tally:
+    """Run the protocol. `progress` is told of each request done."""
+    hits, silent, asking_s, telling_s = [], 0, 0.0, 0.0
+    for request in requests:
+        begin = time.perf_counter()
+        said = await memory.ask(request.text)
+        asked = time.perf_counter()
+        hits.append(said == request.right)
+        if said != request.right:
+            silent += said is None
+            await memory.tell(request.text, request.right, said)
+        asking_s, telling_s = asking_s + asked - begin, telling_s + time.perf_counter() - asked
+        progress(1)
+    return tally(hits, requests, silent, await memory.size_bytes(), asking_s, telling_s)
+
+
+def tally(hits: Sequence[bool], requests: Sequence[Request], silent: int, size_bytes: int, asking_s: float, telling_s: float) -> Tally:
+    """The figures of a stream from which requests were answered right."""
+    mistakes, middle = hits.count(False), len(hits) // 2
+    window = max(1, min(WINDOW, middle))
+    return Tally(
+        requests=len(hits),
+        mistakes=mistakes,
+        avoidable=mistakes - len({request.right for request in requests}),
+        silent=silent,
+        before=_share(hits[max(0, middle - window) : middle]),
+        after=_share(hits[middle : middle + window]),
+        end=_share(hits[-window:]),
+        window=window,
+        size_bytes=size_bytes,
+        ask_ms=1e3 * asking_s / max(1, len(hits)),
+        tell_ms=1e3 * telling_s / max(1, mistakes),
+    )
+
+
+def _share(hits: Sequence[bool]) -> float:
+    return sum(hits) / len(hits) if hits else 0.0

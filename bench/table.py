@@ -1,0 +1,90 @@
+"""The scoreboard of runs: a table for people, JSON for machines."""
+
+import json
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from bench.data import DataSet
+from bench.streams import CHANGE_SEED, Tally
+
+HEAD = ("memory", "mistakes", "(of each seed)", "avoidable", "silent", "before", "after", "end", "held", "ask ms", "tell ms")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One memory on one stream."""
+
+    data: str
+    stream: str
+    seed: int
+    memory: str
+    tally: Tally
+
+
+def render(runs: Sequence[Run]) -> str:
+    """A block for each data set and stream, a row for each memory: means over the seeds, and the mistakes of each seed."""
+    blocks = []
+    for data, stream in dict.fromkeys((run.data, run.stream) for run in runs):
+        here = [run for run in runs if (run.data, run.stream) == (data, stream)]
+        first = here[0].tally
+        seeds = len({run.seed for run in here})
+        title = f"{data}, {stream}: {first.requests:,} requests, {seeds} seed{'s' * (seeds != 1)}, accuracy over {first.window:,} requests"
+        rows = [HEAD, *(_row(memory, [run.tally for run in here if run.memory == memory]) for memory in _names(here))]
+        blocks.append("\n".join([title, "", *_aligned(rows)]))
+    return "\n\n".join(blocks)
+
+
+def as_json(runs: Sequence[Run], sets: Sequence[DataSet], *, encoder: str, seconds: float) -> dict[str, Any]:
+    """Everything that was measured, and what it was measured with."""
+    return {
+        "benchmark": "corrections",
+        "version": version("palimpsest"),
+        "machine": {"python": platform.python_version(), "processor": platform.machine(), "system": platform.system()},
+        "encoder": encoder,
+        "change_seed": CHANGE_SEED,
+        "seconds": round(seconds, 1),
+        "data": [{"name": data.name, "rows": len(data.rows), "sha256": data.sha256} for data in sets],
+        "runs": [{"data": run.data, "stream": run.stream, "seed": run.seed, "memory": run.memory, **run.tally.as_json()} for run in runs],
+    }
+
+
+def write_json(path: Path, report: dict[str, Any]) -> None:
+    """Write the report, directories included."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    return list(dict.fromkeys(run.memory for run in runs))
+
+
+def _row(memory: str, tallies: Sequence[Tally]) -> tuple[str, ...]:
+    def mean(field: str) -> float:
+        return fmean(float(getattr(tally, field)) for tally in tallies)
+
+    return (
+        memory,
+        f"{mean('mistakes'):,.0f}",
+        " ".join(f"{tally.mistakes:,}" for tally in tallies),
+        f"{mean('avoidable'):,.0f}",
+        f"{mean('silent'):,.0f}",
+        *(f"{mean(field):.3f}" for field in ("before", "after", "end")),
+        f"{mean('size_bytes') / 2**20:.1f} MiB",
+        f"{mean('ask_ms'):.2f}",
+        f"{mean('tell_ms'):.2f}",
+    )
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = [
+            cell.ljust(width) if column in (0, 2) else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  " + "  ".join(cells).rstrip()
