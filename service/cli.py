@@ -5,13 +5,15 @@ import os
 import sys
 from collections.abc import Coroutine
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
 from service.directory import DirectoryInUse
+from service.errors import PalimpsestError
 from service.keys import PepperRefused
 from service.settings import Settings, SettingsRefused, from_environment
+from service.wire import Scope
 
 T = TypeVar("T")
 
@@ -29,7 +31,7 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 
     try:
         return asyncio.run(work)
-    except (DirectoryInUse, EncoderRefused, PepperRefused, SettingsRefused) as refused:
+    except (DirectoryInUse, EncoderRefused, PalimpsestError, PepperRefused, SettingsRefused) as refused:
         raise click.ClickException(str(refused)) from None
 
 
@@ -65,13 +67,13 @@ def migrate() -> None:
 
     settings = _settings()
     settings.var_dir.mkdir(parents=True, exist_ok=True)
-    run(settings.database_url)
+    _run(asyncio.to_thread(run, settings.database_url))
     click.echo(f"{settings.database_url} is up to date")
 
 
 @main.command()
 @click.option("--name", default="admin", show_default=True)
-@click.option("--scope", "scopes", multiple=True, default=("admin",), show_default=True, help="May be given several times.")
+@click.option("--scope", "scopes", type=click.Choice(get_args(Scope)), multiple=True, default=("admin",), help="Several may be given.")
 @click.option("--expires", type=click.DateTime(), default=None, help="UTC time at which the key stops working.")
 def key(name: str, scopes: tuple[str, ...], expires: datetime | None) -> None:
     """Mint a key for the default tenant, directly in the database; it is shown once."""

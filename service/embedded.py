@@ -20,7 +20,7 @@ from service.directory import held
 from service.errors import PalimpsestError
 from service.ids import new_id
 from service.settings import Settings
-from service.store import banks, idempotency, jobs, tenants
+from service.store import audit, banks, idempotency, jobs, tenants
 from service.store.blobs import open_blobs
 from service.store.db import Database, migrate
 from service.telemetry import Metrics
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"  # the first tenant and its first bank
 KEPT_REPLIES = timedelta(hours=24)  # how long an Idempotency-Key is remembered
+TIDY_S = 3_600.0  # between looks for blobs that nothing needs
 SYSTEM = Actor(key_id="system", request_id="start")
 log = structlog.get_logger()
 
@@ -95,11 +96,12 @@ async def run_embedded(
     bell = Bell(celery)
     async with _engine(settings, encoder, config, metrics, ring=bell.ring) as (database, engine):
         tenant, first_key = await _first_start(database, engine, settings)
-        runner = JobRunner(database, engine, claim_ttl_s=settings.claim_ttl_s, now=utc_now)
+        metrics.watch_warm_banks(lambda: len(engine.warm))
+        runner = JobRunner(database, engine, claim_ttl_s=settings.claim_ttl_s, now=utc_now, ended=metrics.job)
         register(celery, lambda job_id: _run_on(loop, runner.run(job_id)))
         worker = WorkerThread(celery)
         worker.start()
-        sweeper = loop.create_task(_sweep(settings, database, runner, bell))
+        sweepers = [loop.create_task(_sweep(settings, database, runner, bell)), loop.create_task(_tidy(engine))]
         pepper = keys.load_pepper(settings)
         deps = Deps(
             settings=settings,
@@ -115,9 +117,9 @@ async def run_embedded(
             await _warm(database, engine, tenant, settings)
             yield Embedded(settings, database, engine, build_app(deps), runner, tenant, first_key)
         finally:
-            sweeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await sweeper
+            for sweeper in sweepers:
+                sweeper.cancel()
+            await asyncio.gather(*sweepers, return_exceptions=True)
             await runner.close()
             await asyncio.to_thread(worker.stop)  # its pool waits for what the runner has just ended
             bell.close()
@@ -181,8 +183,8 @@ async def _first_start(database: Database, engine: Engine, settings: Settings) -
         async with database.write() as conn:
             tenant = await tenants.create_tenant(conn, DEFAULT, utc_now())
     async with database.read() as conn:
-        named = await banks.list_banks(conn, tenant, None, 1, None)
-    if not named and not has_key:
+        had_bank = await audit.happened(conn, tenant, "bank.create")
+    if not had_bank:  # one that was deleted since does not come back
         await engine.create_bank(tenant, DEFAULT, actor=SYSTEM)
     if has_key:
         return tenant, None
@@ -235,3 +237,13 @@ async def _sweep(settings: Settings, database: Database, runner: "JobRunner", be
         except PalimpsestError as error:  # a full disk or a busy database: look again later
             log.warning("sweep failed", action="sweep", why=error.detail)
         await asyncio.sleep(settings.sweep_s)
+
+
+async def _tidy(engine: "LocalEngine") -> None:
+    """Delete left-over blobs: at the start, when whoever left them has just died, and every hour."""
+    while True:
+        try:
+            await engine.tidy()
+        except PalimpsestError as error:
+            log.warning("tidying failed", action="tidy", why=error.detail)
+        await asyncio.sleep(TIDY_S)

@@ -1,5 +1,6 @@
 """What the commands do: serve over HTTP, examine a service, mint a key."""
 
+import asyncio
 import contextlib
 import socket
 import sys
@@ -16,7 +17,7 @@ from service.embedded import DEFAULT, run_embedded, utc_now
 from service.ids import new_id
 from service.settings import Settings
 from service.store import tenants
-from service.store.db import Database
+from service.store.db import Database, migrate
 from service.telemetry import configure_logging
 
 GRACE_S = 10  # seconds that requests in progress get at shutdown
@@ -74,6 +75,8 @@ async def examine_service(settings: Settings, url: str | None, key: str | None) 
 async def mint_key(settings: Settings, name: str, scopes: tuple[str, ...], expires: datetime | None) -> str:
     """Mint a key of the default tenant and give its secret."""
     minted = keys.mint()
+    settings.var_dir.mkdir(parents=True, exist_ok=True)
+    await asyncio.to_thread(migrate, settings.database_url)
     database = Database(settings.database_url)
     try:
         async with database.write() as conn:

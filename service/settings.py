@@ -7,7 +7,7 @@ and a test keeps that list complete. `PALIMPSEST_DATA` is not here: it names the
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 PREFIX = "PALIMPSEST_"
 NOT_SETTINGS = frozenset({"PALIMPSEST_DATA", "PALIMPSEST_KEY"})  # read by bench/, and by commands that call a running service
 BOOTSTRAP_KEY_MIN = 32
+DATABASES = ("sqlite+aiosqlite:///", "postgresql://", "postgresql+psycopg://")
 
 
 class SettingsRefused(ValueError):
@@ -41,7 +42,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sweep_s: Annotated[float, Meta(ge=0.05, le=3_600)] = 5.0  # seconds between looks at the job table
     claim_ttl_s: Annotated[float, Meta(ge=0.5, le=3_600)] = 30.0  # a job whose worker is silent for so long is taken over
     max_in_flight: Annotated[int, Meta(ge=1, le=10_000)] = 256  # requests at once before the service answers 503
-    log_level: str = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property
     def database_url(self) -> str:
@@ -78,4 +79,8 @@ def from_environment(environ: Mapping[str, str]) -> Settings:
         raise SettingsRefused(f"a setting has a value that cannot be used: {said}") from None
     if settings.bootstrap_key and len(settings.bootstrap_key) < BOOTSTRAP_KEY_MIN:
         raise SettingsRefused(f"PALIMPSEST_BOOTSTRAP_KEY needs at least {BOOTSTRAP_KEY_MIN} characters")
+    if settings.database and not settings.database.startswith(DATABASES):
+        raise SettingsRefused(f"PALIMPSEST_DATABASE must begin with one of {', '.join(DATABASES)}")
+    if settings.blobs and not settings.blobs.startswith("file:///"):
+        raise SettingsRefused("PALIMPSEST_BLOBS must be a file:/// URL in this version")
     return settings

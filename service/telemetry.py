@@ -6,11 +6,13 @@ services in one process (tests, the doctor) do not count each other's requests.
 
 import logging
 import sys
+import traceback
+from collections.abc import Callable
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE = "text/plain; version=0.0.4"  # the framework adds the charset
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _REQUEST_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _STAGE_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 30.0)
@@ -39,6 +41,11 @@ def configure_logging(level: str) -> None:
     logging.basicConfig(stream=sys.stderr, level=max(LEVELS[level], logging.WARNING), format='{"event": "library", "logger": "%(name)s"}')
 
 
+def places(error: BaseException) -> list[str]:
+    """The lines that an unexpected error passed, last 20, for the log: unlike its message they cannot quote a memory."""
+    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)][-20:]
+
+
 class Metrics:
     """The numbers of one service."""
 
@@ -60,9 +67,8 @@ class Metrics:
             buckets=_STAGE_S,
             registry=self.registry,
         )
-        self._events = Counter("palimpsest_events", "Things that happened, by name.", ["name"], registry=self.registry)
         self._warm_banks = Gauge("palimpsest_warm_banks", "Banks kept in memory.", registry=self.registry)
-        self._jobs = Counter("palimpsest_jobs", "Jobs by kind and the status they reached.", ["kind", "status"], registry=self.registry)
+        self._jobs = Counter("palimpsest_jobs", "Jobs that ended, by kind and status.", ["kind", "status"], registry=self.registry)
 
     def observe_request(self, route: str, method: str, status: int, seconds: float) -> None:
         """A request to the route (its template, never the path itself) was answered."""
@@ -77,16 +83,12 @@ class Metrics:
         """A stage of the engine took so long."""
         self._stage_s.labels(stage).observe(seconds)
 
-    def count(self, name: str) -> None:
-        """Something happened once more."""
-        self._events.labels(name).inc()
-
-    def warm_banks(self, number: int) -> None:
-        """So many banks are in memory now."""
-        self._warm_banks.set(number)
+    def watch_warm_banks(self, number: Callable[[], int]) -> None:
+        """Where to ask how many banks are in memory."""
+        self._warm_banks.set_function(number)
 
     def job(self, kind: str, status: str) -> None:
-        """A job reached a status."""
+        """A job ended with a status."""
         self._jobs.labels(kind, status).inc()
 
     def render(self) -> bytes:

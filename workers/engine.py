@@ -229,6 +229,12 @@ class LocalEngine:
         self._old.clear()
         return result
 
+    async def tidy(self) -> None:
+        """Delete what a process that died may have left in the blob store; for the sweeper."""
+        dropped = await self._whole(self.versions.drop_left_over())
+        if dropped:
+            log.info("left-over blobs deleted", action="tidy", blobs=dropped)
+
     async def close(self) -> None:
         """Let what has begun come to its end, then stop the threads."""
         while self._tasks:
@@ -261,7 +267,8 @@ class LocalEngine:
     async def _auto_snapshot(self, tenant: str, bank_id: str) -> None:
         try:
             await self._snapshot(tenant, bank_id, "auto", Label("engine"), None)
-            await self.versions.thin(tenant, bank_id, self._policy.auto_snapshots)
+            async with self.warm.lock(bank_id):  # not while a rollback goes to one of them
+                await self.versions.thin(tenant, bank_id, self._policy.auto_snapshots)
         except PalimpsestError as error:  # a cold start takes longer, nothing else
             log.warning("automatic snapshot failed", action="auto_snapshot", bank=bank_id, why=error.detail)
 

@@ -18,6 +18,7 @@ from service.errors import Capacity, HeadMoved, NotFound, PalimpsestError, State
 from service.store import jobs
 from service.store.db import Database
 from service.store.rows import JobRow
+from service.telemetry import places
 from workers.engine import LocalEngine
 from workers.replay import Progress
 
@@ -39,8 +40,17 @@ class _Share:
 class JobRunner:
     """Claims and runs jobs with an engine."""
 
-    def __init__(self, database: Database, engine: LocalEngine, *, claim_ttl_s: float, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        engine: LocalEngine,
+        *,
+        claim_ttl_s: float,
+        now: Callable[[], datetime],
+        ended: Callable[[str, str], None],
+    ) -> None:
         self._database, self._engine, self._ttl_s, self._now = database, engine, claim_ttl_s, now
+        self._ended = ended  # told the kind and the status of each job that came to its end
         self._name = f"runner-{uuid4().hex[:12]}"
         self._running: set[asyncio.Task[Any]] = set()
         self._closing = False
@@ -80,7 +90,7 @@ class JobRunner:
         work = asyncio.ensure_future(self._handle(job, share))
         renewal = asyncio.ensure_future(self._renew(job_id, share, work))
         try:
-            await self._end(job, await _outcome(work))
+            await self._end(job, await _outcome(job, work))
         finally:
             renewal.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -127,6 +137,7 @@ class JobRunner:
                         "detail": "the job failed unexpectedly; the service's log has the reason under the job's id",
                     }
             await jobs.finish(conn, job.id, by=self._name, status=status, result=result, error=error, now=self._now())
+        self._ended(job.kind, status)
         log.info("job ended", action="job_end", job=job.id, kind=job.kind, status=status)
 
     async def _consolidate(self, job: JobRow, progress: Progress) -> dict[str, Any]:
@@ -145,7 +156,7 @@ def _bank(job: JobRow) -> str:
     return job.bank
 
 
-async def _outcome(work: asyncio.Future[dict[str, Any]]) -> dict[str, Any] | BaseException:
+async def _outcome(job: JobRow, work: asyncio.Future[dict[str, Any]]) -> dict[str, Any] | BaseException:
     try:
         return await work
     except PalimpsestError as error:
@@ -153,5 +164,5 @@ async def _outcome(work: asyncio.Future[dict[str, Any]]) -> dict[str, Any] | Bas
     except asyncio.CancelledError as cancelled:
         return cancelled
     except Exception as error:  # the job loop's own boundary: one job's fault must not stop the others
-        log.exception("job failed", action="job_failed")
+        log.error("job failed", action="job_failed", job=job.id, error=type(error).__qualname__, places=places(error))
         return error

@@ -1,13 +1,14 @@
 """Versions of a bank: snapshots are saved, heads are moved.
 
 A snapshot is committed in the order blob row (pending), blob, snapshot row with the blobs made live: whatever dies in between leaves at
-most a blob that nothing refers to. Only rollback, rebuild and consolidation move the head, each by compare-and-swap; automatic and
-manual snapshots are points on the way that shorten a cold start and that one can return to.
+most a blob that nothing refers to, which `drop_left_over` finds. Only rollback, rebuild and consolidation move the head, each by
+compare-and-swap; automatic and manual snapshots are points on the way that shorten a cold start and that one can return to.
 """
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from model import Recall, State, checkpoint
 from service.errors import Conflict, NotFound, TaintedSnapshot
@@ -20,6 +21,8 @@ from service.store.rows import HeadMove, LevelBlob, SnapshotDraft, SnapshotRow, 
 from workers.threads import OwnThread
 from workers.view import View
 from workers.warm import WarmBank
+
+STAGED = timedelta(hours=1)  # longer than any save: a blob that is still only staged after it was left by a process that died
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class Versions:
     thread: OwnThread  # the model thread: copies are taken between updates
     heavy: OwnThread  # encoding and hashing, beside the requests
     now: Callable[[], datetime]
+    saving: asyncio.Lock = field(default_factory=asyncio.Lock)  # a blob must not be deleted while a save comes to need it again
 
     async def take(self, warm: WarmBank, view: View) -> Taken:
         """Copy the view's state. The caller holds the bank's lock, so seq, weights and tensors belong together."""
@@ -69,6 +73,19 @@ class Versions:
             Conflict: a correction in the state was erased meanwhile; nothing was kept.
         """
         digest, parts = await self.heavy.run(_encoded, taken.state)
+        async with self.saving:
+            return await self._save(tenant, taken, kind, label, move_head, digest, parts)
+
+    async def _save(
+        self,
+        tenant: str,
+        taken: Taken,
+        kind: str,
+        label: Label,
+        move_head: HeadMove | None,
+        digest: str,
+        parts: list[tuple[str, bytes, str]],
+    ) -> SnapshotRow:
         levels = []
         for name, data, sha256 in parts:
             async with self.database.write() as conn:
@@ -140,15 +157,24 @@ class Versions:
         await self.drop_blobs(tenant, digests)
 
     async def drop_blobs(self, tenant: str, digests: list[str]) -> None:
-        """Delete condemned blobs, then their rows; a crash in between leaves condemned rows that housekeeping deletes later."""
+        """Delete condemned blobs, then their rows; a crash in between leaves condemned rows for `drop_left_over`."""
         if not digests:
             return
-        async with self.database.read() as conn:
-            digests = await blob_rows.condemned(conn, tenant, digests)  # a snapshot may have come to need one again
-        for digest in digests:
-            await self.blobs.delete(tenant, digest)
+        async with self.saving:
+            async with self.database.read() as conn:
+                digests = await blob_rows.condemned(conn, tenant, digests)  # a snapshot may have come to need one again
+            for digest in digests:
+                await self.blobs.delete(tenant, digest)
+            async with self.database.write() as conn:
+                await blob_rows.strike(conn, tenant, digests)
+
+    async def drop_left_over(self) -> int:
+        """Delete the blobs of all tenants that a process left behind when it died between two steps; how many they were."""
         async with self.database.write() as conn:
-            await blob_rows.strike(conn, tenant, digests)
+            found = await blob_rows.left_over(conn, self.now() - STAGED)
+        for tenant, digests in found.items():
+            await self.drop_blobs(tenant, digests)
+        return sum(map(len, found.values()))
 
 
 def tainting(spans: Spans, tombstones: list[TombstoneRow], *, erased_only: bool = False) -> list[str]:

@@ -11,7 +11,7 @@ from service.api.bodies import Strict
 from service.api.caller import Caller
 from service.api.idempotency import once
 from service.api.pages import LIMIT_DEFAULT, Cursor, Limit, Pager
-from service.api.texts import known_form
+from service.api.texts import known_name
 from service.store import banks, present
 from service.store.rows import BankRow
 
@@ -52,7 +52,7 @@ async def list_banks(
 @get("/v1/banks/{bank_id:str}", operation_id="get_bank", summary="One bank; `ETag` names its head", tags=TAGS)
 async def get_bank(caller: NamedDependency[Caller], bank_id: FromPath[str]) -> Response[wire.Bank]:
     """By id or name."""
-    bank = present.bank(await caller.bank_row(known_form(bank_id)))
+    bank = present.bank(await caller.bank_row(known_name(bank_id)))
     return replies.send(bank, headers={"ETag": bank.etag})
 
 
@@ -66,7 +66,7 @@ async def get_bank(caller: NamedDependency[Caller], bank_id: FromPath[str]) -> R
 )
 async def delete_bank(caller: NamedDependency[Caller], bank_id: FromPath[str]) -> None:
     """By id or name."""
-    row = await caller.bank_row(known_form(bank_id))
+    row = await caller.bank_row(known_name(bank_id))
     await caller.deps.engine.delete_bank(caller.tenant, row.id, actor=caller.actor)
 
 

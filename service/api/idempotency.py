@@ -52,7 +52,7 @@ async def once(
         begun = await idempotency.begin(conn, tenant, name, request_hash=request_hash, now=now(), lease_s=LEASE_S)
     match begun:
         case idempotency.Done():
-            if not begun.reply:
+            if begun.reply == idempotency.ERASED:
                 raise Conflict("this request was done; its reply is gone because what it quoted was erased")
             return replies.send_again(begun.reply, begun.status)
         case idempotency.Committed():

@@ -1,6 +1,6 @@
 """API keys: mint, list, revoke, and who am I. Every change is in the audit; a secret is shown once and never stored."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -38,8 +38,7 @@ async def mint_key(caller: NamedDependency[Caller], data: JSONBody[wire.NewKey])
     """`key` is null when the reply is repeated for an Idempotency-Key: the secret is nowhere to be repeated from."""
     caller.refuse_pinned("mint keys")
     _refuse_wider(caller.principal, data)
-    if data.expires_at is not None and data.expires_at <= caller.deps.now():
-        message = "is in the past"
+    if data.expires_at is not None and (message := _unusable(data.expires_at, caller.deps.now())):
         raise Invalid(f"expires_at {message}", errors=[{"field": "expires_at", "message": message}])
 
     async def work(_: str | None) -> wire.MintedKey:
@@ -115,6 +114,16 @@ async def _mint(caller: Caller, data: wire.NewKey) -> wire.MintedKey:
         banks=None if row.banks is None else list(row.banks),
         expires_at=row.expires_at,
     )
+
+
+def _unusable(expires_at: datetime, now: datetime) -> str:
+    if expires_at <= now:
+        return "is in the past"
+    try:
+        expires_at.astimezone(UTC)
+    except OverflowError:  # the last hours of the year 9999, in a zone that is behind
+        return "is after the year 9999 in UTC"
+    return ""
 
 
 def _refuse_wider(principal: Principal, data: wire.NewKey) -> None:

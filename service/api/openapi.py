@@ -21,7 +21,14 @@ DESCRIPTION = (
     "A memory for agents that learn from corrections. Every route but /health and /metrics needs `Authorization: Bearer <key>`. "
     "Errors are `application/problem+json` with a stable `code`. Lists are `{items, next_cursor}`."
 )
-CONFIG = OpenAPIConfig(title="Palimpsest", version=VERSION, description=DESCRIPTION, render_plugins=[], path="/schema-unused")
+CONFIG = OpenAPIConfig(
+    title="Palimpsest",
+    version=VERSION,
+    description=DESCRIPTION,
+    use_handler_docstrings=True,
+    render_plugins=[],
+    path="/schema-unused",
+)
 PROBLEMS = {
     "400": "The request does not have the form that this call takes; `errors` names each field.",
     "401": "No key, or one that is unknown, expired or revoked.",

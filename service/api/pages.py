@@ -22,6 +22,7 @@ After = TypeVar("After", str, int)
 
 LIMIT_DEFAULT = 50
 LIMIT_MAX = 200
+_SEQ_MAX = 2**63  # what databases take for an integer
 
 Limit = Annotated[int, QueryParameter(ge=1, le=LIMIT_MAX, description="Items on a page.")]
 Cursor = Annotated[str | None, QueryParameter(max_length=512, description="`next_cursor` of the page before.")]
@@ -58,7 +59,7 @@ class Pager(Generic[After]):
             name, after = msgspec.json.decode(base64.b64decode(padded, altchars=b"-_", validate=True), type=tuple[str, self.kind])  # type: ignore[name-defined]
         except (msgspec.MsgspecError, binascii.Error, UnicodeError, ValueError):
             name, after = None, None
-        if name != self.name or not isinstance(after, self.kind):
+        if name != self.name or not isinstance(after, self.kind) or not _may_be_a_key(after):
             raise Invalid(
                 "cursor: not a cursor of this list; start again without one",
                 errors=[{"field": "cursor", "message": "not a cursor of this list"}],
@@ -79,3 +80,7 @@ class Pager(Generic[After]):
 
     def _cursor(self, after: After) -> str:
         return base64.urlsafe_b64encode(msgspec.json.encode((self.name, after))).decode().rstrip("=")
+
+
+def _may_be_a_key(after: str | int) -> bool:
+    return after.isascii() and after.isprintable() if isinstance(after, str) else 0 <= after < _SEQ_MAX

@@ -5,7 +5,6 @@ The answer holds `type, title, status, detail, instance, code, request_id, error
 places it passed (its message might quote a memory), and tells the client nothing about the inside.
 """
 
-import traceback
 from http import HTTPStatus
 from typing import Any
 
@@ -16,6 +15,7 @@ from litestar.exceptions import HTTPException
 
 from service import wire
 from service.errors import PalimpsestError, Unauthenticated
+from service.telemetry import places
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = {429: 1, 503: 1}  # where nobody said how long to wait
@@ -95,16 +95,22 @@ def _detail(error: HTTPException) -> str:
         case 413:
             return "the body is above the limit of 1,000,000 bytes; send less at once"
         case _:
-            faults = _errors(error)
-            return f"{faults[0]['field']}: {faults[0]['message']}" if faults else error.detail
+            first = next(iter(_errors(error)), None)
+            if first is None:
+                return error.detail
+            return f"{first['field']}: {first['message']}" if first["field"] else first["message"]
 
 
 def _errors(error: HTTPException) -> list[dict[str, str]]:
     extra = error.extra if isinstance(error.extra, list) else []
-    return [{"field": str(fault.get("key", "")), "message": str(fault.get("message", ""))} for fault in extra if isinstance(fault, dict)]
+    return [_fault(fault) for fault in extra if isinstance(fault, dict)]
+
+
+def _fault(fault: dict[str, Any]) -> dict[str, str]:
+    if fault.get("key") == "data":  # a handler's name for the body; the framework does not decode an empty one
+        return {"field": "", "message": "the body is missing; this call takes a JSON object"}
+    return {"field": str(fault.get("key", "")), "message": str(fault.get("message", ""))}
 
 
 def _log_unexpected(error: Exception, request_id: str) -> None:
-    frames = traceback.extract_tb(error.__traceback__)
-    places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames][-20:]
-    log.error("request failed", action="request", request=request_id, error=type(error).__qualname__, places=places)
+    log.error("request failed", action="request", request=request_id, error=type(error).__qualname__, places=places(error))

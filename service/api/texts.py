@@ -67,6 +67,17 @@ def known_form(given: str) -> str:
     return given
 
 
+def known_name(given: str) -> str:
+    """The name or id of a bank from a path, if it can be one at all.
+
+    Raises:
+        NotFound: no name looks like this.
+    """
+    if len(given) > 128 or any(sign < " " or sign == "\x7f" for sign in given):
+        raise NotFound()
+    return given
+
+
 def _text(field: str, text: str) -> list[Fault]:
     why = _unstorable(text) or ("blank" if not text.strip() else "")
     return [{"field": field, "message": why}] if why else []

@@ -19,6 +19,11 @@ async def record(
     await conn.execute(insert(audit).values(tenant=tenant, id=new_id("aud"), **values))
 
 
+async def happened(conn: AsyncConnection, tenant: str, action: str) -> bool:
+    """Whether the action was ever recorded for the tenant."""
+    return (await conn.execute(select(audit.c.id).where(audit.c.tenant == tenant, audit.c.action == action).limit(1))).first() is not None
+
+
 async def page(conn: AsyncConnection, tenant: str, after: str | None, limit: int) -> list[AuditRow]:
     """A page of the tenant's entries, newest first."""
     columns = [column for column in audit.c if column.name != "tenant"]

@@ -70,6 +70,11 @@ async def acquire(conn: AsyncConnection, tenant: str, bank: str, owner: str) -> 
     return await find_bank(conn, tenant, bank)
 
 
+async def lock(conn: AsyncConnection, tenant: str, bank: str) -> None:
+    """Let nobody else append to the bank, forget or redact in it until this transaction ends; a SQLite writer is alone anyway."""
+    await conn.execute(select(banks.c.id).where(banks.c.tenant == tenant, banks.c.id == bank).with_for_update())
+
+
 async def delete_bank(conn: AsyncConnection, tenant: str, bank: str) -> list[str]:
     """Delete all rows of the bank; the digests of the blobs that nothing of the tenant needs any more, condemned."""
     await find_bank(conn, tenant, bank)

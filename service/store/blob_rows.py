@@ -49,6 +49,17 @@ async def condemned(conn: AsyncConnection, tenant: str, digests: Iterable[str]) 
     return list((await conn.execute(query)).scalars())
 
 
+async def left_over(conn: AsyncConnection, before: datetime) -> dict[str, list[str]]:
+    """By tenant, the blobs whose bytes should be gone: condemned ones, and those staged before a time that no snapshot came to need."""
+    query = select(blob.c.tenant, blob.c.sha256).where(blob.c.state == "pending", blob.c.created_at < before)
+    for tenant, sha256 in (await conn.execute(query)).all():
+        await condemn_unused(conn, tenant, [sha256])
+    found: dict[str, list[str]] = {}
+    for tenant, sha256 in await conn.execute(select(blob.c.tenant, blob.c.sha256).where(blob.c.state == "condemned")):
+        found.setdefault(tenant, []).append(sha256)
+    return found
+
+
 async def strike(conn: AsyncConnection, tenant: str, digests: Iterable[str]) -> None:
     """Delete the rows of condemned blobs whose bytes are gone."""
     gone = (blob.c.tenant == tenant) & blob.c.sha256.in_(list(digests)) & (blob.c.state == "condemned")

@@ -5,7 +5,6 @@ never returns bytes that do not have the digest they are asked by.
 """
 
 import asyncio
-import contextlib
 import errno
 import hashlib
 import os
@@ -72,13 +71,12 @@ class LocalBlobs:
     def _put(self, tenant: str, data: bytes) -> str:
         sha256 = hashlib.sha256(data).hexdigest()
         path = self._path(tenant, sha256)
-        if path.exists():
-            with contextlib.suppress(ChecksumMismatch):
-                self._get(tenant, sha256)
-                return sha256  # a damaged one is written anew
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._write(path, data)
+            if not self._whole(tenant, sha256):  # a damaged one is written anew
+                _make_folder(path.parent)
+                self._write(path, data)
+            for folder in path.parents[:3]:  # also for one that was there: who wrote it may not have come this far
+                _sync_folder(folder)
         except OSError as error:
             if error.errno in FULL:
                 raise StorageFull() from error
@@ -95,12 +93,13 @@ class LocalBlobs:
             beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
-        for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
-            handle = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(handle)  # the name is durable too, and the folders that were new
-            finally:
-                os.close(handle)
+
+    def _whole(self, tenant: str, sha256: str) -> bool:
+        try:
+            self._get(tenant, sha256)
+        except ChecksumMismatch:
+            return False
+        return True
 
     def _get(self, tenant: str, sha256: str) -> bytes:
         try:
@@ -111,6 +110,22 @@ class LocalBlobs:
         if found != sha256:
             raise ChecksumMismatch(f"blob {sha256} is damaged: its bytes have digest {found}")
         return data
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder and those above it, so that none of the new names is lost in a power cut."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def open_blobs(url: str) -> Blobs:

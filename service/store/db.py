@@ -112,8 +112,13 @@ class Database:
 
 
 def migrate(url: str, revision: str = "head") -> None:
-    """Bring the schema to `revision`; safe to call at every start."""
-    command.upgrade(_alembic(url), revision)
+    """Bring the schema to `revision`; safe to call at every start.
+
+    Raises:
+        StorageFull, Capacity: the database cannot be written or reached; the schema is as it was.
+    """
+    with _translated():
+        command.upgrade(_alembic(url), revision)
 
 
 def downgrade(url: str, revision: str) -> None:
@@ -178,4 +183,5 @@ def _translated():  # type: ignore[no-untyped-def]  # noqa: ANN202
         said = str(error.orig)
         if any(sign in said for sign in FULL):
             raise StorageFull() from error
-        raise Capacity(f"the database cannot be used now ({type(error.orig).__name__})", retry_after_s=1) from error
+        why = type(error.orig).__name__
+        raise Capacity(f"the database cannot be used now ({why}); see that it runs and can be reached", retry_after_s=1) from error

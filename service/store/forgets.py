@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.errors import NotFound
 from service.ids import new_id
 from service.store import history
+from service.store.banks import lock
 from service.store.rows import EventRow, ForgetRow, TombstoneRow
 from service.store.tables import event, forget, response, tombstone
 
@@ -31,6 +32,7 @@ async def add_forget(
     now: datetime,
 ) -> ForgetRow:
     """Mark the corrections as forgotten; `NotFound`, and nothing marked, if one is not a correction of this bank."""
+    await lock(conn, tenant, bank)  # of two forgets at once, the second sees the marks of the first
     wanted = list(dict.fromkeys(event_ids))
     rows = await history.by_ids(conn, tenant, bank, wanted)
     missing = sorted(set(wanted) - {row.id for row in rows})
@@ -83,6 +85,7 @@ async def texts_of(conn: AsyncConnection, tenant: str, bank: str, seqs: Sequence
 
 async def redact(conn: AsyncConnection, tenant: str, bank: str, seqs: Sequence[int], now: datetime) -> None:
     """Take texts, embeddings and salts out of the events, and the texts of responses that no other event says. Idempotent."""
+    await lock(conn, tenant, bank)  # or an append that is under way could come to say a response that is taken away here
     mine = (event.c.tenant == tenant) & (event.c.bank == bank)
     rows = [row for row in await history.by_seqs(conn, tenant, bank, seqs) if row.redacted_at is None]
     for row in rows:

@@ -69,8 +69,14 @@ async def begin(
 
 
 async def mark_committed(conn: AsyncConnection, tenant: str, key: str, *, bank: str, first_seq: int, last_seq: int) -> None:
-    """Tie the key to the events that its request appends in this same transaction."""
-    await conn.execute(_of(tenant, key).values(status="committed", bank=bank, first_seq=first_seq, last_seq=last_seq))
+    """Tie the key to the events that its request appends in this same transaction.
+
+    Raises:
+        IdempotencyInFlight: the request outlived its lease and another with this key was quicker; keep nothing, so that only one is kept.
+    """
+    pending = _of(tenant, key).where(idempotency.c.status == "pending")
+    if (await conn.execute(pending.values(status="committed", bank=bank, first_seq=first_seq, last_seq=last_seq))).rowcount == 0:
+        raise IdempotencyInFlight(retry_after_s=1)
 
 
 async def finish(conn: AsyncConnection, tenant: str, key: str, *, status: int, reply: bytes, now: datetime) -> None:

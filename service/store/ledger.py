@@ -20,7 +20,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert_sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import ChecksumMismatch, NotOwner
-from service.store.banks import genesis_hash
+from service.store.banks import find_bank, genesis_hash
 from service.store.rows import Draft, EventRow
 from service.store.tables import bank as banks
 from service.store.tables import event, response, session
@@ -61,7 +61,7 @@ async def verify_chain(conn: AsyncConnection, tenant: str, bank: str) -> int:
     """Read the whole chain and check every link; how many rows it has.
 
     Raises:
-        ChecksumMismatch: a row was changed, removed or put in; the message names its seq.
+        ChecksumMismatch: a row was changed, removed or put in; the message names its seq. NotFound: the tenant has no such bank.
     """
     prev, seq = genesis_hash(bank), 0
     while True:
@@ -71,12 +71,12 @@ async def verify_chain(conn: AsyncConnection, tenant: str, bank: str) -> int:
             seq += 1
             content = row.content_hash if row.redacted_at else content_hash(row.salt, row.body, row.embedding)
             whole = chain_hash(prev, seq=row.seq, id=row.id, kind=row.kind, content_hash=content, created_at=row.created_at)
-            if (row.seq, row.prev_hash, row.hash) != (seq, prev, whole):
+            if (row.seq, row.content_hash, row.prev_hash, row.hash) != (seq, content, prev, whole):
                 raise ChecksumMismatch(f"the ledger of bank {bank} was changed at seq {seq}: its hash chain does not hold")
             prev = row.hash
         if len(rows) < PAGE:
             break
-    stored = (await conn.execute(select(banks.c.seq, banks.c.last_hash).where(banks.c.tenant == tenant, banks.c.id == bank))).one()
+    stored = await find_bank(conn, tenant, bank)
     if (stored.seq, stored.last_hash) != (seq, prev):
         raise ChecksumMismatch(f"the ledger of bank {bank} ends at seq {seq} and should end at {stored.seq}")
     return seq

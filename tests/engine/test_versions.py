@@ -1,5 +1,7 @@
 """Rollback is exact, undone exactly, and reaches the warm copy; snapshots survive damage of their blobs."""
 
+import asyncio
+
 import pytest
 from fixtures_service import client_of, finished, serving
 from saying import PIN, SPAIN, ask, digest, snapshot, teach
@@ -127,3 +129,35 @@ async def test_consolidation_gates_snapshots_and_moves_the_head(client):
     assert (head["id"], head["kind"]) == (job["result"]["snapshot"], "consolidation")
     await teach(client, SPAIN, "transfer_time")
     assert (await ask(client, SPAIN))["answers"][0]["value"] == "transfer_time"
+
+
+async def test_blobs_left_by_a_dead_process_are_deleted_at_the_next_start_and_needed_ones_kept(tmp_path, encoder):
+    """It died after destroying a snapshot but before deleting its bytes, or after writing bytes that no snapshot came to need."""
+    from datetime import UTC, datetime, timedelta
+
+    from service.store import blob_rows, snapshots
+
+    async with serving(tmp_path / "var", encoder) as service, client_of(service) as client:
+        await teach(client, PIN, "change_pin")
+        gone = await snapshot(client)
+        await teach(client, SPAIN, "transfer_time")
+        kept = await snapshot(client)
+        bank = await service.engine.warm.id_of(service.tenant, "default")
+        blobs = service.engine.versions.blobs
+        orphan, fresh = [await blobs.put(service.tenant, data) for data in (b"orphan", b"fresh")]
+        now = datetime.now(UTC)
+        async with service.database.write() as conn:
+            await snapshots.destroy_snapshots(conn, service.tenant, bank, [gone["id"]], now)
+            await blob_rows.stage(conn, service.tenant, [(orphan, 6)], now - timedelta(hours=2))
+            await blob_rows.stage(conn, service.tenant, [(fresh, 5)], now)
+    async with serving(tmp_path / "var", encoder) as service, client_of(service) as client:
+        needed = {level["sha256"] for level in kept["levels"]}
+        for _ in range(200):
+            left = set(await service.engine.versions.blobs.list(service.tenant))
+            if len(left) == len(needed) + 1:
+                break
+            await asyncio.sleep(0.01)
+        assert needed < left
+        assert {level["sha256"] for level in gone["levels"]} - needed
+        assert not left & ({level["sha256"] for level in gone["levels"]} - needed)
+        assert (await client.post("/v1/rollback", json={"to": kept["id"]})).status_code == 200
