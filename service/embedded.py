@@ -113,10 +113,12 @@ async def run_embedded(
             now=utc_now,
             ready=lambda: True,
         )
+        app = build_app(deps)
         try:
             await _warm(database, engine, tenant, settings)
-            yield Embedded(settings, database, engine, build_app(deps), runner, tenant, first_key)
+            yield Embedded(settings, database, engine, app, runner, tenant, first_key)
         finally:
+            await app.close()
             for sweeper in sweepers:
                 sweeper.cancel()
             await asyncio.gather(*sweepers, return_exceptions=True)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 from uuid import uuid4
 
+import msgspec
+
 from service.store import banks
 from service.store.db import Database
 from service.store.rows import BankRow, SupportRow
@@ -125,7 +127,9 @@ class WarmBanks:
 
     async def _load(self, tenant: str, bank_id: str) -> WarmBank:
         async with self._database.write() as conn:
-            await banks.acquire(conn, tenant, bank_id, self.owner)
+            acquired = await banks.acquire(conn, tenant, bank_id, self.owner)
         found = await lineage(self._database, tenant, bank_id)
         view, base = await self._replay.current(tenant, found, thread=self._thread)
-        return WarmBank(found.bank, found.bank.head_version, view, base.seq, base.id)
+        # Our own epoch, not the one read just now: that may be another's who has taken the bank since, and would unfence us.
+        row = msgspec.structs.replace(found.bank, epoch=acquired.epoch)
+        return WarmBank(row, row.head_version, view, base.seq, base.id)

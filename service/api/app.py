@@ -3,7 +3,6 @@
 from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.types import ASGIApp
 
 from service.api import banks, corrections, docs_page, forget, health, jobs, keys, memory, openapi, trail, versions
 from service.api.auth import Keyring, authorize
@@ -50,11 +49,12 @@ ROUTES = (
 )
 
 
-def build_app(deps: Deps) -> ASGIApp:
+def build_app(deps: Deps) -> Edge:
     """The ASGI application over `deps`."""
     app = routes_only()
-    app.state.update({"deps": deps, "keyring": Keyring(deps.database, deps.pepper, deps.now)})
-    return Edge(app, deps.metrics, deps.settings.max_in_flight)
+    keyring = Keyring(deps.database, deps.pepper, deps.now)
+    app.state.update({"deps": deps, "keyring": keyring})
+    return Edge(app, deps.metrics, deps.settings.max_in_flight, keyring.close)
 
 
 def routes_only() -> Litestar:

@@ -84,6 +84,10 @@ class Keyring:
         for digest in [digest for digest, (_, principal) in self._found.items() if principal.key_id == key_id]:
             del self._found[digest]
 
+    async def close(self) -> None:
+        """Wait for what is still being noted, while there is a database to note it in."""
+        await asyncio.gather(*self._touches)
+
     async def _load(self, digest: bytes) -> Principal:
         self._found.pop(digest, None)
         async with self._database.read() as conn:

@@ -12,9 +12,10 @@ from service.api.openapi import document
 
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}"
-    "code{font-family:ui-monospace,monospace;background:#f2f2f0;padding:.1em .3em;border-radius:3px}"
+    "code{font-family:ui-monospace,monospace;background:#f2f2f0;padding:.1em .3em;border-radius:3px;overflow-wrap:break-word}"
     "section{border-top:1px solid #ddd;padding:.5rem 0}table{border-collapse:collapse}td,th{padding:.2rem .8rem .2rem 0;text-align:left}"
     "td,th{vertical-align:top}"
+    "@media(max-width:30rem){td,th{padding-right:.4rem}code{font-size:.8em}}"
     "@media(prefers-color-scheme:dark){body{color:#e6e6e6;background:#161616}code{background:#2a2a2a}section{border-color:#444}a{color:#8ab4f8}}"
 )
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -6,6 +6,7 @@ answer is 503 at once; security headers; one log line and one count per request,
 
 import re
 import time
+from collections.abc import Awaitable, Callable
 
 import structlog
 from litestar.enums import ScopeType
@@ -27,8 +28,9 @@ log = structlog.get_logger()
 class Edge:
     """An ASGI application around the framework's."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, max_in_flight: int) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, max_in_flight: int, close: Callable[[], Awaitable[None]]) -> None:
         self._app, self._metrics, self._max = app, metrics, max_in_flight
+        self.close = close  # ends what requests left running beside them; to be awaited before the database closes
         self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

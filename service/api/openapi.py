@@ -9,9 +9,10 @@ import re
 from typing import Any
 
 import msgspec
-from litestar import Litestar
+from litestar import Litestar, Router
 from litestar.openapi import OpenAPIConfig
 from litestar.routes import BaseRoute
+from litestar.types import ControllerRouterHandler
 
 from service import wire
 from service.api.problems import MEDIA_TYPE
@@ -21,13 +22,22 @@ DESCRIPTION = (
     "A memory for agents that learn from corrections. Every route but /health and /metrics needs `Authorization: Bearer <key>`. "
     "Errors are `application/problem+json` with a stable `code`. Lists are `{items, next_cursor}`."
 )
+
+
+class _Nowhere(Router):
+    """The framework would serve the document a second time, in pages that load scripts from other hosts; here they get no route."""
+
+    def register(self, value: ControllerRouterHandler) -> list[BaseRoute]:
+        """Drop it."""
+        return []
+
+
 CONFIG = OpenAPIConfig(
     title="Palimpsest",
     version=VERSION,
     description=DESCRIPTION,
     use_handler_docstrings=True,
-    render_plugins=[],
-    path="/schema-unused",
+    openapi_router=_Nowhere("/", route_handlers=[]),
 )
 PROBLEMS = {
     "400": "The request does not have the form that this call takes; `errors` names each field.",

@@ -1,0 +1,71 @@
+"""The whole service on PostgreSQL: the same statements, the same story, the same digests, and two services that contend for one bank."""
+
+import asyncio
+import io
+import itertools
+
+import pytest
+from fixtures_service import client_of, finished, serving
+from fixtures_store import fresh_url
+from saying import PIN, SPAIN, ask, digest, snapshot, teach
+
+from service.doctor import examine
+
+
+@pytest.fixture
+def url(tmp_path, request):
+    with fresh_url("postgresql", tmp_path, request) as fresh:
+        yield fresh
+
+
+async def test_every_step_of_the_story_holds(tmp_path, encoder, url):
+    out = io.StringIO()
+    async with serving(tmp_path / "var", encoder, database=url) as service, client_of(service) as client:
+        assert await examine(client, out) is True, out.getvalue()
+
+
+async def test_weights_and_answers_are_those_of_the_same_ledger_on_sqlite_and_survive_a_restart(tmp_path, encoder, url):
+    story = [(PIN, "change_pin"), (SPAIN, "transfer_time"), (PIN, "ask_the_branch")]
+    digests = []
+    for name, database in (("lite", ""), ("post", url), ("post", url)):
+        async with serving(tmp_path / name, encoder, database=database) as service, client_of(service) as client:
+            if (await client.get("/v1/memory")).json()["events"] == 0:
+                for text, right in story:
+                    await teach(client, text, right)
+            digests.append(await digest(client))
+            assert (await ask(client, PIN))["answers"][0]["value"] == "ask_the_branch"
+    assert len(set(digests)) == 1
+
+
+async def until_taught(client, text):
+    for _ in range(100):
+        response = await client.post("/v1/corrections", json={"input": text, "right": text})
+        if response.status_code == 201:
+            return response.json()["seq"], text
+        assert response.json()["code"] == "writer-busy", response.text
+    raise AssertionError("the other service never let go")
+
+
+async def test_two_services_on_one_database_never_lose_an_acknowledged_correction(tmp_path, encoder, url):
+    """Each takes the bank from the other: whoever was fenced folds the ledger again before it answers."""
+    shared = {"database": url, "key_pepper": "one pepper for all services of a database"}
+    async with (
+        serving(tmp_path / "one", encoder, **shared) as one,
+        serving(tmp_path / "two", encoder, **shared) as two,
+        client_of(one) as first,
+        client_of(two) as second,
+    ):
+
+        async def write(client, name):
+            return [await until_taught(client, f"{name} {number}") for number in range(12)]
+
+        acked = [*itertools.chain(*await asyncio.gather(write(first, "first"), write(second, "second")))]
+        rows = (await first.get("/v1/events", params={"limit": 200})).json()["items"]
+        assert sorted(acked) == [(row["seq"], row["right"]) for row in rows]
+        assert [row["seq"] for row in rows] == list(range(1, 25))
+        await teach(second, PIN, "change_pin")
+        await teach(first, SPAIN, "transfer_time")
+        lived = await digest(first)
+        saved = await snapshot(first)
+        job = await finished(first, (await first.post("/v1/consolidations", json={})).json()["job_id"])
+        assert job["result"]["digest"] == lived == saved["digest"]

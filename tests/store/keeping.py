@@ -1,0 +1,100 @@
+"""What tests put into the store: rows with everything filled in, of which a test names only what it is about."""
+
+import hashlib
+import itertools
+from datetime import UTC, datetime, timedelta
+
+from service.ids import new_id
+from service.store import banks, forgets, ledger, snapshots, tenants
+from service.store.rows import BankRow, Draft, EventRow, ForgetRow, HeadMove, LevelBlob, SnapshotDraft, SnapshotRow
+
+NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
+CONFIG, ENCODER = "c" * 64, "e" * 64
+serial = itertools.count()
+
+
+def later(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+async def new_tenant(database) -> str:
+    async with database.write() as conn:
+        return await tenants.create_tenant(conn, f"tenant {next(serial)}", NOW)
+
+
+async def new_bank(database, tenant: str, name: str = "main") -> BankRow:
+    async with database.write() as conn:
+        return await banks.create_bank(conn, tenant, name, id=new_id("bnk"), config_hash=CONFIG, encoder_digest=ENCODER, now=NOW)
+
+
+async def find(database, bank: BankRow) -> BankRow:
+    """The bank as it is now."""
+    async with database.read() as conn:
+        return await banks.find_bank(conn, bank.tenant, bank.id)
+
+
+def draft(input: str = "Where is my card?", right: str = "card_arrival", **more) -> Draft:
+    given = {"session_id": None, "wrong": None, "metadata": {}, "embedding": sha(input).encode(), "tokens": 5}
+    return Draft(id=new_id("cor"), input=input, right=right, **given | more)
+
+
+async def append(database, bank: BankRow, *drafts: Draft, epoch: int = 0, head_version: int = 0, now: datetime = NOW) -> list[EventRow]:
+    async with database.write() as conn:
+        return await ledger.append(conn, bank.tenant, bank.id, drafts, epoch=epoch, head_version=head_version, now=now)
+
+
+async def append_many(database, bank: BankRow, count: int) -> list[EventRow]:
+    return await append(database, bank, *(draft(f"question {n}", f"answer {n % 3}") for n in range(count)))
+
+
+async def chain_length(database, bank: BankRow) -> int:
+    async with database.read() as conn:
+        return await ledger.verify_chain(conn, bank.tenant, bank.id)
+
+
+def state(seq: int = 0, levels: dict[str, str] | None = None, **more) -> SnapshotDraft:
+    """A snapshot about to be committed; `levels` are names and contents."""
+    blobs = tuple(LevelBlob(name=name, sha256=sha(content), bytes=len(content)) for name, content in (levels or {}).items())
+    given = {
+        "kind": "manual",
+        "parent": None,
+        "spans": ((0, seq),) if seq else (),
+        "digest": sha(f"state {seq}"),
+        "config_hash": CONFIG,
+        "clock": {"tokens": 5 * seq},
+        "label": None,
+        "note": None,
+        "pinned": False,
+        "created_by": "key_1",
+        "gate": None,
+    }
+    return SnapshotDraft(id=new_id("snp"), seq=seq, levels=blobs, **given | more)
+
+
+async def commit(
+    database, bank: BankRow, saved: SnapshotDraft, *, head: int | None = None, epoch: int | None = None, now: datetime = NOW
+) -> SnapshotRow:
+    """Commit a snapshot; `head` is the version of the head that it is to replace."""
+    move = None if head is None else HeadMove(expected_version=head, moved_by="key_1", reason="test")
+    async with database.write() as conn:
+        return await snapshots.commit_snapshot(conn, bank.tenant, bank.id, saved, now=now, epoch=epoch, move_head=move)
+
+
+async def forget(database, bank: BankRow, *events: EventRow, mode: str = "rebuild", now: datetime = NOW) -> ForgetRow:
+    async with database.write() as conn:
+        return await forgets.add_forget(
+            conn,
+            bank.tenant,
+            bank.id,
+            event_ids=[event.id for event in events],
+            mode=mode,
+            exact=mode != "suppress",
+            reason=None,
+            created_by="key_1",
+            job_id=None,
+            now=now,
+        )

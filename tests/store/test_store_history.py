@@ -1,0 +1,89 @@
+"""The ledger's read side: pages, lessons, supports, and what was said later to the same input."""
+
+import pytest
+from keeping import NOW, append, append_many, draft, later, new_bank
+
+from service.store import forgets, history
+
+
+@pytest.fixture
+def read(database, bank):
+    async def ask(function, *arguments, **more):
+        async with database.read() as conn:
+            return await function(conn, bank.tenant, bank.id, *arguments, **more)
+
+    return ask
+
+
+async def redact(database, bank, *seqs: int) -> None:
+    async with database.write() as conn:
+        await forgets.redact(conn, bank.tenant, bank.id, seqs, NOW)
+
+
+@pytest.mark.parametrize("descending", [False, True], ids=["oldest first", "newest first"])
+async def test_ledger_is_paged_without_gap_or_repetition_while_it_grows(database, bank, read, descending):
+    await append_many(database, bank, 7)
+    told, after = [], None
+    while page := await read(history.page, after, 3, descending):
+        told += [row.seq for row in page]
+        after = told[-1]
+        if len(told) == 3:
+            await append_many(database, bank, 2)
+    assert told == ([7, 6, 5, 4, 3, 2, 1] if descending else [1, 2, 3, 4, 5, 6, 7, 8, 9])
+
+
+async def test_lessons_are_the_unredacted_events_of_a_span_in_order(database, bank, read):
+    rows = await append(database, bank, *(draft(f"q{n}", f"a{n % 2}", tokens=n) for n in range(1, 8)))
+    await redact(database, bank, 4)
+    lessons = await read(history.lessons, 2, 6, 100)
+    assert [lesson.seq for lesson in lessons] == [3, 5, 6]
+    for lesson in lessons:
+        row = rows[lesson.seq - 1]
+        assert (lesson.embedding, lesson.tokens, lesson.response, lesson.right) == (row.embedding, row.tokens, row.response, row.right)
+    assert [lesson.seq for lesson in await read(history.lessons, 2, 6, 2)] == [3, 5]
+    assert await read(history.lessons, 6, 6, 100) == []
+    assert [lesson.seq for lesson in await read(history.lessons, 0, 10**9, 100)] == [1, 2, 3, 5, 6, 7]
+
+
+async def test_event_responses_leave_redacted_ones_out(database, bank, read):
+    await append(database, bank, draft("q", "b"), draft("q", "a"), draft("q", "b"))
+    await redact(database, bank, 2)
+    assert await read(history.event_responses) == [(1, 0), (3, 0)]
+
+
+async def test_supports_of_a_response_are_newest_first(database, bank, read):
+    rows = await append(database, bank, *(draft(f"q{n}", "ab"[n % 2]) for n in range(8)))
+    assert [row.seq for row in await read(history.newest_of, 0, 10)] == [7, 5, 3, 1]
+    assert [row.seq for row in await read(history.newest_of, 0, 2)] == [7, 5]
+    await redact(database, bank, 5)
+    (support,) = await read(history.newest_of, 0, 1, below=7)
+    assert (support.seq, support.id, support.embedding) == (3, rows[2].id, rows[2].embedding)
+    assert await read(history.newest_of, 9, 10) == []
+
+
+async def test_events_are_found_by_ids_and_by_positions_more_than_fit_in_one_list(database, bank, read, monkeypatch):
+    monkeypatch.setattr(history, "CHUNK", 3)
+    rows = await append_many(database, bank, 8)
+    backwards = [row.id for row in reversed(rows)]
+    assert await read(history.by_ids, [*backwards, "cor_unknown"]) == rows
+    assert await read(history.by_seqs, [8, 1, 99, 5, 4]) == [rows[0], rows[3], rows[4], rows[7]]
+    assert await read(history.by_ids, []) == await read(history.by_seqs, []) == []
+
+
+async def test_later_corrections_of_the_same_input_are_found_and_no_others(database, bank, read):
+    other = await new_bank(database, bank.tenant, "other")
+    await append(database, other, draft("same", "elsewhere"))
+    await append(database, bank, draft("same", "a"), draft("Same", "b"), draft("same", "b"), draft("x", "a"), draft("same", "a"))
+    assert await read(history.later_same_input, [1, 2, 3, 5]) == {1: [(3, 1), (5, 0)], 2: [], 3: [(5, 0)], 5: []}
+    await redact(database, bank, 3)
+    assert await read(history.later_same_input, [1, 3]) == {1: [(5, 0)], 3: []}
+
+
+async def test_redacted_event_keeps_its_place_and_says_nothing(database, bank, read):
+    await append(database, bank, draft("secret", "secret", wrong="secret", metadata={"s": 1}), draft())
+    async with database.write() as conn:
+        await forgets.redact(conn, bank.tenant, bank.id, [1], later(9))
+    row, other = await read(history.page, None, 10)
+    assert (row.seq, row.redacted_at) == (1, later(9))
+    assert (row.input, row.right, row.wrong, row.metadata, row.embedding) == (None,) * 5
+    assert (other.input, other.redacted_at) == ("Where is my card?", None)

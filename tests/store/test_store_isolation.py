@@ -1,0 +1,208 @@
+"""No call reads or changes another tenant's rows (I6): every store function that takes a tenant, called with the wrong one.
+
+Each is called with the owner's ids: by the owner, which must do or tell something (or the case shows nothing); by a stranger, for whom
+nothing may come of it; and by a tenant whose bank has the very same id, who may only ever meet his own rows.
+"""
+
+import inspect
+from importlib import import_module
+from pkgutil import iter_modules
+
+from keeping import NOW, append, commit, draft, forget, later, new_bank, new_tenant, sha, state
+from sqlalchemy import select
+
+import service.store
+from service.errors import PalimpsestError
+from service.ids import new_id
+from service.store import audit, banks, blob_rows, forgets, history, idempotency, jobs, ledger, snapshots, tenants
+from service.store.rows import HeadMove
+from service.store.tables import metadata
+
+SILENT = {"banks.lock"}  # tells nothing and changes nothing; the contention tests show that it locks
+
+
+class Undo(Exception):
+    """Ends a try without a trace."""
+
+
+class World:
+    """A tenant with something in every table; what it says carries its name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def build(self, database, bank_id: str | None = None) -> "World":
+        self.tenant = await new_tenant(database)
+        async with database.write() as conn:
+            self.bank = await banks.create_bank(conn, self.tenant, "main", id=bank_id or new_id("bnk"), **BANK)
+        self.empty = await new_bank(database, self.tenant, "empty")
+        self.events = await append(database, self.bank, *self.drafts())
+        self.ids = [row.id for row in self.events]
+        async with database.write() as conn:
+            await blob_rows.stage(conn, self.tenant, [(sha(content), 1) for content in ("live", "pending", "unused")], NOW)
+            await blob_rows.condemn_unused(conn, self.tenant, [sha("unused")])
+            await tenants.add_key(conn, self.tenant, **key("key_1", self.name))
+            await audit.record(conn, self.tenant, actor="a", request_id="r", action="x", target="t", detail={}, now=NOW)
+            self.job, _ = await jobs.enqueue(conn, self.tenant, kind="gc", bank=self.bank.id, payload={}, dedupe="d", now=NOW)
+            for name in ("pending", "done"):
+                await idempotency.begin(conn, self.tenant, name, request_hash=b"r" * 32, now=NOW, lease_s=60)
+            await idempotency.finish(conn, self.tenant, "done", status=200, reply=f'"same {self.name}"'.encode(), now=NOW)
+        self.head = await commit(database, self.bank, state(1, {"fast": "live"}), head=0)
+        self.auto = await commit(database, self.bank, state(2, kind="auto"))
+        self.forget = await forget(database, self.bank, self.events[0])
+        return self
+
+    def drafts(self):
+        said = (("same", "a"), ("same", "b"), ("other", "a"))
+        return [draft(f"{input} {self.name}", f"{right} {self.name}", session_id="s") for input, right in said]
+
+
+def key(id: str, secret: str = "") -> dict:
+    given = {"name": "k", "prefix": "p", "scopes": [], "banks": None, "expires_at": None, "now": NOW}
+    return {"id": id, "lookup_hash": sha(id + secret).encode()[:32], **given}
+
+
+MOVE = HeadMove(expected_version=1, moved_by="k", reason="r")
+FORGET = {"mode": "erase", "exact": True, "reason": None, "created_by": "k", "job_id": None, "now": NOW}
+BANK = {"config_hash": "c", "encoder_digest": "e", "now": NOW}
+BEGIN = {"request_hash": b"r" * 32, "now": later(99), "lease_s": 9}
+RECORD = {"actor": "a", "request_id": "r", "action": "x", "target": "t", "detail": {}, "now": NOW}
+
+CASES = {
+    "audit.record": lambda c, t, w: audit.record(c, t, **RECORD),
+    "audit.happened": lambda c, t, w: audit.happened(c, t, "x"),
+    "audit.page": lambda c, t, w: audit.page(c, t, None, 9),
+    "banks.create_bank": lambda c, t, w: banks.create_bank(c, t, "new", id="bnk_new", **BANK),
+    "banks.find_bank": lambda c, t, w: banks.find_bank(c, t, w.bank.id),
+    "banks.list_banks": lambda c, t, w: banks.list_banks(c, t, None, 9, [w.bank.id]),
+    "banks.acquire": lambda c, t, w: banks.acquire(c, t, w.bank.id, "stranger"),
+    "banks.lock": lambda c, t, w: banks.lock(c, t, w.bank.id),
+    "banks.delete_bank": lambda c, t, w: banks.delete_bank(c, t, w.bank.id),
+    "blob_rows.stage": lambda c, t, w: blob_rows.stage(c, t, [(sha("unused"), 1)], NOW),
+    "blob_rows.revive": lambda c, t, w: blob_rows.revive(c, t, [sha("pending")]),
+    "blob_rows.condemn_unused": lambda c, t, w: blob_rows.condemn_unused(c, t, [sha("pending")]),
+    "blob_rows.in_use": lambda c, t, w: blob_rows.in_use(c, t),
+    "blob_rows.condemned": lambda c, t, w: blob_rows.condemned(c, t, [sha("unused")]),
+    "blob_rows.strike": lambda c, t, w: blob_rows.strike(c, t, [sha("unused")]),
+    "forgets.add_forget": lambda c, t, w: forgets.add_forget(c, t, w.bank.id, event_ids=w.ids, **FORGET),
+    "forgets.tombstones": lambda c, t, w: forgets.tombstones(c, t, w.bank.id),
+    "forgets.set_job": lambda c, t, w: forgets.set_job(c, t, w.forget.id, "job_x"),
+    "forgets.texts_of": lambda c, t, w: forgets.texts_of(c, t, w.bank.id, [1, 2]),
+    "forgets.redact": lambda c, t, w: forgets.redact(c, t, w.bank.id, [1, 2, 3], NOW),
+    "forgets.list_forgets": lambda c, t, w: forgets.list_forgets(c, t, w.bank.id, None, 9),
+    "history.lessons": lambda c, t, w: history.lessons(c, t, w.bank.id, 0, 9, 9),
+    "history.event_responses": lambda c, t, w: history.event_responses(c, t, w.bank.id),
+    "history.newest_of": lambda c, t, w: history.newest_of(c, t, w.bank.id, 0, 9),
+    "history.responses": lambda c, t, w: history.responses(c, t, w.bank.id),
+    "history.by_ids": lambda c, t, w: history.by_ids(c, t, w.bank.id, w.ids),
+    "history.by_seqs": lambda c, t, w: history.by_seqs(c, t, w.bank.id, [1, 2]),
+    "history.page": lambda c, t, w: history.page(c, t, w.bank.id, None, 9),
+    "history.later_same_input": lambda c, t, w: history.later_same_input(c, t, w.bank.id, [1]),
+    "idempotency.begin": lambda c, t, w: idempotency.begin(c, t, "done", **BEGIN),
+    "idempotency.mark_committed": lambda c, t, w: idempotency.mark_committed(c, t, "pending", bank=w.bank.id, first_seq=1, last_seq=1),
+    "idempotency.finish": lambda c, t, w: idempotency.finish(c, t, "pending", status=200, reply=b"x", now=NOW),
+    "idempotency.abandon": lambda c, t, w: idempotency.abandon(c, t, "pending"),
+    "idempotency.scrub": lambda c, t, w: idempotency.scrub(c, t, ["same Olga"]),
+    "jobs.enqueue": lambda c, t, w: jobs.enqueue(c, t, kind="gc", bank=None, payload={}, dedupe="d", now=NOW),
+    "jobs.cancel": lambda c, t, w: jobs.cancel(c, t, w.job.id, NOW),
+    "jobs.get_job": lambda c, t, w: jobs.get_job(c, t, w.job.id),
+    "jobs.list_jobs": lambda c, t, w: jobs.list_jobs(c, t, w.bank.id, None, 9),
+    "jobs.pending_for": lambda c, t, w: jobs.pending_for(c, t, w.bank.id, ["gc"]),
+    "ledger.append": lambda c, t, w: ledger.append(c, t, w.bank.id, [draft()], epoch=0, head_version=1, now=NOW),
+    "ledger.verify_chain": lambda c, t, w: ledger.verify_chain(c, t, w.bank.id),
+    "snapshots.commit_snapshot": lambda c, t, w: snapshots.commit_snapshot(c, t, w.bank.id, state(), now=NOW, epoch=None, move_head=MOVE),
+    "snapshots.get_snapshot": lambda c, t, w: snapshots.get_snapshot(c, t, w.head.id),
+    "snapshots.list_snapshots": lambda c, t, w: snapshots.list_snapshots(c, t, w.bank.id, None, 9),
+    "snapshots.usable": lambda c, t, w: snapshots.usable(c, t, w.bank.id),
+    "snapshots.heads": lambda c, t, w: snapshots.heads(c, t, w.bank.id),
+    "snapshots.destroy_snapshots": lambda c, t, w: snapshots.destroy_snapshots(c, t, w.bank.id, [w.head.id, w.auto.id], NOW),
+    "snapshots.spare_autos": lambda c, t, w: snapshots.spare_autos(c, t, w.bank.id, 0),
+    "tenants.add_key": lambda c, t, w: tenants.add_key(c, t, **key("key_new")),
+    "tenants.get_key": lambda c, t, w: tenants.get_key(c, t, "key_1"),
+    "tenants.list_keys": lambda c, t, w: tenants.list_keys(c, t, None, 9),
+    "tenants.revoke_key": lambda c, t, w: tenants.revoke_key(c, t, "key_1", NOW),
+    "tenants.touch_key": lambda c, t, w: tenants.touch_key(c, t, "key_1", NOW),
+}
+HIS_OWN = {"banks.create_bank", "jobs.enqueue", "tenants.add_key"}  # a stranger is told of rows that he made
+HIS_OWN |= {"blob_rows.condemn_unused"}  # and of the digests that he named
+
+
+def test_every_store_function_that_takes_a_tenant_is_tried():
+    found = set()
+    for module in iter_modules(service.store.__path__):
+        loaded = import_module(f"service.store.{module.name}")
+        for name, function in inspect.getmembers(loaded, inspect.iscoroutinefunction):
+            takes_tenant = "tenant" in inspect.signature(function).parameters
+            if function.__module__ == loaded.__name__ and not name.startswith("_") and takes_tenant:
+                found.add(f"{module.name}.{name}")
+    assert found == set(CASES)
+
+
+async def owned(conn, tenant: str) -> dict:
+    """All rows of a tenant."""
+    rows = {}
+    for name, table in metadata.tables.items():
+        mine = table.c.id if name == "tenant" else table.c.tenant
+        rows[name] = sorted(map(repr, await conn.execute(select(table).where(mine == tenant))))
+    return rows
+
+
+async def attempt(database, name: str, caller: str, world: World, before: dict) -> tuple[object, bool]:
+    """What a case told the caller (an error's class stands for a refusal), and whether the owner's rows changed. Leaves nothing."""
+    told: object = None
+    changed = False
+    try:
+        async with database.write() as conn:
+            try:
+                told = await CASES[name](conn, caller, world)
+            except PalimpsestError as error:
+                told = type(error)
+            changed = await owned(conn, world.tenant) != before
+            raise Undo
+    except Undo:
+        return told, changed
+
+
+def says_something(told: object) -> bool:
+    if isinstance(told, type) or told == idempotency.Fresh():
+        return False
+    return any(told.values()) if isinstance(told, dict) else bool(told)
+
+
+async def test_foreign_tenant_sees_and_changes_nothing(database):
+    owner = await World("Olga").build(database)
+    stranger = await new_tenant(database)
+    twin = await World("Tom").build(database, owner.bank.id)
+    async with database.read() as conn:
+        before = await owned(conn, owner.tenant)
+    assert not [name for name in before if not before[name]], "the owner has something in every table"
+    hers = [owner.tenant, *owner.ids, owner.head.id, owner.auto.id, owner.forget.id, owner.job.id, "Olga"]
+    wrong = {}
+    for name in CASES:
+        told, changed = await attempt(database, name, owner.tenant, owner, before)
+        if name not in SILENT and not (changed or says_something(told)):
+            wrong[name] = f"nothing came of it for the owner, so the case shows nothing: {told!r}"
+        told, changed = await attempt(database, name, stranger, owner, before)
+        if changed:
+            wrong[name] = "a stranger changed the owner's rows"
+        if name not in HIS_OWN and says_something(told):
+            wrong[name] = f"a stranger was told {told!r}"
+        told_twin, changed = await attempt(database, name, twin.tenant, owner, before)
+        if changed or any(word in repr(each) for word in hers for each in (told, told_twin)):
+            wrong[name] = f"one whose bank has the same id met the owner's rows: {told_twin!r}"
+    assert wrong == {}
+
+
+async def test_writes_into_a_bank_of_the_same_id_stay_with_their_tenant(database):
+    owner = await World("Olga").build(database)
+    twin = await World("Tom").build(database, owner.bank.id)
+    async with database.read() as conn:
+        before = await owned(conn, owner.tenant)
+    (row,) = await append(database, twin.bank, draft("new", "a Olga"), head_version=1)
+    assert (row.seq, row.response) == (4, 2), "his bank never heard that response"
+    await forget(database, twin.bank, twin.events[0], mode="erase")
+    async with database.write() as conn:
+        await forgets.redact(conn, twin.tenant, twin.bank.id, [1, 2, 3], NOW)
+        await banks.delete_bank(conn, twin.tenant, twin.bank.id)
+    async with database.read() as conn:
+        assert await owned(conn, owner.tenant) == before

@@ -1,0 +1,118 @@
+"""The schema's history: from nothing to the tables of the code, back, and again, on both dialects."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine, inspect, text
+from sqlalchemy.exc import DatabaseError
+
+from service.errors import Capacity
+from service.store.db import current_revision, downgrade, migrate
+from service.store.tables import metadata
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def engine_of(url: str):
+    return create_engine(url.replace("sqlite+aiosqlite", "sqlite"))
+
+
+def tables_of(url: str) -> set[str]:
+    engine = engine_of(url)
+    try:
+        return set(inspect(engine).get_table_names())
+    finally:
+        engine.dispose()
+
+
+def differences(url: str) -> list:
+    engine = engine_of(url)
+    try:
+        with engine.connect() as connection:
+            options = {"compare_type": True, "compare_server_default": True}
+            return compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+    finally:
+        engine.dispose()
+
+
+def checks_of(url: str) -> dict[str, dict[str, str]]:
+    """The CHECK constraints, which autogenerate does not look at; without the casts and brackets that PostgreSQL adds."""
+    engine = engine_of(url)
+    try:
+        found = inspect(engine)
+        return {table: {check["name"] for check in found.get_check_constraints(table)} for table in metadata.tables}
+    finally:
+        engine.dispose()
+
+
+def test_migrations_from_nothing_give_exactly_the_tables_of_the_code(empty_url):
+    assert tables_of(empty_url) == set()
+    migrate(empty_url)
+    assert tables_of(empty_url) == {*metadata.tables, "alembic_version"}
+    assert differences(empty_url) == []
+    named = {
+        name: {constraint.name for constraint in table.constraints if type(constraint).__name__ == "CheckConstraint"}
+        for name, table in metadata.tables.items()
+    }
+    assert checks_of(empty_url) == named
+
+
+def test_autogenerate_would_find_a_missing_column(empty_url):
+    migrate(empty_url)
+    engine = engine_of(empty_url)
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE audit DROP COLUMN request_id"))
+    engine.dispose()
+    assert [difference[0] for difference in differences(empty_url)] == ["add_column"]
+
+
+def test_downgrade_takes_everything_away_and_the_way_up_is_open_again(empty_url):
+    migrate(empty_url)
+    downgrade(empty_url, "base")
+    assert tables_of(empty_url) == {"alembic_version"}
+    assert current_revision(empty_url) is None
+    migrate(empty_url)
+    assert differences(empty_url) == []
+
+
+def test_migrating_a_migrated_database_keeps_its_rows(empty_url):
+    migrate(empty_url)
+    first = current_revision(empty_url)
+    engine = engine_of(empty_url)
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO tenant (id, name, created_at) VALUES ('t', 'kept', '2026-01-01 00:00:00')"))
+    migrate(empty_url)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT name FROM tenant")).scalars().all() == ["kept"]
+    engine.dispose()
+    assert current_revision(empty_url) == first is not None
+
+
+def test_a_migration_that_fails_half_way_leaves_nothing_and_can_be_run_again(empty_url):
+    """As after a kill: a half-made schema would refuse every later start."""
+    engine = engine_of(empty_url)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE tombstone (in_the_way INTEGER)"))
+    with pytest.raises((DatabaseError, Capacity)):
+        migrate(empty_url)
+    assert tables_of(empty_url) - {"alembic_version"} == {"tombstone"}
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE tombstone"))
+    engine.dispose()
+    migrate(empty_url)
+    assert differences(empty_url) == []
+
+
+def test_processes_that_start_together_migrate_once(empty_url):
+    command = [sys.executable, "-c", "import sys; from service.store.db import migrate; input(); migrate(sys.argv[1])", empty_url]
+    started = [subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(2)]
+    for process in started:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = [process.communicate(timeout=30)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], said
+    assert differences(empty_url) == []
