@@ -1,7 +1,9 @@
 """The ledger's write side: the fenced append, and the hash chain that shows whether a row was changed.
 
     content_hash = SHA-256(salt ‖ body ‖ embedding)
-    hash         = SHA-256(prev_hash ‖ JSON [seq, id, kind, content_hash, created_at])
+    hash         = SHA-256(prev_hash ‖ JSON [seq, id, kind, epoch, response, tokens, content_hash, created_at])
+
+So everything that the weights or an answer depend on is covered.
 
 An erased row keeps its content_hash and loses salt, body and embedding, so the chain still verifies, and nothing about the text can be
 guessed from the hash.
@@ -9,7 +11,7 @@ guessed from the hash.
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -70,7 +72,7 @@ async def verify_chain(conn: AsyncConnection, tenant: str, bank: str) -> int:
         for row in rows:
             seq += 1
             content = row.content_hash if row.redacted_at else content_hash(row.salt, row.body, row.embedding)
-            whole = chain_hash(prev, seq=row.seq, id=row.id, kind=row.kind, content_hash=content, created_at=row.created_at)
+            whole = chain_hash(prev, row._asdict(), content)
             if (row.seq, row.content_hash, row.prev_hash, row.hash) != (seq, content, prev, whole):
                 raise ChecksumMismatch(f"the ledger of bank {bank} was changed at seq {seq}: its hash chain does not hold")
             prev = row.hash
@@ -87,10 +89,11 @@ def content_hash(salt: bytes, body: bytes, embedding: bytes) -> str:
     return hashlib.sha256(salt + body + embedding).hexdigest()
 
 
-def chain_hash(prev: str, *, seq: int, id: str, kind: str, content_hash: str, created_at: datetime) -> str:
+def chain_hash(prev: str, row: Mapping[str, Any], content_hash: str) -> str:
     """A row's link to the one before it."""
-    canonical = msgspec.json.encode([seq, id, kind, content_hash, created_at.astimezone(UTC).isoformat(timespec="microseconds")])
-    return hashlib.sha256(prev.encode() + canonical).hexdigest()
+    created_at = row["created_at"].astimezone(UTC).isoformat(timespec="microseconds")
+    told = [row[name] for name in ("seq", "id", "kind", "epoch", "response", "tokens")]
+    return hashlib.sha256(prev.encode() + msgspec.json.encode([*told, content_hash, created_at])).hexdigest()
 
 
 def input_hash(text: str) -> bytes:
@@ -104,7 +107,7 @@ def _row(tenant: str, bank: str, draft: Draft, seq: int, epoch: int, ordinal: in
     )
     salt = secrets.token_bytes(16)
     content = content_hash(salt, body, draft.embedding)
-    return {
+    row = {
         "tenant": tenant,
         "bank": bank,
         "seq": seq,
@@ -120,9 +123,9 @@ def _row(tenant: str, bank: str, draft: Draft, seq: int, epoch: int, ordinal: in
         "tokens": draft.tokens,
         "content_hash": content,
         "prev_hash": prev,
-        "hash": chain_hash(prev, seq=seq, id=draft.id, kind="correction", content_hash=content, created_at=now),
         "created_at": now,
     }
+    return row | {"hash": chain_hash(prev, row, content)}
 
 
 def _event(draft: Draft, values: dict[str, Any]) -> EventRow:
