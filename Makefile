@@ -54,7 +54,7 @@ bench: $(VENV)/.installed ## the correction scoreboard (data sets from $PALIMPSE
 	$(BIN)/python -m bench corrections
 
 openapi: $(VENV)/.installed-dev ## write docs/openapi.json from the code
-	$(BIN)/python -m service.api.openapi > docs/openapi.json
+	$(BIN)/python -m service.api > docs/openapi.json
 
 clean: ## remove the virtual environment and caches (never the data)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -39,7 +39,7 @@ class Lineage:
     head: SnapshotRow
     wanted: Spans
     tombstones: tuple[TombstoneRow, ...]
-    bases: tuple[SnapshotRow, ...]  # newest first
+    bases: tuple[SnapshotRow, ...]  # newest first, without what a gate rejected
 
 
 async def lineage(database: Database, tenant: str, bank: str) -> Lineage:
@@ -54,7 +54,8 @@ async def lineage(database: Database, tenant: str, bank: str) -> Lineage:
         tombstones = await forgets.tombstones(conn, tenant, row.id)
     head = next(snapshot for snapshot in usable if snapshot.id == row.head)
     exact = [tombstone.seq for tombstone in tombstones if tombstone.exact]
-    return Lineage(row, head, live(head.spans, head.seq, row.seq, exact), tuple(tombstones), tuple(usable))
+    bases = tuple(snapshot for snapshot in usable if snapshot.gate is None or snapshot.gate["passed"])
+    return Lineage(row, head, live(head.spans, head.seq, row.seq, exact), tuple(tombstones), bases)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ import pytest
 from fixtures_service import client_of, finished, serving
 from saying import PIN, SPAIN, ask, digest, snapshot, teach
 
+from workers.consolidate import Consolidation
+
 
 async def test_recall_after_a_rollback_is_bit_equal_to_the_snapshots_own_answers(client):
     await teach(client, PIN, "change_pin")
@@ -161,3 +163,27 @@ async def test_blobs_left_by_a_dead_process_are_deleted_at_the_next_start_and_ne
         assert {level["sha256"] for level in gone["levels"]} - needed
         assert not left & ({level["sha256"] for level in gone["levels"]} - needed)
         assert (await client.post("/v1/rollback", json={"to": kept["id"]})).status_code == 200
+
+
+class Amnesia(Consolidation):
+    """A consolidation whose candidate has lost everything, as a training that went wrong would leave it."""
+
+    async def _candidate(self, tenant, found, progress):
+        view = await super()._candidate(tenant, found, progress)
+        view.state = self.replay.recall.initial()
+        return view
+
+
+async def test_candidate_that_answers_worse_is_kept_aside_and_never_becomes_head_nor_the_base_of_a_cold_start(client, service):
+    await teach(client, PIN, "change_pin")
+    await teach(client, SPAIN, "transfer_time")
+    lived, engine = await digest(client), service.engine
+    good = engine.consolidation
+    engine.consolidation = Amnesia(good.replay, good.warm, good.reader, good.versions, good.thread)
+    job = await finished(client, (await client.post("/v1/consolidations", json={})).json()["job_id"])
+    assert (job["status"], job["error"]["code"]) == ("failed", "consolidation-gate-failed")
+    listed = (await client.get("/v1/snapshots")).json()["items"]
+    assert [(row["kind"], row["is_head"]) for row in listed] == [("consolidation", False), ("genesis", True)]
+    engine.warm.drop(await engine.warm.id_of(service.tenant, "default"))
+    assert await digest(client) == lived
+    assert (await ask(client, PIN))["answers"][0]["value"] == "change_pin"

@@ -1,0 +1,89 @@
+"""Every route that needs a key, with a request that it takes and the scope that it asks for."""
+
+from dataclasses import dataclass
+
+from saying import PIN, SPAIN, snapshot, teach
+from tenancy import Tenant
+
+ANY = "any key"
+
+
+@dataclass(frozen=True)
+class Route:
+    """`{…}` in path and body is filled from what a tenant has."""
+
+    method: str
+    template: str
+    scope: str
+    status: int
+    body: dict | None = None
+
+    def path(self, has: dict[str, str]) -> str:
+        return self.template.format(**has)
+
+    def json(self, has: dict[str, str]) -> dict | None:
+        return None if self.body is None else _filled(self.body, has)
+
+
+def _filled(value, has):
+    if isinstance(value, list):
+        return [_filled(item, has) for item in value]
+    if isinstance(value, dict):
+        return {name: _filled(inner, has) for name, inner in value.items()}
+    return value.format(**has) if isinstance(value, str) else value
+
+
+ROUTES = (
+    Route("POST", "/v1/corrections", "corrections:write", 201, {"input": PIN, "right": "x", "bank": "{bank_id}"}),
+    Route("POST", "/v1/corrections/batch", "corrections:write", 201, {"items": [{"input": PIN, "right": "x"}], "bank": "{bank_id}"}),
+    Route("GET", "/v1/corrections", "memory:inspect", 200),
+    Route("GET", "/v1/corrections/{correction_id}", "memory:inspect", 200),
+    Route("GET", "/v1/events", "memory:inspect", 200),
+    Route("POST", "/v1/recall", "recall:read", 200, {"input": PIN, "bank": "{bank_id}", "at": "{snapshot_id}"}),
+    Route("POST", "/v1/recall/batch", "recall:read", 200, {"inputs": [PIN], "bank": "{bank_id}"}),
+    Route("GET", "/v1/memory", "memory:inspect", 200),
+    Route("POST", "/v1/snapshots", "snapshots:write", 201, {"bank": "{bank_id}"}),
+    Route("GET", "/v1/snapshots", "snapshots:read", 200),
+    Route("GET", "/v1/snapshots/{snapshot_id}", "snapshots:read", 200),
+    Route("POST", "/v1/rollback", "rollback", 200, {"to": "{snapshot_id}", "bank": "{bank_id}", "dry_run": True}),
+    Route("POST", "/v1/forget", "forget", 202, {"corrections": ["{correction_id}"], "mode": "suppress", "bank": "{bank_id}"}),
+    Route("POST", "/v1/forget", "forget", 202, {"corrections": ["{correction_id}"], "mode": "rebuild", "bank": "{bank_id}"}),
+    Route("POST", "/v1/forget", "erase", 202, {"corrections": ["{other_correction_id}"], "mode": "erase", "bank": "{bank_id}"}),
+    Route("POST", "/v1/consolidations", "snapshots:write", 202, {"bank": "{bank_id}"}),
+    Route("GET", "/v1/jobs", ANY, 200),
+    Route("GET", "/v1/jobs/{job_id}", ANY, 200),
+    Route("POST", "/v1/jobs/{job_id}/cancel", "admin", 200),
+    Route("POST", "/v1/banks", "admin", 201, {"name": "another"}),
+    Route("GET", "/v1/banks", ANY, 200),
+    Route("GET", "/v1/banks/{bank_id}", ANY, 200),
+    Route("POST", "/v1/keys", "admin", 201, {"name": "another", "scopes": ["admin"], "banks": ["{bank_id}"]}),
+    Route("GET", "/v1/keys", "admin", 200),
+    Route("DELETE", "/v1/keys/{key_id}", "admin", 200),
+    Route("GET", "/v1/whoami", ANY, 200),
+    Route("GET", "/v1/audit", "admin", 200),
+    Route("DELETE", "/v1/banks/{bank_id}", "admin", 204),
+)
+
+
+async def furnish(tenant: Tenant) -> dict[str, str]:
+    """Something of every kind in the tenant, by name; the job is a queued one."""
+    from datetime import UTC, datetime
+
+    from service.store import jobs
+
+    client = tenant.client
+    taught, other = await teach(client, PIN, "change_pin"), await teach(client, SPAIN, "transfer_time")
+    bank = (await client.get("/v1/banks/default")).json()["id"]
+    saved = await snapshot(client)
+    minted = (await client.post("/v1/keys", json={"name": "spare", "scopes": ["recall:read"]})).json()
+    async with tenant.service.database.write() as conn:
+        what = {"kind": "consolidation", "bank": bank, "payload": {"by": "test"}, "dedupe": None}
+        job, _ = await jobs.enqueue(conn, tenant.id, **what, now=datetime.now(UTC))
+    return {
+        "bank_id": bank,
+        "correction_id": taught["id"],
+        "other_correction_id": other["id"],
+        "snapshot_id": saved["id"],
+        "key_id": minted["id"],
+        "job_id": job.id,
+    }
