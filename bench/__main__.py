@@ -7,6 +7,7 @@ import click
 
 COMMANDS = {
     "corrections": "bench.corrections:corrections",
+    "latency": "bench.latency:latency",
     "demo": "bench.demo:demo",
 }
 

@@ -36,7 +36,10 @@ class Features:
 
 
 class FeatureMap:
-    """Keys to features. One key at a time: a result never depends on what else is asked."""
+    """Keys to features. One key at a time: a result never depends on what else is asked.
+
+    The newest is kept: a lesson asks for the same key three times, before, while and after it is learned.
+    """
 
     def __init__(self, config: RecallConfig) -> None:
         self._config = config
@@ -44,9 +47,17 @@ class FeatureMap:
         self._sharp = Projection(config.seed, "sharp", config.units)
         self._fast_scale = float(np.sqrt(1.0 - config.share))
         self._middle_scale = float(np.sqrt(config.share / config.frequencies))
+        self._newest: tuple[bytes, Features] | None = None  # replaced whole, so that threads may share the map
 
     def __call__(self, key: Tensor) -> Features:
-        """The features of a unit key (key_width,)."""
+        """The features of a unit key (key_width,). They are shared: not to be changed."""
+        name, kept = key.numpy().tobytes(), self._newest
+        if kept is None or kept[0] != name:
+            kept = (name, self._made(key))
+            self._newest = kept
+        return kept[1]
+
+    def _made(self, key: Tensor) -> Features:
         frequencies, active = self._config.frequencies, self._config.active
         angles = self._wide(key).mul_(float(np.sqrt(self._config.sharpness)))
         waves = torch.empty(2 * frequencies)

@@ -160,7 +160,13 @@ def _open(url: str) -> AsyncEngine:
             pool_pre_ping=True,
             connect_args={"options": options},
         )
-    engine = create_async_engine(parsed.set(drivername="sqlite+aiosqlite"), pool_size=POOL, max_overflow=0, pool_timeout=WAIT_S)
+    engine = create_async_engine(
+        parsed.set(drivername="sqlite+aiosqlite"),
+        pool_size=POOL,
+        max_overflow=0,
+        pool_timeout=WAIT_S,
+        pool_reset_on_return=None,  # every transaction is ended above; one more rollback is one more trip to the driver's thread
+    )
 
     @event.listens_for(engine.sync_engine, "connect")
     def _prepare(connection: sqlite3.Connection, _record: object) -> None:

@@ -1,0 +1,181 @@
+"""`python -m bench latency`: what the service adds to the encoder, with one client, and what is left of its throughput with 32.
+
+The sentence encoder is most of a recall and nobody can have it for less, so everything is told over a bare encoder call of the same
+texts in the same run: the calls alternate text by text, the bursts of 32 clients alternate with bursts of the bare encoder, and noise
+hits both alike.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+import click
+from tqdm import tqdm
+
+from bench.data import DataAbsent, Row, directory, load
+from bench.line import Line, ask_all, request_bytes
+from bench.running import NotServing, Running, running_service
+from bench.table import write_json
+from bench.vectors import BATCH
+from model.encoder import Encoder, find_weights
+
+CLIENTS = 32
+TAUGHT = 300  # corrections that the bank holds when it is asked
+RECALL_MS, TEACH_MS, SHARE = 5.0, 10.0, 0.8  # the goals
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """One run. Times in milliseconds, throughput in texts a second."""
+
+    encode_ms: list[float]
+    recall_ms: list[float]
+    teach_ms: list[float]
+    encoder_per_s: list[float]
+    service_per_s: list[float]
+
+    @property
+    def recall_adds_ms(self) -> float:
+        """Median over texts of recall minus bare encoder call."""
+        return median(asked - bare for asked, bare in zip(self.recall_ms, self.encode_ms, strict=True))
+
+    @property
+    def teach_adds_ms(self) -> float:
+        """Median over texts of a durable correction minus bare encoder call."""
+        return median(taught - bare for taught, bare in zip(self.teach_ms, self.encode_ms, strict=True))
+
+    @property
+    def shares(self) -> list[float]:
+        """For each repetition, the service's throughput over that of the encoder before and after it."""
+        around = zip(self.encoder_per_s, self.encoder_per_s[1:], strict=False)
+        return [2 * asked / (before + after) for asked, (before, after) in zip(self.service_per_s, around, strict=True)]
+
+    @property
+    def missed(self) -> list[str]:
+        """The goals that were not reached."""
+        figures = (
+            ("recall", self.recall_adds_ms <= RECALL_MS),
+            ("corrections", self.teach_adds_ms <= TEACH_MS),
+            ("throughput", median(self.shares) >= SHARE),
+        )
+        return [name for name, reached in figures if not reached]
+
+
+@click.command()
+@click.option("--requests", default=400, show_default=True, type=click.IntRange(8), help="Requests of each kind with one client.")
+@click.option("--bursts", default=5, show_default=True, type=click.IntRange(1), help="Repetitions with 32 clients.")
+@click.option("--burst", default=1_500, show_default=True, type=click.IntRange(CLIENTS), help="Requests in one of them.")
+@click.option("--check", is_flag=True, help="Exit with 1 when a goal is missed.")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Also write every figure to this file.")
+def latency(requests: int, bursts: int, burst: int, check: bool, json_path: Path | None) -> None:
+    """What the service adds to a bare call of the sentence encoder.
+
+    Starts a service of its own on a scratch directory. The texts are BANKING77's when the data sets are there, made up otherwise.
+    """
+    rows = some_rows(TAUGHT + 2 * requests)
+    try:
+        found = asyncio.run(measure(rows, requests, bursts, burst))
+    except NotServing as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(render(found))
+    if json_path is not None:
+        write_json(json_path, {"benchmark": "latency", **asdict(found), "shares": found.shares, "missed": found.missed})
+    if check and found.missed:
+        raise SystemExit(1)
+
+
+def render(found: Latency) -> str:
+    """The figures and their goals, for people."""
+    lines = [
+        f"one client, {len(found.encode_ms)} texts, medians (quartiles)",
+        f"  bare encoder call           {_spread(found.encode_ms)} ms",
+        f"  recall                      {_spread(found.recall_ms)} ms   adds {found.recall_adds_ms:.2f} ms, goal {RECALL_MS:.0f}",
+        f"  correction, durable         {_spread(found.teach_ms)} ms   adds {found.teach_adds_ms:.2f} ms, goal {TEACH_MS:.0f}",
+        f"{CLIENTS} clients, {len(found.service_per_s)} bursts, medians (quartiles)",
+        f"  encoder alone, batches      {_spread(found.encoder_per_s)} texts/s",
+        f"  recalls                     {_spread(found.service_per_s)} /s   share {_spread(found.shares)}, goal {SHARE}",
+        "missed: " + ", ".join(found.missed) if found.missed else "all goals reached",
+    ]
+    return "\n".join(lines)
+
+
+def _spread(values: Sequence[float]) -> str:
+    ordered = sorted(values)
+    low, high = ordered[len(ordered) // 4], ordered[(3 * len(ordered)) // 4]
+    return f"{median(ordered):8.2f} ({low:.2f} to {high:.2f})"
+
+
+def some_rows(number: int) -> list[Row]:
+    """Texts and their right answers, of 77 kinds."""
+    try:
+        rows = load("banking77", directory(os.environ)).rows
+    except DataAbsent:
+        rows = tuple(
+            (f"Question {place}: where do I find my {place % 77}th statement, please?", f"intent {place % 77}") for place in range(9_999)
+        )
+    step = max(1, len(rows) // number)
+    return [rows[(place * step) % len(rows)] for place in range(number)]
+
+
+async def measure(rows: Sequence[Row], requests: int, bursts: int, burst: int) -> Latency:
+    """One run over `TAUGHT + 2 · requests` rows on a service of its own.
+
+    Raises:
+        NotServing: it did not start.
+    """
+    encoder = Encoder.load(find_weights(None))
+    async with running_service({**os.environ, "PALIMPSEST_LOG_LEVEL": "info"}) as service:
+        for begin in range(0, TAUGHT, 100):
+            items = [{"input": text, "right": right} for text, right in rows[begin : begin + 100]]
+            async with service.client() as client:
+                (await client.post("/v1/corrections/batch", json={"items": items})).raise_for_status()
+        asked, taught = rows[TAUGHT : TAUGHT + requests], rows[TAUGHT + requests : TAUGHT + 2 * requests]
+        single = await asyncio.to_thread(_one_client, encoder, service, asked, taught)
+        many = await _many_clients(encoder, service, [text for text, _ in rows[TAUGHT:]], bursts, burst)
+    return Latency(*single, *many)
+
+
+def _one_client(
+    encoder: Encoder, service: Running, asked: Sequence[Row], taught: Sequence[Row]
+) -> tuple[list[float], list[float], list[float]]:
+    encode, recall, teach = [], [], []
+    with Line(service.url) as line:
+        for (text, _), (lesson, right) in tqdm(list(zip(asked, taught, strict=True)), desc="one client", unit="texts"):
+            ask = request_bytes(service.url, service.key, "/v1/recall", {"input": text})
+            tell = request_bytes(service.url, service.key, "/v1/corrections", {"input": lesson, "right": right})
+            begin = time.perf_counter()
+            encoder.encode([text])
+            encoded = time.perf_counter()
+            line.ask(ask)
+            recalled = time.perf_counter()
+            line.ask(tell)
+            told = time.perf_counter()
+            encode.append(1e3 * (encoded - begin))
+            recall.append(1e3 * (recalled - encoded))
+            teach.append(1e3 * (told - recalled))
+    return encode, recall, teach
+
+
+async def _many_clients(
+    encoder: Encoder, service: Running, texts: Sequence[str], bursts: int, burst: int
+) -> tuple[list[float], list[float]]:
+    chosen = [texts[place % len(texts)] for place in range(burst)]
+    requests = [request_bytes(service.url, service.key, "/v1/recall", {"input": text}) for text in chosen]
+    bare, served = [_encoder_rate(encoder, chosen)], []
+    for _ in tqdm(range(bursts), desc=f"{CLIENTS} clients", unit="bursts"):
+        begin = time.perf_counter()
+        await ask_all(service.url, requests, CLIENTS)
+        served.append(burst / (time.perf_counter() - begin))
+        bare.append(_encoder_rate(encoder, chosen))
+    return bare, served
+
+
+def _encoder_rate(encoder: Encoder, texts: Sequence[str]) -> float:
+    begin = time.perf_counter()
+    for start in range(0, len(texts), BATCH):
+        encoder.encode(texts[start : start + BATCH])
+    return len(texts) / (time.perf_counter() - begin)

@@ -1,0 +1,15 @@
+"""What the service adds to the encoder, in short and with generous bounds: a real fault of some 40 ms fails, a busy machine does not."""
+
+from statistics import median
+
+import pytest
+
+from bench.latency import TAUGHT, measure, render, some_rows
+
+
+@pytest.mark.serial
+async def test_service_adds_little_to_the_encoder_and_keeps_most_of_its_throughput():
+    found = await measure(some_rows(TAUGHT + 2 * 40), requests=40, bursts=2, burst=192)
+    assert found.recall_adds_ms < 15, render(found)
+    assert found.teach_adds_ms < 30, render(found)
+    assert median(found.shares) > 0.5, render(found)
