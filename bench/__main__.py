@@ -8,6 +8,7 @@ import click
 COMMANDS = {
     "corrections": "bench.corrections:corrections",
     "latency": "bench.latency:latency",
+    "crash": "bench.crash:crash",
     "demo": "bench.demo:demo",
 }
 

@@ -56,14 +56,19 @@ async def running_service(environ: Mapping[str, str] = os.environ) -> AsyncItera
                 *(sys.executable, "-m", "service.cli", "serve"), stdout=asyncio.subprocess.PIPE, stderr=errors, env=variables
             )
         try:
-            url = await _address(process, log)
-            await _ready(url, log)
+            url = await address_of(process, log)
+            await until_ready(url, log)
             yield Running(url, key)
         finally:
             await _stop(process)
 
 
-async def _address(process: asyncio.subprocess.Process, log: Path) -> str:
+async def address_of(process: asyncio.subprocess.Process, log: Path) -> str:
+    """Where a service that was just started will listen, as it says on its standard output.
+
+    Raises:
+        NotServing: it ended before it said so, or was not in time.
+    """
     assert process.stdout is not None
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(START_S):
@@ -73,8 +78,12 @@ async def _address(process: asyncio.subprocess.Process, log: Path) -> str:
     raise NotServing(f"the service did not start: {_end(log)}")
 
 
-async def _ready(url: str, log: Path) -> None:
-    """The address is told just before the socket listens."""
+async def until_ready(url: str, log: Path) -> None:
+    """Wait until the service is ready; it tells its address just before the socket listens.
+
+    Raises:
+        NotServing: it was not in time.
+    """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(START_S), httpx.AsyncClient(base_url=url) as client:
             while True:

@@ -1,0 +1,136 @@
+"""A service that is killed again and again on one directory, and what a client knows of its ledger.
+
+Everything here is what a user has: the command, its HTTP, its files. The expected weights are folded in this process from the texts alone.
+"""
+
+import asyncio
+import os
+import random
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from secrets import token_urlsafe
+from typing import Any
+
+import httpx
+
+from bench.running import address_of, client_of, until_ready
+from model import Lesson, Recall, State
+from model.encoder import Encoder
+
+SNAPSHOT_EVERY = 16  # events: automatic snapshots and their retention run all the time
+SETTINGS = {"SNAPSHOT_EVERY": str(SNAPSHOT_EVERY), "AUTO_SNAPSHOTS": "2", "SWEEP_S": "0.5", "LOG_LEVEL": "error"}
+
+
+class Victim:
+    """The command `palimpsest serve` on one directory, started and killed by turns."""
+
+    def __init__(self, directory: Path, environ: Mapping[str, str] = os.environ) -> None:
+        self.directory, self.key, self.url = directory, token_urlsafe(32), ""
+        own = {**SETTINGS, "VAR_DIR": str(directory / "var"), "PORT": "0", "HOST": "127.0.0.1", "BOOTSTRAP_KEY": self.key}
+        self._environ = {**environ, **{f"PALIMPSEST_{name}": value for name, value in own.items()}}
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def spawn(self) -> None:
+        """Start the process and do not wait for anything."""
+        with (self.directory / "log").open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "service.cli", "serve"), stdout=asyncio.subprocess.PIPE, stderr=log, env=self._environ
+            )
+
+    async def start(self) -> float:
+        """Start the process; the seconds until it was ready.
+
+        Raises:
+            NotServing: it did not start; the message has what it said.
+        """
+        begin = time.perf_counter()
+        await self.spawn()
+        assert self._process is not None
+        self.url = await address_of(self._process, self.directory / "log")
+        await until_ready(self.url, self.directory / "log")
+        return time.perf_counter() - begin
+
+    async def kill(self) -> None:
+        """`kill -9`, and wait until the process is gone."""
+        assert self._process is not None
+        self._process.kill()
+        await self._process.communicate()
+
+    async def stop(self) -> None:
+        """Let the process end in order."""
+        assert self._process is not None
+        self._process.terminate()
+        await self._process.communicate()
+
+    def client(self) -> httpx.AsyncClient:
+        """An admin's client."""
+        return client_of(self.url, self.key)
+
+
+@dataclass(slots=True)
+class Fold:
+    """The weights that a ledger should have, folded from its texts."""
+
+    recall: Recall
+    encoder: Encoder
+    state: State = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.state = self.recall.initial()
+
+    def learn(self, taught: Sequence[tuple[str, str]]) -> str:
+        """Fold `(input, right)` in order; the digest then."""
+        encoded = self.encoder.encode([text for text, _ in taught])
+        for place, (_, right) in enumerate(taught):
+            lesson = Lesson(encoded.vectors[place], right, encoded.tokens[place], self.state.watermark + 1)
+            self.recall.apply_(self.state, lesson)
+        return self.state.digest()
+
+
+@dataclass(slots=True)
+class Writers:
+    """Clients that teach corrections of their own, each under an Idempotency-Key, and remember what they were told."""
+
+    dice: random.Random
+    answers: Sequence[str]
+    waiting: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # sent or about to be, and not acknowledged
+    acked: dict[str, tuple[int, str]] = field(default_factory=dict)  # input -> seq, right
+    replayed: int = 0
+    sent: int = 0
+
+    async def write(self, client: httpx.AsyncClient) -> None:
+        """Teach until the service is killed."""
+        while True:
+            size = 3 if self.dice.random() < 0.15 else 1
+            items = [self._fresh() for _ in range(size)]
+            key = f"key-{self.sent}"
+            self.waiting[key] = items
+            await self._send(client, key)
+
+    async def settle(self, client: httpx.AsyncClient) -> None:
+        """Send again what was not acknowledged, under the same keys."""
+        for key in list(self.waiting):
+            await self._send(client, key)
+
+    def _fresh(self) -> dict[str, Any]:
+        self.sent += 1
+        return {"input": f"customer {self.sent} asks about {self.dice.choice(self.answers)}", "right": self.dice.choice(self.answers)}
+
+    async def _send(self, client: httpx.AsyncClient, key: str) -> None:
+        items = self.waiting[key]
+        headers = {"Idempotency-Key": key}
+        if len(items) == 1:
+            response = await client.post("/v1/corrections", json=items[0], headers=headers)
+            told = [response.json()] if response.status_code == 201 else []
+        else:
+            response = await client.post("/v1/corrections/batch", json={"items": items}, headers=headers)
+            told = response.json()["items"] if response.status_code == 201 else []
+        if response.status_code != 201:
+            raise AssertionError(f"{key}: {response.status_code} {response.text}")
+        self.replayed += "idempotent-replayed" in response.headers
+        for item, taught in zip(items, told, strict=True):
+            self.acked[item["input"]] = (taught["seq"], item["right"])
+        del self.waiting[key]
