@@ -92,7 +92,7 @@ async def run_embedded(
 
     loop = asyncio.get_running_loop()
     metrics = Metrics()
-    celery = make_app("memory://", queue=f"palimpsest-{uuid4().hex[:8]}")  # the memory broker is shared by the whole process
+    celery = make_app("memory://localhost/", queue=f"palimpsest-{uuid4().hex[:8]}")  # the memory broker is shared by the whole process
     bell = Bell(celery)
     async with _engine(settings, encoder, config, metrics, ring=bell.ring) as (database, engine):
         tenant, first_key = await _first_start(database, engine, settings)
@@ -101,7 +101,8 @@ async def run_embedded(
         register(celery, lambda job_id: _run_on(loop, runner.run(job_id)))
         worker = WorkerThread(celery)
         worker.start()
-        sweepers = [loop.create_task(_sweep(settings, database, runner, bell)), loop.create_task(_tidy(engine))]
+        stopping = asyncio.Event()
+        sweepers = [loop.create_task(_sweep(settings, database, runner, bell, stopping)), loop.create_task(_tidy(engine, stopping))]
         pepper = keys.load_pepper(settings)
         deps = Deps(
             settings=settings,
@@ -119,8 +120,7 @@ async def run_embedded(
             yield Embedded(settings, database, engine, app, runner, tenant, first_key)
         finally:
             await app.close()
-            for sweeper in sweepers:
-                sweeper.cancel()
+            stopping.set()
             await asyncio.gather(*sweepers, return_exceptions=True)
             await runner.close()
             await asyncio.to_thread(worker.stop)  # its pool waits for what the runner has just ended
@@ -228,9 +228,9 @@ async def _warm(database: Database, engine: "LocalEngine", tenant: str, settings
             log.error("bank not ready", action="warm", bank=row.id, why=error.detail)
 
 
-async def _sweep(settings: Settings, database: Database, runner: "JobRunner", bell: "Bell") -> None:
+async def _sweep(settings: Settings, database: Database, runner: "JobRunner", bell: "Bell", stopping: asyncio.Event) -> None:
     """Ring for every job that nobody works on, and drop replies that are older than a day."""
-    while True:
+    while not stopping.is_set():
         try:
             for job_id in await runner.ready():
                 bell.ring(job_id)
@@ -238,14 +238,20 @@ async def _sweep(settings: Settings, database: Database, runner: "JobRunner", be
                 await idempotency.purge(conn, utc_now() - KEPT_REPLIES)
         except PalimpsestError as error:  # a full disk or a busy database: look again later
             log.warning("sweep failed", action="sweep", why=error.detail)
-        await asyncio.sleep(settings.sweep_s)
+        await _pause(stopping, settings.sweep_s)
 
 
-async def _tidy(engine: "LocalEngine") -> None:
+async def _tidy(engine: "LocalEngine", stopping: asyncio.Event) -> None:
     """Delete left-over blobs: at the start, when whoever left them has just died, and every hour."""
-    while True:
+    while not stopping.is_set():
         try:
             await engine.tidy()
         except PalimpsestError as error:
             log.warning("tidying failed", action="tidy", why=error.detail)
-        await asyncio.sleep(TIDY_S)
+        await _pause(stopping, TIDY_S)
+
+
+async def _pause(stopping: asyncio.Event, seconds: float) -> None:
+    """Wait so long, or until the service stops: a sweep is never cut off inside a transaction."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stopping.wait(), seconds)

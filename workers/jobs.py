@@ -5,7 +5,6 @@ Every handler is idempotent: done twice, it has the effect of once.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -92,9 +91,7 @@ class JobRunner:
         try:
             await self._end(job, await _outcome(job, work))
         finally:
-            renewal.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await renewal
+            await renewal  # it ends with the work
 
     async def ready(self) -> list[str]:
         """The jobs that nobody works on; for the sweeper."""
@@ -108,8 +105,7 @@ class JobRunner:
         return await self._handlers[job.kind](job, progress)
 
     async def _renew(self, job_id: str, share: _Share, work: asyncio.Future[dict[str, Any]]) -> None:
-        while not work.done():
-            await asyncio.sleep(self._ttl_s / 4)
+        while not (await asyncio.wait({work}, timeout=self._ttl_s / 4))[0]:
             async with self._database.write() as conn:
                 held = await jobs.extend(conn, job_id, by=self._name, progress=share.done, now=self._now(), ttl_s=self._ttl_s)
             if not held:
