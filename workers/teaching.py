@@ -138,7 +138,8 @@ class Teacher:
             before = await self.reader.hold_back(tenant, warm, view, key, before, 1, again=False)  # the state has moved on
             after = await self.reader.hold_back(tenant, warm, view, key, after, 1)
         texts = await self.reader.texts(tenant, warm, [candidate.index for candidate in (*before, *after)])
-        fixed = sum(bool(found) and found[0].index == row.response for found in asked)
+        enough = self.recall.config.abstain_below
+        fixed = sum(bool(found) and found[0].index == row.response and found[0].confidence >= enough for found in asked)
         return Measured(self.reader.said(before, texts), self.reader.said(after, texts), fixed)
 
     def _step(self, view: View, lesson: Lesson, response: int, paraphrases: Sequence[Keys]) -> Step:
