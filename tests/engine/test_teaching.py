@@ -12,11 +12,11 @@ from service.store.db import POOL
 
 
 async def test_receipt_tells_before_and_after(client):
-    first = await teach(client, PIN, "change_pin", paraphrases=["How can I change my PIN code?", "What is the capital of France?"])
+    first = await teach(client, PIN, "change_pin", paraphrases=["How can I change my PIN code?", "My tomato plants have yellow leaves"])
     item = first["receipt"]["item"]
     assert item["before"] == {"value": None, "confidence": item["before"]["confidence"]}
     assert item["after"]["value"] == "change_pin"
-    assert first["receipt"]["paraphrase"] == {"n": 2, "fixed": 1}, "a question about France is none about cards"
+    assert first["receipt"]["paraphrase"] == {"n": 2, "fixed": 1}, "a question about tomatoes is none about cards"
     second = await teach(client, PIN, "ask_the_branch", wrong="change_pin")
     assert (second["receipt"]["item"]["before"]["value"], second["receipt"]["item"]["after"]["value"]) == (
         "change_pin",
