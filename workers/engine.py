@@ -17,7 +17,7 @@ from msgspec import structs
 from model import Candidate, Recall
 from service import wire
 from service.cluster.engine import Actor
-from service.errors import NotFound, PalimpsestError, StateUnavailable
+from service.errors import Conflict, PalimpsestError, StateUnavailable
 from service.store import history, present, snapshots
 from service.store.blobs import Blobs
 from service.store.db import Database
@@ -25,7 +25,7 @@ from service.store.lineage import restrict
 from workers import lifecycle, summary
 from workers.batch import Batcher
 from workers.consolidate import Consolidation
-from workers.encoding import Encoding
+from workers.encoding import EncodedText, Encoding
 from workers.forgetting import Forgetting
 from workers.reading import Question, Read, Reader
 from workers.replay import Progress, Replay, lineage
@@ -99,16 +99,13 @@ class LocalEngine:
     ) -> list[wire.Taught]:
         """See `Engine.teach`."""
         bank_id = await self.warm.id_of(tenant, bank)
-        texts = [item.input for item in items] + [text for item in items for text in item.paraphrases]
-        encoded = await self._encoding.encode(texts)
-        asked, at = [], len(items)
-        for item in items:
-            asked.append(encoded[at : at + len(item.paraphrases)])
-            at += len(item.paraphrases)
-        return await self._whole(self._teach(tenant, bank_id, items, encoded[: len(items)], asked, idempotency_key))
+        encoded = await self._encoding.encode([item.input for item in items])
+        asked = await self._paraphrases(items)
+        return await self._whole(self._teach(tenant, bank_id, items, encoded, asked, idempotency_key))
 
-    async def taught(self, tenant: str, bank: str, first_seq: int, last_seq: int) -> list[wire.Taught]:
+    async def taught(self, tenant: str, bank: str, first_seq: int, items: Sequence[wire.NewCorrection]) -> list[wire.Taught]:
         """See `Engine.taught`."""
+        last_seq = first_seq + len(items) - 1
         bank_id = await self.warm.id_of(tenant, bank)
         warm = await self.warm.get(tenant, bank_id)
         found = await lineage(self._database, tenant, bank_id)
@@ -117,10 +114,9 @@ class LocalEngine:
         view, _ = await self.replay.current(tenant, before, thread=self._heavy)
         async with self._database.read() as conn:
             rows = await history.by_seqs(conn, tenant, bank_id, list(range(first_seq, last_seq + 1)))
-        kept = [row for row in rows if row.embedding is not None and row.right is not None]
-        if not kept:
-            raise NotFound("these corrections were erased since")
-        return await self._teacher.apply(tenant, warm, view, kept, [[] for _ in kept])
+        if len(rows) < len(items) or any(row.redacted_at is not None for row in rows):
+            raise Conflict("this request was done; its reply is gone because what it quoted was erased")
+        return await self._teacher.apply(tenant, warm, view, rows, await self._paraphrases(items))
 
     async def recall(
         self,
@@ -245,13 +241,18 @@ class LocalEngine:
 
     # --- inside
 
+    async def _paraphrases(self, items: Sequence[wire.NewCorrection]) -> list[list[EncodedText]]:
+        """Those of each item, encoded."""
+        encoded = iter(await self._encoding.encode([text for item in items for text in item.paraphrases]))
+        return [[next(encoded) for _ in item.paraphrases] for item in items]
+
     async def _teach(
         self,
         tenant: str,
         bank_id: str,
         items: Sequence[wire.NewCorrection],
-        encoded: Sequence[Any],
-        asked: Sequence[Sequence[Any]],
+        encoded: Sequence[EncodedText],
+        asked: Sequence[Sequence[EncodedText]],
         idempotency_key: str | None,
     ) -> list[wire.Taught]:
         async with self.warm.lock(bank_id):

@@ -40,7 +40,7 @@ async def teach(caller: NamedDependency[Caller], data: JSONBody[wire.NewCorrecti
         return (await caller.deps.engine.teach(caller.tenant, bank, [data], actor=caller.actor, idempotency_key=key))[0]
 
     async def recover(done: Committed) -> wire.Taught:
-        return (await caller.deps.engine.taught(caller.tenant, done.bank, done.first_seq, done.last_seq))[0]
+        return (await caller.deps.engine.taught(caller.tenant, done.bank, done.first_seq, [data]))[0]
 
     return await once(caller, work, status=201, recover=recover)
 
@@ -63,7 +63,7 @@ async def teach_batch(caller: NamedDependency[Caller], data: JSONBody[wire.NewCo
         return _batch(await caller.deps.engine.teach(caller.tenant, bank, data.items, actor=caller.actor, idempotency_key=key))
 
     async def recover(done: Committed) -> wire.TaughtBatch:
-        return _batch(await caller.deps.engine.taught(caller.tenant, done.bank, done.first_seq, done.last_seq))
+        return _batch(await caller.deps.engine.taught(caller.tenant, done.bank, done.first_seq, data.items))
 
     return await once(caller, work, status=201, recover=recover)
 

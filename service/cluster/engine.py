@@ -30,8 +30,8 @@ class Engine(Protocol):
         With `idempotency_key` (begun by the api) the append marks the key committed in the same transaction.
         """
 
-    async def taught(self, tenant: str, bank: str, first_seq: int, last_seq: int) -> list[wire.Taught]:
-        """The replies for corrections that were committed but not answered (a crash in between), measured again on the folded state."""
+    async def taught(self, tenant: str, bank: str, first_seq: int, items: Sequence[wire.NewCorrection]) -> list[wire.Taught]:
+        """The replies for `items`, committed from `first_seq` on and never answered (a crash), measured again on the folded state."""
 
     async def recall(
         self,

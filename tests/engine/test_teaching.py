@@ -94,10 +94,11 @@ async def test_retry_of_a_committed_correction_without_a_reply_gives_the_same_re
     """The process died between the commit and the reply: only the reply of the key is missing."""
     headers = {"Idempotency-Key": "once"}
     await teach(client, PIN, "first answer")
-    first = await client.post("/v1/corrections", json={"input": PIN, "right": "change_pin"}, headers=headers)
+    body = {"input": PIN, "right": "change_pin", "paraphrases": ["How can I change my PIN code?", "My tomato plants have yellow leaves"]}
+    first = await client.post("/v1/corrections", json=body, headers=headers)
     async with service.database.write() as conn:
         await conn.exec_driver_sql("UPDATE idempotency SET status = 'committed', reply = NULL, reply_status = NULL")
-    again = await client.post("/v1/corrections", json={"input": PIN, "right": "change_pin"}, headers=headers)
+    again = await client.post("/v1/corrections", json=body, headers=headers)
     assert again.status_code == 201, again.text
     assert (again.json()["id"], again.json()["receipt"]) == (first.json()["id"], first.json()["receipt"])
     assert (await client.get("/v1/memory")).json()["events"] == 2
