@@ -7,10 +7,8 @@ outside the service. The operation that was under way (consolidation, rebuild, e
 
 import asyncio
 import contextlib
-import json
 import random
 import tempfile
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -46,7 +44,7 @@ class Report:
     events: int = 0
     resent: int = 0
     replayed: int = 0
-    operations: Counter[str] = field(default_factory=Counter)
+    operations: dict[str, int] = field(default_factory=dict)
     restart_s: list[float] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
@@ -79,7 +77,7 @@ def crash(rounds: int, writers: int, seed: int, json_path: Path | None) -> None:
             raise click.ClickException(str(error)) from None
     click.echo(str(report))
     if json_path is not None:
-        write_json(json_path, json.loads(json.dumps(asdict(report))))
+        write_json(json_path, {"benchmark": "crash", **asdict(report)})
     if report.broken:
         raise SystemExit(1)
 
@@ -156,7 +154,7 @@ class Rig:
         async with self.victim.client() as client:
             operation = Operation(self.dice.choice(KINDS), self.dice.getrandbits(40))
             await operation.prepare(client)
-            self.report.operations[operation.kind] += 1
+            self.report.operations[operation.kind] = self.report.operations.get(operation.kind, 0) + 1
             work = [self._writers.write(client) for _ in range(writers)]
             tasks = [asyncio.ensure_future(each) for each in (*work, operation.begin(client), _look_around(client))]
             await asyncio.sleep(self.dice.uniform(0.0, WINDOW_S))
