@@ -16,20 +16,26 @@ from typing import Any
 
 import httpx
 
+from bench.promises import Broken
 from bench.running import address_of, client_of, until_ready
 from model import Lesson, Recall, State
 from model.encoder import Encoder
 
 SNAPSHOT_EVERY = 16  # events: automatic snapshots and their retention run all the time
 SETTINGS = {"SNAPSHOT_EVERY": str(SNAPSHOT_EVERY), "AUTO_SNAPSHOTS": "2", "SWEEP_S": "0.5", "LOG_LEVEL": "error"}
+AT_ONCE_S = 10.0  # a lease that had to run out would take two minutes
+
+
+class Unacknowledged(Exception):
+    """A correction was refused."""
 
 
 class Victim:
     """The command `palimpsest serve` on one directory, started and killed by turns."""
 
     def __init__(self, directory: Path, environ: Mapping[str, str] = os.environ) -> None:
-        self.directory, self.key, self.url = directory, token_urlsafe(32), ""
-        own = {**SETTINGS, "VAR_DIR": str(directory / "var"), "PORT": "0", "HOST": "127.0.0.1", "BOOTSTRAP_KEY": self.key}
+        self.directory, self.var_dir, self.key, self.url = directory, directory / "var", token_urlsafe(32), ""
+        own = {**SETTINGS, "VAR_DIR": str(self.var_dir), "PORT": "0", "HOST": "127.0.0.1", "BOOTSTRAP_KEY": self.key}
         self._environ = {**environ, **{f"PALIMPSEST_{name}": value for name, value in own.items()}}
         self._process: asyncio.subprocess.Process | None = None
 
@@ -54,9 +60,10 @@ class Victim:
         return time.perf_counter() - begin
 
     async def kill(self) -> None:
-        """`kill -9`, and wait until the process is gone."""
+        """`kill -9`, and wait until the process is gone; one that is gone already is left alone."""
         assert self._process is not None
-        self._process.kill()
+        if self._process.returncode is None:
+            self._process.kill()
         await self._process.communicate()
 
     async def stop(self) -> None:
@@ -89,6 +96,10 @@ class Fold:
             self.recall.apply_(self.state, lesson)
         return self.state.digest()
 
+    def of(self, taught: Sequence[tuple[str, str]]) -> str:
+        """The digest of these alone, from the initial weights."""
+        return Fold(self.recall, self.encoder).learn(taught)
+
 
 @dataclass(slots=True)
 class Writers:
@@ -98,6 +109,8 @@ class Writers:
     answers: Sequence[str]
     waiting: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # sent or about to be, and not acknowledged
     acked: dict[str, tuple[int, str]] = field(default_factory=dict)  # input -> seq, right
+    broken: list[Broken] = field(default_factory=list)
+    settle_s: list[float] = field(default_factory=list)
     replayed: int = 0
     sent: int = 0
 
@@ -111,9 +124,17 @@ class Writers:
             await self._send(client, key)
 
     async def settle(self, client: httpx.AsyncClient) -> None:
-        """Send again what was not acknowledged, under the same keys."""
+        """Send again what was not acknowledged, under the same keys: each is answered with 201, and at once."""
         for key in list(self.waiting):
-            await self._send(client, key)
+            begin = time.perf_counter()
+            try:
+                await self._send(client, key)
+            except Unacknowledged as error:
+                self.broken.append(Broken("other", f"sent again: {error}"))
+                del self.waiting[key]
+            self.settle_s.append(time.perf_counter() - begin)
+            if self.settle_s[-1] > AT_ONCE_S:
+                self.broken.append(Broken("other", f"sent again: {key} was answered after {self.settle_s[-1]:.1f} s"))
 
     def _fresh(self) -> dict[str, Any]:
         self.sent += 1
@@ -129,7 +150,7 @@ class Writers:
             response = await client.post("/v1/corrections/batch", json={"items": items}, headers=headers)
             told = response.json()["items"] if response.status_code == 201 else []
         if response.status_code != 201:
-            raise AssertionError(f"{key}: {response.status_code} {response.text}")
+            raise Unacknowledged(f"{key}: {response.status_code} {response.text}")
         self.replayed += "idempotent-replayed" in response.headers
         for item, taught in zip(items, told, strict=True):
             self.acked[item["input"]] = (taught["seq"], item["right"])
