@@ -15,7 +15,7 @@ from service import wire
 from service.errors import NotOwner, PalimpsestError, Quota, WriterBusy
 from service.ids import new_id
 from service.store import idempotency, ledger
-from service.store.db import Database
+from service.store.db import CommitUnknown, Database
 from service.store.rows import Draft, EventRow
 from workers.encoding import EncodedText
 from workers.reading import Keys, Reader
@@ -108,16 +108,17 @@ class Teacher:
                         head_version=warm.head_version,
                         now=self.now(),
                     )
+                    if rows[0].seq != warm.view.seq + 1:
+                        raise NotOwner()  # the ledger has what this memory lacks, as after a commit whose outcome was unknown
                     if idempotency_key is not None:
                         first, last = rows[0].seq, rows[-1].seq
                         await idempotency.mark_committed(conn, tenant, idempotency_key, bank=bank_id, first_seq=first, last_seq=last)
             except NotOwner:
                 self.warm.drop(bank_id)  # another process took the bank: take it back from the ledger
                 continue
-            except PalimpsestError:
-                raise
-            except BaseException:
-                self.warm.drop(bank_id)  # nobody can say whether it was committed
+            except BaseException as error:
+                if isinstance(error, CommitUnknown) or not isinstance(error, PalimpsestError):
+                    self.warm.drop(bank_id)  # nobody can say whether it was committed
                 raise
             self.observe("append", time.perf_counter() - begin)
             return warm, rows

@@ -104,6 +104,35 @@ async def test_retry_of_a_committed_correction_without_a_reply_gives_the_same_re
     assert (await client.get("/v1/memory")).json()["events"] == 2
 
 
+async def test_correction_that_reached_the_ledger_beside_the_memory_is_folded_before_the_next_one(client, service):
+    """As after a commit whose outcome was unknown: the row is there under the same epoch, and the warm weights lack it."""
+    from service.store import banks, ledger
+    from service.store.rows import Draft
+
+    await teach(client, PIN, "change_pin")
+    (encoded,) = await service.engine._encoding.encode([SPAIN])
+    draft = Draft(
+        id="cor_beside",
+        session_id=None,
+        input=SPAIN,
+        wrong=None,
+        right="transfer_time",
+        metadata={},
+        embedding=encoded.key.tobytes(),
+        tokens=encoded.tokens,
+    )
+    async with service.database.write() as conn:
+        bank = await banks.find_bank(conn, service.tenant, "default")
+        now = bank.created_at
+        await ledger.append(conn, service.tenant, bank.id, [draft], epoch=bank.epoch, head_version=bank.head_version, now=now)
+    third = await teach(client, "Can my daughter get a card of her own?", "get_card")
+    assert third["seq"] == 3
+    assert (await ask(client, SPAIN))["answers"][0]["value"] == "transfer_time"
+    lived = await digest(client)
+    service.engine.warm.drop(bank.id)
+    assert await digest(client) == lived
+
+
 async def test_job_row_without_its_message_is_found_by_the_sweeper(tmp_path, encoder):
     """The message is only a bell: a lost one costs a sweep (engineering trap 3)."""
     from datetime import UTC, datetime
