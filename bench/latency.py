@@ -35,6 +35,7 @@ class Latency:
     encode_ms: list[float]
     recall_ms: list[float]
     teach_ms: list[float]
+    keyed_ms: list[float]  # a correction under an Idempotency-Key: two durable transactions more
     encoder_per_s: list[float]
     service_per_s: list[float]
 
@@ -47,6 +48,11 @@ class Latency:
     def teach_adds_ms(self) -> float:
         """Median over texts of a durable correction minus bare encoder call."""
         return median(taught - bare for taught, bare in zip(self.teach_ms, self.encode_ms, strict=True))
+
+    @property
+    def keyed_adds_ms(self) -> float:
+        """Median over texts of a durable correction under an Idempotency-Key minus bare encoder call; no goal was set for it."""
+        return median(taught - bare for taught, bare in zip(self.keyed_ms, self.encode_ms, strict=True))
 
     @property
     def shares(self) -> list[float]:
@@ -76,7 +82,7 @@ def latency(requests: int, bursts: int, burst: int, check: bool, json_path: Path
 
     Starts a service of its own on a scratch directory. The texts are BANKING77's when the data sets are there, made up otherwise.
     """
-    rows = some_rows(TAUGHT + 2 * requests)
+    rows = some_rows(rows_for(requests))
     try:
         found = asyncio.run(measure(rows, requests, bursts, burst))
     except NotServing as error:
@@ -95,6 +101,7 @@ def render(found: Latency) -> str:
         f"  bare encoder call           {_spread(found.encode_ms)} ms",
         f"  recall                      {_spread(found.recall_ms)} ms   adds {found.recall_adds_ms:.2f} ms, goal {RECALL_MS:.0f}",
         f"  correction, durable         {_spread(found.teach_ms)} ms   adds {found.teach_adds_ms:.2f} ms, goal {TEACH_MS:.0f}",
+        f"  the same, Idempotency-Key   {_spread(found.keyed_ms)} ms   adds {found.keyed_adds_ms:.2f} ms",
         f"{CLIENTS} clients, {len(found.service_per_s)} bursts, medians (quartiles)",
         f"  encoder alone, batches      {_spread(found.encoder_per_s)} texts/s",
         f"  recalls                     {_spread(found.service_per_s)} /s   share {_spread(found.shares)}, goal {SHARE}",
@@ -107,6 +114,11 @@ def _spread(values: Sequence[float]) -> str:
     ordered = sorted(values)
     low, high = ordered[len(ordered) // 4], ordered[(3 * len(ordered)) // 4]
     return f"{median(ordered):8.2f} ({low:.2f} to {high:.2f})"
+
+
+def rows_for(requests: int) -> int:
+    """How many rows a run of so many requests of each kind takes."""
+    return TAUGHT + 3 * requests
 
 
 def some_rows(number: int) -> list[Row]:
@@ -122,7 +134,7 @@ def some_rows(number: int) -> list[Row]:
 
 
 async def measure(rows: Sequence[Row], requests: int, bursts: int, burst: int) -> Latency:
-    """One run over `TAUGHT + 2 · requests` rows on a service of its own.
+    """One run over `rows_for(requests)` rows on a service of its own.
 
     Raises:
         NotServing: it did not start.
@@ -133,31 +145,32 @@ async def measure(rows: Sequence[Row], requests: int, bursts: int, burst: int) -
             items = [{"input": text, "right": right} for text, right in rows[begin : begin + 100]]
             async with service.client() as client:
                 (await client.post("/v1/corrections/batch", json={"items": items})).raise_for_status()
-        asked, taught = rows[TAUGHT : TAUGHT + requests], rows[TAUGHT + requests : TAUGHT + 2 * requests]
-        single = await asyncio.to_thread(_one_client, encoder, service, asked, taught)
+        kinds = [rows[begin : begin + requests] for begin in range(TAUGHT, rows_for(requests), requests)]
+        single = await asyncio.to_thread(_one_client, encoder, service, *kinds)
         many = await _many_clients(encoder, service, [text for text, _ in rows[TAUGHT:]], bursts, burst)
     return Latency(*single, *many)
 
 
 def _one_client(
-    encoder: Encoder, service: Running, asked: Sequence[Row], taught: Sequence[Row]
-) -> tuple[list[float], list[float], list[float]]:
-    encode, recall, teach = [], [], []
+    encoder: Encoder, service: Running, asked: Sequence[Row], taught: Sequence[Row], keyed: Sequence[Row]
+) -> tuple[list[float], list[float], list[float], list[float]]:
+    times: tuple[list[float], list[float], list[float], list[float]] = ([], [], [], [])
+    triples = list(zip(asked, taught, keyed, strict=True))
     with Line(service.url) as line:
-        for (text, _), (lesson, right) in tqdm(list(zip(asked, taught, strict=True)), desc="one client", unit="texts"):
-            ask = request_bytes(service.url, service.key, "/v1/recall", {"input": text})
-            tell = request_bytes(service.url, service.key, "/v1/corrections", {"input": lesson, "right": right})
+        for place, ((text, _), (lesson, right), (other, other_right)) in enumerate(tqdm(triples, desc="one client", unit="texts")):
+            requests = [
+                request_bytes(service.url, service.key, "/v1/recall", {"input": text}),
+                request_bytes(service.url, service.key, "/v1/corrections", {"input": lesson, "right": right}),
+                request_bytes(service.url, service.key, "/v1/corrections", {"input": other, "right": other_right}, once=f"{place}"),
+            ]
             begin = time.perf_counter()
             encoder.encode([text])
-            encoded = time.perf_counter()
-            line.ask(ask)
-            recalled = time.perf_counter()
-            line.ask(tell)
-            told = time.perf_counter()
-            encode.append(1e3 * (encoded - begin))
-            recall.append(1e3 * (recalled - encoded))
-            teach.append(1e3 * (told - recalled))
-    return encode, recall, teach
+            times[0].append(1e3 * (time.perf_counter() - begin))
+            for kept, request in zip(times[1:], requests, strict=True):
+                begin = time.perf_counter()
+                line.ask(request)
+                kept.append(1e3 * (time.perf_counter() - begin))
+    return times
 
 
 async def _many_clients(

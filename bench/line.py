@@ -16,12 +16,12 @@ class NotAnswered(Exception):
     """A reply with another status than 2xx, or a connection that closed."""
 
 
-def request_bytes(url: str, key: str, path: str, body: dict[str, Any]) -> bytes:
-    """A POST request, ready to be sent."""
+def request_bytes(url: str, key: str, path: str, body: dict[str, Any], *, once: str = "") -> bytes:
+    """A POST request, ready to be sent; with `once` as its Idempotency-Key."""
     data = json.dumps(body).encode()
     head = (
         f"POST {path} HTTP/1.1\r\nHost: {urlsplit(url).netloc}\r\nAuthorization: Bearer {key}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n" + (f"Idempotency-Key: {once}\r\n" if once else "") + "\r\n"
     )
     return head.encode() + data
 
