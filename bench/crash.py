@@ -108,7 +108,7 @@ class Rig:
         self.report.restart_s.append(await self.victim.start())
         async with self.victim.client() as client:
             await self._writers.settle(client)
-            self.report.tell(*self._writers.broken, *await operation.settle(client, self._fold))
+            self.report.tell(*self._writers.broken, *await operation.settle(client, self._fold, self.victim.var_dir))
             await self._look(client)
         self.report.acknowledged, self.report.replayed = len(self._writers.acked), self._writers.replayed
         self.report.settle_s = self._writers.settle_s
@@ -122,7 +122,8 @@ class Rig:
             self.report.tell(Broken("lost", "the ledger is not what it was seen to be"))
         if self._fold.of(self._rows) != self._fold.state.digest():
             self.report.tell(Broken("digest", "the fold of the whole ledger is not the fold of its parts"))
-        await self.victim.stop()
+        if code := await self.victim.stop():
+            self.report.tell(Broken("other", f"SIGTERM: exit code {code}"))
         self.report.tell(*(await examine(self.victim.var_dir)).broken)
 
     async def _until_killed(self, writers: int) -> Operation:
@@ -173,13 +174,15 @@ class Rig:
         told = (await client.get("/v1/memory")).json()["digest"]
         if told != digest:
             self.report.tell(Broken("digest", f"round {self.report.rounds}: {told}, the ledger folds to {digest}"))
-        known: dict[str, tuple[int, str]] = {}
-        for seq, (text, right) in enumerate(self._rows, start=1):
+        known: dict[str, int] = {}
+        for seq, (text, _) in enumerate(self._rows, start=1):
             if text in known:
-                self.report.tell(Broken("duplicated", f"{text!r} at {known[text][0]} and {seq}"))
-            known.setdefault(text, (seq, right))
-        lost = [text for text, promised in self._writers.acked.items() if known.get(text) != promised]
-        self.report.tell(*(Broken("lost", f"{text!r}: acknowledged as {self._writers.acked[text]}, is {known.get(text)}") for text in lost))
+                self.report.tell(Broken("duplicated", f"{text!r} at {known[text]} and {seq}"))
+            known.setdefault(text, seq)
+        lost = [text for text, (seq, right) in self._writers.acked.items() if self._rows[seq - 1 : seq] != [(text, right)]]
+        self.report.tell(
+            *(Broken("lost", f"{text!r}: acknowledged as {self._writers.acked[text]}, is at {known.get(text)}") for text in lost)
+        )
         strange = [text for text in known if text not in self._writers.acked]
         self.report.tell(*(Broken("other", f"{text!r} is in the ledger and was never acknowledged") for text in strange))
         self.report.events = len(self._rows)

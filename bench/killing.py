@@ -66,11 +66,12 @@ class Victim:
             self._process.kill()
         await self._process.communicate()
 
-    async def stop(self) -> None:
-        """Let the process end in order."""
+    async def stop(self) -> int | None:
+        """Let the process end in order; its exit code."""
         assert self._process is not None
         self._process.terminate()
         await self._process.communicate()
+        return self._process.returncode
 
     def client(self) -> httpx.AsyncClient:
         """An admin's client."""

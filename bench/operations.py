@@ -2,14 +2,15 @@
 
 Each has a bank of its own with six corrections, so that every digest it may have is known; only the growing consolidation works on the
 bank that the writers teach. An operation is sent under an Idempotency-Key. After the restart it must be there whole or not at all; when its
-reply never came it is sent again under the same key. Then its job must succeed, the digest be that of the expected events, and nothing
-forgotten be answered, neither at once nor after the job, neither at the head nor at an older snapshot.
+reply never came it is sent again under the same key. Then its job must succeed, the digest be that of the expected events, nothing
+forgotten be answered, neither at once nor after the job, neither at the head nor at an older snapshot, and no erased text be in a file.
 """
 
 import asyncio
 import contextlib
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,7 +21,7 @@ from bench.remains import Remains
 
 GROWING = "growing consolidation"
 KINDS = ("consolidation", GROWING, "rebuild", "erase", "rollback")
-STORY = [(f"what about matter {number}?", f"ruling {number}") for number in range(6)]
+LENGTH = 6  # corrections in a story
 FORGOTTEN = (1, 4)  # places in the story
 SAVED = 3  # events that the snapshot holds
 JOB_S = 60.0
@@ -43,13 +44,18 @@ class Operation:
     sent: bool = False
     reply: dict[str, Any] | None = None
 
+    @property
+    def story(self) -> list[tuple[str, str]]:
+        """What the bank is taught; no other operation has the same texts."""
+        return [(f"what about matter {place} of case {self.number}?", f"ruling {place} in case {self.number}") for place in range(LENGTH)]
+
     async def prepare(self, client: httpx.AsyncClient) -> None:
         """A bank with six corrections and a snapshot after three."""
         if self.kind == GROWING:
             self.path = "/v1/consolidations"
             return
         self.bank = (await _post(client, "/v1/banks", {"name": f"{self.kind} {self.number}"}))["id"]
-        items = [{"input": text, "right": right} for text, right in STORY]
+        items = [{"input": text, "right": right} for text, right in self.story]
         taught = await _post(client, "/v1/corrections/batch", {"bank": self.bank, "items": items[:SAVED]})
         self.saved = (await _post(client, "/v1/snapshots", {"bank": self.bank}))["id"]
         more = await _post(client, "/v1/corrections/batch", {"bank": self.bank, "items": items[SAVED:]})
@@ -74,8 +80,8 @@ class Operation:
         """Whether the kill came between its request and its end."""
         return self.sent and (self.reply is None or self.reply.get("job_id") in remains.open_jobs)
 
-    async def settle(self, client: httpx.AsyncClient, fold: Fold) -> list[Broken]:
-        """After the restart: what of it does not hold."""
+    async def settle(self, client: httpx.AsyncClient, fold: Fold, var_dir: Path) -> list[Broken]:
+        """After the restart: what of it does not hold. `var_dir` is where the service keeps its files."""
         try:
             broken = [] if self.bank is None else await self._half_done(client, fold)
             if self.reply is None:
@@ -83,7 +89,8 @@ class Operation:
             broken += await self._still_answered(client)
             broken += await self._unfinished(client)
             if self.bank is not None:
-                broken += [*await self._wrong_digest(client, fold), *await self._still_answered(client), *await self._still_there(client)]
+                broken += [*await self._wrong_digest(client, fold), *await self._still_answered(client)]
+                broken += await self._still_there(client, var_dir)
                 await client.delete(f"/v1/banks/{self.bank}")
         except Refused as refused:
             return [Broken("other", f"{self.kind}: {refused}")]
@@ -91,7 +98,7 @@ class Operation:
 
     async def _half_done(self, client: httpx.AsyncClient, fold: Fold) -> list[Broken]:
         """Right after the restart: all of it or nothing. What was acknowledged of a rollback is all of it."""
-        before, after = fold.of(STORY), fold.of(self._expected())
+        before, after = fold.of(self.story), fold.of(self._expected())
         told = await self._digest(client)
         if told not in ({after} if self.kind == "rollback" and self.reply is not None else {before, after}):
             return [Broken("digest", f"{self.kind} {self.number}: half done after the restart")]
@@ -113,35 +120,43 @@ class Operation:
         told = set()
         for place in FORGOTTEN:
             for at in ({}, {"at": self.saved}):
-                asked = {"bank": self.bank, "input": STORY[place][0], "top_k": 20, "min_confidence": 0.0, **at}
+                asked = {"bank": self.bank, "input": self.story[place][0], "top_k": 20, "min_confidence": 0.0, **at}
                 response = await client.post("/v1/recall", json=asked)
                 if response.is_error and not at:  # a snapshot that was destroyed answers nothing
                     raise Refused(f"/v1/recall: {response.status_code} {response.text}")
                 told |= {answer["value"] for answer in response.json().get("answers", [])}
         return [
-            Broken("other", f"{self.kind} {self.number}: {STORY[place][1]!r} is answered although it was forgotten")
+            Broken("other", f"{self.kind} {self.number}: {self.story[place][1]!r} is answered although it was forgotten")
             for place in FORGOTTEN
-            if STORY[place][1] in told
+            if self.story[place][1] in told
         ]
 
-    async def _still_there(self, client: httpx.AsyncClient) -> list[Broken]:
+    async def _still_there(self, client: httpx.AsyncClient, var_dir: Path) -> list[Broken]:
         """What should not be there any more: texts that were erased, and a way back to what was forgotten."""
         broken = []
         rows = (await client.get("/v1/events", params={"bank": self.bank})).json()["items"]
-        if len(rows) != len(STORY):
-            broken.append(Broken("lost", f"{self.kind} {self.number}: {len(rows)} of {len(STORY)} events"))
+        if len(rows) != LENGTH:
+            broken.append(Broken("lost", f"{self.kind} {self.number}: {len(rows)} of {LENGTH} events"))
         if self.kind == "erase":
             kept = [row["seq"] for row in rows if row["seq"] - 1 in FORGOTTEN and row["input"]]
             broken += [Broken("other", f"erase {self.number}: event {seq} still has its text") for seq in kept]
+            files = await asyncio.to_thread(self._files_with_erased, var_dir)
+            broken += [Broken("other", f"erase {self.number}: {name} still has an erased text") for name in files]
         if self.kind in ("rebuild", "erase"):
             back = await client.post("/v1/rollback", json={"bank": self.bank, "to": self.saved})
             if back.status_code != 409:
                 broken.append(Broken("other", f"{self.kind} {self.number}: rolled back to a snapshot that holds what was forgotten"))
         return broken
 
+    def _files_with_erased(self, var_dir: Path) -> list[str]:
+        """The files of the database that hold an erased text."""
+        erased = [part.encode() for place in FORGOTTEN for part in self.story[place]]
+        contents = {path.name: path.read_bytes() for path in var_dir.glob("palimpsest.db*")}
+        return [name for name, content in contents.items() if any(text in content for text in erased)]
+
     def _expected(self) -> list[tuple[str, str]]:
         """The events that should be in the weights at the end."""
-        return [event for place, event in enumerate(STORY) if self._stays(place)]
+        return [event for place, event in enumerate(self.story) if self._stays(place)]
 
     def _stays(self, place: int) -> bool:
         match self.kind:
@@ -164,7 +179,10 @@ class Operation:
         job_id = (self.reply or {}).get("job_id")
         until = time.monotonic() + JOB_S
         while job_id is not None:
-            job = (await client.get(f"/v1/jobs/{job_id}")).json()
+            response = await client.get(f"/v1/jobs/{job_id}")
+            if response.is_error:
+                raise Refused(f"job {job_id}: {response.status_code} {response.text}")
+            job = response.json()
             if job["status"] not in ("queued", "running") or time.monotonic() > until:
                 what = f"{self.kind} {self.number}: job {job_id} {job['status']}: {job['error']}"
                 return [Broken("other", what)] if job["status"] != "succeeded" else []

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Coroutine
 from datetime import datetime
@@ -35,6 +36,14 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
         raise click.ClickException(str(refused)) from None
 
 
+def _end_at_once(_number: int, _frame: object) -> None:
+    """SIGTERM before anything is served: the start is given up as it is, since it survives `kill -9`, too.
+
+    Without a handler the first process of a container would not get the signal at all.
+    """
+    os._exit(0)
+
+
 @click.group(help=__doc__)
 @click.version_option(package_name="palimpsest")
 def main() -> None:
@@ -45,6 +54,7 @@ def main() -> None:
 @main.command()
 def serve() -> None:
     """Serve the API, the model and the jobs in this process."""
+    signal.signal(signal.SIGTERM, _end_at_once)
     from service.serving import serve_forever
 
     sys.exit(_run(serve_forever(_settings())))

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 import socket
 import sys
 import tempfile
@@ -44,7 +45,11 @@ async def serve_forever(settings: Settings) -> int:
         if service.first_key is not None:
             print(f"Admin key (shown only now): {service.first_key}", flush=True)
         print(f"Palimpsest serves on http://{host}:{port}  (data in {settings.var_dir}, API page at /docs)", flush=True)
-        await uvicorn.Server(config).serve(sockets=[sock])
+        server = uvicorn.Server(config)
+        # When it has stopped, uvicorn raises the signal again; that must not end the process before engine, jobs and database are closed.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, server.handle_exit)
+        await server.serve(sockets=[sock])
     return 0
 
 

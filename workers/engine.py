@@ -231,8 +231,12 @@ class LocalEngine:
         if dropped:
             log.info("left-over blobs deleted", action="tidy", blobs=dropped)
 
-    async def close(self) -> None:
-        """Let what has begun come to its end, then stop the threads."""
+    async def close(self, within_s: float = 2.0) -> None:
+        """Let what has begun come to its end, then stop the threads. A fold that takes longer is given up, as by a crash."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=within_s)
+        for task in self._tasks:
+            task.cancel()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         self._encoding.close()
