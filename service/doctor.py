@@ -73,6 +73,7 @@ class Examination:
 
     async def forget(self) -> None:
         """A forgotten correction is gone at once; after the rebuild the digest is that of a bank which never saw it."""
+        _hold(bool(self.taught), "nothing could be taught")
         body = {"bank": self.bank, "corrections": [self.taught[-1]], "mode": "rebuild"}
         reply = await self._call("POST", "/v1/forget", body)
         said = await self._ask(ASKED)

@@ -23,7 +23,7 @@ from service.settings import Settings
 from service.store import audit, banks, idempotency, jobs, tenants
 from service.store.blobs import open_blobs
 from service.store.db import Database, migrate
-from service.telemetry import Metrics
+from service.telemetry import Metrics, places
 
 if TYPE_CHECKING:
     from model import RecallConfig
@@ -236,8 +236,8 @@ async def _sweep(settings: Settings, database: Database, runner: "JobRunner", be
                 bell.ring(job_id)
             async with database.write() as conn:
                 await idempotency.purge(conn, utc_now() - KEPT_REPLIES)
-        except PalimpsestError as error:  # a full disk or a busy database: look again later
-            log.warning("sweep failed", action="sweep", why=error.detail)
+        except Exception as error:  # a full disk or a busy database: look again later; a sweeper that died would be missed by nobody
+            log.warning("sweep failed", action="sweep", error=type(error).__qualname__, places=places(error))
         await _pause(stopping, settings.sweep_s)
 
 
@@ -246,8 +246,8 @@ async def _tidy(engine: "LocalEngine", stopping: asyncio.Event) -> None:
     while not stopping.is_set():
         try:
             await engine.tidy()
-        except PalimpsestError as error:
-            log.warning("tidying failed", action="tidy", why=error.detail)
+        except Exception as error:  # as above
+            log.warning("tidying failed", action="tidy", error=type(error).__qualname__, places=places(error))
         await _pause(stopping, TIDY_S)
 
 

@@ -102,7 +102,11 @@ class Consolidation:
         gate = await self._gate(tenant, found, warm.view, view)
         move = HeadMove(expected_version=warm.head_version, moved_by=moved_by, reason="consolidation") if gate.passed else None
         label = Label(moved_by, gate=gate.figures())
-        head = await self.versions.save(tenant, await self.versions.take(warm, view), "consolidation", label, move)
+        try:
+            head = await self.versions.save(tenant, await self.versions.take(warm, view), "consolidation", label, move)
+        except BaseException:
+            self.warm.drop(found.bank.id)  # the head may have moved although nobody can say so
+            raise
         if gate.passed:
             view.snapshot_id = head.id
             warm.view, warm.head_version, warm.saved_seq = view, warm.head_version + 1, head.seq

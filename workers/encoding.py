@@ -12,6 +12,7 @@ from workers.batch import Batcher
 from workers.threads import OwnThread
 
 BATCH = 32  # texts in one call of the encoder; more gives no throughput on a CPU and makes the first of them wait
+SLICE = 1_024  # texts of one request that wait at once: the largest batch with paraphrases has more than the queue takes
 WAITING = 4_096  # queued texts, some seconds of work
 
 Key = NDArray[np.float32]
@@ -40,7 +41,10 @@ class Encoding:
         Raises:
             Capacity: too many texts are waiting.
         """
-        return await self._batches.submit(texts)
+        encoded: list[EncodedText] = []
+        for start in range(0, len(texts), SLICE):
+            encoded += await self._batches.submit(texts[start : start + SLICE])
+        return encoded
 
     def close(self) -> None:
         """Finish the batch in progress and stop the thread."""

@@ -17,7 +17,7 @@ from msgspec import structs
 from model import Candidate, Recall
 from service import wire
 from service.cluster.engine import Actor
-from service.errors import Conflict, PalimpsestError, StateUnavailable
+from service.errors import Conflict, StateUnavailable
 from service.store import history, present, snapshots
 from service.store.blobs import Blobs
 from service.store.db import Database
@@ -89,7 +89,7 @@ class LocalEngine:
         self.forgetting = Forgetting(replay, self.warm, self.versions, self._heavy)
         self.consolidation = Consolidation(replay, self.warm, self._reader, self.versions, self._heavy)
         self._reads: Batcher[Read, list[Candidate]] = Batcher(self._reader.read_together, self._model, size=READS, waiting=8_192)
-        self._old: Kept[str, View] = Kept(OLD_VIEWS)
+        self._old: Kept[tuple[str, str, str], View] = Kept(OLD_VIEWS)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # --- the port
@@ -114,8 +114,9 @@ class LocalEngine:
         view, _ = await self.replay.current(tenant, before, thread=self._heavy)
         async with self._database.read() as conn:
             rows = await history.by_seqs(conn, tenant, bank_id, list(range(first_seq, last_seq + 1)))
-        if len(rows) < len(items) or any(row.redacted_at is not None for row in rows):
-            raise Conflict("this request was done; its reply is gone because what it quoted was erased")
+        gone = {row.seq for row in found.tombstones}
+        if len(rows) < len(items) or any(row.redacted_at is not None or row.seq in gone for row in rows):
+            raise Conflict("this request was done; its reply is not given again because what it quotes was forgotten")
         return await self._teacher.apply(tenant, warm, view, rows, await self._paraphrases(items))
 
     async def recall(
@@ -274,8 +275,8 @@ class LocalEngine:
             await self._snapshot(tenant, bank_id, "auto", Label("engine"), None)
             async with self.warm.lock(bank_id):  # not while a rollback goes to one of them
                 await self.versions.thin(tenant, bank_id, self._policy.auto_snapshots)
-        except PalimpsestError as error:  # a cold start takes longer, nothing else
-            log.warning("automatic snapshot failed", action="auto_snapshot", bank=bank_id, why=error.detail)
+        except Exception as error:  # a cold start takes longer, nothing else
+            log.warning("automatic snapshot failed", action="auto_snapshot", bank=bank_id, error=type(error).__qualname__)
 
     async def _snapshot(self, tenant: str, bank_id: str, kind: str, label: Label, actor: Actor | None) -> wire.Snapshot:
         async with self.warm.lock(bank_id):
@@ -297,12 +298,14 @@ class LocalEngine:
         async with self.warm.lock(bank_id):
             self.warm.drop(bank_id)
             self._old.clear()
-            await lifecycle.delete(self.versions, tenant, bank_id, actor)
-            self.warm.forget_names(bank_id)
+            try:
+                await lifecycle.delete(self.versions, tenant, bank_id, actor)
+            finally:
+                self.warm.forget_names(bank_id)  # also when only its blobs could not be deleted
 
     async def _view_at(self, tenant: str, bank_id: str, snapshot_id: str) -> View:
         async with self.warm.lock(bank_id):  # a forget that comes in between would not be seen by the view
-            kept = self._old.recent(snapshot_id)
+            kept = self._old.recent((tenant, bank_id, snapshot_id))
             if kept is None:
                 found = await lineage(self._database, tenant, bank_id)
                 async with self._database.read() as conn:
@@ -310,7 +313,7 @@ class LocalEngine:
                 if snapshot.destroyed_at is not None:
                     refuse_tainted(snapshot, list(found.tombstones))
                 kept = await self.replay.at(tenant, found, snapshot)
-                self._old.keep(snapshot_id, kept)
+                self._old.keep((tenant, bank_id, snapshot_id), kept)
             return kept
 
     async def _locked(self, bank_id: str, work: Awaitable[T]) -> T:

@@ -12,7 +12,7 @@ from typing import Any
 
 from service import wire
 from service.errors import HeadMoved
-from service.store import audit, forgets, idempotency, jobs, snapshots
+from service.store import audit, banks, forgets, idempotency, jobs, snapshots
 from service.store.lineage import restrict
 from service.store.rows import HeadMove, SnapshotRow
 from workers.replay import Lineage, Progress, Replay, lineage
@@ -96,10 +96,12 @@ class Forgetting:
         async with self.warm.lock(bank_id):
             now = self.versions.now()
             async with self.replay.database.write() as conn:
-                tombstones = await forgets.tombstones(conn, tenant, bank_id)
-                held = [
-                    row.id for row in await snapshots.usable(conn, tenant, bank_id) if tainting(row.spans, tombstones, erased_only=True)
-                ]
+                mine = set(seqs)  # what another erasure names is still in the head until its own rebuild
+                tombstones = [row for row in await forgets.tombstones(conn, tenant, bank_id) if row.seq in mine]
+                kept = await snapshots.usable(conn, tenant, bank_id)
+                held = [row.id for row in kept if tainting(row.spans, tombstones, erased_only=True)]
+                if (await banks.find_bank(conn, tenant, bank_id)).head in held:
+                    raise HeadMoved("the head holds what is to be erased; it has to be rebuilt first")
                 digests = await snapshots.destroy_snapshots(conn, tenant, bank_id, held, now) if held else []
                 await idempotency.scrub(conn, tenant, await forgets.texts_of(conn, tenant, bank_id, seqs))
                 await forgets.redact(conn, tenant, bank_id, seqs, now)
@@ -119,7 +121,11 @@ class Forgetting:
             return None  # neither the head nor the warm state holds a forgotten event
         await self.replay.admit(tenant, found.bank.id, view)
         move = HeadMove(expected_version=warm.head_version, moved_by=moved_by, reason="rebuilt without forgotten corrections")
-        head = await self.versions.save(tenant, await self.versions.take(warm, view), "rebuild", Label(moved_by), move)
+        try:
+            head = await self.versions.save(tenant, await self.versions.take(warm, view), "rebuild", Label(moved_by), move)
+        except BaseException:
+            self.warm.drop(found.bank.id)  # the head may have moved although nobody can say so
+            raise
         view.snapshot_id = head.id
         warm.view, warm.head_version, warm.saved_seq = view, warm.head_version + 1, head.seq
         warm.supports.clear()

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import structlog
 
-from service.errors import Capacity, HeadMoved, NotFound, PalimpsestError, StateUnavailable, WriterBusy
+from service.errors import Capacity, HeadMoved, NotFound, PalimpsestError, StateUnavailable, StorageFull, WriterBusy
 from service.store import jobs
 from service.store.db import Database
 from service.store.rows import JobRow
@@ -22,7 +22,8 @@ from workers.engine import LocalEngine
 from workers.replay import Progress
 
 ATTEMPTS = 5  # claims before a job that keeps failing for want of something is given up
-TRANSIENT = (Capacity, HeadMoved, StateUnavailable, WriterBusy)
+TRANSIENT = (Capacity, HeadMoved, StateUnavailable, StorageFull, WriterBusy)
+PROMISED = ("rebuild", "erase")  # acknowledged as forgotten: tried until it is so
 SWEPT = 100  # jobs rung at once
 
 Handler = Callable[[JobRow, Progress], Awaitable[dict[str, Any]]]
@@ -106,8 +107,12 @@ class JobRunner:
 
     async def _renew(self, job_id: str, share: _Share, work: asyncio.Future[dict[str, Any]]) -> None:
         while not (await asyncio.wait({work}, timeout=self._ttl_s / 4))[0]:
-            async with self._database.write() as conn:
-                held = await jobs.extend(conn, job_id, by=self._name, progress=share.done, now=self._now(), ttl_s=self._ttl_s)
+            try:
+                async with self._database.write() as conn:
+                    held = await jobs.extend(conn, job_id, by=self._name, progress=share.done, now=self._now(), ttl_s=self._ttl_s)
+            except PalimpsestError as error:  # a busy database: the next one may come in time
+                log.warning("claim not extended", action="extend", job=job_id, why=error.code)
+                continue
             if not held:
                 log.warning("claim lost", action="claim_lost", job=job_id)
                 work.cancel()  # canceled by a person, or taken over since this process stood still
@@ -116,7 +121,8 @@ class JobRunner:
     async def _end(self, job: JobRow, outcome: dict[str, Any] | BaseException) -> None:
         async with self._database.write() as conn:
             stopped = self._closing and isinstance(outcome, asyncio.CancelledError)
-            if stopped or (isinstance(outcome, TRANSIENT) and job.attempts < ATTEMPTS):
+            promised = job.kind in PROMISED and isinstance(outcome, Exception) and not isinstance(outcome, NotFound)
+            if stopped or promised or (isinstance(outcome, TRANSIENT) and job.attempts < ATTEMPTS):
                 await jobs.release(conn, job.id, by=self._name, now=self._now())
                 return
             status, result, error = "failed", None, None

@@ -107,7 +107,9 @@ class Reader:
             return wire.RecalledItem(answers=[], abstained=True)
         shown = [candidate for candidate in found if question.min_confidence is None or candidate.confidence >= threshold]
         texts = await self.texts(tenant, warm, [candidate.index for candidate in shown])
+        shown = [candidate for candidate in shown if candidate.index in texts]  # one may have been erased since it was read
         answers = [await self._answer(tenant, warm, view, key, candidate, texts[candidate.index], question) for candidate in shown]
+        abstained = abstained or not answers
         return wire.RecalledItem(answers=answers, abstained=abstained)
 
     def said(self, found: Sequence[Candidate], texts: dict[int, str]) -> wire.Said:
@@ -115,7 +117,7 @@ class Reader:
         if not found:
             return wire.Said(value=None, confidence=0.0)
         best = found[0]
-        silent = best.confidence < self.recall.config.abstain_below
+        silent = best.confidence < self.recall.config.abstain_below or best.index not in texts
         return wire.Said(value=None if silent else texts[best.index], confidence=best.confidence)
 
     async def texts(self, tenant: str, warm: WarmBank, ordinals: Sequence[int]) -> dict[int, str]:

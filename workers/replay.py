@@ -52,7 +52,9 @@ async def lineage(database: Database, tenant: str, bank: str) -> Lineage:
         row = await banks.find_bank(conn, tenant, bank)
         usable = await snapshots.usable(conn, tenant, row.id)
         tombstones = await forgets.tombstones(conn, tenant, row.id)
-    head = next(snapshot for snapshot in usable if snapshot.id == row.head)
+    head = next((snapshot for snapshot in usable if snapshot.id == row.head), None)
+    if head is None:
+        raise StateUnavailable(f"the head of bank {row.id} is not among its snapshots; restore the database", retry_after_s=60)
     exact = [tombstone.seq for tombstone in tombstones if tombstone.exact]
     bases = tuple(snapshot for snapshot in usable if snapshot.gate is None or snapshot.gate["passed"])
     return Lineage(row, head, live(head.spans, head.seq, row.seq, exact), tuple(tombstones), bases)
@@ -69,7 +71,7 @@ class Replay:
     async def base(self, tenant: str, found: Lineage) -> tuple[State, SnapshotRow]:
         """The newest snapshot that can be loaded and from which the wanted state can be folded."""
         for snapshot in found.bases:
-            if not can_serve(snapshot.spans, snapshot.seq, found.wanted):
+            if snapshot.seq > found.bank.seq or not can_serve(snapshot.spans, snapshot.seq, found.wanted):
                 continue
             try:
                 return await self.load(tenant, snapshot), snapshot
@@ -171,6 +173,10 @@ class Replay:
 
     def _apply(self, view: View, rows: Sequence[LessonRow]) -> None:
         for row in rows:
+            while len(view.book) < row.response:
+                view.book.add(f"\0{len(view.book)}")  # as in `_view`
+            if len(view.book) == row.response:
+                view.book.add(row.right)  # taught since the view was begun
             view.learn(self.recall, Lesson(key_of(row.embedding), row.right, row.tokens, row.seq), row.response)
 
 

@@ -5,6 +5,7 @@ since stays in the ledger, outside the new head's spans. The warm copy follows b
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from service import wire
 from service.errors import HeadMoved
@@ -58,7 +59,11 @@ class RollBack:
         if request.dry_run:
             state = wire.StateRef(snapshot_id=found.head.id, seq=warm.view.seq)
             return wire.RolledBack(head=None, pre_rollback=None, flips=flips, probes=probes, dry_run=True, state=state)
-        before, head = await self._move(tenant, found, warm, target, request.reason, key_id, request_id)
+        try:
+            before, head = await self._move(tenant, found, warm, target, request.reason, key_id, request_id)
+        except BaseException:
+            self.warm.drop(bank_id)  # the head may have moved although nobody can say so
+            raise
         view.snapshot_id, view.seq = head.id, head.seq
         warm.view, warm.head_version, warm.saved_seq = view, warm.head_version + 1, head.seq
         warm.supports.clear()
@@ -78,6 +83,12 @@ class RollBack:
         bank_id = found.bank.id
         before = await self.versions.save(tenant, await self.versions.take(warm, warm.view), "pre_rollback", Label(key_id))
         move = HeadMove(expected_version=warm.head_version, moved_by=key_id, reason=reason or f"rollback to {target.id}")
+        detail = {"to": target.id, "before": before.digest, "after": target.digest, "pre_rollback": before.id}
+
+        async def note(conn: Any) -> None:  # noqa: ANN401
+            now = self.versions.now()
+            await audit.record(conn, tenant, actor=key_id, request_id=request_id, action="rollback", target=bank_id, detail=detail, now=now)
+
         head = await self.versions.copy(
             tenant,
             bank_id,
@@ -86,19 +97,8 @@ class RollBack:
             parent=before.id,
             label=Label(key_id, note=reason),
             move_head=move,
+            note=note,
         )
-        async with self.replay.database.write() as conn:
-            detail = {"to": target.id, "before": before.digest, "after": head.digest, "pre_rollback": before.id}
-            await audit.record(
-                conn,
-                tenant,
-                actor=key_id,
-                request_id=request_id,
-                action="rollback",
-                target=bank_id,
-                detail=detail,
-                now=self.versions.now(),
-            )
         return before, head
 
     async def _flips(self, tenant: str, warm: WarmBank, view: View) -> tuple[list[wire.Flip], int]:

@@ -6,9 +6,10 @@ compare-and-swap; automatic and manual snapshots are points on the way that shor
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from model import Recall, State, checkpoint
 from service.errors import Conflict, NotFound, TaintedSnapshot
@@ -22,6 +23,7 @@ from workers.threads import OwnThread
 from workers.view import View
 from workers.warm import WarmBank
 
+Note = Callable[[Any], Awaitable[None]]  # writes something more in an open transaction
 STAGED = timedelta(hours=1)  # longer than any save: a blob that is still only staged after it was left by a process that died
 
 
@@ -119,8 +121,12 @@ class Versions:
         parent: str,
         label: Label,
         move_head: HeadMove,
+        note: Note,
     ) -> SnapshotRow:
-        """A new head with the weights of `source`, from which folding goes on after `seq`: this is what a rollback is."""
+        """A new head with the weights of `source`, from which folding goes on after `seq`: this is what a rollback is.
+
+        `note` writes its audit line in the same transaction.
+        """
         draft = SnapshotDraft(
             id=new_id("snap"),
             kind="rollback",
@@ -137,9 +143,11 @@ class Versions:
             created_by=label.created_by,
             gate=None,
         )
-        return await self.commit(tenant, bank_id, draft, move_head)
+        return await self.commit(tenant, bank_id, draft, move_head, note)
 
-    async def commit(self, tenant: str, bank_id: str, draft: SnapshotDraft, move_head: HeadMove | None) -> SnapshotRow:
+    async def commit(
+        self, tenant: str, bank_id: str, draft: SnapshotDraft, move_head: HeadMove | None, note: Note | None = None
+    ) -> SnapshotRow:
         """Insert the snapshot (and move the head) unless it holds what has been erased since."""
         async with self.database.write() as conn:
             erased = tainting(draft.spans, await forgets.tombstones(conn, tenant, bank_id), erased_only=True)
@@ -147,7 +155,10 @@ class Versions:
                 raise Conflict(
                     f"the state to be saved holds erased corrections ({', '.join(erased)}); try again once they are rebuilt away"
                 )
-            return await snapshots.commit_snapshot(conn, tenant, bank_id, draft, now=self.now(), epoch=None, move_head=move_head)
+            row = await snapshots.commit_snapshot(conn, tenant, bank_id, draft, now=self.now(), epoch=None, move_head=move_head)
+            if note is not None:
+                await note(conn)
+            return row
 
     async def thin(self, tenant: str, bank_id: str, keep: int) -> None:
         """Drop the oldest automatic snapshots beyond `keep` and the blobs that nothing needs any more."""

@@ -21,6 +21,7 @@ from service.store.lineage import Spans, holds, with_next
 from service.store.rows import TombstoneRow
 
 Key = NDArray[np.float32]
+TIE = 1e-6  # cosines so close are of equal keys: an event that is live supports its response as well as a forgotten one denies it
 NO_KEYS: NDArray[np.float32] = np.zeros((0, 384), np.float32)
 
 
@@ -82,4 +83,4 @@ def held_back(view: View, response: int, key: Key, live: Mapping[int, NDArray[np
     if gone is None:
         return False
     kept = live.get(response, NO_KEYS)
-    return len(kept) == 0 or float((gone @ key).max()) >= float((kept @ key).max())
+    return len(kept) == 0 or float((gone @ key).max()) > float((kept @ key).max()) + TIE

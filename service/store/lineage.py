@@ -6,7 +6,7 @@ forgetting one event exactly subtracts it, and a snapshot can serve as the base 
 that the wanted state holds up to the same seq. Pure functions; the property tests fold sets of integers beside them.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 
 Spans = tuple[tuple[int, int], ...]
@@ -37,10 +37,17 @@ def beyond(spans: Spans, after: int) -> Spans:
 
 def subtract(spans: Spans, seqs: Iterable[int]) -> Spans:
     """Without the single events `seqs`."""
-    left = spans
-    for seq in sorted(set(seqs)):
-        left = normal(piece for begin, end in left for piece in ((begin, min(end, seq - 1)), (max(begin, seq), end)))
-    return left
+    left: list[tuple[int, int]] = []
+    gone = sorted(set(seqs))
+    for begin, end in spans:
+        at = begin
+        for seq in gone[bisect_right(gone, begin) : bisect_right(gone, end)]:
+            if at < seq - 1:
+                left.append((at, seq - 1))
+            at = seq
+        if at < end:
+            left.append((at, end))
+    return tuple(left)
 
 
 def holds(spans: Spans, seq: int) -> bool:

@@ -4,6 +4,8 @@ import pytest
 from fixtures_service import client_of, finished, serving
 from saying import PIN, SPAIN, ask, digest, snapshot, teach
 
+from workers.forgetting import Forgetting
+
 
 async def forget(client, *ids, mode, expect=202):
     response = await client.post("/v1/forget", json={"corrections": list(ids), "mode": mode})
@@ -128,3 +130,46 @@ async def test_forgetting_twice_is_harmless(client):
         job = await forget(client, old["id"], mode=mode)
         assert (await finished(client, job["job_id"]))["status"] == "succeeded"
     assert await values(client, PIN) == []
+
+
+async def test_live_correction_with_the_key_of_a_suppressed_one_is_answered(client):
+    first = await teach(client, PIN, "change_pin")
+    await teach(client, PIN, "change_pin")
+    await forget(client, first["id"], mode="suppress")
+    assert "change_pin" in await values(client, PIN), "the other one still says so"
+    again = await teach(client, PIN, "change_pin")
+    assert again["receipt"]["item"]["after"]["value"] == "change_pin"
+
+
+class Delayed(Forgetting):
+    """Forgetting in which something happens right after a rebuild."""
+
+    def __init__(self, real: Forgetting, rebuild) -> None:
+        super().__init__(real.replay, real.warm, real.versions, real.thread)
+        object.__setattr__(self, "_rebuild", rebuild)
+
+    async def rebuild(self, *args, **kwargs):
+        return await self.__dict__["_rebuild"](*args, **kwargs)
+
+
+async def test_erasure_beside_another_one_that_is_not_rebuilt_yet_keeps_the_head(tmp_path, encoder):
+    """The second is acknowledged after the first has rebuilt and before it destroys: the head still holds what the second names."""
+    async with serving(tmp_path / "var", encoder) as service, client_of(service) as client:
+        one, two = await teach(client, PIN, "change_pin"), await teach(client, SPAIN, "transfer_time")
+        await teach(client, "Can my daughter get a card?", "get_card")
+        forgetting, rebuild = service.engine.forgetting, service.engine.forgetting.rebuild
+        second = []
+
+        async def rebuilt_then_forgotten(*args, **kwargs):
+            head = await rebuild(*args, **kwargs)
+            if not second:
+                second.append(await forget(client, two["id"], mode="erase"))
+            return head
+
+        object.__setattr__(service.engine, "forgetting", Delayed(forgetting, rebuilt_then_forgotten))
+        first = await forget(client, one["id"], mode="erase")
+        for said in (first, *second):
+            assert (await finished(client, said["job_id"]))["status"] == "succeeded"
+        assert await values(client, "Can my daughter get a card?") == ["get_card"]
+    async with serving(tmp_path / "var", encoder) as service, client_of(service) as client:
+        assert await values(client, "Can my daughter get a card?") == ["get_card"]

@@ -104,6 +104,22 @@ async def test_retry_of_a_committed_correction_without_a_reply_gives_the_same_re
     assert (await client.get("/v1/memory")).json()["events"] == 2
 
 
+async def test_lost_reply_is_answered_after_a_rollback_and_never_with_what_was_forgotten(client, service):
+    headers, body = {"Idempotency-Key": "once"}, {"input": PIN, "right": "change_pin"}
+    saved = (await client.post("/v1/snapshots", json={})).json()
+    first = await client.post("/v1/corrections", json=body, headers=headers)
+    assert (await client.post("/v1/rollback", json={"to": saved["id"]})).status_code == 200
+    async with service.database.write() as conn:
+        await conn.exec_driver_sql("UPDATE idempotency SET status = 'committed', reply = NULL, reply_status = NULL WHERE first_seq = 1")
+    again = await client.post("/v1/corrections", json=body, headers=headers)
+    assert (again.status_code, again.json().get("id")) == (201, first.json()["id"]), again.text
+    async with service.database.write() as conn:
+        await conn.exec_driver_sql("UPDATE idempotency SET status = 'committed', reply = NULL, reply_status = NULL WHERE first_seq = 1")
+    await client.post("/v1/forget", json={"corrections": [first.json()["id"]], "mode": "suppress"})
+    refused = await client.post("/v1/corrections", json=body, headers=headers)
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+
+
 async def test_correction_that_reached_the_ledger_beside_the_memory_is_folded_before_the_next_one(client, service):
     """As after a commit whose outcome was unknown: the row is there under the same epoch, and the warm weights lack it."""
     from service.store import banks, ledger

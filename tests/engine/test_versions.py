@@ -187,3 +187,38 @@ async def test_candidate_that_answers_worse_is_kept_aside_and_never_becomes_head
     engine.warm.drop(await engine.warm.id_of(service.tenant, "default"))
     assert await digest(client) == lived
     assert (await ask(client, PIN))["answers"][0]["value"] == "change_pin"
+
+
+async def test_response_first_taught_while_a_job_folds_is_remembered(client, service):
+    """The candidate was begun before the response was known; it has to come to know it from the tail."""
+    engine = service.engine
+    await teach(client, PIN, "change_pin")
+    candidate = engine.consolidation._candidate
+
+    async def slow(self, tenant, found, progress):
+        view = await candidate(tenant, found, progress)
+        await teach(client, SPAIN, "transfer_time")
+        return view
+
+    good = engine.consolidation
+    engine.consolidation = type("Slow", (Consolidation,), {"_candidate": slow})(
+        good.replay, good.warm, good.reader, good.versions, good.thread
+    )
+    job = await finished(client, (await client.post("/v1/consolidations", json={})).json()["job_id"])
+    assert job["status"] == "succeeded", job
+    assert (await ask(client, SPAIN))["answers"][0]["value"] == "transfer_time"
+    later = await teach(client, "Can my daughter get a card?", "get_card")
+    assert later["receipt"]["item"]["after"]["value"] == "get_card"
+    lived = await digest(client)
+    engine.warm.drop(await engine.warm.id_of(service.tenant, "default"))
+    assert await digest(client) == lived
+
+
+async def test_snapshot_of_another_bank_is_not_found_even_after_it_was_asked(client):
+    await teach(client, PIN, "change_pin")
+    saved = await snapshot(client)
+    other = (await client.post("/v1/banks", json={"name": "other"})).json()["id"]
+    await teach(client, PIN, "theirs", bank=other)
+    assert (await ask(client, PIN, at=saved["id"]))["answers"][0]["value"] == "change_pin"
+    response = await client.post("/v1/recall", json={"bank": other, "input": PIN, "at": saved["id"]})
+    assert (response.status_code, response.json()["code"]) == (404, "not-found")
