@@ -116,7 +116,7 @@ class LocalEngine:
             rows = await history.by_seqs(conn, tenant, bank_id, list(range(first_seq, last_seq + 1)))
         gone = {row.seq for row in found.tombstones}
         if len(rows) < len(items) or any(row.redacted_at is not None or row.seq in gone for row in rows):
-            raise Conflict("this request was done; its reply is not given again because what it quotes was forgotten")
+            raise Conflict("this request was done; its reply is not given again because what it quotes was forgotten or erased")
         return await self._teacher.apply(tenant, warm, view, rows, await self._paraphrases(items))
 
     async def recall(

@@ -42,7 +42,7 @@ async def teach(caller: NamedDependency[Caller], data: JSONBody[wire.NewCorrecti
     async def recover(done: Committed) -> wire.Taught:
         return (await caller.deps.engine.taught(caller.tenant, done.bank, done.first_seq, [data]))[0]
 
-    return await once(caller, work, status=201, recover=recover)
+    return await once(caller, work, status=201, recover=recover, quotes=True)
 
 
 @post(
@@ -65,7 +65,7 @@ async def teach_batch(caller: NamedDependency[Caller], data: JSONBody[wire.NewCo
     async def recover(done: Committed) -> wire.TaughtBatch:
         return _batch(await caller.deps.engine.taught(caller.tenant, done.bank, done.first_seq, data.items))
 
-    return await once(caller, work, status=201, recover=recover)
+    return await once(caller, work, status=201, recover=recover, quotes=True)
 
 
 @get("/v1/corrections", operation_id="list_corrections", summary="Corrections and their status", tags=TAGS, opt=needs("memory:inspect"))

@@ -9,6 +9,7 @@
 
 import hashlib
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -35,10 +36,13 @@ async def once(
     status: int,
     recover: Recover | None = None,
     stored: Callable[[Any], msgspec.Struct] | None = None,
+    quotes: bool = False,
+    reads: bool = False,
 ) -> Response[Any]:
     """The reply of `work(name)`, run at most once for the request's Idempotency-Key.
 
-    `name` is what the store knows the key by (None without one); `stored` is what is kept of a reply that may not be kept whole.
+    `name` is what the store knows the key by (None without one); `stored` is what is kept of a reply that may not be kept whole. A reply
+    that `quotes` the memory is not given again once something was forgotten: work that only `reads` is done again then.
 
     Raises:
         Invalid, IdempotencyMismatch, IdempotencyInFlight: about the key. Whatever `work` raises.
@@ -46,22 +50,22 @@ async def once(
     name = _name(caller)
     if name is None:
         return replies.send(await work(None), status)
-    database, tenant, now = caller.deps.database, caller.tenant, caller.deps.now
+    database, tenant, now = caller.deps.database, caller.tenant, caller.deps.now()
     request_hash = await _request_hash(caller)
     async with database.write() as conn:
-        begun = await idempotency.begin(conn, tenant, name, request_hash=request_hash, now=now(), lease_s=LEASE_S)
+        begun = await idempotency.begin(conn, tenant, name, request_hash=request_hash, now=now, lease_s=LEASE_S, quotes=quotes)
     match begun:
-        case idempotency.Done():
-            if begun.reply == idempotency.ERASED:
-                raise Conflict("this request was done; its reply is gone because what it quoted was erased")
+        case idempotency.Done() if begun.reply != idempotency.ERASED:
             return replies.send_again(begun.reply, begun.status)
+        case idempotency.Done() if not reads:
+            raise Conflict("this request was done; its reply is gone because something that it may quote was forgotten or erased")
         case idempotency.Committed():
             if recover is None:
                 raise Conflict("this request was done, and its reply is lost")
             reply = await recover(begun)
         case _:
             reply = await _first(caller, name, work)
-    await _finish(caller, name, status, replies.encode(stored(reply) if stored else reply))
+    await _finish(caller, name, status, replies.encode(stored(reply) if stored else reply), now if quotes else None)
     sent = replies.send(reply, status)
     if isinstance(begun, idempotency.Committed):
         sent.headers["Idempotent-Replayed"] = "true"
@@ -80,10 +84,11 @@ async def _first(caller: Caller, name: str, work: Work) -> msgspec.Struct:
         raise
 
 
-async def _finish(caller: Caller, name: str, status: int, reply: bytes) -> None:
+async def _finish(caller: Caller, name: str, status: int, reply: bytes, quotes_since: datetime | None) -> None:
     try:
         async with caller.deps.database.write() as conn:
-            await idempotency.finish(conn, caller.tenant, name, status=status, reply=reply, now=caller.deps.now())
+            now = caller.deps.now()
+            await idempotency.finish(conn, caller.tenant, name, status=status, reply=reply, now=now, quotes_since=quotes_since)
     except PalimpsestError as error:  # what was asked is done and durable: say so, although a retry cannot be answered from here
         log.warning("reply not stored", action="finish", request=caller.request_id, why=error.code)
 

@@ -47,7 +47,7 @@ async def recall(
         items, state, usage = await _ask(caller, data, [data.input], seen)
         return wire.Recalled(id=new_id("rec"), answers=items[0].answers, abstained=items[0].abstained, state=state, usage=usage)
 
-    return await once(caller, work, status=200)
+    return await once(caller, work, status=200, quotes=True, reads=True)
 
 
 @post(
@@ -70,7 +70,7 @@ async def recall_batch(
         items, state, usage = await _ask(caller, data, data.inputs, seen)
         return wire.RecalledBatch(id=new_id("rec"), results=items, state=state, usage=usage)
 
-    return await once(caller, work, status=200)
+    return await once(caller, work, status=200, quotes=True, reads=True)
 
 
 @get("/v1/memory", operation_id="get_memory", summary="The learned state: levels, counts, digest", tags=TAGS, opt=needs("memory:inspect"))

@@ -92,7 +92,7 @@ async def roll_back(
             caller.tenant, bank, data.to, dry_run=data.dry_run, if_match=if_match, reason=data.reason, actor=caller.actor
         )
 
-    return await once(caller, work, status=200)
+    return await once(caller, work, status=200, quotes=True)
 
 
 def _id(row: SnapshotRow) -> str:

@@ -72,6 +72,13 @@ async def tombstones(conn: AsyncConnection, tenant: str, bank: str) -> list[Tomb
     ]
 
 
+async def any_since(conn: AsyncConnection, tenant: str, at: datetime) -> bool:
+    """Whether anything of the tenant was forgotten at `at` or later."""
+    return (
+        await conn.execute(select(forget.c.id).where(forget.c.tenant == tenant, forget.c.created_at >= at).limit(1))
+    ).first() is not None
+
+
 async def set_job(conn: AsyncConnection, tenant: str, forget_id: str, job_id: str) -> None:
     """Name the job that makes the forget exact."""
     await conn.execute(update(forget).where(forget.c.tenant == tenant, forget.c.id == forget_id).values(job=job_id))

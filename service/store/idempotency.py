@@ -2,6 +2,8 @@
 
 A pending key whose process died is free again after its lease. A committed one never is: its rows are in the ledger, and the reply is made
 from them, even while the first request may still be at it.
+
+A reply that quotes the memory is not given again once anything was forgotten after it was made: what was forgotten returns by no path (I3).
 """
 
 from collections.abc import Sequence
@@ -13,8 +15,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import IdempotencyInFlight, IdempotencyMismatch
+from service.store.forgets import any_since
 from service.store.tables import idempotency
 
+OVERLAP = timedelta(seconds=30)  # longer than any forget takes from its time to its commit
 ERASED = b'{"erased": true}'  # what is left of a reply that quoted an erased correction
 
 
@@ -38,9 +42,9 @@ class Done(msgspec.Struct, frozen=True):
 
 
 async def begin(
-    conn: AsyncConnection, tenant: str, key: str, *, request_hash: bytes, now: datetime, lease_s: float
+    conn: AsyncConnection, tenant: str, key: str, *, request_hash: bytes, now: datetime, lease_s: float, quotes: bool = False
 ) -> Fresh | Committed | Done:
-    """What this key means now.
+    """What this key means now. `quotes`: its reply quotes the memory, and is `ERASED` (or made from the ledger) after a forget.
 
     Raises:
         IdempotencyMismatch: it was used with another request. IdempotencyInFlight: the first request is still running.
@@ -58,9 +62,10 @@ async def begin(
         return Fresh()
     if row.request_hash != request_hash:
         raise IdempotencyMismatch()
-    if row.status == "done":
-        return Done(row.reply_status, row.reply)
-    if row.status == "committed":
+    void = quotes and row.status == "done" and (row.reply == ERASED or await any_since(conn, tenant, row.created_at))
+    if row.status == "done" and not (void and row.bank):
+        return Done(row.reply_status, ERASED if void else row.reply)
+    if row.bank:
         return Committed(row.bank, row.first_seq, row.last_seq)
     expired = update(idempotency).where(mine, idempotency.c.lease_until < now).values(lease_until=lease)
     if (await conn.execute(expired)).rowcount == 0:
@@ -79,8 +84,12 @@ async def mark_committed(conn: AsyncConnection, tenant: str, key: str, *, bank: 
         raise IdempotencyInFlight(retry_after_s=1)
 
 
-async def finish(conn: AsyncConnection, tenant: str, key: str, *, status: int, reply: bytes, now: datetime) -> None:
-    """Keep the reply for those who ask again."""
+async def finish(
+    conn: AsyncConnection, tenant: str, key: str, *, status: int, reply: bytes, now: datetime, quotes_since: datetime | None = None
+) -> None:
+    """Keep the reply for those who ask again; only that there was one if it quotes a memory in which something was forgotten since."""
+    if quotes_since is not None and await any_since(conn, tenant, quotes_since - OVERLAP):
+        reply = ERASED
     await conn.execute(_of(tenant, key).values(status="done", reply_status=status, reply=reply, created_at=now, lease_until=None))
 
 

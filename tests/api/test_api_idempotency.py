@@ -187,3 +187,46 @@ async def test_answer_that_quoted_an_erased_text_is_not_repeated(tenant):
     said = refused(await tenant.client.post("/v1/corrections", json=secret, headers=ONCE), 409, "conflict")
     assert "erased" in said["detail"]
     assert (await tenant.client.get("/v1/memory")).json()["responses"] == 0
+
+
+@pytest.mark.parametrize("mode", ["suppress", "rebuild", "erase"])
+async def test_stored_answer_is_not_repeated_once_what_it_quotes_was_forgotten(tenant, mode):
+    taught = await tenant.client.post("/v1/corrections", json=GOOD, headers=ONCE)
+    asked = {"Idempotency-Key": "asked"}
+    first = await tenant.client.post("/v1/recall", json={"input": PIN}, headers=asked)
+    assert first.json()["answers"][0]["value"] == "change_pin"
+    said = (await tenant.client.post("/v1/forget", json={"corrections": [taught.json()["id"]], "mode": mode})).json()
+    if said["job_id"] is not None:
+        assert (await finished(tenant.client, said["job_id"]))["status"] == "succeeded"
+    again = await tenant.client.post("/v1/recall", json={"input": PIN}, headers=asked)
+    assert (again.status_code, again.json()["answers"]) == (200, []), "a question is asked anew"
+    refused(await tenant.client.post("/v1/corrections", json=GOOD, headers=ONCE), 409, "conflict")
+    assert await events(tenant.client) == 1
+
+
+async def test_answer_that_was_under_way_during_an_erasure_is_not_kept(tenant):
+    """Its reply is made before the erasure and stored after it."""
+    secret = {"input": "the safe combination of Mrs Quillfeather", "right": "twelve-forty-nine-zebra"}
+    taught = await teach(tenant.client, secret["input"], secret["right"])
+    engine = tenant.service.engine
+
+    class Slow:
+        async def recall(self, *args, **kwargs):
+            found = await engine.recall(*args, **kwargs)
+            said = await tenant.client.post("/v1/forget", json={"corrections": [taught["id"]], "mode": "erase"})
+            assert (await finished(tenant.client, said.json()["job_id"]))["status"] == "succeeded"
+            return found
+
+    async with client_over(deps_of(tenant.service, engine=Slow()), await tenant.key("admin")) as slow:
+        assert (await slow.post("/v1/recall", json={"input": secret["input"]}, headers=ONCE)).status_code == 200
+    assert "twelve-forty-nine-zebra" not in str(kept(tenant))
+
+
+async def test_answer_is_still_repeated_when_nothing_was_forgotten_since(tenant):
+    old = await teach(tenant.client, SPAIN, "transfer_time")
+    await tenant.client.post("/v1/forget", json={"corrections": [old["id"]], "mode": "suppress"})
+    first = await tenant.client.post("/v1/corrections", json=GOOD, headers=ONCE)
+    again = await tenant.client.post("/v1/corrections", json=GOOD, headers=ONCE)
+    assert (again.status_code, again.json()["id"], again.json()["receipt"]) == (201, first.json()["id"], first.json()["receipt"])
+    assert again.headers["idempotent-replayed"] == "true"
+    assert await events(tenant.client) == 2

@@ -86,6 +86,7 @@ CASES = {
     "blob_rows.strike": lambda c, t, w: blob_rows.strike(c, t, [sha("unused")]),
     "forgets.add_forget": lambda c, t, w: forgets.add_forget(c, t, w.bank.id, event_ids=w.ids, **FORGET),
     "forgets.tombstones": lambda c, t, w: forgets.tombstones(c, t, w.bank.id),
+    "forgets.any_since": lambda c, t, w: forgets.any_since(c, t, NOW),
     "forgets.set_job": lambda c, t, w: forgets.set_job(c, t, w.forget.id, "job_x"),
     "forgets.texts_of": lambda c, t, w: forgets.texts_of(c, t, w.bank.id, [1, 2]),
     "forgets.redact": lambda c, t, w: forgets.redact(c, t, w.bank.id, [1, 2, 3], NOW),
