@@ -6,6 +6,7 @@ that importing this module stays cheap.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"  # the first tenant and its first bank
 KEPT_REPLIES = timedelta(hours=24)  # how long an Idempotency-Key is remembered
+AGAIN_S = 60.0  # a message that no runner has taken by then is lost
 TIDY_S = 3_600.0  # between looks for blobs that nothing needs
 SYSTEM = Actor(key_id="system", request_id="start")
 log = structlog.get_logger()
@@ -98,11 +100,17 @@ async def run_embedded(
         tenant, first_key = await _first_start(database, engine, settings)
         metrics.watch_warm_banks(lambda: len(engine.warm))
         runner = JobRunner(database, engine, claim_ttl_s=settings.claim_ttl_s, now=utc_now, ended=metrics.job)
-        register(celery, lambda job_id: _run_on(loop, runner.run(job_id)))
+        rung: dict[str, float] = {}  # when the sweeper rang for a job that no runner has looked at yet
+
+        def run(job_id: str) -> None:
+            rung.pop(job_id, None)
+            _run_on(loop, runner.run(job_id))
+
+        register(celery, run)
         worker = WorkerThread(celery)
         worker.start()
         stopping = asyncio.Event()
-        sweepers = [loop.create_task(_sweep(settings, database, runner, bell, stopping)), loop.create_task(_tidy(engine, stopping))]
+        sweepers = [loop.create_task(_sweep(settings, database, runner, bell, rung, stopping)), loop.create_task(_tidy(engine, stopping))]
         pepper = keys.load_pepper(settings)
         deps = Deps(
             settings=settings,
@@ -228,12 +236,16 @@ async def _warm(database: Database, engine: "LocalEngine", tenant: str, settings
             log.error("bank not ready", action="warm", bank=row.id, why=error.detail)
 
 
-async def _sweep(settings: Settings, database: Database, runner: "JobRunner", bell: "Bell", stopping: asyncio.Event) -> None:
+async def _sweep(
+    settings: Settings, database: Database, runner: "JobRunner", bell: "Bell", rung: dict[str, float], stopping: asyncio.Event
+) -> None:
     """Ring for every job that nobody works on, and drop replies that are older than a day."""
     while not stopping.is_set():
         try:
             for job_id in await runner.ready():
-                bell.ring(job_id)
+                if time.monotonic() - rung.get(job_id, -AGAIN_S) >= AGAIN_S:
+                    rung[job_id] = time.monotonic()
+                    bell.ring(job_id)
             async with database.write() as conn:
                 await idempotency.purge(conn, utc_now() - KEPT_REPLIES)
         except Exception as error:  # a full disk or a busy database: look again later; a sweeper that died would be missed by nobody

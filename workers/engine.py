@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
+import numpy as np
 import structlog
 from msgspec import structs
 
-from model import Candidate, Recall
+from model import Recall
 from service import wire
 from service.cluster.engine import Actor
 from service.errors import Conflict, StateUnavailable
@@ -27,7 +28,7 @@ from workers.batch import Batcher
 from workers.consolidate import Consolidation
 from workers.encoding import EncodedText, Encoding
 from workers.forgetting import Forgetting
-from workers.reading import Question, Read, Reader
+from workers.reading import Found, Question, Read, Reader
 from workers.replay import Progress, Replay, lineage
 from workers.rolling_back import RollBack
 from workers.teaching import Teacher
@@ -39,7 +40,7 @@ from workers.warm import Kept, WarmBanks
 T = TypeVar("T")
 
 OLD_VIEWS = 4  # snapshots other than the head that stay in memory after they were asked
-READS = 64  # questions in one batched read
+READS = 64  # requests in one batched read
 log = structlog.get_logger()
 
 
@@ -88,7 +89,7 @@ class LocalEngine:
         self._roll_back = RollBack(replay, self.warm, self._reader, self.versions)
         self.forgetting = Forgetting(replay, self.warm, self.versions, self._heavy)
         self.consolidation = Consolidation(replay, self.warm, self._reader, self.versions, self._heavy)
-        self._reads: Batcher[Read, list[Candidate]] = Batcher(self._reader.read_together, self._model, size=READS, waiting=8_192)
+        self._reads: Batcher[Read, Found] = Batcher(self._reader.read_together, self._model, size=READS, waiting=8_192)
         self._old: Kept[tuple[str, str, str], View] = Kept(OLD_VIEWS)
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -139,18 +140,17 @@ class LocalEngine:
         view = warm.view if at is None else await self._view_at(tenant, bank_id, at)
         if at is None and min_seq is not None and min_seq > view.seq:
             raise StateUnavailable(f"the bank is at {view.seq}, you have seen {min_seq}", retry_after_s=1)
-        state = wire.StateRef(snapshot_id=view.snapshot_id, seq=view.seq)
         question = Question(top_k, min_confidence, explain)
-        found = await self._reads.submit([Read(view, text.key, top_k) for text in encoded])
+        (found,) = await self._reads.submit([Read(view, np.stack([text.key for text in encoded]), top_k)])
         items = []
-        for text, candidates in zip(encoded, found, strict=True):
+        for text, candidates in zip(encoded, found.candidates, strict=True):
             kept = candidates
             if view.forgotten:
                 kept = await self._reader.hold_back(tenant, warm, view, text.key, candidates, top_k)
             items.append(await self._reader.answers(tenant, warm, view, text.key, kept, question))
         seconds = time.perf_counter() - begin
         self._observe("read", seconds)
-        return items, state, wire.Usage(cpu_ms=round(1e3 * seconds, 3), tokens_in=sum(text.tokens for text in encoded))
+        return items, found.state, wire.Usage(cpu_ms=round(1e3 * seconds, 3), tokens_in=sum(text.tokens for text in encoded))
 
     async def memory(self, tenant: str, bank: str) -> wire.Memory:
         """See `Engine.memory`."""

@@ -105,9 +105,9 @@ class Forgetting:
                 digests = await snapshots.destroy_snapshots(conn, tenant, bank_id, held, now) if held else []
                 await idempotency.scrub(conn, tenant, await forgets.texts_of(conn, tenant, bank_id, seqs))
                 await forgets.redact(conn, tenant, bank_id, seqs, now)
+            self.warm.drop(bank_id)  # its caches of texts and supports may hold what was erased
             await self.versions.drop_blobs(tenant, digests)
             await self.replay.database.compact()
-            self.warm.drop(bank_id)  # its caches of texts and supports may hold what was erased
         return {"redacted": len(seqs), "destroyed_snapshots": held, "head": head.id if head else None}
 
     async def _fold(self, tenant: str, found: Lineage, progress: Progress) -> View:

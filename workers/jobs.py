@@ -82,15 +82,16 @@ class JobRunner:
         await asyncio.gather(*self._running, return_exceptions=True)
 
     async def _run(self, job_id: str) -> None:
+        by = f"{self._name}-{uuid4().hex[:8]}"  # each run has a claim of its own: two runs of one process must not share one
         async with self._database.write() as conn:
-            job = await jobs.claim(conn, job_id, by=self._name, now=self._now(), ttl_s=self._ttl_s)
+            job = await jobs.claim(conn, job_id, by=by, now=self._now(), ttl_s=self._ttl_s)
         if job is None:
             return
         share = _Share()
         work = asyncio.ensure_future(self._handle(job, share))
-        renewal = asyncio.ensure_future(self._renew(job_id, share, work))
+        renewal = asyncio.ensure_future(self._renew(job_id, by, share, work))
         try:
-            await self._end(job, await _outcome(job, work))
+            await self._end(job, by, await _outcome(job, work))
         finally:
             await renewal  # it ends with the work
 
@@ -105,11 +106,11 @@ class JobRunner:
 
         return await self._handlers[job.kind](job, progress)
 
-    async def _renew(self, job_id: str, share: _Share, work: asyncio.Future[dict[str, Any]]) -> None:
+    async def _renew(self, job_id: str, by: str, share: _Share, work: asyncio.Future[dict[str, Any]]) -> None:
         while not (await asyncio.wait({work}, timeout=self._ttl_s / 4))[0]:
             try:
                 async with self._database.write() as conn:
-                    held = await jobs.extend(conn, job_id, by=self._name, progress=share.done, now=self._now(), ttl_s=self._ttl_s)
+                    held = await jobs.extend(conn, job_id, by=by, progress=share.done, now=self._now(), ttl_s=self._ttl_s)
             except PalimpsestError as error:  # a busy database: the next one may come in time
                 log.warning("claim not extended", action="extend", job=job_id, why=error.code)
                 continue
@@ -118,12 +119,12 @@ class JobRunner:
                 work.cancel()  # canceled by a person, or taken over since this process stood still
                 return
 
-    async def _end(self, job: JobRow, outcome: dict[str, Any] | BaseException) -> None:
+    async def _end(self, job: JobRow, by: str, outcome: dict[str, Any] | BaseException) -> None:
         async with self._database.write() as conn:
             stopped = self._closing and isinstance(outcome, asyncio.CancelledError)
             promised = job.kind in PROMISED and isinstance(outcome, Exception) and not isinstance(outcome, NotFound)
             if stopped or promised or (isinstance(outcome, TRANSIENT) and job.attempts < ATTEMPTS):
-                await jobs.release(conn, job.id, by=self._name, now=self._now())
+                await jobs.release(conn, job.id, by=by, now=self._now())
                 return
             status, result, error = "failed", None, None
             match outcome:
@@ -138,7 +139,7 @@ class JobRunner:
                         "code": "internal",
                         "detail": "the job failed unexpectedly; the service's log has the reason under the job's id",
                     }
-            await jobs.finish(conn, job.id, by=self._name, status=status, result=result, error=error, now=self._now())
+            await jobs.finish(conn, job.id, by=by, status=status, result=result, error=error, now=self._now())
         self._ended(job.kind, status)
         log.info("job ended", action="job_end", job=job.id, kind=job.kind, status=status)
 

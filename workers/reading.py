@@ -40,11 +40,19 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """One question to a view, for a batched read."""
+    """The questions of one request to a view."""
 
     view: View
-    key: Keys
+    keys: Keys  # (questions, 384)
     top_k: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The candidates for each question of a request, and the state that they were all found in."""
+
+    candidates: list[list[Candidate]]
+    state: wire.StateRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +69,15 @@ class Reader:
         mask[list(barred)] = False
         return self.recall.answer(view.state, keys, view.book, top_k=top_k, mask=mask)
 
-    def read_together(self, reads: Sequence[Read]) -> list[list[Candidate]]:
-        """The candidates of several questions, those of one view in one batched read. Runs on the model thread."""
-        groups: dict[tuple[int, int], list[int]] = {}
-        for place, read in enumerate(reads):
-            groups.setdefault((id(read.view), read.top_k), []).append(place)
-        found: list[list[Candidate]] = [[] for _ in reads]
-        for (_, top_k), places in groups.items():
-            keys = np.stack([reads[place].key for place in places])
-            for place, candidates in zip(places, self.candidates(reads[places[0]].view, keys, top_k), strict=True):
-                found[place] = candidates
-        return found
+    def read_together(self, reads: Sequence[Read]) -> list[Found]:
+        """The answers to several requests. Nothing is learned between the questions of one. Runs on the model thread."""
+        return [
+            Found(
+                self.candidates(read.view, read.keys, read.top_k),
+                wire.StateRef(snapshot_id=read.view.snapshot_id, seq=read.view.seq),
+            )
+            for read in reads
+        ]
 
     async def hold_back(
         self,
@@ -136,11 +142,13 @@ class Reader:
         self, tenant: str, warm: WarmBank, view: View, key: Keys, response: int, *, newest: int = NEWEST
     ) -> list[tuple[str, float]]:
         """The ids of the corrections in the view's weights that say `response`, with their cosine to `key`; nearest first."""
-        rows = warm.supports.recent(response) if view is warm.view and newest == NEWEST else None
+        cached = view is warm.view and newest == NEWEST
+        rows, changes = warm.supports.recent(response) if cached else None, warm.supports.changes
         if rows is None:
             rows = await self._live_rows(tenant, warm, view, response, newest)
-            if view is warm.view and newest == NEWEST:
-                warm.supports.keep(response, rows)
+            if cached:
+                warm.supports.keep(response, rows, changes)
+        rows = [row for row in rows if row.seq not in view.gone]  # what was forgotten while they were read
         near = [(row.id, float(key_of(row.embedding) @ key)) for row in rows]
         return sorted(near, key=lambda pair: -pair[1])
 

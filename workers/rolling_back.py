@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service import wire
-from service.errors import HeadMoved
+from service.errors import HeadMoved, NotOwner, WriterBusy
 from service.store import audit, history, snapshots
 from service.store.rows import EventRow, HeadMove, SnapshotRow
 from workers.reading import Reader
@@ -47,7 +47,7 @@ class RollBack:
             HeadMoved: `if_match` names another head; nothing was changed.
             ChecksumMismatch: the snapshot's bytes do not have their digest; nothing was changed.
         """
-        warm = await self.warm.locked(tenant, bank_id)
+        warm = await self.warm.current(tenant, bank_id)
         found = await lineage(self.replay.database, tenant, bank_id)
         async with self.replay.database.read() as conn:
             target = await snapshots.get_snapshot(conn, tenant, request.to, bank_id)
@@ -61,8 +61,10 @@ class RollBack:
             return wire.RolledBack(head=None, pre_rollback=None, flips=flips, probes=probes, dry_run=True, state=state)
         try:
             before, head = await self._move(tenant, found, warm, target, request.reason, key_id, request_id)
-        except BaseException:
+        except BaseException as error:
             self.warm.drop(bank_id)  # the head may have moved although nobody can say so
+            if isinstance(error, NotOwner):
+                raise WriterBusy(retry_after_s=1) from None
             raise
         view.snapshot_id, view.seq = head.id, head.seq
         warm.view, warm.head_version, warm.saved_seq = view, warm.head_version + 1, head.seq
@@ -98,6 +100,7 @@ class RollBack:
             label=Label(key_id, note=reason),
             move_head=move,
             note=note,
+            epoch=warm.row.epoch,
         )
         return before, head
 

@@ -64,8 +64,10 @@ class Teacher:
         warm, rows = await self._append(tenant, bank_id, drafts, idempotency_key)
         try:
             return await self.apply(tenant, warm, warm.view, rows, paraphrases)
-        except BaseException:
+        except BaseException as error:
             self.warm.drop(bank_id)  # the ledger has them and the weights may not: fold again
+            if isinstance(error, PalimpsestError):  # whose own words may be that nothing was kept
+                raise CommitUnknown("the corrections are in the ledger, but their receipts could not be measured") from error
             raise
 
     async def apply(
@@ -93,9 +95,6 @@ class Teacher:
     ) -> tuple[WarmBank, list[EventRow]]:
         for _ in range(TRIES):
             warm = await self.warm.locked(tenant, bank_id)
-            if len(warm.view.book) + len({draft.right for draft in drafts}) > self.recall.config.max_responses:
-                most = self.recall.config.max_responses
-                raise Quota(f"a bank tells at most {most} distinct responses apart, this one has {len(warm.view.book)}; use another")
             begin = time.perf_counter()
             try:
                 async with self.database.write() as conn:
@@ -110,6 +109,9 @@ class Teacher:
                     )
                     if rows[0].seq != warm.view.seq + 1:
                         raise NotOwner()  # the ledger has what this memory lacks, as after a commit whose outcome was unknown
+                    most = self.recall.config.max_responses
+                    if any(row.response is not None and row.response >= most for row in rows):
+                        raise Quota(f"a bank tells at most {most} distinct responses apart, and this one has them; use another")
                     if idempotency_key is not None:
                         first, last = rows[0].seq, rows[-1].seq
                         await idempotency.mark_committed(conn, tenant, idempotency_key, bank=bank_id, first_seq=first, last_seq=last)
@@ -134,7 +136,7 @@ class Teacher:
         )
         self.observe("apply", time.perf_counter() - begin)
         if view is warm.view:
-            warm.supports.pop(row.response, None)
+            warm.supports.drop(row.response)
         if view.forgotten:
             before = await self.reader.hold_back(tenant, warm, view, key, before, 1, again=False)  # the state has moved on
             after = await self.reader.hold_back(tenant, warm, view, key, after, 1)

@@ -122,10 +122,14 @@ class Versions:
         label: Label,
         move_head: HeadMove,
         note: Note,
+        epoch: int,
     ) -> SnapshotRow:
         """A new head with the weights of `source`, from which folding goes on after `seq`: this is what a rollback is.
 
         `note` writes its audit line in the same transaction.
+
+        Raises:
+            NotOwner: another process has taken the bank, and may have appended to it. HeadMoved: as for `save`.
         """
         draft = SnapshotDraft(
             id=new_id("snap"),
@@ -143,10 +147,17 @@ class Versions:
             created_by=label.created_by,
             gate=None,
         )
-        return await self.commit(tenant, bank_id, draft, move_head, note)
+        return await self.commit(tenant, bank_id, draft, move_head, note=note, epoch=epoch)
 
     async def commit(
-        self, tenant: str, bank_id: str, draft: SnapshotDraft, move_head: HeadMove | None, note: Note | None = None
+        self,
+        tenant: str,
+        bank_id: str,
+        draft: SnapshotDraft,
+        move_head: HeadMove | None,
+        *,
+        note: Note | None = None,
+        epoch: int | None = None,
     ) -> SnapshotRow:
         """Insert the snapshot (and move the head) unless it holds what has been erased since."""
         async with self.database.write() as conn:
@@ -155,7 +166,7 @@ class Versions:
                 raise Conflict(
                     f"the state to be saved holds erased corrections ({', '.join(erased)}); try again once they are rebuilt away"
                 )
-            row = await snapshots.commit_snapshot(conn, tenant, bank_id, draft, now=self.now(), epoch=None, move_head=move_head)
+            row = await snapshots.commit_snapshot(conn, tenant, bank_id, draft, now=self.now(), epoch=epoch, move_head=move_head)
             if note is not None:
                 await note(conn)
             return row

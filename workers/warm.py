@@ -50,6 +50,33 @@ class Kept(OrderedDict[Name, Value]):
             self.popitem(last=False)
 
 
+class Supports:
+    """The newest corrections that say a response, for some responses. Rows that were read before a change are not kept after it."""
+
+    def __init__(self) -> None:
+        self._rows: Kept[int, list[SupportRow]] = Kept(SUPPORTS)
+        self.changes = 0
+
+    def recent(self, response: int) -> list[SupportRow] | None:
+        """The rows, None if they are not here."""
+        return self._rows.recent(response)
+
+    def keep(self, response: int, rows: list[SupportRow], changes: int) -> None:
+        """Keep rows that were read when there had been so many `changes`."""
+        if changes == self.changes:
+            self._rows.keep(response, rows)
+
+    def drop(self, response: int) -> None:
+        """A correction that says `response` came or went."""
+        self.changes += 1
+        self._rows.pop(response, None)
+
+    def clear(self) -> None:
+        """Other corrections support the answers now."""
+        self.changes += 1
+        self._rows.clear()
+
+
 @dataclass(slots=True)
 class WarmBank:
     """One bank in memory."""
@@ -60,7 +87,7 @@ class WarmBank:
     saved_seq: int  # the newest position that a snapshot covers
     base_snapshot: str  # where the load began, for the log and the tests
     texts: Kept[int, str] = field(default_factory=lambda: Kept(TEXTS))
-    supports: Kept[int, list[SupportRow]] = field(default_factory=lambda: Kept(SUPPORTS))
+    supports: Supports = field(default_factory=Supports)
 
 
 class WarmBanks:
@@ -70,6 +97,7 @@ class WarmBanks:
         self._database, self._replay, self._thread, self._observe = database, replay, thread, observe
         self._warm: Kept[str, WarmBank] = Kept(size)
         self._ids: Kept[tuple[str, str], str] = Kept(max(1_024, 4 * size))
+        self._deleted = 0  # banks deleted so far: a name that was looked up before one is not kept after it
         self._locks: dict[str, asyncio.Lock] = {}
         self.owner = f"engine-{uuid4().hex[:12]}"
 
@@ -84,9 +112,11 @@ class WarmBanks:
         """
         known = self._ids.recent((tenant, bank))
         if known is None:
+            deleted = self._deleted
             async with self._database.read() as conn:
                 known = (await banks.find_bank(conn, tenant, bank)).id
-            self._ids.keep((tenant, bank), known)
+            if deleted == self._deleted:
+                self._ids.keep((tenant, bank), known)
         return known
 
     def lock(self, bank_id: str) -> asyncio.Lock:
@@ -115,12 +145,23 @@ class WarmBanks:
             self._observe("load", time.perf_counter() - begin)
         return warm
 
+    async def current(self, tenant: str, bank_id: str) -> WarmBank:
+        """The warm bank, loaded anew if the ledger has moved on without it (another process has the bank). The caller holds the lock."""
+        warm = await self.locked(tenant, bank_id)
+        async with self._database.read() as conn:
+            row = await banks.find_bank(conn, tenant, bank_id)
+        if (row.epoch, row.seq, row.head_version) != (warm.row.epoch, warm.view.seq, warm.head_version):
+            self.drop(bank_id)
+            warm = await self.locked(tenant, bank_id)
+        return warm
+
     def drop(self, bank_id: str) -> None:
         """Forget what is in memory; the next use folds the ledger again."""
         self._warm.pop(bank_id, None)
 
     def forget_names(self, bank_id: str) -> None:
         """The bank is gone: its names lead nowhere any more."""
+        self._deleted += 1
         for name in [name for name, known in self._ids.items() if known == bank_id]:
             del self._ids[name]
         self._locks.pop(bank_id, None)

@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from service.errors import Capacity, PalimpsestError, StorageFull
 
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
+COMPACT_MS = 200  # how long emptying the write-ahead log waits for readers; its job tries again
 BUSY_MS = 5_000  # how long a SQLite statement waits for another process
 POOL = 10  # connections to PostgreSQL; SQLite readers too
 WAIT_S = 10.0  # for a free connection or the writer's turn, then 503
@@ -87,10 +88,20 @@ class Database:
                     await connection.rollback()
 
     async def compact(self) -> None:
-        """Move what is in SQLite's write-ahead log into the file and empty the log, so that erased text is in neither."""
+        """Move what is in SQLite's write-ahead log into the file and empty the log, so that erased text is in neither.
+
+        Raises:
+            Capacity: somebody reads the file, a backup perhaps, and the log could not be emptied.
+        """
         if self.dialect == "sqlite":
             async with self._turn(), self._engine.connect() as connection:
-                await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+                await connection.exec_driver_sql(f"PRAGMA busy_timeout={COMPACT_MS}")  # other writers wait for this
+                try:
+                    busy = (await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")).scalar()
+                finally:
+                    await connection.exec_driver_sql(f"PRAGMA busy_timeout={BUSY_MS}")
+            if busy:
+                raise Capacity("the write-ahead log is being read and cannot be emptied", retry_after_s=5)
 
     async def close(self) -> None:
         """Close all connections."""

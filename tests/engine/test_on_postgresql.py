@@ -69,3 +69,21 @@ async def test_two_services_on_one_database_never_lose_an_acknowledged_correctio
         saved = await snapshot(first)
         job = await finished(first, (await first.post("/v1/consolidations", json={})).json()["job_id"])
         assert job["result"]["digest"] == lived == saved["digest"]
+
+
+async def test_rollback_by_a_service_that_lost_the_bank_counts_what_the_other_has_taught(tmp_path, encoder, url):
+    shared = {"database": url, "key_pepper": "one pepper for all services of a database"}
+    async with (
+        serving(tmp_path / "one", encoder, **shared, blobs=(tmp_path / "objects").as_uri()) as one,
+        serving(tmp_path / "two", encoder, **shared, blobs=(tmp_path / "objects").as_uri()) as two,
+        client_of(one) as first,
+        client_of(two) as second,
+    ):
+        await teach(first, PIN, "change_pin")
+        saved = await snapshot(first)
+        await teach(second, PIN, "ask_the_branch")
+        await teach(second, SPAIN, "transfer_time")
+        moved = await first.post("/v1/rollback", json={"to": saved["id"]})
+        assert (moved.status_code, moved.json()["state"]["seq"]) == (200, 3), moved.text
+        one.engine.warm.drop(await one.engine.warm.id_of(one.tenant, "default"))
+        assert await digest(first) == saved["digest"], "what the other taught is rolled back as well, also after a reload"
