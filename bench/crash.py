@@ -26,8 +26,8 @@ from bench.table import write_json
 from model import Recall, RecallConfig
 from model.encoder import Encoder, find_weights
 
-WINDOW_S = 1.2  # a process lives at most so long after it was ready
-LEAD_S = 0.2  # an operation is sent at most so long before the kill: its job takes about as long
+WINDOW_S = 1.6  # a process lives at most so long after it was ready
+LEAD_S = 1.0  # an operation is sent at most so long before the kill: the kill meets it at its begin, within it or after its reply
 STARTING_S = 4.0  # about as long as a start takes
 RESENDING_S = 0.3
 KILLED_STARTING = KILLED_RESENDING = 0.12  # part of the rounds in which a second kill meets the start, or the clients that send again
@@ -99,6 +99,7 @@ class Rig:
         remains = await examine(self.victim.var_dir)
         self.report.tell(*remains.broken)
         self.report.operations[operation.kind] += 1
+        self.report.answered[operation.kind] += operation.reply is not None
         self.report.interrupted[operation.kind] += operation.was_interrupted(remains)
         self.report.resent += len(self._writers.waiting)
         if self.dice.random() < KILLED_STARTING:

@@ -30,6 +30,7 @@ class Report:
     resent: int = 0
     replayed: int = 0
     operations: Counter[str] = field(default_factory=Counter)
+    answered: Counter[str] = field(default_factory=Counter)  # before the kill; the job of one may still be open then
     interrupted: Counter[str] = field(default_factory=Counter)
     restart_s: list[float] = field(default_factory=list)
     settle_s: list[float] = field(default_factory=list)
@@ -62,6 +63,7 @@ class Report:
             "replayed": self.replayed,
             "longest_resend_s": round(max(self.settle_s, default=0.0), 3),
             "operations": dict(sorted(self.operations.items())),
+            "answered": dict(sorted(self.answered.items())),
             "interrupted": dict(sorted(self.interrupted.items())),
             "restart_median_s": round(median(self.restart_s), 3),
             "restart_max_s": round(max(self.restart_s), 3),
@@ -77,7 +79,7 @@ class Report:
             f"{self.acknowledged:,} corrections acknowledged, {self.events:,} events in the ledger",
             f"{self.resent:,} requests sent again after a kill (longest {max(self.settle_s, default=0.0):.1f} s), "
             f"{self.replayed:,} of them answered from what was committed before it",
-            f"interrupted by a kill: {did}",
+            f"interrupted by a kill: {did}; {self.answered.total()} of them all had been answered",
             f"restart {median(self.restart_s):.1f} s (longest {max(self.restart_s):.1f} s)",
             ", ".join(f"{self.count(kind)} {name}" for kind, name in NAMES.items()),
         ]
