@@ -56,12 +56,6 @@ class CodeBook:
         self._size += 1
         return self._size - 1
 
-    def clone(self) -> "CodeBook":
-        """A copy that grows on its own."""
-        copy = CodeBook(self._width, self._limit)
-        copy._rows, copy._size = self._rows.copy(), self._size
-        return copy
-
     def scores(self, out: Vector) -> Vector:
         """(responses,) inner product of a read-out (width,) with every code."""
         return self._scores(self._rows[: self._size], out)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 from celery import Celery
 
-RUN_JOB = "palimpsest.run_job"  # the task's name, as workers/tasks.py registers it
+RUN_JOB = "palimpsest.run_job"  # the task's name; workers/tasks.py registers it
 log = structlog.get_logger()
 
 

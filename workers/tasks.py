@@ -10,7 +10,8 @@ from celery import Celery
 from celery.concurrency.thread import TaskPool
 from celery.worker import WorkController
 
-RUN_JOB = "palimpsest.run_job"
+from service.bell import RUN_JOB
+
 PARALLEL = 2  # jobs of one embedded process at a time: a long fold does not hold up a short one
 
 

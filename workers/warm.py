@@ -13,6 +13,7 @@ from typing import TypeVar
 from uuid import uuid4
 
 import msgspec
+import structlog
 
 from service.store import banks
 from service.store.db import Database
@@ -20,6 +21,8 @@ from service.store.rows import BankRow, SupportRow
 from workers.replay import Replay, lineage
 from workers.threads import OwnThread
 from workers.view import View
+
+log = structlog.get_logger()
 
 Name = TypeVar("Name")
 Value = TypeVar("Value")
@@ -173,4 +176,5 @@ class WarmBanks:
         view, base = await self._replay.current(tenant, found, thread=self._thread)
         # Our own epoch, not the one read just now: that may be another's who has taken the bank since, and would unfence us.
         row = msgspec.structs.replace(found.bank, epoch=acquired.epoch)
+        log.info("bank loaded", action="load", bank=bank_id, base=base.id, base_seq=base.seq, seq=view.seq)
         return WarmBank(row, row.head_version, view, base.seq, base.id)

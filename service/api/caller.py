@@ -9,10 +9,10 @@ from typing import Any
 from litestar import Request
 
 from service.api.auth import Keyring, Principal
-from service.api.deps import Deps
+from service.api.deps import Connection, Deps
 from service.cluster.engine import Actor
 from service.errors import Forbidden, NotFound
-from service.store import banks
+from service.store import audit, banks
 from service.store.rows import BankRow
 
 DEFAULT_BANK = "default"
@@ -67,6 +67,11 @@ class Caller:
         if row is None or (pinned is not None and row.id not in pinned):
             raise NotFound(f"this key has no bank {wanted!r}")
         return row
+
+    async def note(self, conn: Connection, action: str, target: str, detail: dict[str, Any]) -> None:
+        """Add an audit line in the open transaction of what it tells about."""
+        now, actor = self.deps.now(), self.principal.key_id
+        await audit.record(conn, self.tenant, actor=actor, request_id=self.request_id, action=action, target=target, detail=detail, now=now)
 
     def sees(self, bank_id: str | None) -> bool:
         """Whether something that belongs to the bank (None: to the tenant) may be shown to this key."""

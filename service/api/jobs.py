@@ -1,7 +1,5 @@
 """Jobs: start a consolidation, see what became of a job, cancel one that has not begun. The row first, then the bell."""
 
-from typing import Any
-
 from litestar import Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
@@ -16,7 +14,7 @@ from service.api.idempotency import once
 from service.api.pages import LIMIT_DEFAULT, BankParam, Cursor, Limit, Pager
 from service.api.texts import known_form
 from service.errors import Conflict, NotFound
-from service.store import audit, jobs
+from service.store import jobs
 from service.store.rows import JobRow
 
 TAGS = ["jobs"]
@@ -47,7 +45,7 @@ async def consolidate(caller: NamedDependency[Caller], data: JSONBody[wire.NewCo
                 now=caller.deps.now(),
             )
             if not found:
-                await _note(conn, caller, "consolidation", row.id, {"job": job.id})
+                await caller.note(conn, "consolidation", row.id, {"job": job.id})
         caller.deps.ring(job.id)
         return wire.JobStarted(job_id=job.id, deduplicated=found)
 
@@ -95,7 +93,7 @@ async def cancel_job(caller: NamedDependency[Caller], job_id: FromPath[str]) -> 
             ended = await jobs.cancel(conn, caller.tenant, job.id, caller.deps.now())
             if ended.status != "canceled":  # a runner was quicker
                 raise Conflict(f"the job is {ended.status}; only a queued one can be canceled")
-            await _note(conn, caller, "job.cancel", job.id, {"kind": job.kind, "bank": job.bank})
+            await caller.note(conn, "job.cancel", job.id, {"kind": job.kind, "bank": job.bank})
             return _shown(ended)
 
     return await once(caller, work, status=200)
@@ -106,19 +104,6 @@ async def _visible(conn: Connection, caller: Caller, job_id: FromPath[str]) -> J
     if not caller.sees(job.bank):
         raise NotFound(f"this key has no job {job_id}")
     return job
-
-
-async def _note(conn: Connection, caller: Caller, action: str, target: str, detail: dict[str, Any]) -> None:
-    await audit.record(
-        conn,
-        caller.tenant,
-        actor=caller.principal.key_id,
-        request_id=caller.request_id,
-        action=action,
-        target=target,
-        detail=detail,
-        now=caller.deps.now(),
-    )
 
 
 def _id(row: JobRow) -> str:

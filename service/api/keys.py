@@ -1,7 +1,6 @@
 """API keys: mint, list, revoke, and who am I. Every change is in the audit; a secret is shown once and never stored."""
 
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 from litestar import Response, delete, get, post
@@ -19,7 +18,7 @@ from service.api.pages import LIMIT_DEFAULT, LIMIT_MAX, Cursor, Limit, Pager
 from service.api.texts import known_form
 from service.errors import Conflict, Forbidden, Invalid
 from service.ids import new_id
-from service.store import audit, banks, tenants
+from service.store import banks, tenants
 from service.store.rows import KeyRow
 
 TAGS = ["keys"]
@@ -68,7 +67,7 @@ async def revoke_key(caller: NamedDependency[Caller], key_id: FromPath[str]) -> 
             if _is_usable_admin(row, now) and not await _another_admin(conn, caller, row.id):
                 raise Conflict("this is the last usable admin key; mint another one first")
             row = await tenants.revoke_key(conn, caller.tenant, row.id, now)
-            await _note(conn, caller, "key.revoke", row.id, {"name": row.name})
+            await caller.note(conn, "key.revoke", row.id, {"name": row.name})
     caller.keyring.forget(row.id)
     return replies.send(_shown(row))
 
@@ -105,7 +104,7 @@ async def _mint(caller: Caller, data: wire.NewKey) -> wire.MintedKey:
             expires_at=data.expires_at,
             now=now,
         )
-        await _note(conn, caller, "key.mint", row.id, {"name": row.name, "scopes": list(row.scopes), "banks": data.banks})
+        await caller.note(conn, "key.mint", row.id, {"name": row.name, "scopes": list(row.scopes), "banks": data.banks})
     return wire.MintedKey(
         id=row.id,
         key=minted.key,
@@ -143,19 +142,6 @@ async def _another_admin(conn: Connection, caller: Caller, but: str) -> bool:
 def _is_usable_admin(row: KeyRow, now: datetime) -> bool:
     """Whether the key can mint others, now and for as long as it is not revoked."""
     return "admin" in row.scopes and row.banks is None and row.revoked_at is None and (row.expires_at is None or row.expires_at > now)
-
-
-async def _note(conn: Connection, caller: Caller, action: str, target: str, detail: dict[str, Any]) -> None:
-    await audit.record(
-        conn,
-        caller.tenant,
-        actor=caller.principal.key_id,
-        request_id=caller.request_id,
-        action=action,
-        target=target,
-        detail=detail,
-        now=caller.deps.now(),
-    )
 
 
 def _id(row: KeyRow) -> str:

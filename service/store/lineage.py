@@ -30,11 +30,6 @@ def restrict(spans: Spans, upto: int) -> Spans:
     return normal((after, min(end, upto)) for after, end in spans)
 
 
-def beyond(spans: Spans, after: int) -> Spans:
-    """The part above `after`."""
-    return normal((max(begin, after), end) for begin, end in spans)
-
-
 def subtract(spans: Spans, seqs: Iterable[int]) -> Spans:
     """Without the single events `seqs`."""
     left: list[tuple[int, int]] = []

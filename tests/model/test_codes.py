@@ -83,23 +83,6 @@ def test_indices_are_given_in_order_and_the_full_book_refuses_and_stays_as_it_is
     assert book.nbytes == 100 * 128 // 8, "the book holds no row beyond its limit"
 
 
-@pytest.mark.parametrize("size", [0, 60, 64], ids=["empty", "room left", "full rows"])
-def test_a_clone_grows_on_its_own(size: int) -> None:
-    book = book_of(TEXTS[:size])
-    copy = book.clone()
-    out = code("left", 256)
-    assert (copy.scores(out) == book.scores(out)).all()
-
-    book.add("left")
-    copy.add("right")
-    copy.add("and more")
-
-    assert (len(book), len(copy)) == (size + 1, size + 2)
-    assert book.scores(out)[size] == pytest.approx(1, abs=1e-6)
-    assert copy.scores(out)[size] < 0.5
-    assert (copy.scores(out)[:size] == book.scores(out)[:size]).all()
-
-
 def test_an_empty_book_scores_nothing() -> None:
     assert CodeBook(256, 10).scores(code("a", 256)).shape == (0,)
     assert len(CodeBook(256, 10)) == 0

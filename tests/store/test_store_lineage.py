@@ -47,13 +47,10 @@ def test_spans_of_equal_sets_are_equal(numbers):
 
 
 @given(sets, st.integers(0, TOP + 2))
-def test_restrict_and_beyond_part_a_set_at_a_position(numbers, at):
-    low, high = lineage.restrict(spans_of(numbers), at), lineage.beyond(spans_of(numbers), at)
+def test_restrict_keeps_what_is_at_or_below_a_position(numbers, at):
+    low = lineage.restrict(spans_of(numbers), at)
     assert inside(low) == {number for number in numbers if number <= at}
-    assert inside(high) == {number for number in numbers if number > at}
     assert is_normal(low)
-    assert is_normal(high)
-    assert lineage.normal((*low, *high)) == spans_of(numbers)
 
 
 @given(sets, sets)
