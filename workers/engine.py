@@ -167,13 +167,28 @@ class LocalEngine:
         return await self._whole(self._snapshot(tenant, bank_id, "manual", Label(actor.key_id, label, note, pin), actor))
 
     async def roll_back(
-        self, tenant: str, bank: str, to: str, *, dry_run: bool, if_match: str | None, reason: str | None, actor: Actor
+        self,
+        tenant: str,
+        bank: str,
+        to: str,
+        *,
+        dry_run: bool,
+        if_match: str | None,
+        reason: str | None,
+        actor: Actor,
+        idempotency_key: str | None,
     ) -> wire.RolledBack:
         """See `Engine.roll_back`."""
         bank_id = await self.warm.id_of(tenant, bank)
         request = wire.RollbackRequest(to=to, dry_run=dry_run, reason=reason)
-        work = self._roll_back.run(tenant, bank_id, request, if_match=if_match, key_id=actor.key_id, request_id=actor.request_id)
+        who = {"key_id": actor.key_id, "request_id": actor.request_id}
+        work = self._roll_back.run(tenant, bank_id, request, if_match=if_match, idempotency_key=idempotency_key, **who)
         return await self._whole(self._locked(bank_id, work))
+
+    async def rolled_back(self, tenant: str, bank: str, version: int) -> wire.RolledBack:
+        """See `Engine.rolled_back`."""
+        bank_id = await self.warm.id_of(tenant, bank)
+        return await self._whole(self._locked(bank_id, self._roll_back.again(tenant, bank_id, version)))
 
     async def forget(
         self,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from service import wire
-from service.errors import HeadMoved, NotOwner, WriterBusy
-from service.store import audit, history, snapshots
+from service.errors import Conflict, HeadMoved, NotOwner, WriterBusy
+from service.store import audit, history, idempotency, snapshots
 from service.store.rows import EventRow, HeadMove, SnapshotRow
 from workers.reading import Reader
 from workers.replay import Lineage, Replay, key_of, lineage
@@ -38,8 +38,9 @@ class RollBack:
         if_match: str | None,
         key_id: str,
         request_id: str,
+        idempotency_key: str | None,
     ) -> wire.RolledBack:
-        """Preview (`dry_run`) or perform. The caller holds the bank's lock.
+        """Preview (`dry_run`) or perform. The caller holds the bank's lock. The key is tied to the head's new version as it moves.
 
         Raises:
             NotFound: no such snapshot in this bank.
@@ -55,12 +56,12 @@ class RollBack:
             raise HeadMoved(f"the head is {found.head.id}, not {if_match}")
         refuse_tainted(target, list(found.tombstones))
         view = await self.replay.at(tenant, found, target)
-        flips, probes = await self._flips(tenant, warm, view)
+        flips, probes = await self._flips(tenant, warm, warm.view, view)
         if request.dry_run:
             state = wire.StateRef(snapshot_id=found.head.id, seq=warm.view.seq)
             return wire.RolledBack(head=None, pre_rollback=None, flips=flips, probes=probes, dry_run=True, state=state)
         try:
-            before, head = await self._move(tenant, found, warm, target, request.reason, key_id, request_id)
+            before, head = await self._move(tenant, found, warm, target, request.reason, key_id, request_id, idempotency_key)
         except BaseException as error:
             self.warm.drop(bank_id)  # the head may have moved although nobody can say so
             if isinstance(error, NotOwner):
@@ -69,6 +70,25 @@ class RollBack:
         view.snapshot_id, view.seq = head.id, head.seq
         warm.view, warm.head_version, warm.saved_seq = view, warm.head_version + 1, head.seq
         warm.supports.clear()
+        state = wire.StateRef(snapshot_id=head.id, seq=head.seq)
+        return wire.RolledBack(head=head.id, pre_rollback=before.id, flips=flips, probes=probes, dry_run=False, state=state)
+
+    async def again(self, tenant: str, bank_id: str, version: int) -> wire.RolledBack:
+        """What was replied to the rollback that made the head's `version`. The caller holds the bank's lock.
+
+        Raises:
+            Conflict: what the reply may quote was forgotten since.
+        """
+        warm = await self.warm.current(tenant, bank_id)
+        found = await lineage(self.replay.database, tenant, bank_id)
+        async with self.replay.database.read() as conn:
+            name = next(row.snapshot for row in await snapshots.heads(conn, tenant, bank_id) if row.version == version)
+            head = await snapshots.get_snapshot(conn, tenant, name, bank_id)
+            before = await snapshots.get_snapshot(conn, tenant, head.parent or "", bank_id)
+        if head.destroyed_at is not None or before.destroyed_at is not None:
+            raise Conflict("this rollback was done; its reply is not given again because what it may quote was forgotten")
+        views = [await self.replay.at(tenant, found, snapshot) for snapshot in (before, head)]
+        flips, probes = await self._flips(tenant, warm, *views)
         state = wire.StateRef(snapshot_id=head.id, seq=head.seq)
         return wire.RolledBack(head=head.id, pre_rollback=before.id, flips=flips, probes=probes, dry_run=False, state=state)
 
@@ -81,6 +101,7 @@ class RollBack:
         reason: str | None,
         key_id: str,
         request_id: str,
+        idempotency_key: str | None,
     ) -> tuple[SnapshotRow, SnapshotRow]:
         bank_id = found.bank.id
         before = await self.versions.save(tenant, await self.versions.take(warm, warm.view), "pre_rollback", Label(key_id))
@@ -90,6 +111,9 @@ class RollBack:
         async def note(conn: Any) -> None:  # noqa: ANN401
             now = self.versions.now()
             await audit.record(conn, tenant, actor=key_id, request_id=request_id, action="rollback", target=bank_id, detail=detail, now=now)
+            if idempotency_key is not None:
+                version = move.expected_version + 1
+                await idempotency.mark_committed(conn, tenant, idempotency_key, bank=bank_id, first_seq=version, last_seq=version)
 
         head = await self.versions.copy(
             tenant,
@@ -104,13 +128,13 @@ class RollBack:
         )
         return before, head
 
-    async def _flips(self, tenant: str, warm: WarmBank, view: View) -> tuple[list[wire.Flip], int]:
+    async def _flips(self, tenant: str, warm: WarmBank, old: View, new: View) -> tuple[list[wire.Flip], int]:
         async with self.replay.database.read() as conn:
             rows = await history.page(conn, tenant, warm.row.id, None, PROBES, descending=True)
-        probes = [row for row in rows if row.embedding is not None and row.input is not None and row.seq not in warm.view.gone]
+        probes = [row for row in rows if row.embedding is not None and row.input is not None and row.seq not in old.gone]
         flips = []
         for row in probes:
-            before, after = await self._said(tenant, warm, warm.view, row), await self._said(tenant, warm, view, row)
+            before, after = await self._said(tenant, warm, old, row), await self._said(tenant, warm, new, row)
             if before.value != after.value:
                 flips.append(wire.Flip(correction=row.id, input=row.input or "", before=before, after=after))
         return flips, len(probes)

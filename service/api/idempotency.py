@@ -3,8 +3,8 @@
 - The key belongs to the API key that sent it, and to method, path and body: another body is refused (422), a running one is told so
   (409).
 - A reply is stored when the call succeeded. A call that failed leaves nothing behind, so that the same key may try again.
-- A correction is marked committed in the transaction that appends it. When its reply was lost with the process, the retry is answered
-  from the ledger (`recover`).
+- A correction is marked committed in the transaction that appends it, a rollback in the one that moves the head. When its reply was lost
+  with the process, the retry is answered from what is stored (`recover`).
 """
 
 import hashlib

@@ -15,6 +15,7 @@ from service.api.idempotency import once
 from service.api.pages import LIMIT_DEFAULT, BankParam, Cursor, Limit, Pager
 from service.api.texts import check_note, known_form
 from service.store import forgets, present, snapshots
+from service.store.idempotency import Committed
 from service.store.rows import SnapshotRow
 
 TAGS = ["versions"]
@@ -87,12 +88,22 @@ async def roll_back(
     check_note("reason", data.reason)
     bank = await caller.bank(data.bank)
 
-    async def work(_: str | None) -> wire.RolledBack:
+    async def work(key: str | None) -> wire.RolledBack:
         return await caller.deps.engine.roll_back(
-            caller.tenant, bank, data.to, dry_run=data.dry_run, if_match=if_match, reason=data.reason, actor=caller.actor
+            caller.tenant,
+            bank,
+            data.to,
+            dry_run=data.dry_run,
+            if_match=if_match,
+            reason=data.reason,
+            actor=caller.actor,
+            idempotency_key=key,
         )
 
-    return await once(caller, work, status=200, quotes=True)
+    async def recover(done: Committed) -> wire.RolledBack:
+        return await caller.deps.engine.rolled_back(caller.tenant, done.bank, done.first_seq)
+
+    return await once(caller, work, status=200, recover=recover, quotes=True)
 
 
 def _id(row: SnapshotRow) -> str:

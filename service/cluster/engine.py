@@ -54,9 +54,24 @@ class Engine(Protocol):
         """Save the bank as it is now."""
 
     async def roll_back(
-        self, tenant: str, bank: str, to: str, *, dry_run: bool, if_match: str | None, reason: str | None, actor: Actor
+        self,
+        tenant: str,
+        bank: str,
+        to: str,
+        *,
+        dry_run: bool,
+        if_match: str | None,
+        reason: str | None,
+        actor: Actor,
+        idempotency_key: str | None,
     ) -> wire.RolledBack:
-        """Move the head to the behaviour of snapshot `to`; every warm copy follows before this returns."""
+        """Move the head to the behaviour of snapshot `to`; every warm copy follows before this returns.
+
+        With `idempotency_key` the move marks the key committed in the same transaction, with the head's new version for a seq.
+        """
+
+    async def rolled_back(self, tenant: str, bank: str, version: int) -> wire.RolledBack:
+        """The reply for a rollback that made the head's `version` and was never answered (a crash)."""
 
     async def forget(
         self,

@@ -27,7 +27,7 @@ class Fresh(msgspec.Struct, frozen=True):
 
 
 class Committed(msgspec.Struct, frozen=True):
-    """Its corrections are in the ledger; the reply was never stored."""
+    """Its corrections are in the ledger (or its rollback is the head's version `first_seq`); the reply was never stored."""
 
     bank: str
     first_seq: int

@@ -222,3 +222,24 @@ async def test_snapshot_of_another_bank_is_not_found_even_after_it_was_asked(cli
     assert (await ask(client, PIN, at=saved["id"]))["answers"][0]["value"] == "change_pin"
     response = await client.post("/v1/recall", json={"bank": other, "input": PIN, "at": saved["id"]})
     assert (response.status_code, response.json()["code"]) == (404, "not-found")
+
+
+async def test_rollback_whose_reply_was_lost_is_not_done_again_over_what_was_taught_since(client, service):
+    await teach(client, PIN, "change_pin")
+    saved = await snapshot(client)
+    await teach(client, PIN, "ask_the_branch")
+    headers, body = {"Idempotency-Key": "once"}, {"to": saved["id"]}
+    first = (await client.post("/v1/rollback", json=body, headers=headers)).json()
+    await teach(client, SPAIN, "transfer_time")
+    async with service.database.write() as conn:
+        await conn.exec_driver_sql("UPDATE idempotency SET status = 'committed', reply = NULL, reply_status = NULL")
+    again = await client.post("/v1/rollback", json=body, headers=headers)
+    assert again.status_code == 200, again.text
+    assert again.headers["idempotent-replayed"] == "true"
+    assert {name: again.json()[name] for name in ("head", "pre_rollback", "state")} == {
+        name: first[name] for name in ("head", "pre_rollback", "state")
+    }
+    assert [(flip["before"]["value"], flip["after"]["value"]) for flip in again.json()["flips"] if flip["input"] == PIN] == [
+        ("ask_the_branch", "change_pin")
+    ] * 2
+    assert (await ask(client, SPAIN))["answers"][0]["value"] == "transfer_time"
