@@ -1,0 +1,119 @@
+"""What a self-modifying mixer is made of. The two presets of hope.md §2.9: `paper_literal` and `service`.
+
+Odd choices, and where they come from:
+- `anchor="init"`: retention decays what was learned, not the meta-learned start (hope.md §8.2); the paper decays to zero.
+- `unit_values`, `unit_targets`: bound the self-referential loop; the paper normalises keys and queries only.
+- `rate_max` above 0.5 lets a linear memory have negative eigenvalues; formal languages need `rate_max=1`, chunks of 1.
+- "q" in `adaptive`: the paper's table 6 has it on, its text has it static; static is better there.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+from model.hope.rules import Objective, Rule
+
+ROLES = ("k", "v", "eta", "alpha", "q", "mem")  # in the order of their rows in a state
+
+
+@dataclass(frozen=True, slots=True)
+class MixerConfig:
+    """Sizes and switches of self-modifying Titans (Nested Learning §8, eq. 83–93). Chunks are periods in tokens.
+
+    Raises:
+        ValueError: values that contradict each other, naming the field.
+    """
+
+    width: int
+    head_width: int = 32
+    hidden_multiple: int = 1  # hidden width of a memory in head widths; 0: linear memories
+    chunk_projections: int = 16  # C_p: period of the memories that make k, v, η, α (and q)
+    chunk_memory: int = 16  # C_m: period of the main memory
+    objective: Objective = "l2"
+    dgd: bool = True
+    momentum: bool = False  # Titans' data-dependent inner momentum, β_t = sigmoid(w x_t + b)
+    retention: bool = True  # α_t < 1; off for the paper's "w/o weight decay"
+    adaptive: tuple[str, ...] = ("k", "v", "eta", "alpha", "mem")
+    targets: Literal["self", "shared"] = "self"  # every memory makes its own v̂ = M(v), or all learn v (eq. 79–82)
+    anchor: Literal["init", "zero"] = "init"
+    unit_values: bool = True
+    unit_targets: bool = True
+    read: Literal["boundary", "token"] = "boundary"
+    conv_width: int = 4
+    rate_max: float = 0.6
+    rate_start: float = 0.1
+    retention_start: float = 0.999
+    error_clip: float | None = None
+    weight_cap: float | None = 3.0  # longest a memory's weight may be at a chunk boundary, in lengths of its start
+
+    def __post_init__(self) -> None:
+        wrong = [*self._wrong_sizes(), *self._wrong_choices()]
+        if wrong:
+            raise ValueError("; ".join(wrong))
+
+    def _wrong_sizes(self) -> list[str]:
+        wrong = []
+        for name in ("width", "head_width", "chunk_projections", "chunk_memory", "conv_width"):
+            if getattr(self, name) < 1:
+                wrong.append(f"{name} is {getattr(self, name)}, it must be at least 1")
+        if self.head_width >= 1 and self.width % self.head_width:
+            wrong.append(f"width {self.width} is not a multiple of head_width {self.head_width}")
+        if self.hidden_multiple < 0:
+            wrong.append(f"hidden_multiple is {self.hidden_multiple}, it must be 0 (linear memories) or more")
+        if not 0.0 < self.rate_start < self.rate_max <= 2.0:
+            wrong.append(f"rate_start {self.rate_start} and rate_max {self.rate_max} must be 0 < rate_start < rate_max <= 2")
+        if not 0.0 < self.retention_start < 1.0:
+            wrong.append(f"retention_start is {self.retention_start}, it must lie between 0 and 1")
+        return wrong
+
+    def _wrong_choices(self) -> list[str]:
+        wrong = []
+        if odd := [role for role in self.adaptive if role not in ROLES]:
+            wrong.append(f"adaptive names {odd[0]!r}; the roles are {', '.join(ROLES)}")
+        if "mem" not in self.adaptive:
+            wrong.append("adaptive must hold 'mem': a mixer whose main memory never learns carries nothing between tokens")
+        for name, choices in (
+            ("objective", ("l2", "dot")),
+            ("targets", ("self", "shared")),
+            ("anchor", ("init", "zero")),
+            ("read", ("boundary", "token")),
+        ):
+            if getattr(self, name) not in choices:
+                wrong.append(f"{name} is {getattr(self, name)!r}, it must be one of {', '.join(choices)}")
+        for name in ("error_clip", "weight_cap"):
+            bound = getattr(self, name)
+            if bound is not None and bound <= 0:
+                wrong.append(f"{name} is {bound}, it must be positive, or None for no bound")
+        return wrong
+
+    @property
+    def heads(self) -> int:
+        """Memories side by side, each for `head_width` channels."""
+        return self.width // self.head_width
+
+    @property
+    def rule(self) -> Rule:
+        """The inner learning rule."""
+        return Rule(self.objective, erase=self.dgd, momentum=self.momentum)
+
+    @property
+    def learners(self) -> tuple[str, ...]:
+        """The adaptive roles in state order; "mem" is the last."""
+        return tuple(role for role in ROLES if role in self.adaptive)
+
+    def but(self, **changes: Any) -> Self:  # noqa: ANN401
+        """The same configuration with changes."""
+        return replace(self, **changes)
+
+
+def paper_literal(width: int, **changes: Any) -> MixerConfig:  # noqa: ANN401
+    """Everything as printed but for slips of sign and index: for equation-level tests, it does not stay stable (hope.md §8.2)."""
+    literal: dict[str, Any] = {"anchor": "zero", "unit_values": False, "unit_targets": False, "weight_cap": None}
+    return MixerConfig(width, **{**literal, **changes})
+
+
+def service(width: int, **changes: Any) -> MixerConfig:  # noqa: ANN401
+    """The variant that stays stable for as long as it lives: anchored retention, unit values and targets, a cap as last resort."""
+    return MixerConfig(width, **changes)
+
+
+PRESETS = {"paper_literal": paper_literal, "service": service}
