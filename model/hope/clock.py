@@ -28,7 +28,7 @@ def pieces(positions: Sequence[int], length: int, periods: Sequence[int]) -> lis
     phases = {(position % period, period) for position in positions for period in periods}
     cuts = {cut for phase, period in phases for cut in range(period - phase, length, period)}
     stops = sorted(cuts | {length}) if length else []
-    starts = [0, *stops[:-1]]
+    starts = [0, *stops][: len(stops)]
     return [
         Piece(start, stop, tuple(tuple((position + stop) % period == 0 for position in positions) for period in periods))
         for start, stop in zip(starts, stops, strict=True)

@@ -46,6 +46,7 @@ class MixerConfig:
     weight_cap: float | None = 3.0  # longest a memory's weight may be at a chunk boundary, in lengths of its start
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "adaptive", tuple(self.adaptive))  # JSON has lists only
         wrong = [*self._wrong_sizes(), *self._wrong_choices()]
         if wrong:
             raise ValueError("; ".join(wrong))

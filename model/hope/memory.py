@@ -131,6 +131,22 @@ def clipped(error: Tensor, longest: float | None) -> Tensor:
     return shorter
 
 
+def held(fast: Tensor, start: Tensor, cap: float, *, anchored: bool = True) -> tuple[Tensor, Tensor]:
+    """Weights (…, out, in) no longer than `cap` lengths of their start, and where that changed them (…, 1, 1).
+
+    `fast` is what was learned since the start if `anchored`, else the weight itself. Where nothing is too long a CPU returns at once; a GPU
+    is not made to wait for that answer.
+    """
+    whole = start + fast if anchored else fast
+    longest = cap * torch.linalg.vector_norm(start, dim=(-2, -1), keepdim=True)
+    length = torch.linalg.vector_norm(whole, dim=(-2, -1), keepdim=True)
+    over = length > longest
+    if fast.is_cpu and not over.any():
+        return fast, over
+    shorter = whole * (longest / length.clamp_min(1e-30))
+    return torch.where(over, shorter - start if anchored else shorter, fast), over
+
+
 def gelu_and_slope(z: Tensor) -> tuple[Tensor, Tensor]:
     """gelu(z) = zΦ(z) and its derivative Φ(z) + zφ(z), exact (erf); one pass, since the slope is needed for every write."""
     hidden, slope = _Gelu.apply(z)  # type: ignore[no-untyped-call]

@@ -104,7 +104,7 @@ def unstack(state: T, sizes: Sequence[int] | None = None) -> list[T]:
 
 def where(rows: Tensor, yes: T, no: T) -> T:
     """Row by row `yes` where `rows` (B,) is true, else `no`; both of one layout."""
-    others = iter([tensor for _, tensor in no.named()])
+    others = iter([tensor for _, tensor in no.named()])  # named and mapped in one order, whatever order dicts were filled in
 
     def chosen(tensor: Tensor) -> Tensor:
         other = next(others)
@@ -138,7 +138,7 @@ def _mapped(node: Node, change: Callable[[Tensor], Tensor]) -> Node:
         case Tensors():
             return node.map(change)
         case dict():
-            return {name: _mapped(child, change) for name, child in node.items()}
+            return {name: _mapped(node[name], change) for name in sorted(node)}  # one order, however a dict was filled
         case tuple():
             return tuple(_mapped(child, change) for child in node)
         case _:
@@ -152,8 +152,8 @@ def _named(node: Node, path: str) -> Iterator[tuple[str, Tensor]]:
         case Tensors():
             yield from node.named(f"{path}.")
         case dict():
-            for name, child in node.items():
-                yield from _named(child, f"{path}.{name}")
+            for name in sorted(node):
+                yield from _named(node[name], f"{path}.{name}")
         case tuple():
             for position, child in enumerate(node):
                 yield from _named(child, f"{path}.{position}")

@@ -10,6 +10,8 @@ For a token x of one head, with M the memories' weights at the start of the curr
 The start of every memory is a parameter: trained by the outer loop through the chunk recurrence (§2.7 of hope.md), so k, v, η and α are
 meta-learned and then keep learning. With anchor "init" a state holds what was learned since the start, else the weights themselves.
 
+Whole chunks of the default switches run through `model/hope/fused_run.py`, which gives the same numbers several times faster on a CPU.
+
 M1  No output depends on a later token; any cut of a stream gives the same outputs and state.
 M2  Rows never meet. M3  Grad mode and training mode change nothing.
 """
@@ -25,7 +27,9 @@ from model.hope.chunk import Reads, Schedule, schedule, with_rate, write_chunk
 from model.hope.clock import Piece, pieces
 from model.hope.config import MixerConfig
 from model.hope.conv import CausalConv
-from model.hope.memory import LayerWrite, LinearMemory, Memory, ResidualMLP, Weights, layers_of, unit
+from model.hope.fused import Settings
+from model.hope.fused_run import learn
+from model.hope.memory import LayerWrite, LinearMemory, Memory, ResidualMLP, Weights, held, layers_of, unit
 from model.hope.rules import proximal_rate
 from model.hope.state import Tensors
 
@@ -82,6 +86,7 @@ class SelfModifyingTitans(nn.Module):
         self.norm = nn.RMSNorm(head, eps=1e-6)
         self.leave = nn.Linear(width, width, bias=False)
         self.inner_scale = 1.0  # warm-up of the inner rate (set by training); no part of the model's identity
+        self.fused = True  # off: autograd alone, for derivatives beyond the first
 
     def initial(self, rows: int) -> MixerState:
         """The state before the first token."""
@@ -110,8 +115,8 @@ class SelfModifyingTitans(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             tokens = self._tokens(x, roles, asked, state)
             reads = []
-            for piece in pieces(positions, x.shape[1], (self.config.chunk_projections, self.config.chunk_memory)):
-                read, state = self._learn(_cut(tokens, piece), state, piece)
+            for whole, run in self._runs(pieces(positions, x.shape[1], (self.config.chunk_projections, self.config.chunk_memory))):
+                read, state = self._learn_fused(tokens, state, run) if whole else self._learn(_cut(tokens, run[0]), state, run[0])
                 reads.append(read)
             o = self.norm(torch.cat(reads, dim=2).transpose(1, 2))
         return self.leave(o.flatten(2).to(gate.dtype) * nn.functional.silu(gate)), state
@@ -132,6 +137,38 @@ class SelfModifyingTitans(nn.Module):
             adaptive = torch.cat([adaptive, query], dim=1)
         decay = None if self.decay is None else nn.functional.logsigmoid(self.decay(x).to(like.dtype)).mT[:, None]  # (B, 1, H, T)
         return _Tokens(adaptive, static, unit(query), decay)
+
+    def _runs(self, cut: list[Piece]) -> list[tuple[bool, list[Piece]]]:
+        """Whole chunks of all rows side by side make one run that can be fused; every other piece is a run of its own."""
+        size = self.config.chunk_memory if self.fused and _fusible(self.config) else 0
+        runs: list[tuple[bool, list[Piece]]] = []
+        for piece in cut:
+            whole = piece.stop - piece.start == size and all(map(all, piece.due))
+            if whole and runs and runs[-1][0]:
+                runs[-1][1].append(piece)
+            else:
+                runs.append((whole, [piece]))
+        return runs
+
+    def _learn_fused(self, tokens: _Tokens, state: MixerState, run: list[Piece]) -> tuple[Tensor, MixerState]:
+        """`_learn` for whole chunks that start where the state's `boundary` and `running` are the same."""
+        config = self.config
+        settings = Settings(
+            config.chunk_memory,
+            config.weight_cap,
+            config.read == "token",
+            config.rate_max * self.inner_scale,
+            config.retention,
+            _LOG_LEAST_RETENTION,
+        )
+        now = slice(run[0].start, run[-1].stop)
+        x = torch.cat([tokens.adaptive[..., now, :], tokens.query[..., now, :]], dim=1).permute(0, 2, 1, 4, 3)
+        start = [_exact(self.start[name]).transpose(0, 1) for name in ("up", "down")]
+        fast = [state.running[name].transpose(1, 2) for name in ("up", "down")]
+        heads = [w.to(x.dtype) for head in (self.rate, self.retention) for w in (head.weight, head.bias)]
+        read, up, down, capped = learn(settings, x, start, fast, heads)
+        learned = {"up": up.transpose(1, 2), "down": down.transpose(1, 2)}
+        return read.mT, replace(state, boundary=learned, running=learned, capped=state.capped + capped)
 
     def _learn(self, tokens: _Tokens, state: MixerState, piece: Piece) -> tuple[Tensor, MixerState]:
         """(B, H, C, head) what the main memory says about a piece inside one chunk, and the state after it has been learned."""
@@ -186,29 +223,26 @@ class SelfModifyingTitans(nn.Module):
         projections, memory = piece.due
         if not any(projections) and not any(memory):
             return state
-        running, capped = self._held(state.running), state.capped
+        running, over = self._held(state.running)
+        capped = state.capped
         ends = torch.tensor([projections, memory], device=capped.device)  # (2, B)
         which = torch.tensor([role == "mem" for role in self.config.learners], device=capped.device).long()
         due = ends[which].mT[..., None, None, None]  # (B, roles, 1, 1, 1)
         everywhere = all(projections) and all(memory)
-        if self.config.weight_cap is not None:
-            touched = torch.stack([(running[name] != state.running[name]).flatten(2).any(-1) for name in running]).any(0)  # (B, roles)
-            capped = capped + (touched & due[..., 0, 0, 0]).any(1)
+        if over is not None:
+            capped = capped + (over & due[..., 0, 0, 0]).any(1)
         now = running if everywhere else {name: torch.where(due, w, state.running[name]) for name, w in running.items()}
         start = now if everywhere else {name: torch.where(due, w, state.boundary[name]) for name, w in now.items()}
         return replace(state, boundary=start, running=now, capped=capped)
 
-    def _held(self, fast: Weights) -> Weights:
-        if self.config.weight_cap is None:
-            return fast
-        held = {}
-        for name, w in self._whole(fast).items():
-            start = _exact(self.start[name])
-            longest = self.config.weight_cap * torch.linalg.vector_norm(start, dim=(-2, -1), keepdim=True)
-            length = torch.linalg.vector_norm(w, dim=(-2, -1), keepdim=True)
-            shorter = w * (longest / length.clamp_min(1e-30))
-            held[name] = torch.where(length > longest, shorter - start if self.config.anchor == "init" else shorter, fast[name])
-        return held
+    def _held(self, fast: Weights) -> tuple[Weights, Tensor | None]:
+        """Weights no longer than the cap, and which memories (B, roles) it holds."""
+        cap = self.config.weight_cap
+        if cap is None:
+            return fast, None
+        both = {name: held(w, _exact(self.start[name]), cap, anchored=self.config.anchor == "init") for name, w in fast.items()}
+        over = torch.stack([where.flatten(2).any(-1) for _, where in both.values()]).any(0)
+        return {name: w for name, (w, _) in both.items()}, over
 
     def _clipped(self, state: MixerState, output: LayerWrite) -> Tensor:
         if self.config.error_clip is None:
@@ -240,6 +274,14 @@ def _check(state: MixerState) -> None:
     for name, tensor in state.named():
         if tensor.is_floating_point() and tensor.dtype not in {torch.float32, torch.float64}:
             raise ValueError(f"{name} is {tensor.dtype}: fast weights need float32, small writes vanish in half precision")
+
+
+def _fusible(config: MixerConfig) -> bool:
+    """Whether these are the switches of `model/hope/fused.py`; others are free there."""
+    fixed = (config.objective, config.targets, config.anchor, config.dgd, config.unit_values, config.unit_targets, config.momentum)
+    one_period = config.chunk_projections == config.chunk_memory
+    usual = fixed == ("l2", "self", "init", True, True, True, False) and config.learners == (*READERS, "mem")
+    return usual and one_period and config.hidden_multiple > 0 and config.error_clip is None
 
 
 def _cut(tokens: _Tokens, piece: Piece) -> _Tokens:
