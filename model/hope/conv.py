@@ -1,5 +1,7 @@
 """Causal depthwise convolution with a cache, so that a stream may be cut anywhere (Nested Learning §8.2: local convolutions of width 4)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -19,9 +21,36 @@ class CausalConv(nn.Module):
         return like.new_zeros(rows, self.taps - 1, self.width)
 
     def forward(self, x: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
-        """x (B, T, width), cache (B, taps − 1, width) → (B, copies, T, width) and the next cache."""
-        seen = torch.cat([cache.to(x.dtype), x], dim=1)
-        kernel = self.weight.transpose(0, 1).reshape(self.width * self.copies, 1, self.taps).to(x.dtype)
-        y = nn.functional.conv1d(seen.transpose(1, 2), kernel, groups=self.width)  # (B, width · copies, T)
-        y = y.reshape(len(y), self.width, self.copies, -1).permute(0, 2, 3, 1)
-        return y, seen[:, x.shape[1] :].to(cache.dtype)
+        """x (B, T, width), cache (B, taps − 1, width) → (B, copies, T, width), in memory with the tokens last, and the next cache."""
+        exact = torch.promote_types(x.dtype, torch.float32)  # sums of half numbers are kept in single ones
+        seen = torch.cat([cache.mT.to(exact), x.mT.to(exact)], dim=2)
+        y: Tensor = _Taps.apply(seen, self.weight.to(exact))  # type: ignore[no-untyped-call]
+        return y.mT.to(x.dtype), seen[..., x.shape[1] :].mT.to(cache.dtype)
+
+
+class _Taps(torch.autograd.Function):
+    """y_t = Σ_s w_s x_{t+s}: x (B, width, T + taps − 1), w (copies, width, taps) → (B, copies, width, T).
+
+    Tap by tap over whole tensors: for a few taps on a CPU twice as fast as `conv1d` with groups. Can be differentiated again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(x, weight)
+        size = x.shape[-1] - weight.shape[-1] + 1
+        first, *others = (x[:, None, :, tap : tap + size] for tap in range(weight.shape[-1]))
+        y: Tensor = first * weight[..., :1]
+        for tap, part in enumerate(others, start=1):
+            y.addcmul_(part, weight[..., tap : tap + 1])
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+        x, weight = ctx.saved_tensors
+        size, g_x, g_weight = grad.shape[-1], torch.zeros_like(x), []
+        for tap in range(weight.shape[-1]):
+            part = slice(tap, tap + size)
+            for copy in range(len(weight)):
+                g_x[..., part].addcmul_(grad[:, copy], weight[copy, :, tap : tap + 1])
+                g_weight.append((grad[:, copy] * x[..., part]).sum((0, 2)))
+        return g_x, torch.stack(g_weight, -1).view(weight.shape[1], weight.shape[2], weight.shape[0]).permute(2, 0, 1)

@@ -23,10 +23,10 @@ _gelu_backward = torch.ops.aten.gelu_backward
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The switches that remain; `chunk` in tokens, `cap` in lengths of a weight's start."""
+    """The switches that remain; `chunk` in tokens, `cap` in lengths of a weight's start, infinite for none."""
 
     chunk: int
-    cap: float | None
+    cap: float
     token_reads: bool
     rate_max: float
     retention: bool

@@ -1,5 +1,6 @@
 """Runs of whole chunks through `model/hope/fused.py` as one differentiable function: the loop over chunks, the weight cap, the layouts."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from model.hope.fused import Backward, Chunk, Heads, Layers, Settings
-from model.hope.memory import held
+from model.hope.memory import held, lengths
 
 
 def learn(
@@ -35,13 +36,17 @@ class _Run(torch.autograd.Function):
         x = x.reshape(B * H, R, d, T)
         fast = Layers(up.reshape(B * H, *up.shape[2:]).contiguous(), down.reshape(B * H, *down.shape[2:]).contiguous())
         read, chunks, capped = x.new_empty(B * H, d, T), [], torch.zeros(B, dtype=torch.int64, device=x.device)
+        whole = fast.plus(*start)
         for first in range(0, T, settings.chunk):
             now = slice(first, first + settings.chunk)
-            chunk = Chunk(settings, x[..., now], fast, fast.plus(*start), heads)
+            chunk = Chunk(settings, x[..., now].contiguous(), fast, whole, heads)
             read[..., now] = chunk.read
-            free, (fast, over) = chunk.after, _bounded(chunk.after, start, settings.cap)
+            free = fast = chunk.after
+            whole, over = fast.plus(*start), None
             del chunk.read, chunk.after
-            if over is not None:
+            if _may_be_long(whole, start, settings.cap):
+                fast, over = _bounded(free, start, settings.cap)
+                whole = fast.plus(*start)
                 capped += over.view(B, H, R).any(1).any(1)
             if any(ctx.needs_input_grad):
                 chunks.append((now, chunk, None if over is None else free))
@@ -77,16 +82,19 @@ def _heads(rows: Sequence[Tensor]) -> Heads:
     return Heads(eta, eta_bias[..., 0], alpha, alpha_bias[..., 0])
 
 
-def _bounded(fast: Layers, start: Sequence[Tensor], cap: float | None) -> tuple[Layers, Tensor | None]:
-    """Weights held below the cap, and which memories (P, R) were; None if surely none: a CPU looks, a GPU is not made to wait."""
-    if cap is None:
-        return fast, None
+def _may_be_long(whole: Layers, start: Sequence[Tensor], cap: float) -> bool:
+    """Whether a weight may be over the cap: a CPU looks, a GPU is not made to wait for the answer."""
+    if cap == math.inf or not whole.up.is_cpu:
+        return cap != math.inf
+    pairs = zip((whole.up, whole.down), start, strict=True)
+    return any(bool((lengths(w).view(-1, *s.shape[:2], 1, 1) > cap * lengths(s)).any()) for w, s in pairs)
+
+
+def _bounded(fast: Layers, start: Sequence[Tensor], cap: float) -> tuple[Layers, Tensor]:
+    """Weights held below the cap, and which memories (P, R) were over it."""
     up, over_up = held(fast.up.view(-1, *start[0].shape), start[0], cap)
     down, over_down = held(fast.down.view(-1, *start[1].shape), start[1], cap)
-    over = (over_up | over_down).view(fast.up.shape[:2])
-    if fast.up.is_cpu and not over.any():
-        return fast, None
-    return Layers(up.view(fast.up.shape), down.view(fast.down.shape)), over
+    return Layers(up.view(fast.up.shape), down.view(fast.down.shape)), (over_up | over_down).view(fast.up.shape[:2])
 
 
 def _free(fast: Layers, grad: Layers, start: Sequence[Tensor], g_start: list[Tensor], cap: float) -> Layers:

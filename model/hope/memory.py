@@ -131,6 +131,12 @@ def clipped(error: Tensor, longest: float | None) -> Tensor:
     return shorter
 
 
+def lengths(weight: Tensor) -> Tensor:
+    """(…, 1, 1) Frobenius norms of weights (…, out, in)."""
+    length: Tensor = torch.linalg.vector_norm(weight, dim=(-2, -1), keepdim=True)
+    return length
+
+
 def held(fast: Tensor, start: Tensor, cap: float, *, anchored: bool = True) -> tuple[Tensor, Tensor]:
     """Weights (…, out, in) no longer than `cap` lengths of their start, and where that changed them (…, 1, 1).
 
@@ -138,8 +144,7 @@ def held(fast: Tensor, start: Tensor, cap: float, *, anchored: bool = True) -> t
     is not made to wait for that answer.
     """
     whole = start + fast if anchored else fast
-    longest = cap * torch.linalg.vector_norm(start, dim=(-2, -1), keepdim=True)
-    length = torch.linalg.vector_norm(whole, dim=(-2, -1), keepdim=True)
+    longest, length = cap * lengths(start), lengths(whole)
     over = length > longest
     if fast.is_cpu and not over.any():
         return fast, over

@@ -126,8 +126,9 @@ class SelfModifyingTitans(nn.Module):
     def _tokens(self, x: Tensor, roles: Tensor, asked: Tensor, state: MixerState) -> _Tokens:
         like = state.capped.new_zeros((), dtype=next(iter(state.running.values())).dtype)
         heads = (self.config.heads, self.config.head_width)
-        parts = roles.reshape(*roles.shape[:-1], *heads).transpose(2, 3).to(like.dtype)  # (B, 4, H, T, head)
-        query = asked.reshape(*asked.shape[:-1], *heads).transpose(2, 3).to(like.dtype)
+        # the convolutions leave the tokens last in memory, and so they stay
+        parts = roles.mT.reshape(*roles.shape[:2], *heads, -1).mT.to(like.dtype)  # (B, 4, H, T, head)
+        query = asked.mT.reshape(*asked.shape[:2], *heads, -1).mT.to(like.dtype)
         static = {
             role: self.memory.read(layers_of({name: _exact(w) for name, w in self.static[role].items()}), parts[:, [READERS.index(role)]])  # type: ignore[operator]
             for role in self.static
@@ -155,14 +156,14 @@ class SelfModifyingTitans(nn.Module):
         config = self.config
         settings = Settings(
             config.chunk_memory,
-            config.weight_cap,
+            config.weight_cap or math.inf,
             config.read == "token",
             config.rate_max * self.inner_scale,
             config.retention,
             _LOG_LEAST_RETENTION,
         )
         now = slice(run[0].start, run[-1].stop)
-        x = torch.cat([tokens.adaptive[..., now, :], tokens.query[..., now, :]], dim=1).permute(0, 2, 1, 4, 3)
+        x = torch.cat([part[..., now, :].permute(0, 2, 1, 4, 3) for part in (tokens.adaptive, tokens.query)], dim=2)  # tokens last
         start = [_exact(self.start[name]).transpose(0, 1) for name in ("up", "down")]
         fast = [state.running[name].transpose(1, 2) for name in ("up", "down")]
         heads = [w.to(x.dtype) for head in (self.rate, self.retention) for w in (head.weight, head.bias)]
