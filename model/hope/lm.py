@@ -25,7 +25,7 @@ from model.hope.cms_objectives import Trace
 from model.hope.lm_config import HopeConfig
 from model.hope.norm import RmsNorm
 from model.hope.online import HopeState, Mixers, Window, out_of_inference_mode, read
-from model.hope.titans import SelfModifyingTitans
+from model.hope.state import check_finite
 
 
 @dataclass
@@ -99,6 +99,7 @@ class HopeLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
 
         Raises:
             ValueError: tokens that are not (B, T) or outside the vocabulary, a padded batch, a state of other rows.
+            NotFinite: the state would hold numbers that are not finite (serving, without gradients).
         """
         self._check(input_ids, state, attention_mask)
         if state is None and not use_cache:
@@ -106,6 +107,10 @@ class HopeLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
         else:
             before = self.initial_state(len(input_ids)) if state is None else state.map(out_of_inference_mode)
             hidden, after = read(self, input_ids, before)
+            if not torch.is_grad_enabled():  # in training the loop watches the loss
+                check_finite(
+                    after.named(), "after these tokens; the state that was given is unchanged, look for such numbers in the weights"
+                )
             after = after.map(Tensor.contiguous)  # laid out as a loaded one: layout must not choose between kernels
             after = after if write else state
         hidden = self.norm(hidden)
@@ -138,10 +143,9 @@ class HopeLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
         return self.embed_tokens.weight.new_zeros(rows, 0, self.config.hidden_size)
 
     def set_inner_scale(self, scale: float) -> None:
-        """Multiply the inner rates of all mixers: the warm-up of the inner loop (hope.md §6.5)."""
+        """Multiply the inner rates of all mixers and the steps of all levels: the warm-up of the inner loop (hope.md §6.5)."""
         for layer in self.blocks:
-            if isinstance(layer.mixer, SelfModifyingTitans):
-                layer.mixer.inner_scale = scale
+            layer.set_inner_scale(scale)
 
     # --- Hugging Face
 
@@ -150,7 +154,11 @@ class HopeLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
         return False  # `generate` carries `state` instead of a key-value cache
 
     def prepare_inputs_for_generation(  # type: ignore[override]
-        self, input_ids: Tensor, state: HopeState | None = None, is_first_iteration: bool | None = False, **kwargs: Any  # noqa: ANN401
+        self,
+        input_ids: Tensor,
+        state: HopeState | None = None,
+        is_first_iteration: bool | None = False,
+        **kwargs: Any,  # noqa: ANN401
     ) -> dict[str, Any]:
         """All tokens first, then the newest one beside the state."""
         given = input_ids if state is None or is_first_iteration else input_ids[:, -1:]
@@ -166,12 +174,9 @@ class HopeLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
         """
         strict = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # mismatches are ours to report: by the tensor's name
         loaded: Any = super().from_pretrained(path, *args, **{**kwargs, **strict})
+        check_loaded(loaded[1])
         model: HopeLM = loaded[0]
-        info: dict[str, Any] = loaded[1]
-        faults = {"lacks the": "missing_keys", "has an unknown": "unexpected_keys", "has another shape for the": "mismatched_keys"}
-        for fault, kind in faults.items():
-            if names := sorted(str(key[0] if isinstance(key, tuple) else key) for key in info[kind]):
-                raise ValueError(f"the checkpoint {fault} tensor {names[0]} ({len(names)} in all): it is not of this configuration")
+        check_finite(model.named_parameters(), "in the checkpoint")
         return model
 
     def _check(self, tokens: Tensor, state: HopeState | None, attention_mask: Tensor | None) -> None:
@@ -185,6 +190,18 @@ class HopeLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
             raise ValueError("padding would be read and learned like text: give rows of one length, or run rows of different lengths apart")
         if state is not None and len(state.position) != len(tokens):
             raise ValueError(f"the state has {len(state.position)} rows, input_ids has {len(tokens)}")
+
+
+def check_loaded(info: dict[str, Any]) -> None:
+    """Nothing was missing or left over in a checkpoint; `info` is Hugging Face's loading information.
+
+    Raises:
+        ValueError: names the tensor.
+    """
+    faults = {"lacks the": "missing_keys", "has an unknown": "unexpected_keys", "has another shape for the": "mismatched_keys"}
+    for fault, kind in faults.items():
+        if names := sorted(str(key[0] if isinstance(key, tuple) else key) for key in info[kind]):
+            raise ValueError(f"the checkpoint {fault} tensor {names[0]} ({len(names)} in all): it is not of this configuration")
 
 
 def _fastest_period(layers: Sequence[HopeBlock]) -> int | None:

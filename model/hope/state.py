@@ -7,7 +7,7 @@ S1  No operation here mixes rows.
 S2  Operations return new trees; tensors may be shared between trees because nobody writes into them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self, TypeVar
 
@@ -16,6 +16,10 @@ from torch import Tensor
 
 T = TypeVar("T", bound="Tensors")
 Node = Any  # Tensor | Tensors | dict[str, Node] | tuple[Node, ...] | None
+
+
+class NotFinite(ValueError):
+    """A tensor has numbers that are not finite; the message names it. Whatever it was computed from is unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,19 @@ class Tensors:
                 raise ValueError(f"{name} is {_described(given)}, this configuration needs {_described(tensor)}")
         values = iter([tensors[name] for name in wanted])
         return self.map(lambda _: next(values))
+
+
+def check_finite(named: Iterable[tuple[str, Tensor]], when: str) -> None:
+    """Refuse tensors with numbers that are not finite; `when` ends the sentence.
+
+    Raises:
+        NotFinite: names the first such tensor and its first such row.
+    """
+    for name, tensor in named:
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor.sum())):  # a sum is cheaper than a mask; look closer only then
+            rows = torch.isfinite(tensor.reshape(len(tensor), -1)).all(1) if tensor.dim() else torch.isfinite(tensor)[None]
+            if not bool(rows.all()):
+                raise NotFinite(f"{name}, row {int((~rows).nonzero()[0])}, is not finite {when}")
 
 
 def stack(states: Sequence[T]) -> T:

@@ -1,5 +1,6 @@
 """HopeLM as people use it: Hugging Face's calls, saving, generating, refusing (issue's "bad input"; hope.md §9)."""
 
+import copy
 import json
 
 import pytest
@@ -9,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from model.hope.lm import HopeLM
 from model.hope.lm_config import HopeConfig
-from model.hope.state import difference
+from model.hope.state import NotFinite, difference
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +144,24 @@ def test_a_checkpoint_of_another_configuration_is_refused_by_the_tensors_name(mo
     name = {"missing": "layers.1.mixer.start.up", "extra": "layers.7.odd", "shape": "layers.1.mixer.start.up"}[damage]
     with pytest.raises((ValueError, RuntimeError), match=name):
         HopeLM.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")], ids=str)
+def test_numbers_that_are_not_finite_are_refused_by_the_tensors_name_and_the_state_stays(model, tmp_path, number):
+    model.save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["layers.1.mixer.start.up"][0, 0, 0, 0] = number
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(NotFinite, match=r"layers.1.mixer.start.up, row 0, is not finite in the checkpoint"):
+        HopeLM.from_pretrained(tmp_path)
+    broken = copy.deepcopy(model)
+    broken.layers[1].mixer.start["up"].data[0, 0, 0, 0] = number
+    with torch.no_grad():
+        state = model(IDS[:, :6], use_cache=True).state
+        kept = state.clone()
+        with pytest.raises(NotFinite, match=r"blocks\.1\..*row 0, is not finite after these tokens; the state that was given is unchanged"):
+            broken(IDS[:, 6:], state=state)
+    assert difference(state, kept) == {}
 
 
 def test_a_configuration_survives_json(model, tmp_path):
