@@ -1,7 +1,7 @@
 """Causal softmax attention as a mixer: Hope-Attention is this and the continuum memory (Nested Learning §8.3).
 
-- Names and maths of Hugging Face's Llama (defaults), Qwen2 (`qkv_bias`) and Qwen3 (`qk_norm`), so that a pretrained layer loads; without a
-  window and a state the same kernel call, so that the numbers are the same as well.
+- Names and maths of Hugging Face's Llama (defaults), Qwen2 (`qkv_bias`) and Qwen3 (`qk_norm`), so that a pretrained layer loads; the same
+  kernel calls while everything is inside the window, so that the numbers are the same as well, with a state as without.
 - The state holds keys (already turned to their positions) and values of the last `window` tokens, newest last, of constant size; position
   −1 marks a slot that was never filled. Within a window every token sees itself and the `window − 1` tokens before it, whatever the cuts.
 - Rows may stand at different positions. Without a window there is no bounded state: then only whole sequences can be read.
@@ -134,10 +134,13 @@ class CausalAttention(nn.Module):
         queries, new = rotated(queries.transpose(1, 2), *turn), rotated(new.transpose(1, 2), *turn)  # (B, heads, T, head_width)
         seen = AttentionState(new, self._split(self.v_proj(x)).transpose(1, 2), places)
         if state is not None:
-            seen = _joined(state, seen)
-        mask = None if state is None and x.shape[1] <= (self.config.window or x.shape[1]) else self._visible(places, seen.positions)
+            seen = _joined(_filled(state), seen)
+        causal = seen.keys.shape[2] == x.shape[1] <= (self.config.window or x.shape[1])
+        mask = None if causal else self._visible(places, seen.positions)
+        if x.shape[1] == 1 and mask is not None and bool(mask.all()):
+            mask = None
         y = scaled_dot_product_attention(
-            queries, seen.keys, seen.values, attn_mask=mask, is_causal=mask is None, enable_gqa=self.config.key_heads < self.config.heads
+            queries, seen.keys, seen.values, attn_mask=mask, is_causal=causal, enable_gqa=self.config.key_heads < self.config.heads
         )
         return self.o_proj(y.transpose(1, 2).flatten(2)), self._kept(seen)
 
@@ -178,6 +181,12 @@ class CausalAttention(nn.Module):
             raise ValueError(
                 f"keys of the state are {tuple(state.keys.shape)}, this attention needs {wanted} (rows, kv_heads, window, head_width)"
             )
+
+
+def _filled(state: AttentionState) -> AttentionState:
+    """Without the slots that no row has filled: a short past costs little, and runs in the kernels that Hugging Face's cache runs in."""
+    first = int((state.positions < 0).all(0).sum())
+    return AttentionState(state.keys[:, :, first:], state.values[:, :, first:], state.positions[:, first:])
 
 
 def _joined(older: AttentionState, newer: AttentionState) -> AttentionState:

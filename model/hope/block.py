@@ -36,13 +36,20 @@ class HopeBlock(nn.Module):
         titans = config.mixer_of(layer) == "titans"
         self.mixer = SelfModifyingTitans(config.titans_config()) if titans else CausalAttention(config.attention_config())
         self.memory = ContinuumMemory(
-            config.hidden_size, config.levels_of(layer), config.variant, config.objective, norm_eps=config.rms_norm_eps
+            config.hidden_size, config.levels_of(layer), config.variant, config.objective, config.order, config.rms_norm_eps
         )
+        self.ramp = 1.0  # of the levels' steps, see `set_inner_scale`; no part of the model's identity
 
     def initial(self, rows: int) -> BlockState:
         """The state before the first token."""
         exact = torch.promote_types(self.norm.weight.dtype, torch.float32)
         return BlockState(self.mixer.initial(rows), self.memory.initial(rows, exact))
+
+    def set_inner_scale(self, scale: float) -> None:
+        """Multiply what is learned online, by the mixer and by the levels: 1, or less while training warms up (hope.md §6.5, §8.3)."""
+        self.ramp = scale
+        if isinstance(self.mixer, SelfModifyingTitans):
+            self.mixer.inner_scale = scale
 
     def forward(
         self, x: Tensor, mixer: MixState | None, levels: Levels | None, positions: Sequence[int], trace: Trace | None = None

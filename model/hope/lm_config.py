@@ -12,7 +12,7 @@ from typing import Any
 from transformers import PretrainedConfig
 
 from model.hope.attention import AttentionConfig
-from model.hope.cms import Objective, Variant
+from model.hope.cms import Objective, Order, Variant
 from model.hope.config import MixerConfig
 from model.hope.level import LevelConfig
 
@@ -39,6 +39,7 @@ class HopeConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
         levels: list[dict[str, Any]] | None = None,
         variant: Variant = "sequential",
         objective: Objective = "ntp",
+        order: Order = "fast_first",
         mixers: list[str] | None = None,
         layer_levels: list[list[dict[str, Any]]] | None = None,
         rms_norm_eps: float = 1e-6,
@@ -49,7 +50,7 @@ class HopeConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
         self.vocab_size, self.hidden_size, self.num_hidden_layers = vocab_size, hidden_size, num_hidden_layers
         self.mixer, self.titans, self.attention = mixer, dict(titans or {}), dict(attention or {})
         self.levels = [dict(level) for level in levels] if levels is not None else _seed_levels(hidden_size)
-        self.variant, self.objective = variant, objective
+        self.variant, self.objective, self.order = variant, objective, order
         self.mixers, self.layer_levels = mixers, layer_levels
         self.rms_norm_eps, self.initializer_range = rms_norm_eps, initializer_range
         super().__init__(**{**others, "tie_word_embeddings": tie_word_embeddings})
@@ -87,7 +88,7 @@ class HopeConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
     def digest(self) -> str:
         """SHA-256 over everything that a state's layout and meaning depend on, hex."""
         sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "rms_norm_eps")
-        fields = (*sizes, "mixer", "titans", "attention", "levels", "variant", "objective", "mixers", "layer_levels")
+        fields = (*sizes, "mixer", "titans", "attention", "levels", "variant", "objective", "order", "mixers", "layer_levels")
         named = {name: getattr(self, name) for name in fields}
         return hashlib.sha256(json.dumps(named, sort_keys=True, separators=(",", ":"), default=list).encode()).hexdigest()
 

@@ -98,15 +98,18 @@ def read(model: "HopeLM", tokens: Tensor, state: HopeState) -> tuple[Tensor, Hop
 
 
 def _associate(model: "HopeLM", tokens: Tensor, state: HopeState) -> tuple[Tensor, HopeState]:
-    """A piece up to the next boundary, objective "assoc": levels learn from their own inputs, no pass through the network."""
+    """A piece up to the next boundary, objective "assoc": levels learn from their own inputs, no pass through the network.
+
+    In grad mode the updates stay in the graph: that is how an outer loop trains the projections of the targets, which no output reads.
+    """
     traces: list[Trace] = [[] for _ in model.blocks]
     hidden, mixers = model.run(tokens, state.mixers, state.levels, state.position.tolist(), traces)
     after = state.position + tokens.shape[1]
     levels = []
-    with torch.no_grad():
-        for layer, each, trace in zip(model.blocks, state.levels, traces, strict=True):
-            waiting, gradients, pairs = layer.memory.associate(each, trace)
-            levels.append(layer.memory.advance(layer.memory.accumulate(waiting, gradients, pairs), state.position, after))
+    for layer, each, trace in zip(model.blocks, state.levels, traces, strict=True):
+        waiting, gradients, pairs = layer.memory.associate(each, trace, differentiable=True)
+        added = layer.memory.accumulate(waiting, gradients, pairs)
+        levels.append(layer.memory.advance(added, state.position, after, layer.ramp))
     return hidden, replace(state.with_mixers(mixers).with_levels(levels), position=after)
 
 
@@ -208,7 +211,7 @@ def _advanced(model: "HopeLM", state: HopeState, gradients: Sequence[Gradients],
         levels = []
         for layer, each, given in zip(model.blocks, state.levels, gradients, strict=True):
             added = layer.memory.accumulate(each, given, counted)
-            levels.append(layer.memory.advance(added, before, state.position))
+            levels.append(layer.memory.advance(added, before, state.position, layer.ramp))
     return state.with_levels(levels)
 
 

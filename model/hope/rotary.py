@@ -13,6 +13,11 @@ import torch
 from torch import Tensor
 
 EXACT_FROM = 131_072
+KINDS: dict[str, tuple[str, ...]] = {  # rope_type: the parameters that it needs
+    "default": (),
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+}
 
 
 def frequencies(head_width: int, theta: float, scaling: Mapping[str, Any] | None, device: torch.device) -> Tensor:
@@ -28,17 +33,12 @@ def frequencies(head_width: int, theta: float, scaling: Mapping[str, Any] | None
 def _frequencies(head_width: int, theta: float, scaling: tuple[tuple[str, Any], ...], device: torch.device) -> Tensor:
     known = dict(scaling)
     kind = known.get("rope_type", "default")
-    needed = {
-        "default": (),
-        "linear": ("factor",),
-        "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
-    }
-    if kind not in needed:
-        raise ValueError(f"rope_type is {kind!r}, it must be one of {', '.join(needed)}")
-    if missing := [name for name in needed[kind] if name not in known]:
+    if kind not in KINDS:
+        raise ValueError(f"rope_type is {kind!r}, it must be one of {', '.join(KINDS)}")
+    if missing := [name for name in KINDS[kind] if name not in known]:
         raise ValueError(f"rope_type {kind!r} needs {missing[0]}")
     with torch.inference_mode(False):  # kept between calls, so it must be fit for graphs, too
-        plain = 1.0 / (theta ** (torch.arange(0, head_width, 2, dtype=torch.int64).to(torch.float) / head_width))
+        plain = 1.0 / (theta ** (torch.arange(0, head_width, 2, dtype=torch.int64, device="cpu").to(torch.float) / head_width))
         if kind == "linear":
             plain = plain / known["factor"]
         if kind == "llama3":

@@ -17,7 +17,9 @@ class Split:
 
 
 def split_matrices(model: nn.Module, heads: Collection[str] = HEADS) -> Split:
-    """Hidden 2-D weights apart from embeddings, output heads, norms, biases, convolutions and stacked tensors.
+    """Weights of hidden linear maps (`nn.Linear`) apart from embeddings, output heads, norms, biases, convolutions and all others.
+
+    Two dimensions alone make no matrix: rates and retentions of a fast memory are a vector for each head, not to be made orthogonal.
 
     A head is what Hugging Face's `get_output_embeddings` returns or a module at the model's top level that is called one of `heads`; an
     output layer tied to an embedding is an embedding. Parameters that need no gradient are in neither list. Both lists fit torch's
@@ -36,6 +38,7 @@ def split_matrices(model: nn.Module, heads: Collection[str] = HEADS) -> Split:
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     if not trained:
         raise ValueError("no parameter of the model needs a gradient; set requires_grad on those to train")
-    matrices = [(name, parameter) for name, parameter in trained if parameter.ndim == 2 and id(parameter) not in apart]
+    maps = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)} - apart
+    matrices = [(name, parameter) for name, parameter in trained if id(parameter) in maps]
     chosen = {id(parameter) for _, parameter in matrices}
     return Split(matrices, [(name, parameter) for name, parameter in trained if id(parameter) not in chosen])

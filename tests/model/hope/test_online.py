@@ -196,3 +196,48 @@ def test_outer_gradients_flow_through_the_pass_that_learns():
 def test_a_layer_with_periods_that_do_not_fit_is_refused():
     with pytest.raises(ValueError, match="period of 6 tokens is no multiple of the fastest one, 4"):
         model_of(layer_levels=[[level("middle", 4)], [level("middle", 6)]])
+
+
+def test_the_order_of_the_levels_is_the_models():
+    """A9: the same weights, slow level first, are another function: the loop over levels written out."""
+    model = model_of(order="slow_first", layers=1)
+    x = torch.randn(1, 5, 8)
+    fast, slow, static = model.layers[0].memory.levels
+    expected = x + static(x)
+    expected = expected + slow(expected)
+    expected = expected + fast(expected)
+    torch.testing.assert_close(model.layers[0].memory(x), expected)
+    assert model.config.digest != model_of(layers=1).config.digest
+
+
+@pytest.mark.parametrize("objective", ["ntp", "assoc"])
+def test_the_inner_scale_of_a_warm_up_multiplies_the_steps_of_levels(objective):
+    model = model_of([level("middle", 4, 0.01, adapt="down")], layers=1, objective=objective)  # steps too short for the clip
+    learned = []
+    for scale in (1.0, 0.25, 0.0):
+        model.set_inner_scale(scale)
+        model.layers[0].mixer.inner_scale = 1.0  # the mixer's own warm-up would change what the level sees
+        learned.append(model(tokens(1, 5), use_cache=True).state.levels[0][0].delta["down_proj"].detach())
+    assert float(learned[0].abs().max()) > 1e-4
+    torch.testing.assert_close(learned[1], 0.25 * learned[0])
+    assert not learned[2].any()
+
+
+@pytest.mark.parametrize("period", [1, 4])
+def test_projections_of_targets_are_trained_through_the_updates(period):
+    """Objective "assoc": the outer gradient of P is the slope of the later loss (finite differences); P is read by updates alone."""
+    model = model_of([level("middle", period, 0.3, adapt="down"), level("static", None, 0.0)], layers=1, objective="assoc")
+    ids = tokens(2, 11)
+    model(ids, labels=ids, use_cache=True).loss.backward()
+    weight = model.layers[0].memory.targets["middle"].weight
+    for place in ((0, 0), (3, 5), (7, 2)):
+        losses = []
+        for step in (1e-5, -1e-5):
+            with torch.no_grad():
+                weight[place] += step
+                losses.append(float(model(ids, labels=ids, use_cache=True).loss))
+                weight[place] -= step
+        slope = (losses[0] - losses[1]) / 2e-5
+        assert abs(slope) > 1e-7
+        assert float(weight.grad[place]) == pytest.approx(slope, rel=1e-4, abs=1e-9)
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)

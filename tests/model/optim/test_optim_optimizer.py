@@ -9,6 +9,8 @@ from torch import nn
 from torch.optim import lr_scheduler
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from model.hope.lm import HopeLM
+from model.hope.lm_config import HopeConfig
 from model.optim import DGD, M3, AdamW, Momentum, Muon, RuleOptimizer, Sgd, split_matrices
 
 each_rule = pytest.mark.parametrize("name", RULES)
@@ -241,6 +243,17 @@ def test_split_sends_hidden_matrices_to_m3_and_everything_else_to_adamw():
             loss.backward()
             optimizer.step()
         assert losses[-1] < 0.8 * losses[0]
+
+
+def test_split_keeps_vectors_that_are_stacked_into_two_dimensions_apart():
+    """Rates and retentions of fast memories: one vector a head, which Muon would make orthogonal to each other."""
+    split = split_matrices(HopeLM(HopeConfig(num_hidden_layers=1)))
+    assert [name.removeprefix("layers.0.") for name, _ in split.matrices] == [
+        "mixer.enter.weight",
+        "mixer.leave.weight",
+        *(f"memory.levels.{level}.{name}.weight" for level in range(3) for name in ("up_proj", "down_proj")),
+    ]
+    assert {"layers.0.mixer.rate.weight", "layers.0.mixer.retention.weight"} <= {name for name, _ in split.others}
 
 
 def test_split_keeps_convolutions_heads_and_frozen_weights_apart():
