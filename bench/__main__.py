@@ -7,9 +7,11 @@ import click
 
 COMMANDS = {
     "corrections": "bench.corrections:corrections",
+    "lm": "bench.lm:lm",
     "latency": "bench.latency:latency",
     "crash": "bench.crash:crash",
     "demo": "bench.demo:demo",
+    "synthetic": "bench.synthetic.command:synthetic",
 }
 
 

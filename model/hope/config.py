@@ -2,6 +2,7 @@
 
 Odd choices, and where they come from:
 - `anchor="init"`: retention decays what was learned, not the meta-learned start (hope.md §8.2); the paper decays to zero.
+- `read="token"`: a query sees the writes of its own chunk, as in the token recurrence; the paper's chunk form reads the chunk's start.
 - `unit_values`, `unit_targets`: bound the self-referential loop; the paper normalises keys and queries only.
 - `rate_max` above 0.5 lets a linear memory have negative eigenvalues; formal languages need `rate_max=1`, chunks of 1.
 - "q" in `adaptive`: the paper's table 6 has it on, its text has it static; static is better there.
@@ -37,7 +38,7 @@ class MixerConfig:
     anchor: Literal["init", "zero"] = "init"
     unit_values: bool = True
     unit_targets: bool = True
-    read: Literal["boundary", "token"] = "boundary"
+    read: Literal["boundary", "token"] = "token"
     conv_width: int = 4
     rate_max: float = 0.6
     rate_start: float = 0.1
@@ -108,7 +109,7 @@ class MixerConfig:
 
 def paper_literal(width: int, **changes: Any) -> MixerConfig:  # noqa: ANN401
     """Everything as printed but for slips of sign and index: for equation-level tests, it does not stay stable (hope.md §8.2)."""
-    literal: dict[str, Any] = {"anchor": "zero", "unit_values": False, "unit_targets": False, "weight_cap": None}
+    literal: dict[str, Any] = {"anchor": "zero", "unit_values": False, "unit_targets": False, "weight_cap": None, "read": "boundary"}
     return MixerConfig(width, **{**literal, **changes})
 
 

@@ -22,7 +22,7 @@ def _double():
 
 
 def mixer(preset="service", **changes):
-    settings = {"head_width": 4, "chunk_projections": 4, "chunk_memory": 4, "weight_cap": None} | changes
+    settings = {"head_width": 4, "chunk_projections": 4, "chunk_memory": 4, "weight_cap": None, "read": "boundary"} | changes
     built = SelfModifyingTitans(PRESETS[preset](WIDTH, **settings))
     with torch.no_grad():  # gates that differ from token to token, memories that say something
         built.rate.weight.normal_()

@@ -1,0 +1,104 @@
+"""Which trials a bench consists of, and getting them done: those in the ledger are not run again."""
+
+import multiprocessing
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from transformers.utils import logging
+
+from bench.language.ledger import Ledger, Line
+from bench.language.trials import GRID, RATE, TASKS, TUNING_SEED, TUNING_SHARE, Told, Trial, code_of, run
+from model.train.loop import Diverged
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is compared with what. `rate` None: the tuned rate where the ledger has one, else `RATE`."""
+
+    sizes: tuple[str, ...]
+    kinds: tuple[str, ...]
+    tasks: tuple[str, ...]  # of `TASKS`
+    seeds: int
+    tokens: int
+    rate: float | None = None
+
+    def tuning(self) -> list[Trial]:
+        """Every rate of the grid for every kind and size."""
+        tokens = max(1, self.tokens // TUNING_SHARE)
+        return [Trial("tune", size, kind, TUNING_SEED, tokens, rate) for size in self.sizes for kind in self.kinds for rate in GRID]
+
+    def trials(self, ledger: Ledger) -> list[Trial]:
+        """Every seed of every task; seed by seed, so that what is there at an interruption is comparable."""
+        return [
+            Trial(task, size, kind, seed, self.tokens, self.rate or tuned(ledger, size, kind) or RATE)
+            for size in self.sizes
+            for seed in range(self.seeds)
+            for task in self.tasks
+            if task in TASKS
+            for kind in self.kinds
+        ]
+
+
+def tuned(ledger: Ledger, size: str, kind: str) -> float | None:
+    """The rate with the fewest bits of those tried, or none."""
+    tried = [line for line in ledger.lines if (line["task"], line["size"], line.get("kind")) == ("tune", size, kind) and "bits" in line]
+    return float(min(tried, key=lambda line: line["bits"])["rate"]) if tried else None
+
+
+def missing(trials: Iterable[Trial], ledger: Ledger) -> list[Trial]:
+    """Those that the ledger does not have."""
+    return [trial for trial in trials if ledger.find(trial.named()) is None]
+
+
+def done(trials: Iterable[Trial], ledger: Ledger) -> list[Line]:
+    """The lines of those that it has."""
+    found = (ledger.find(trial.named()) for trial in trials)
+    return [line for line in found if line is not None]
+
+
+def outdated(lines: Iterable[Line]) -> dict[str, int]:
+    """How many of the lines, by kind, were measured before the source of that kind changed."""
+    return dict(Counter(line["kind"] for line in lines if "code" in line and line["code"] != code_of(line["kind"])))
+
+
+def execute(trials: Sequence[Trial], ledger: Ledger, below: Path, jobs: int, told: Told, saying: Callable[[str], object]) -> None:
+    """Run what is missing and note it; with several jobs in processes of their own. `told` hears of tokens trained on."""
+    for line in _lines(missing(trials, ledger), below, jobs, told):
+        ledger.add(line)
+        outcome = line.get("failed") or f"{line['bits']:.4f} bits"
+        saying(f"{line['task']} {line['size']} {line['kind']} seed {line['seed']} rate {line['rate']:g}: {outcome}")
+
+
+def attempt(trial: Trial, below: Path, told: Told = lambda tokens: None) -> Line:
+    """The trial's line; a training that diverged is a result, too."""
+    try:
+        return run(trial, below, told)
+    except Diverged as diverged:
+        return trial.named() | {"failed": f"diverged: {diverged}"}
+
+
+def quiet() -> None:
+    """One thread, and no word of libraries about kernels that a CPU cannot have."""
+    torch.set_num_threads(1)
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+
+
+def _lines(trials: Sequence[Trial], below: Path, jobs: int, told: Told) -> Iterator[Line]:
+    if jobs == 1:
+        yield from map(partial(attempt, below=below, told=told), trials)
+        return
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=quiet) as pool:
+        futures = [pool.submit(attempt, trial, below) for trial in trials]
+        try:
+            for future in as_completed(futures):
+                line = future.result()
+                told(line["tokens"])
+                yield line
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

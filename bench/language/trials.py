@@ -1,0 +1,208 @@
+"""A trial: one model of one kind trained and measured on one task. What is equal for all kinds is fixed here.
+
+Equal for all kinds of a task: the texts, the batches and their order (by the seed), the number of tokens, AdamW with a warm-up of 2 % and
+a cosine to a tenth, weight decay 0.1, clip 1.0, float32. Different: the model, and its rate where it was tuned.
+
+- shakespeare: characters of tinyshakespeare, 12 windows of 64, the published small CPU setting; nats are `bits · ln 2`
+- text:        bytes of all three domains, 8 windows of 256; the result is the mean of the domains; besides, the tails are read as streams,
+               where a model with a state of constant size carries it on and the others slide their window
+- continual:   the three domains in turn, a third of the tokens each, at a constant rate; after the second domain, language learned in
+               context is measured on the third, which no weight has seen yet
+- tune:        a third of `text`, with a seed of its own, for one rate of the grid
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+import model.hope
+from bench.language import hope, retnet, rivals  # `hope` joins the kinds by being imported
+from bench.language.context import Read, by_position, carried, doubling, sliding, streams
+from bench.language.continual import in_turn
+from bench.language.corpora import DOMAINS, Corpus, batches, domain, mixed, shakespeare
+from bench.language.rivals import KINDS, build
+from bench.language.sizes import SIZES, Fitted, fit
+from bench.language.stream import bits_per_token
+from model.train.history import Event, Stepped
+from model.train.loop import train
+from model.train.settings import Settings
+
+GRID = (5e-4, 1e-3, 2e-3, 4e-3)  # rates that --tune tries
+RATE = 2e-3  # where nothing was tuned
+TUNING_SEED = 1_000
+TUNING_SHARE = 3  # one of so many parts of the tokens
+POINTS = 12  # of a validation curve
+GLANCE = 16_384  # tokens that a point of a curve is measured on
+MEASURED = 65_536  # tokens of each domain's tail that a result is measured on, from all over it
+STREAMS, STREAM = 8, 8_192  # how many streams are read in context, and how long they are
+
+Told = Callable[[int], object]  # tokens trained on since the last call
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """How a task is batched."""
+
+    batch: int
+    context: int
+
+
+TASKS = {"shakespeare": Task(12, 64), "text": Task(8, 256), "continual": Task(8, 256)}
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """All that decides a trial's result, but for the texts."""
+
+    task: str
+    size: str
+    kind: str
+    seed: int
+    tokens: int
+    rate: float
+
+    @property
+    def shape(self) -> Task:
+        """Batch and context; tuning is done on text."""
+        return TASKS["text" if self.task == "tune" else self.task]
+
+    def named(self) -> dict[str, Any]:
+        """The fields, as the ledger keeps them."""
+        return asdict(self)
+
+
+def run(trial: Trial, below: Path, told: Told = lambda tokens: None) -> dict[str, Any]:
+    """Train and measure; everything measured, ready for JSON, the trial's own fields first.
+
+    Raises:
+        DataAbsent: the texts are not there. NoFit: the kind cannot have the size. Diverged: the training did.
+    """
+    match trial.task:
+        case "shakespeare":
+            measured = _learned(trial, shakespeare(below), None, told)
+        case "text" | "tune":
+            measured = _learned(trial, _mixed(below), _domains(below), told)
+        case "continual":
+            measured = _continual(trial, _domains(below), told)
+        case _:
+            raise ValueError(f"there is no task {trial.task!r}; there are {', '.join([*TASKS, 'tune'])}")
+    return trial.named() | {"code": code_of(trial.kind)} | measured
+
+
+def code_of(kind: str) -> str:
+    """A digest of the source that makes a kind: `model/hope` for those that `bench.language.hope` registers, else this package's."""
+    ours = KINDS[kind].make.__module__ == hope.__name__
+    folder = Path(model.hope.__file__).parent
+    sources = [Path(hope.__file__), *sorted(folder.rglob("*.py"))] if ours else [Path(rivals.__file__), Path(retnet.__file__)]
+    return sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
+
+
+def fitted(trial: Trial, vocab: int) -> tuple[nn.Module, Fitted]:
+    """The trial's model, at the size of all others."""
+    found = fit(trial.kind, SIZES[trial.size], vocab, trial.shape.context)
+    shape = found.shape
+    return build(trial.kind, vocab, shape.width, shape.layers, shape.context, trial.seed, knob=found.knob), found
+
+
+def settings(trial: Trial) -> Settings:
+    """The outer loop of every kind."""
+    return Settings(tokens=trial.tokens, rate=trial.rate, seed=trial.seed, evaluate_every=max(1, trial.tokens // POINTS))
+
+
+def _learned(trial: Trial, corpus: Corpus, domains: Sequence[Corpus] | None, told: Told) -> dict[str, Any]:
+    model, found = fitted(trial, corpus.vocab)
+    shape = trial.shape
+    history = train(
+        model,
+        batches(corpus, shape.batch, shape.context, trial.seed),
+        settings(trial),
+        _counted(told),
+        evaluate=lambda now: {"bits": bits_per_token(now, corpus.tail, shape.context, GLANCE)},
+    )
+    if domains is None:
+        by_domain = {corpus.name: bits_per_token(model, corpus.tail, shape.context)}
+    else:
+        by_domain = {each.name: bits_per_token(model, each.tail, shape.context, MEASURED) for each in domains}
+    return {
+        **_made(found),
+        "bits": sum(by_domain.values()) / len(by_domain),
+        "by_domain": by_domain,
+        "stream": sum(costs := [_as_stream(model, trial, each) for each in domains or [corpus]]) / len(costs),
+        "curve": [[event.tokens, event.scores["bits"]] for event in history.evaluations],
+        "tokens_per_s": history.tokens_per_s,
+    }
+
+
+def _continual(trial: Trial, domains: Sequence[Corpus], told: Told) -> dict[str, Any]:
+    model, found = fitted(trial, 256)
+    shape, part = trial.shape, trial.tokens // len(domains)
+    speeds: list[float] = []
+    in_context: dict[str, Any] = {}
+
+    def learn(corpus: Corpus, phase: int) -> None:
+        how = replace(settings(trial), tokens=part, schedule="constant", evaluate_every=0, inner_warmup=0.1 if phase == 0 else 0.0)
+        draw = batches(corpus, shape.batch, shape.context, trial.seed)
+        speeds.append(train(model, draw, how, _counted(told)).tokens_per_s)
+
+    def after(phase: int) -> None:
+        if phase == len(domains) - 1:
+            in_context.update(_in_context(model, trial, domains[-1]))
+
+    result = in_turn(domains, learn, lambda corpus: bits_per_token(model, corpus.tail, shape.context, MEASURED), after)
+    return {
+        **_made(found),
+        "bits": result.final,
+        "domains": list(result.domains),
+        "matrix": [list(row) for row in result.bits],
+        "forgetting": result.forgetting,
+        "context": in_context,
+        "tokens_per_s": sum(speeds) / len(speeds),
+    }
+
+
+def _as_stream(model: nn.Module, trial: Trial, corpus: Corpus) -> float:
+    """Bits a token where the tail is read on and on, each model in the better way that it has."""
+    length = min(STREAM, len(corpus.tail) // 2)
+    curve = by_position(model, streams(corpus.tail, STREAMS, length), _ways(trial)[-1][1], (1, length))
+    return curve.bits[0]
+
+
+def _ways(trial: Trial) -> list[tuple[str, Read]]:
+    """How a kind can read a stream, the better one last."""
+    context = trial.shape.context
+    carrying = [("carried", carried(context))] if KINDS[trial.kind].constant else []
+    return [("window", sliding(context)), *carrying]
+
+
+def _in_context(model: nn.Module, trial: Trial, unseen: Corpus) -> dict[str, Any]:
+    text = unseen.train[0]
+    length = min(STREAM, len(text) // 2)
+    ids, edges = streams(text, STREAMS, length), doubling(trial.shape.context // 4, length)
+    return {name: asdict(by_position(model, ids, way, edges)) for name, way in _ways(trial)}
+
+
+def _made(found: Fitted) -> dict[str, Any]:
+    return {"blocks": found.shape.layers, "knob": found.knob, "parameters": found.total, "not_embedding": found.apart}
+
+
+def _counted(told: Told) -> Callable[[Event], None]:
+    def hear(event: Event) -> None:
+        if isinstance(event, Stepped):
+            told(event.step_tokens)
+
+    return hear
+
+
+@lru_cache(maxsize=1)
+def _domains(below: Path) -> tuple[Corpus, ...]:
+    return tuple(domain(name, below) for name in DOMAINS)
+
+
+@lru_cache(maxsize=1)
+def _mixed(below: Path) -> Corpus:
+    return mixed(_domains(below))

@@ -1,0 +1,193 @@
+"""What is equal for all kinds, and how forgetting and learning in context are measured."""
+
+import json
+import lzma
+
+import pytest
+import torch
+from torch import nn
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from bench.data import DataAbsent
+from bench.language.context import by_position, carried, doubling, sliding, streams
+from bench.language.continual import by_steps, in_turn
+from bench.language.corpora import Corpus, batches, domain, mixed, shakespeare
+from bench.language.ledger import Ledger
+from bench.language.plan import Plan, done, execute, missing, outdated, tuned
+from bench.language.rivals import build
+from bench.language.stream import bits_per_token
+from bench.language.trials import GRID, RATE, Trial, code_of
+
+
+class Counter(nn.Module):
+    """A model of two ids whose state is how many tokens it has read; it is surer of id 1 the more they are."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.longest = 0
+
+    def forward(self, input_ids, past_key_values=None, use_cache=False):
+        seen = past_key_values or 0
+        self.longest = max(self.longest, input_ids.shape[1])
+        at = torch.arange(1, input_ids.shape[1] + 1) + seen
+        ones = at.float().log().expand(input_ids.shape) * self.weight
+        logits = torch.stack([torch.zeros_like(ones), ones], -1)
+        return CausalLMOutputWithPast(logits=logits, past_key_values=seen + input_ids.shape[1])
+
+
+def corpus(name, token, length=400):
+    return Corpus(name, (torch.full((length,), token, dtype=torch.uint8),), torch.full((100,), token, dtype=torch.uint8), 4, "byte")
+
+
+def pack(below, files):
+    for path, text in files.items():
+        (below / path).parent.mkdir(parents=True, exist_ok=True)
+        (below / path).write_bytes(lzma.compress(text))
+
+
+def test_tails_are_the_end_of_every_file_and_never_trained_on(tmp_path):
+    one, two = bytes(range(100)) * 10, b"x" * 500
+    pack(tmp_path, {"lm/books/b.txt.xz": two, "lm/books/a.txt.xz": one})
+    novels = domain("novels", tmp_path)
+    assert [bytes(text.tolist()) for text in novels.train] == [one[:950], two[:475]]
+    assert bytes(novels.tail.tolist()) == one[950:] + two[475:]
+
+
+def test_shakespeare_is_split_as_in_every_published_number(tmp_path):
+    text = "".join(chr(97 + i % 7) for i in range(1_003))
+    pack(tmp_path, {"lm/tinyshakespeare.txt.xz": text.encode()})
+    read = shakespeare(tmp_path)
+    assert (read.vocab, len(read.train[0]), len(read.tail)) == (7, 903, 100)
+    assert "".join(chr(97 + token) for token in read.tail.tolist()) == text[903:]
+
+
+def test_absent_and_damaged_texts_are_told_with_where_to_get_them(tmp_path):
+    with pytest.raises(DataAbsent, match=r"lm/rust_book\.md\.xz below .*PALIMPSEST_DATA.*rust-lang/book"):
+        domain("rust", tmp_path)
+    (tmp_path / "lm").mkdir()
+    (tmp_path / "lm/rust_book.md.xz").write_bytes(b"no archive")
+    with pytest.raises(DataAbsent, match="cannot be read"):
+        domain("rust", tmp_path)
+
+
+def test_equal_seeds_give_equal_batches_whatever_is_mixed_never_across_texts():
+    both = mixed([corpus("a", 1), corpus("b", 2)])
+    draw, again, other = batches(both, 8, 16, 5), batches(both, 8, 16, 5), batches(both, 8, 16, 6)
+    assert all(torch.equal(draw(i).inputs, again(i).inputs) for i in range(5))
+    assert any(not torch.equal(draw(i).inputs, other(i).inputs) for i in range(5))
+    rows = torch.cat([torch.cat([draw(i).inputs, draw(i).targets], 1) for i in range(20)])
+    assert bool((rows == rows[:, :1]).all())
+    assert set(rows[:, 0].tolist()) == {1, 2}
+
+
+def test_forgetting_is_what_the_first_domain_costs_more_at_the_end():
+    domains = [corpus(name, token) for token, name in enumerate("abc")]
+    learned = []
+
+    def score(each):
+        return 8.0 if each.name not in learned else 1.0 + 0.5 * learned[::-1].index(each.name)
+
+    calls = []
+    result = in_turn(domains, lambda each, phase: learned.append(each.name), score, calls.append)
+    assert result.bits == ((8.0, 8.0, 8.0), (1.0, 8.0, 8.0), (1.5, 1.0, 8.0), (2.0, 1.5, 1.0))
+    assert (result.forgetting, result.final, calls) == (1.0, 1.5, [1, 2, 3])
+    with pytest.raises(ValueError, match="name two at least"):
+        in_turn(domains[:1], lambda each, phase: None, score)
+
+
+def test_any_step_function_learns_equal_tokens_of_each_domain():
+    seen = []
+    domains = [corpus("a", 1), corpus("b", 2)]
+    in_turn(domains, by_steps(lambda batch: seen.append(batch.inputs), lambda each: batches(each, 2, 8, 0), 64), lambda each: 0.0)
+    assert [int(batch.unique()) for batch in seen] == [1] * 4 + [2] * 4
+
+
+def test_training_on_another_domain_is_forgetting_for_a_real_model():
+    domains = [corpus(name, token) for token, name in enumerate("abc")]
+    model = build("retnet", 4, 32, 1, 16, 0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+
+    def step(batch):
+        optimizer.zero_grad()
+        model(input_ids=batch.inputs, labels=batch.inputs).loss.backward()
+        optimizer.step()
+
+    learn = by_steps(step, lambda each: batches(each, 4, 16, 0), 64 * 12)
+    result = in_turn(domains, learn, lambda each: bits_per_token(model, each.tail, 16))
+    assert result.bits[1][0] < 0.3
+    assert result.forgetting > 1.0
+
+
+def test_carried_state_reads_every_byte_once_behind_all_that_went_before():
+    tokens = torch.ones(2, 50, dtype=torch.int64)
+    model = Counter()
+    curve = by_position(model, tokens, carried(7), [1, 2, 10, 50])
+    at = torch.arange(1, 50).double()
+    cost = (1 + 1 / at).log2()  # −log2 p(1) with odds n : 1
+    expected = [float(cost[low - 1 : high - 1].mean()) for low, high in ((1, 2), (2, 10), (10, 50))]
+    assert curve.bits == pytest.approx(expected, rel=1e-5)
+    assert curve.gain == pytest.approx(expected[0] - expected[-1], rel=1e-5)
+    assert model.longest == 7
+
+
+def test_sliding_window_sees_half_a_window_at_least_and_a_window_at_most():
+    tokens = torch.ones(2, 50, dtype=torch.int64)
+    model = Counter()
+    curve = by_position(model, tokens, sliding(8), range(1, 51))
+    seen = [n if n <= 8 else 5 + (n - 9) % 4 for n in range(1, 50)]
+    assert curve.bits == pytest.approx([float(torch.tensor(1 + 1 / n).log2()) for n in seen], rel=1e-4)
+    assert model.longest == 8
+
+
+def test_buckets_and_streams_are_checked():
+    assert doubling(16, 100) == [16, 32, 64, 100]
+    text = torch.arange(100, dtype=torch.uint8)
+    assert streams(text, 3, 40)[:, 0].tolist() == [0, 30, 60]
+    with pytest.raises(ValueError, match="no stream of 200"):
+        streams(text, 3, 200)
+    with pytest.raises(ValueError, match="must rise"):
+        by_position(Counter(), torch.ones(1, 50, dtype=torch.int64), carried(7), [1, 60])
+
+
+def test_torn_line_is_dropped_and_its_trial_runs_again(tmp_path):
+    trial = Trial("text", "tiny", "retnet", 0, 1_000, 1e-3)
+    path = tmp_path / "deep" / "lm.jsonl"
+    Ledger(path).add(trial.named() | {"bits": 2.0})
+    torn = trial.named() | {"seed": 1, "bits": 3.0}
+    with path.open("a") as file:
+        file.write(json.dumps(torn)[:-5])
+    ledger = Ledger(path)
+    assert [line["bits"] for line in ledger.lines] == [2.0]
+    second = Trial("text", "tiny", "retnet", 1, 1_000, 1e-3)
+    assert missing([trial, second], ledger) == [second]
+    ledger.add(torn)
+    assert Ledger(path).lines == ledger.lines
+
+
+def test_best_rate_of_the_grid_is_taken_for_its_kind_and_size_only(tmp_path):
+    ledger = Ledger(tmp_path / "lm.jsonl")
+    plan = Plan(("tiny",), ("retnet", "mamba2"), ("text",), 2, 900)
+    tuning = plan.tuning()
+    assert [(trial.kind, trial.rate, trial.tokens) for trial in tuning] == [(kind, rate, 300) for kind in plan.kinds for rate in GRID]
+    for trial, bits in zip(tuning[: len(GRID)], (3.0, 2.5, 2.1, 2.4), strict=True):
+        ledger.add(trial.named() | {"bits": bits})
+    ledger.add(tuning[-1].named() | {"failed": "diverged"})
+    assert tuned(ledger, "tiny", "retnet") == GRID[2]
+    assert [trial.rate for trial in plan.trials(ledger)] == [GRID[2], RATE, GRID[2], RATE]
+
+
+def test_training_that_diverges_is_a_result(tmp_path):
+    pack(tmp_path, {"lm/tinyshakespeare.txt.xz": b"to be or not to be\n" * 200})
+    ledger = Ledger(tmp_path / "lm.jsonl")
+    trial = Trial("shakespeare", "tiny", "transformer++", 0, 3_000, 1e30)
+    said = []
+    execute([trial], ledger, tmp_path, 1, lambda tokens: None, said.append)
+    assert done([trial], ledger)[0]["failed"].startswith("diverged:")
+    assert "diverged" in said[0]
+
+
+def test_runs_of_an_earlier_version_of_a_kind_are_told():
+    lines = [{"kind": kind, "code": code} for kind in ("hope", "retnet") for code in (code_of(kind), "of before")]
+    assert outdated([*lines, {"kind": "hope", "failed": "diverged"}]) == {"hope": 1, "retnet": 1}
+    assert code_of("hope") == code_of("titans") != code_of("mamba2")
