@@ -108,6 +108,11 @@ class ContinuumMemory(nn.Module):
         """Periods in tokens of the online levels, fast to slow; the caller cuts its calls at multiples of the first."""
         return tuple(config.period_tokens for config in self.configs if config.online and config.period_tokens is not None)
 
+    @property
+    def all_levels(self) -> list[Level]:
+        """The levels, in the order of their configuration."""
+        return [self._level(place) for place in range(len(self.configs))]
+
     def initial(self, rows: int, dtype: torch.dtype = torch.float32) -> States:
         """States of `rows` sequences that have learned nothing; None for static levels.
 
@@ -168,7 +173,7 @@ class ContinuumMemory(nn.Module):
 
     def local_gradients(self, states: States, trace: Trace, errors: Sequence[Tensor]) -> Gradients:
         """Objective "local_delta": from loss gradients at the levels' outputs; see `cms_objectives.local_gradients`."""
-        return cms_objectives.local_gradients([self._level(place) for place in range(len(self.configs))], states, trace, errors)
+        return cms_objectives.local_gradients(self.all_levels, states, trace, errors)
 
     def associate(self, states: States, trace: Trace, differentiable: bool = False) -> tuple[States, Gradients, Tensor]:
         """Objective "assoc": (states with the last position pending, gradients, pairs (B,)); see `cms_objectives.associate`.
@@ -178,8 +183,7 @@ class ContinuumMemory(nn.Module):
         """
         if self.objective != "assoc":
             raise ValueError(f"objective is {self.objective!r}; a memory that learns from its own inputs is made with objective='assoc'")
-        levels = [self._level(place) for place in range(len(self.configs))]
-        return cms_objectives.associate(levels, self.targets, states, trace, differentiable)
+        return cms_objectives.associate(self.all_levels, self.targets, states, trace, differentiable)
 
     def _level(self, place: int) -> Level:
         level = self.levels[place]

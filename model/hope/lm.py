@@ -142,6 +142,19 @@ class HopeLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
         """(rows, 0, width)."""
         return self.embed_tokens.weight.new_zeros(rows, 0, self.config.hidden_size)
 
+    def level_groups(self) -> list[tuple[str, list[nn.Parameter], int]]:
+        """Levels that training steps at a period of their own (`training_periods`): (name, parameters, period in training tokens).
+
+        The continuum memory of the outer loop (Nested Learning §7): a slow level gathers gradients for long and moves seldom. What is in no
+        group steps every time.
+        """
+        periods: dict[str, int] = self.config.training_periods or {}
+        levels = [level for block in self.blocks for level in block.memory.all_levels]
+        return [
+            (name, [p for each in levels if each.config.name == name for p in each.parameters()], period)
+            for name, period in periods.items()
+        ]
+
     def set_inner_scale(self, scale: float) -> None:
         """Multiply the inner rates of all mixers and the steps of all levels: the warm-up of the inner loop (hope.md §6.5)."""
         for layer in self.blocks:
@@ -160,9 +173,9 @@ class HopeLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
         is_first_iteration: bool | None = False,
         **kwargs: Any,  # noqa: ANN401
     ) -> dict[str, Any]:
-        """All tokens first, then the newest one beside the state."""
+        """All tokens first, then the newest one beside the state. `write` plays no part: the state that was given stays as it is anyway."""
         given = input_ids if state is None or is_first_iteration else input_ids[:, -1:]
-        passed: dict[str, Any] = {name: kwargs[name] for name in ("use_cache", "attention_mask", "write") if name in kwargs}
+        passed: dict[str, Any] = {name: kwargs[name] for name in ("use_cache", "attention_mask") if name in kwargs}
         return {"input_ids": given, "state": state, **passed}
 
     @classmethod

@@ -42,6 +42,7 @@ class HopeConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
         order: Order = "fast_first",
         mixers: list[str] | None = None,
         layer_levels: list[list[dict[str, Any]]] | None = None,
+        training_periods: dict[str, int] | None = None,
         rms_norm_eps: float = 1e-6,
         initializer_range: float = 0.02,
         tie_word_embeddings: bool = True,
@@ -52,6 +53,7 @@ class HopeConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
         self.levels = [dict(level) for level in levels] if levels is not None else _seed_levels(hidden_size)
         self.variant, self.objective, self.order = variant, objective, order
         self.mixers, self.layer_levels = mixers, layer_levels
+        self.training_periods = training_periods
         self.rms_norm_eps, self.initializer_range = rms_norm_eps, initializer_range
         super().__init__(**{**others, "tie_word_embeddings": tie_word_embeddings})
         self._check()

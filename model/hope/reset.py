@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import torch
 
+from model.hope.level import LevelState
 from model.hope.lm import HopeLM
 from model.hope.online import HopeState
 
@@ -38,7 +39,8 @@ def without_levels(model: HopeLM, state: HopeState, names: Collection[str]) -> H
     fresh = model.initial_state(len(state.position))
     levels = [
         tuple(
-            new if config.name in names else old for config, old, new in zip(block.memory.configs, each.levels, start.levels, strict=True)
+            new if config.name in names else _without_starts(old, new, names)
+            for config, old, new in zip(block.memory.configs, each.levels, start.levels, strict=True)
         )
         for block, each, start in zip(model.blocks, state.blocks, fresh.blocks, strict=True)
     ]
@@ -46,3 +48,16 @@ def without_levels(model: HopeLM, state: HopeState, names: Collection[str]) -> H
     if window is not None and names:
         window = replace(window, whole=torch.zeros_like(window.whole))  # its tokens were read with weights that are gone
     return replace(state.with_levels(levels), window=window)
+
+
+def _without_starts(level: LevelState | None, fresh: LevelState | None, names: Collection[str]) -> LevelState | None:
+    """A level that stays, without what it learned of the starts of those that go (nested variant: "level.weight" in its dicts)."""
+    if level is None or fresh is None:
+        return level
+    gone = {name for name in level.anchor if name.rpartition(".")[0] in names}
+    return replace(
+        level,
+        anchor={name: fresh.anchor[name] if name in gone else tensor for name, tensor in level.anchor.items()},
+        gradient={name: fresh.gradient[name] if name in gone else tensor for name, tensor in level.gradient.items()},
+        slots={name: fresh.slots[name] if name in gone else slots for name, slots in level.slots.items()},
+    )

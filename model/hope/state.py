@@ -19,7 +19,14 @@ Node = Any  # Tensor | Tensors | dict[str, Node] | tuple[Node, ...] | None
 
 
 class NotFinite(ValueError):
-    """A tensor has numbers that are not finite; the message names it. Whatever it was computed from is unchanged."""
+    """A tensor has numbers that are not finite; the message names it. Whatever it was computed from is unchanged.
+
+    `rows` are the rows concerned: a caller who batches several owners runs the others again without them.
+    """
+
+    def __init__(self, message: str, rows: Sequence[int]) -> None:
+        super().__init__(message)
+        self.rows = tuple(rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +90,9 @@ def check_finite(named: Iterable[tuple[str, Tensor]], when: str) -> None:
     """
     for name, tensor in named:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor.sum())):  # a sum is cheaper than a mask; look closer only then
-            rows = torch.isfinite(tensor.reshape(len(tensor), -1)).all(1) if tensor.dim() else torch.isfinite(tensor)[None]
-            if not bool(rows.all()):
-                raise NotFinite(f"{name}, row {int((~rows).nonzero()[0])}, is not finite {when}")
+            fine = torch.isfinite(tensor.reshape(len(tensor), -1)).all(1) if tensor.dim() else torch.isfinite(tensor)[None]
+            if rows := (~fine).nonzero().flatten().tolist():
+                raise NotFinite(f"{name}, row {rows[0]}, is not finite {when}", rows)
 
 
 def stack(states: Sequence[T]) -> T:

@@ -1,7 +1,7 @@
 """The outer optimizer of a model: which parameter decays how much, which optimizer steps it, and at what frequency.
 
 - Decay: matrices `weight_decay`; embeddings only on demand; meta-learned starts of fast memories `decay_starts` (hope.md §6.5: below 1e-2);
-  norms, biases and everything else of one dimension never.
+  norms, biases, filters and everything else never.
 - Optimizer: AdamW for all; or Muon / M3 for hidden matrices (updates of the size of AdamW's, so one rate fits) and AdamW for the rest.
 - Frequency: a model that offers `level_groups()`, a list of (name, parameters, period in training tokens or None for never), has these
   levels stepped by `model.optim.Frequencies`; its other parameters step every time.
@@ -93,11 +93,12 @@ def decay_of(model: nn.Module, settings: Settings) -> dict[int, float]:
     """The weight decay of every parameter, by its `id`."""
     embeddings = {id(p) for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters(recurse=False)}
     starts = {id(parameter) for parameter in _starts(model)}
+    matrices = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)} | embeddings
     decays = {}
     for parameter in model.parameters():
         if id(parameter) in starts:
             decays[id(parameter)] = settings.decay_starts
-        elif parameter.ndim < 2 or (id(parameter) in embeddings and not settings.decay_embeddings):
+        elif id(parameter) not in matrices or (id(parameter) in embeddings and not settings.decay_embeddings):
             decays[id(parameter)] = 0.0
         else:
             decays[id(parameter)] = settings.weight_decay

@@ -61,6 +61,24 @@ def test_generation_goes_on_from_a_state(model):
     assert torch.equal(rest[:, -5:], whole[:, -5:])
 
 
+def test_generating_without_writing_reads_the_whole_prompt_and_leaves_the_state(model):
+    with torch.no_grad():
+        state = model(IDS[:, :6], use_cache=True).state
+        kept = state.clone()
+        expected = model.generate(IDS[:, 6:], state=state, max_new_tokens=5, do_sample=False)
+        assert torch.equal(model.generate(IDS[:, 6:], state=state, write=False, max_new_tokens=5, do_sample=False), expected)
+    assert difference(state, kept) == {}
+
+
+def test_levels_of_training_name_their_parameters_and_periods():
+    levels = [{"name": name, "period_tokens": None, "hidden": 8} for name in ("fast", "slow")]
+    built = HopeLM(HopeConfig(16, 32, 2, levels=levels, training_periods={"slow": 4096}))
+    ((name, parameters, period),) = built.level_groups()
+    assert (name, period) == ("slow", 4096)
+    assert {id(p) for p in parameters} == {id(p) for layer in built.layers for p in layer.memory.levels[1].parameters()}
+    assert HopeLM(HopeConfig(16, 32, 1, levels=levels)).level_groups() == []
+
+
 def test_loss_is_the_mean_over_shifted_labels_and_ignores_masked_ones(model):
     labels = IDS.clone()
     labels[0, 3] = -100

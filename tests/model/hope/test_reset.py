@@ -63,6 +63,19 @@ def test_a_complete_window_is_still_learned_after_a_new_session(model):
     assert difference(after.blocks[0].levels[0], state.blocks[0].levels[0]) != {}
 
 
+def test_a_level_that_others_hold_the_start_of_is_forgotten_there_too():
+    torch.manual_seed(8)
+    levels = [{"name": name, "period_tokens": period, "hidden": 6, "rate": 0.5} for name, period in (("middle", 4), ("slow", 8))]
+    nested = HopeLM(HopeConfig(12, 8, 1, titans={"head_width": 4}, levels=levels, variant="nested")).eval()
+    state = seen(nested, 18)
+    cleared = without_levels(nested, state, {"middle"}).blocks[0].levels[1]
+    held = state.blocks[0].levels[1]
+    assert any(start.any() for start in held.anchor.values())
+    assert not any(start.any() for start in cleared.anchor.values())
+    assert not any(cleared.gradient[name].any() for name in cleared.anchor)
+    assert all(torch.equal(cleared.delta[name], held.delta[name]) for name in held.delta)
+
+
 def test_an_unknown_level_is_refused_by_name(model):
     with pytest.raises(ValueError, match="no online level is called 'fast'; there are middle, slow"):
         without_levels(model, model.initial_state(1), {"fast"})
