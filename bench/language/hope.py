@@ -46,7 +46,7 @@ def _heads(shape: Shape) -> dict[str, Any]:
 
 def _continuum(hidden: int) -> list[dict[str, Any]]:
     return [
-        {"name": name, "period_tokens": period, "hidden": hidden, "rate": 0.0 if period is None else RATE}
+        {"name": name, "period_tokens": period, "hidden": hidden, "kind": "swiglu", "rate": 0.0 if period is None else RATE}
         for name, period in zip(("middle", "slow", "static"), SEED_PERIODS, strict=True)
     ]
 

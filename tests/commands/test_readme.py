@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,34 @@ def test_readme_names_only_make_targets_that_exist():
     named = set(re.findall(r"^    make ([a-z]+)|`(?:[A-Z]+=\S+ )*make ([a-z]+)`", README, re.MULTILINE))
     assert {name for pair in named for name in pair if name} <= targets
     assert named
+
+
+def test_the_models_python_runs_as_printed():
+    section = README.split("## HOPE, the model")[1].split("\n## ")[0]
+    lines = [line[4:] for line in section.splitlines() if line.startswith("    ")]
+    script = "\n".join(line for line in lines if not line.startswith("python -m"))
+    shown = f"{script}\nprint(more.shape[1], torch.equal(more[:, :68], text))"
+    ran = subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True, timeout=50, check=True)
+    assert ran.stdout.split() == ["76", "True"]
+
+
+ASKING = """
+import contextlib, io, json, runpy, sys
+for module, verb in json.loads(sys.argv[1]):
+    sys.argv, said = [module, *verb, "--help"], io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        runpy.run_module(module, run_name="__main__")
+    print(json.dumps(said.getvalue()))
+"""  # one process: to import torch takes longer than to answer
+
+
+def test_the_models_commands_exist_with_the_options_that_are_printed():
+    section = README.split("## HOPE, the model")[1].split("\n## ")[0]
+    commands = [line.split()[2:] for line in section.splitlines() if line.startswith("    python -m")]
+    asked = [(module, rest[:1] if module != "model.hope.convert" else []) for module, *rest in commands]
+    ran = subprocess.run([sys.executable, "-c", ASKING, json.dumps(asked)], capture_output=True, text=True, timeout=50, check=True)
+    helped = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert len(helped) == len(commands) == 5
+    for (module, *rest), said in zip(commands, helped, strict=True):
+        assert said.startswith("Usage:"), module
+        assert [option for option in rest if option.startswith("--") and option not in said] == [], module
