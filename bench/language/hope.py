@@ -15,7 +15,7 @@ from bench.language.rivals import Shape, head_width, register
 from model.hope.lm import HopeLM
 from model.hope.lm_config import SEED_PERIODS, HopeConfig
 
-RATE = 0.05  # of a level that learns online
+RATE = 0.1  # of a level that learns online
 TITANS: dict[str, Any] = {"adaptive": ("mem",), "targets": "shared", "dgd": False, "momentum": True}
 
 

@@ -150,10 +150,10 @@ def advance(
     for place, (level, state) in enumerate(zip(levels, states, strict=True)):
         if state is None or not any(passed[place]):
             continue
-        mask = torch.tensor(passed[place], device=state.tokens.device)
-        moved = new[place] = _at_boundary(level, _with_starts(levels, weights, place, state), state, mask, ramp)
-        for faster in range(place) if state.anchor else ():
-            new[faster] = _restarted(levels[faster], new[faster], moved, mask)
+        moved = new[place] = _at_boundary(level, _with_starts(levels, weights, place, state), state, passed[place], ramp)
+        if state.anchor:
+            mask = torch.tensor(passed[place], device=state.tokens.device)
+            new[:place] = [_restarted(faster, known, moved, mask) for faster, known in zip(levels[:place], new[:place], strict=True)]
     return tuple(new)
 
 
@@ -180,11 +180,11 @@ def _with_starts(levels: Sequence[LevelConfig], weights: Sequence[Change], place
     return {**weights[place], **{name: named[name] for name in state.anchor}}
 
 
-def _at_boundary(level: LevelConfig, bases: Change, state: LevelState, mask: Tensor, ramp: float) -> LevelState:
-    """The rows of `mask` (B,) after their update, the others as they are."""
-    if bool(mask.all()):
+def _at_boundary(level: LevelConfig, bases: Change, state: LevelState, passed: Sequence[bool], ramp: float) -> LevelState:
+    """The rows that `passed` after their update, the others as they are."""
+    if all(passed):
         return _updated(level, bases, state, ramp)
-    index = mask.nonzero().flatten()
+    index = torch.tensor([row for row, due in enumerate(passed) if due], device=state.tokens.device)
     return scattered(state, index, _updated(level, bases, state.rows(index), ramp))
 
 
@@ -241,12 +241,13 @@ def global_norm(tensors: Change) -> Tensor:
 
 
 def _finite_rows(tensors: Sequence[Tensor], rows: Tensor) -> Tensor:
-    """(B,) bool, whether all numbers of a row are finite; `rows` (B,) gives the shape."""
-    total = torch.zeros(len(rows), device=rows.device)
-    for tensor in tensors:
-        total = total + tensor.reshape(len(rows), -1).sum(1)
-    if bool(torch.isfinite(total).all()):  # a finite sum has finite terms, and is read an order of magnitude faster than they are
-        return torch.ones_like(rows, dtype=torch.bool)
+    """(B,) bool, whether all numbers of a row are finite; `rows` (B,) gives the shape. A GPU is not made to wait for the answer."""
+    if rows.is_cpu:
+        total = torch.zeros(len(rows))
+        for tensor in tensors:
+            total = total + tensor.reshape(len(rows), -1).sum(1)
+        if bool(torch.isfinite(total).all()):  # a finite sum has finite terms, and is read an order of magnitude faster than they are
+            return torch.ones_like(rows, dtype=torch.bool)
     fine = [torch.isfinite(tensor).reshape(len(rows), -1).all(1) for tensor in tensors]
     return torch.stack(fine).all(0)
 
@@ -258,8 +259,8 @@ def _chosen(rows: Tensor | None, yes: Tensor, no: Tensor) -> Tensor:
 
 
 def _unless_all(rows: Tensor) -> Tensor | None:
-    """The rows (B,) as `_chosen` takes them: the common case needs no choice."""
-    return None if bool(rows.all()) else rows
+    """The rows (B,) as `_chosen` takes them: the common case needs no choice, where looking for it costs no wait."""
+    return None if rows.is_cpu and bool(rows.all()) else rows
 
 
 def _wide(per_row: Tensor, tensor: Tensor) -> Tensor:

@@ -83,7 +83,7 @@ class MixerConfig:
                 wrong.append(f"{name} is {getattr(self, name)!r}, it must be one of {', '.join(choices)}")
         for name in ("error_clip", "weight_cap"):
             bound = getattr(self, name)
-            if bound is not None and bound <= 0:
+            if bound is not None and not bound > 0:
                 wrong.append(f"{name} is {bound}, it must be positive, or None for no bound")
         return wrong
 

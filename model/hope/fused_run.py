@@ -57,24 +57,30 @@ class _Run(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, g_read: Tensor, g_up: Tensor, g_down: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        (up, down, *weights), (P, _R, d, T), B = ctx.saved_tensors, ctx.shape, len(g_up)
-        heads = _heads(weights)
-        after = Layers(*(g.contiguous().view(P, *g.shape[2:]).clone() for g in (g_up, g_down)))
-        g_read, g_x = g_read.reshape(P, d, T), g_read.new_empty(ctx.shape)
-        g_start, g_heads = [torch.zeros_like(up), torch.zeros_like(down)], [torch.zeros_like(w) for w in weights]
-        for now, chunk, free in reversed(ctx.chunks):
-            if free is not None:
-                after = _free(free, after, (up, down), g_start, ctx.settings.cap)
-            back = Backward(chunk, chunk.fast.plus(up, down), heads, g_read[..., now], after)
-            after.up.add_(back.up)
-            after.down.add_(back.down)
-            for total, part in zip(g_start, (back.up, back.down), strict=True):
-                total.add_(part.view(B, *total.shape).sum(0))
-            for total, part in zip(g_heads, back.heads, strict=True):
-                total.add_(part.view(total.shape))
-            g_x[..., now] = back.x
-        return None, g_x.view(B, P // B, *ctx.shape[1:]), *g_start, after.up.view(g_up.shape), after.down.view(g_down.shape), *g_heads
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        with torch.autocast(grads[0].device.type, enabled=False):  # as in forward, also where the caller goes back inside autocast
+            return _back(ctx, *grads)
+
+
+def _back(ctx: Any, g_read: Tensor, g_up: Tensor, g_down: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    """The gradients of `learn`'s inputs, chunk by chunk from the last."""
+    (up, down, *weights), (P, _R, d, T), B = ctx.saved_tensors, ctx.shape, len(g_up)
+    heads = _heads(weights)
+    after = Layers(*(g.contiguous().view(P, *g.shape[2:]).clone() for g in (g_up, g_down)))
+    g_read, g_x = g_read.reshape(P, d, T), g_read.new_empty(ctx.shape)
+    g_start, g_heads = [torch.zeros_like(up), torch.zeros_like(down)], [torch.zeros_like(w) for w in weights]
+    for now, chunk, free in reversed(ctx.chunks):
+        if free is not None:
+            after = _free(free, after, (up, down), g_start, ctx.settings.cap)
+        back = Backward(chunk, chunk.fast.plus(up, down), heads, g_read[..., now], after)
+        after.up.add_(back.up)
+        after.down.add_(back.down)
+        for total, part in zip(g_start, (back.up, back.down), strict=True):
+            total.add_(part.view(B, *total.shape).sum(0))
+        for total, part in zip(g_heads, back.heads, strict=True):
+            total.add_(part.view(total.shape))
+        g_x[..., now] = back.x
+    return None, g_x.view(B, P // B, *ctx.shape[1:]), *g_start, after.up.view(g_up.shape), after.down.view(g_down.shape), *g_heads
 
 
 def _heads(rows: Sequence[Tensor]) -> Heads:

@@ -20,6 +20,7 @@ from model.hope.norm import RmsNorm
 from model.hope.state import Tensors
 
 Change = dict[str, Tensor]  # by weight name, (B, out, in)
+_gelu_backward, _silu_backward = torch.ops.aten.gelu_backward, torch.ops.aten.silu_backward  # (gradient of the output, input)
 OUTPUT_SCALE = 0.2  # of the output matrix at the start: a fresh level hardly disturbs the residual stream
 
 
@@ -144,10 +145,10 @@ class Level(nn.Module):
         raised = _applied(self.up_proj, seen, change.get("up_proj"))
         returned = _returned(self.down_proj, error, change.get("down_proj"))
         if self.config.kind == "gelu":
-            return {"up_proj": _summed(returned * _gelu_slope(raised), seen), "down_proj": _summed(error, gelu(raised))}
+            return {"up_proj": _summed(_gelu_backward(returned, raised), seen), "down_proj": _summed(error, gelu(raised))}
         gate = _applied(self.gate_proj, seen, change.get("gate_proj"))
         return {
-            "gate_proj": _summed(returned * raised * _silu_slope(gate), seen),
+            "gate_proj": _summed(_silu_backward(returned * raised, gate), seen),
             "up_proj": _summed(returned * silu(gate), seen),
             "down_proj": _summed(error, silu(gate) * raised),
         }
@@ -169,14 +170,3 @@ def _summed(error: Tensor, seen: Tensor) -> Tensor:
     """Σ_t e_t x_tᵀ per row, in float32 at least: (B, T, out), (B, T, in) → (B, out, in)."""
     exact = torch.promote_types(error.dtype, torch.float32)
     return torch.bmm(error.to(exact).transpose(1, 2), seen.to(exact))
-
-
-def _gelu_slope(x: Tensor) -> Tensor:
-    """d gelu / dx = Φ(x) + x φ(x)."""
-    return 0.5 * (1.0 + torch.erf(x / math.sqrt(2.0))) + x * torch.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
-
-
-def _silu_slope(x: Tensor) -> Tensor:
-    """d silu / dx = σ(x) (1 + x (1 − σ(x)))."""
-    gate = torch.sigmoid(x)
-    return gate * (1.0 + x * (1.0 - gate))

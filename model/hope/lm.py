@@ -5,7 +5,7 @@
     out = model(input_ids, use_cache=True)                       # serving: out.state carries memories, levels, clock
     out = model(more_ids, state=out.state)                       # goes on; any cut of a stream gives the same numbers
     model.generate(input_ids, max_new_tokens=50)                 # generated tokens are learned like read ones
-    model(input_ids, state=state, write=False)                   # reads without learning; returns the state it was given
+    model(input_ids, state=state, write=False)                   # what these tokens teach ends with the call; returns the state given
 
 The state is explicit (`HopeState`), per row, of constant size, and the only thing that changes while the model is used.
 """
@@ -58,6 +58,7 @@ class HopeLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
         self.norm = RmsNorm(config.hidden_size, config.rms_norm_eps)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.period = _fastest_period(self.blocks)
+        self._layouts: dict[torch.dtype, dict[str, str]] = {}
         self.post_init()  # type: ignore[no-untyped-call]
 
     @property
@@ -115,6 +116,8 @@ class HopeLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
             after = after if write else state
         hidden = self.norm(hidden)
         logits = self.lm_head(hidden[:, -logits_to_keep:] if logits_to_keep else hidden)
+        if labels is not None and labels.shape[1] < 2:
+            raise ValueError("labels have one token: the loss is on the token after each, give at least two")
         loss = None if labels is None else _shifted_loss(logits if not logits_to_keep else self.lm_head(hidden), labels)
         return HopeOutput(loss=loss, logits=logits, state=after)
 
@@ -195,6 +198,8 @@ class HopeLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
     def _check(self, tokens: Tensor, state: HopeState | None, attention_mask: Tensor | None) -> None:
         if tokens.dim() != 2 or not len(tokens):
             raise ValueError(f"input_ids is {tuple(tokens.shape)}, it must be (rows, tokens) with at least one row")
+        if tokens.dtype != torch.int64:
+            raise ValueError(f"input_ids is {str(tokens.dtype).removeprefix('torch.')}, it must be int64")
         if tokens.numel() and (int(tokens.min()) < 0 or int(tokens.max()) >= self.config.vocab_size):
             raise ValueError(
                 f"input_ids holds {int(tokens.min())} to {int(tokens.max())}; the vocabulary is 0 to {self.config.vocab_size - 1}"
@@ -203,6 +208,15 @@ class HopeLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
             raise ValueError("padding would be read and learned like text: give rows of one length, or run rows of different lengths apart")
         if state is not None and len(state.position) != len(tokens):
             raise ValueError(f"the state has {len(state.position)} rows, input_ids has {len(tokens)}")
+        if state is not None and (odd := dict(state.layout()).items() ^ self._expected().items()):
+            raise ValueError(f"the state is of another model: {min(odd)[0]} does not fit this configuration")
+
+    def _expected(self) -> dict[str, str]:
+        """The layout of this model's states, worked out once for its present precision."""
+        precision = self.embed_tokens.weight.dtype
+        if precision not in self._layouts:
+            self._layouts[precision] = dict(self.initial_state(1).layout())
+        return self._layouts[precision]
 
 
 def check_loaded(info: dict[str, Any]) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 from transformers import PretrainedConfig
 
 from model.hope.attention import AttentionConfig
-from model.hope.cms import Objective, Order, Variant
+from model.hope.cms import PERIODS, Objective, Order, Variant
 from model.hope.config import MixerConfig
 from model.hope.level import LevelConfig
 
-SEED_PERIODS = (16, 1_000_000, None)  # every token (the mixer), 16, 1,000,000, static
+SEED_PERIODS = PERIODS["seed"]  # every token (the mixer), 16, 1,000,000, static
 
 
 class HopeConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
@@ -67,6 +67,9 @@ class HopeConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
             each = getattr(self, name)
             if each is not None and len(each) != self.num_hidden_layers:
                 wrong.append(f"{name} has {len(each)} entries for {self.num_hidden_layers} layers")
+        names = {level.get("name") for layer in (self.layer_levels or [self.levels]) for level in layer}
+        if unknown := sorted(set(self.training_periods or ()) - names):
+            wrong.append(f"training_periods names {unknown[0]!r}; the levels are {', '.join(sorted(map(str, names)))}")
         if wrong:
             raise ValueError("; ".join(wrong))
 

@@ -41,10 +41,6 @@ class Memory(Protocol):
 
     output: ClassVar[str]
 
-    def shapes(self) -> dict[str, tuple[int, int]]:
-        """(out, in) of each layer."""
-        ...
-
     def start(self, *leading: int) -> Weights:
         """Fresh weights, with leading dimensions."""
         ...
@@ -64,10 +60,6 @@ class LinearMemory:
 
     output: ClassVar[str] = "map"
     width: int
-
-    def shapes(self) -> dict[str, tuple[int, int]]:
-        """(out, in) of the one layer."""
-        return {"map": (self.width, self.width)}
 
     def start(self, *leading: int) -> Weights:
         """W ~ N(0, 1/width)."""
@@ -92,10 +84,6 @@ class ResidualMLP:
     hidden: int
     output_scale: float = 0.2
 
-    def shapes(self) -> dict[str, tuple[int, int]]:
-        """(out, in) of A and B."""
-        return {"up": (self.hidden, self.width), "down": (self.width, self.hidden)}
-
     def start(self, *leading: int) -> Weights:
         """A ~ N(0, 1/width), B ~ output_scale · N(0, 1/hidden)."""
         return {
@@ -118,7 +106,7 @@ class ResidualMLP:
 
 
 def unit(x: Tensor) -> Tensor:
-    """x / ‖x‖ along the last dimension, in at least float32; a zero vector stays zero (the length is √(‖x‖² + 1e-12))."""
+    """x / ‖x‖ along the last dimension, in the type of x; a zero vector stays zero (the length is √(‖x‖² + 1e-12))."""
     return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-12)
 
 

@@ -105,11 +105,13 @@ def _associate(model: "HopeLM", tokens: Tensor, state: HopeState) -> tuple[Tenso
     traces: list[Trace] = [[] for _ in model.blocks]
     hidden, mixers = model.run(tokens, state.mixers, state.levels, state.position.tolist(), traces)
     after = state.position + tokens.shape[1]
+    early, late = state.position.cpu(), after.cpu()
     levels = []
-    for layer, each, trace in zip(model.blocks, state.levels, traces, strict=True):
-        waiting, gradients, pairs = layer.memory.associate(each, trace, differentiable=True)
-        added = layer.memory.accumulate(waiting, gradients, pairs)
-        levels.append(layer.memory.advance(added, state.position, after, layer.ramp))
+    with _unrounded(tokens):
+        for layer, each, trace in zip(model.blocks, state.levels, traces, strict=True):
+            waiting, gradients, pairs = layer.memory.associate(each, trace, differentiable=True)
+            added = layer.memory.accumulate(waiting, gradients, pairs)
+            levels.append(layer.memory.advance(added, early, late, layer.ramp))
     return hidden, replace(state.with_mixers(mixers).with_levels(levels), position=after)
 
 
@@ -119,7 +121,7 @@ def _read(model: "HopeLM", tokens: Tensor, state: HopeState) -> tuple[Tensor, Ho
     hidden, mixers = model.run(tokens, state.mixers, state.levels, state.position.tolist())
     period = state.window.tokens.shape[1]
     places = (state.position % period)[:, None] + torch.arange(tokens.shape[1], device=tokens.device)
-    window = replace(state.window, tokens=state.window.tokens.scatter(1, places.to(tokens.device), tokens))
+    window = replace(state.window, tokens=state.window.tokens.scatter(1, places, tokens))
     return hidden, replace(state.with_mixers(mixers), position=state.position + tokens.shape[1], window=window)
 
 
@@ -181,8 +183,7 @@ def _gradients(
         return _local_gradients(model, tokens, labels, mixers, state, positions, keep=keep)
     opened = [leaves(tuple(None if level is None else level.map(_usable) for level in layer)) for layer in state.levels]
     hidden, after = model.run(tokens, mixers, [levels for levels, _ in opened], positions)
-    flat = [leaf for _, found in opened for leaf in found]
-    given = iter(torch.autograd.grad(model.surprise(hidden, labels), flat, retain_graph=keep, allow_unused=True))
+    given = iter(_slopes(model.surprise(hidden, labels), [leaf for _, found in opened for leaf in found], keep=keep))
     return _Pass(hidden, after, [regrouped(levels, [next(given) for _ in found]) for levels, found in opened])
 
 
@@ -191,12 +192,17 @@ def _local_gradients(
 ) -> _Pass:
     """The same numbers from the loss's gradients at the levels' outputs: nothing of the size of the weights goes through the graph."""
     traces: list[Trace] = [[] for _ in model.blocks]
-    levels = [tuple(None if level is None else level.map(_usable) for level in layer) for layer in state.levels]
+    # changes are leaves here, too: with frozen parameters nothing else would lead from an output to the loss
+    levels = [leaves(tuple(None if level is None else level.map(_usable) for level in layer))[0] for layer in state.levels]
     hidden, after = model.run(tokens, mixers, levels, positions, traces)
-    flat = [output for trace in traces for _, output in trace]
-    given = iter(torch.autograd.grad(model.surprise(hidden, labels), flat, retain_graph=keep, allow_unused=True))
-    errors = [[_or_zeros(next(given), output) for _, output in trace] for trace in traces]
-    with torch.no_grad():
+    online = [[level is not None for level in layer] for layer in levels]
+    flat = [output for trace, learns in zip(traces, online, strict=True) for (_, output), does in zip(trace, learns, strict=True) if does]
+    given = iter(_slopes(model.surprise(hidden, labels), flat, keep=keep))
+    errors = [
+        [_or_zeros(next(given) if does else None, output) for (_, output), does in zip(trace, learns, strict=True)]
+        for trace, learns in zip(traces, online, strict=True)
+    ]
+    with torch.no_grad(), _unrounded(tokens):
         gradients = [
             layer.memory.local_gradients(each, trace, error)
             for layer, each, trace, error in zip(model.blocks, levels, traces, errors, strict=True)
@@ -206,13 +212,24 @@ def _local_gradients(
 
 def _advanced(model: "HopeLM", state: HopeState, gradients: Sequence[Gradients], before: Tensor) -> HopeState:
     """The levels after a window's gradients: added, and applied where a period ends at the position `state` stands at."""
-    with torch.no_grad():
+    with torch.no_grad(), _unrounded(state.position):
         counted = state.position - before
+        early, late = before.cpu(), state.position.cpu()  # levels look at clocks: a GPU waits here, not once a layer
         levels = []
         for layer, each, given in zip(model.blocks, state.levels, gradients, strict=True):
             added = layer.memory.accumulate(each, given, counted)
-            levels.append(layer.memory.advance(added, before, state.position, layer.ramp))
+            levels.append(layer.memory.advance(added, early, late, layer.ramp))
     return state.with_levels(levels)
+
+
+def _slopes(loss: Tensor, inputs: list[Tensor], *, keep: bool) -> Sequence[Tensor | None]:
+    with _unrounded(loss):
+        return torch.autograd.grad(loss, inputs, retain_graph=keep, allow_unused=True)
+
+
+def _unrounded(like: Tensor) -> torch.autocast:
+    """No autocast: it is for passes through the network; what is learned is summed, stepped and kept in float32."""
+    return torch.autocast(like.device.type, enabled=False)
 
 
 def _or_zeros(gradient: Tensor | None, like: Tensor) -> Tensor:

@@ -26,25 +26,23 @@ def frequencies(head_width: int, theta: float, scaling: Mapping[str, Any] | None
     Raises:
         ValueError: another rope_type, or a parameter that it needs is missing.
     """
-    return _frequencies(head_width, theta, tuple(sorted((scaling or {}).items())), device)
-
-
-@lru_cache(maxsize=64)
-def _frequencies(head_width: int, theta: float, scaling: tuple[tuple[str, Any], ...], device: torch.device) -> Tensor:
-    known = dict(scaling)
+    known = scaling or {}
     kind = known.get("rope_type", "default")
     if kind not in KINDS:
         raise ValueError(f"rope_type is {kind!r}, it must be one of {', '.join(KINDS)}")
     if missing := [name for name in KINDS[kind] if name not in known]:
         raise ValueError(f"rope_type {kind!r} needs {missing[0]}")
+    return _frequencies(head_width, theta, kind, tuple(known[name] for name in KINDS[kind]), device)
+
+
+@lru_cache(maxsize=64)
+def _frequencies(head_width: int, theta: float, kind: str, needed: tuple[Any, ...], device: torch.device) -> Tensor:
     with torch.inference_mode(False):  # kept between calls, so it must be fit for graphs, too
         plain = 1.0 / (theta ** (torch.arange(0, head_width, 2, dtype=torch.int64, device="cpu").to(torch.float) / head_width))
         if kind == "linear":
-            plain = plain / known["factor"]
+            plain = plain / needed[0]
         if kind == "llama3":
-            plain = _llama3(
-                plain, known["factor"], known["low_freq_factor"], known["high_freq_factor"], known["original_max_position_embeddings"]
-            )
+            plain = _llama3(plain, *needed)
         return plain.to(device)
 
 

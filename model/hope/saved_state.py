@@ -62,7 +62,7 @@ def decode(model: HopeLM, data: bytes) -> HopeState:
 
     Raises:
         StateRefused: not a saved state, of another format, base or configuration, or with a tensor missing, left over, misshapen or
-            not finite; names it.
+            not finite, or with tokens that the model does not know; names it.
     """
     header = read_header(data)
     if header.format != FORMAT:
@@ -75,16 +75,16 @@ def decode(model: HopeLM, data: bytes) -> HopeState:
         tensors = load(data)
     except (SafetensorError, ValueError, KeyError) as error:
         raise StateRefused(f"the state cannot be read: {error}") from None
-    _check_finite(tensors)
-    rows = {len(tensor) for tensor in tensors.values() if tensor.dim()}
-    if len(rows) != 1:
-        raise StateRefused(f"the tensors have different numbers of rows: {sorted(rows)}")
     try:
-        own = {name: tensor.clone() for name, tensor in tensors.items()}  # aligned: where bytes lie must not choose between kernels
-        state = model.initial_state(rows.pop()).filled(own)
+        state = model.initial_state(1).filled(tensors)  # of one row: nothing is made in a size that the bytes only claim
     except ValueError as error:
         raise StateRefused(str(error)) from None
-    return state.to(model.device)
+    rows = {tuple(tensor.shape[:1]) for tensor in tensors.values()}  # () of a single number
+    if len(rows) != 1:
+        raise StateRefused(f"the tensors have different numbers of rows: {sorted(rows)}")
+    _check_finite(tensors)
+    _check_whole(state, model.config.vocab_size)
+    return state.map(torch.clone).to(model.device)  # aligned: where bytes lie must not choose between kernels
 
 
 def read_header(data: bytes) -> Header:
@@ -97,7 +97,7 @@ def read_header(data: bytes) -> Header:
         length = int.from_bytes(data[:8], "little")
         told: Any = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][KEY])
         return Header(int(told["format"]), str(told["base"]), str(told["config"]), str(told["owner"]))
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise StateRefused("these bytes are no saved state of a HOPE model") from None
 
 
@@ -105,3 +105,11 @@ def _check_finite(named: dict[str, Tensor]) -> None:
     for name, tensor in named.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise StateRefused(f"{name} has numbers that are not finite")
+
+
+def _check_whole(state: HopeState, vocabulary: int) -> None:
+    """Tokens are read again later, where one outside the vocabulary would end a process that runs on a GPU."""
+    known = {"position": (state.position, 2**62)} | ({} if state.window is None else {"window.tokens": (state.window.tokens, vocabulary)})
+    for name, (tensor, end) in known.items():
+        if tensor.numel() and not bool(((tensor >= 0) & (tensor < end)).all()):
+            raise StateRefused(f"{name} holds {int(tensor.min())} to {int(tensor.max())}, it must be at least 0 and below {end}")

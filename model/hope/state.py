@@ -42,6 +42,10 @@ class Tensors:
         for field in fields(self):
             yield from _named(getattr(self, field.name), f"{prefix}{field.name}")
 
+    def layout(self) -> Iterator[tuple[str, str]]:
+        """Every tensor's path with its type and its shape but for the rows."""
+        yield from ((name, f"{tensor.dtype}{tuple(tensor.shape[1:])}") for name, tensor in self.named())
+
     def clone(self) -> Self:
         """An independent copy, cut from any graph."""
         return self.map(lambda tensor: tensor.detach().clone())
@@ -88,11 +92,17 @@ def check_finite(named: Iterable[tuple[str, Tensor]], when: str) -> None:
     Raises:
         NotFinite: names the first such tensor and its first such row.
     """
-    for name, tensor in named:
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor.sum())):  # a sum is cheaper than a mask; look closer only then
-            fine = torch.isfinite(tensor.reshape(len(tensor), -1)).all(1) if tensor.dim() else torch.isfinite(tensor)[None]
-            if rows := (~fine).nonzero().flatten().tolist():
-                raise NotFinite(f"{name}, row {rows[0]}, is not finite {when}", rows)
+    floating = [(name, tensor) for name, tensor in named if tensor.is_floating_point()]
+    totals: dict[torch.device, Tensor] = {}  # sums are cheaper than masks, and one answer for all makes a GPU wait once
+    for _, tensor in floating:
+        total = tensor.detach().sum()
+        totals[tensor.device] = totals[tensor.device] + total if tensor.device in totals else total
+    if all(bool(torch.isfinite(total)) for total in totals.values()):
+        return
+    for name, tensor in floating:
+        fine = torch.isfinite(tensor.reshape(len(tensor), -1)).all(1) if tensor.dim() else torch.isfinite(tensor)[None]
+        if rows := (~fine).nonzero().flatten().tolist():
+            raise NotFinite(f"{name}, row {rows[0]}, is not finite {when}", rows)
 
 
 def stack(states: Sequence[T]) -> T:
@@ -108,6 +118,10 @@ def stack(states: Sequence[T]) -> T:
         if other.keys() != named[0].keys():
             odd = sorted(other.keys() ^ named[0].keys())[0]
             raise ValueError(f"states of different layouts cannot be stacked: only some have {odd}")
+        for name, tensor in named[0].items():
+            if (other[name].shape[1:], other[name].dtype) != (tensor.shape[1:], tensor.dtype):
+                both = f"{_described(tensor)} and {_described(other[name])}"
+                raise ValueError(f"states of different layouts cannot be stacked: {name} is {both}")
     joined = {name: torch.cat([tensors[name] for tensors in named]) for name in named[0]}
     return states[0].filled(joined)
 

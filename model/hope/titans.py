@@ -42,7 +42,7 @@ class MixerState(Tensors):
     """What a mixer carries: convolution caches, and fast weights (B, roles, H, out, in) at the chunk's start and now.
 
     `boundary` and `running` are the same at a chunk boundary. `momentum` is empty without inner momentum. `capped` (B,) int64 counts the
-    chunk boundaries at which the weight cap held a memory back, `clipped` the tokens whose error was clipped.
+    chunk boundaries at which the weight cap held a memory back, `clipped` the errors that were clipped: one a memory, head and token.
     """
 
     conv: Tensor  # (B, taps − 1, width)
@@ -92,8 +92,9 @@ class SelfModifyingTitans(nn.Module):
         """The state before the first token."""
         config, start = self.config, {name: _exact(w) for name, w in self.start.items()}
         like = next(iter(start.values()))
-        fresh = {name: w.new_zeros(rows, *w.shape) if config.anchor == "init" else w.expand(rows, *w.shape) for name, w in start.items()}
-        momentum = {name: w.new_zeros(rows, *w.shape) for name, w in start.items()} if config.momentum else {}
+        nothing = {name: w.new_zeros(rows, *w.shape) for name, w in start.items()}
+        fresh = nothing if config.anchor == "init" else {name: w + nothing[name] for name, w in start.items()}  # no view of a parameter
+        momentum = nothing if config.momentum else {}
         zero = torch.zeros(rows, dtype=torch.int64, device=like.device)
         return MixerState(self.conv.initial(rows, like), self.conv_query.initial(rows, like), fresh, fresh, momentum, zero, zero)
 
@@ -101,8 +102,10 @@ class SelfModifyingTitans(nn.Module):
         """Mix T tokens of B rows that have consumed `positions` tokens (default 0); the state after them.
 
         Raises:
-            ValueError: a state in half precision: sums of small writes vanish there (hope.md §8.1).
+            ValueError: a state without positions, or in half precision: sums of small writes vanish there (hope.md §8.1).
         """
+        if state is not None and positions is None:
+            raise ValueError("a state needs the positions it stands at: without them chunks would end at the wrong tokens")
         state = self.initial(len(x)) if state is None else state
         positions = [0] * len(x) if positions is None else positions
         _check(state)
@@ -118,7 +121,8 @@ class SelfModifyingTitans(nn.Module):
             for whole, run in self._runs(pieces(positions, x.shape[1], (self.config.chunk_projections, self.config.chunk_memory))):
                 read, state = self._learn_fused(tokens, state, run) if whole else self._learn(_cut(tokens, run[0]), state, run[0])
                 reads.append(read)
-            o = self.norm(torch.cat(reads, dim=2).transpose(1, 2))
+            o = torch.cat(reads, dim=2).transpose(1, 2)
+            o = nn.functional.rms_norm(o, o.shape[-1:], self.norm.weight.to(o.dtype), self.norm.eps)
         return self.leave(o.flatten(2).to(gate.dtype) * nn.functional.silu(gate)), state
 
     # --- inside

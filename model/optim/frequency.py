@@ -206,8 +206,11 @@ class Frequencies:
 
 
 def length(tensors: Sequence[Tensor]) -> float:
-    """Norm of all tensors together, computed in at least float32."""
-    return math.sqrt(sum(float(torch.linalg.vector_norm(exact(tensor)).double().square()) for tensor in tensors))
+    """Norm of all tensors together, computed in at least float32; read once, as a GPU waits for every number that is read."""
+    if not tensors:
+        return 0.0
+    squares = [torch.linalg.vector_norm(exact(tensor)).double().square().to(tensors[0].device) for tensor in tensors]
+    return math.sqrt(float(torch.stack(squares).sum()))
 
 
 def opened(group: LevelGroup) -> _Level:

@@ -194,7 +194,8 @@ class RuleOptimizer(Optimizer):
         matched = []
         for number, (saved, own) in enumerate(zip(groups, self.param_groups, strict=True)):
             rule = type(own["rule"]).__name__
-            require(saved["rule"] == rule, f"group {number} was saved by the rule {saved['rule']}, not {rule}")
+            given = saved.get("rule", "of another optimizer")
+            require(given == rule, f"group {number} was saved by the rule {given}, not {rule}")
             require(len(saved["params"]) == len(own["params"]), f"group {number} was saved with {len(saved['params'])} parameters")
             pairs = [(p, state[key]) for key, p in zip(saved["params"], own["params"], strict=True) if key in state]
             for parameter, slots in pairs:

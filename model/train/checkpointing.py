@@ -62,7 +62,7 @@ class Checkpoints:
 
     def progress(self) -> Progress:
         """Where the newest stands; the beginning where there is none."""
-        return Progress(**_json(places[-1] / "progress.json")["progress"]) if (places := self.all()) else Progress()
+        return _progress(places[-1])[0] if (places := self.all()) else Progress()
 
     def save(self, model: nn.Module, optimizer: Stateful, progress: Progress) -> Path:
         """Write one (P1), then drop those that are too old.
@@ -89,12 +89,12 @@ class Checkpoints:
         if not (places := self.all()):
             raise CheckpointRefused(f"{self.folder} holds no checkpoint")
         place = places[-1]
-        told = _json(place / "progress.json")
-        state = unpacked(told["optimizer"], _tensors(place / "optimizer.safetensors"))
+        progress, tree = _progress(place)
+        state = unpacked(tree, _tensors(place / "optimizer.safetensors"))
         weights = _fitting(model, place)
         optimizer.load_state_dict(state)
         _fill(model, weights)
-        return Progress(**told["progress"])
+        return progress
 
     def _write(self, place: Path, model: nn.Module, weights: Mapping[str, Tensor], optimizer: Stateful, progress: Progress) -> None:
         draft = self.folder / f".draft-{place.name}"
@@ -213,12 +213,16 @@ def _tensors(file: Path) -> dict[str, Tensor]:
         raise CheckpointRefused(f"{file} cannot be read: {error}") from None
 
 
-def _json(file: Path) -> dict[str, Any]:
+def _progress(place: Path) -> tuple[Progress, Any]:
+    """Where a checkpoint stands, and its optimizer's state, packed."""
+    file = place / "progress.json"
     try:
-        told: dict[str, Any] = json.loads(file.read_text())
+        told = json.loads(file.read_text())
+        return Progress(**told["progress"]), told["optimizer"]
     except (OSError, ValueError) as error:
         raise CheckpointRefused(f"{file} cannot be read: {error}") from None
-    return told
+    except (KeyError, TypeError):
+        raise CheckpointRefused(f"{file} cannot be read: it has no progress and optimizer as this version writes them") from None
 
 
 def _force(path: Path) -> None:

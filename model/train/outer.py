@@ -69,8 +69,8 @@ class Outer:
         Raises:
             ValueError: of another optimizer or other levels.
         """
-        if state_dict["name"] != self._name:
-            raise ValueError(f"the state of the optimizer was saved by {state_dict['name']}, not by {self._name}")
+        if (name := state_dict.get("name", "another program")) != self._name:
+            raise ValueError(f"the state of the optimizer was saved by {name}, not by {self._name}")
         if (self._frequencies is not None) != ("levels" in state_dict):
             raise ValueError("the saved optimizer has levels where this model has none, or the other way round")
         if self._frequencies is not None:

@@ -190,6 +190,10 @@ def chosen_device(told: str) -> str:
     """
     if told == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if told.startswith("cuda") and not torch.cuda.is_available():
+    try:
+        device = torch.device(told)
+    except RuntimeError:
+        raise ValueError(f"device is {told!r}, it must be auto, cpu, cuda, or cuda:1 and so on") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device is {told!r}, but there is no GPU that PyTorch can use")
     return told

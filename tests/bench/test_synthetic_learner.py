@@ -184,7 +184,9 @@ def test_model_without_visible_hidden_states_cannot_compress():
 
 def test_hope_tracks_states_token_by_token_on_languages_and_has_its_own_chunks_elsewhere():
     tracking = kinds.make("hope", "languages", 5, 12, 0, size=TINY).config.titans_config()
-    assert (tracking.chunk_projections, tracking.chunk_memory, tracking.rate_max) == (1, 1, 1.0)
+    assert (tracking.chunk_projections, tracking.chunk_memory, tracking.rate_max) == (1, 1, 2.0)
+    assert tracking.learners == ("k", "v", "eta", "alpha", "mem")
+    assert kinds.make("hope static", "languages", 5, 12, 0, size=TINY).config.titans_config().learners == ("mem",)
     usual = kinds.make("hope", "mad", 16, 12, 0, size=TINY).config.titans_config()
     assert (usual.chunk_memory, usual.rate_max) != (1, 1.0)
 

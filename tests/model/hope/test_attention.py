@@ -186,6 +186,7 @@ def test_bfloat16_activations_stay_near_float32():
         ({"head_width": 5}, "head_width 5 is odd"),
         ({"rope_theta": 0.0}, "rope_theta is 0.0"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "rope_type is 'yarn', it must be one of default, linear, llama3"),
+        ({"rope_scaling": {"rope_type": "longrope", "short_factor": [1.0]}}, "rope_type is 'longrope', it must be one of"),
         ({"rope_scaling": {"rope_type": "linear"}}, "rope_type 'linear' needs factor"),
     ],
 )

@@ -219,3 +219,15 @@ def test_telemetry_shows_dead_and_redundant_levels():
     trace = []
     copies(x, None, trace)
     torch.testing.assert_close(similarity(trace), torch.ones(2, 2))
+
+
+@pytest.mark.parametrize("variant", ["sequential", "nested"])
+@pytest.mark.parametrize("after", [[4, 4], [4, 3]], ids=["all rows", "one row"])
+def test_an_update_never_waits_for_a_number_on_the_device(variant, after):
+    """The meta device has shapes and no numbers: reading one, as a GPU would have to be waited for, raises there."""
+    memory = memory_of(level("fast", 2, rule="momentum"), level("slow", 4, rule="adamw"), variant=variant).to("meta")
+    states = memory.initial(2)
+    given = gradients_of(states, 1.0)
+    states = memory.accumulate(states, given, torch.full((2,), 2, device="meta"))
+    new = memory.advance(states, torch.tensor([2, 2]), torch.tensor(after))
+    assert {tensor.device.type for state in new for _, tensor in state.named()} == {"meta"}

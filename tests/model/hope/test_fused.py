@@ -123,8 +123,28 @@ def test_second_derivatives_are_refused_by_the_fast_form_and_given_by_the_plain_
 def test_float32_stays_within_rounding_of_float64():
     module = mixer(read="token", head_width=8)
     x = torch.randn(1, 16, WIDTH)
-    exact = trained(module, x, module.initial(1), None, fused=True)[2]
+    exact = trained(module, x, module.initial(1), [0], fused=True)[2]
     module.float()
-    single = trained(module, x.float(), module.initial(1), None, fused=True)[2]
+    single = trained(module, x.float(), module.initial(1), [0], fused=True)[2]
     for name, grad in exact.items():
         assert (single[name].double() - grad).abs().max() <= 1e-4 * grad.abs().max(), name
+
+
+@pytest.mark.parametrize("cap", [None, 1.01])
+def test_going_back_inside_autocast_gives_the_gradients_of_going_back_outside(cap):
+    torch.set_default_dtype(torch.float32)
+    module, x = mixer(weight_cap=cap), torch.randn(2, 12, WIDTH)
+
+    def gradients(*, inside):
+        module.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = sum(w.square().sum() for w in module(x)[1].running.values())
+            if inside:
+                loss.backward()
+        if not inside:
+            loss.backward()
+        return {name: module.get_parameter(name).grad.clone() for name in ("start.up", "start.down", "rate.weight", "retention.bias")}
+
+    outside = gradients(inside=False)
+    for name, gradient in gradients(inside=True).items():
+        assert torch.equal(gradient, outside[name]), name

@@ -109,12 +109,16 @@ def test_an_empty_call_changes_nothing(model):
     [
         (lambda m: m(torch.zeros(0, 4, dtype=torch.int64)), r"input_ids is \(0, 4\)"),
         (lambda m: m(torch.zeros(4, dtype=torch.int64)), r"input_ids is \(4,\)"),
+        (lambda m: m(torch.tensor([[3.0, 1.0]])), "input_ids is float32, it must be int64"),
         (lambda m: m(torch.tensor([[3, 16]])), "the vocabulary is 0 to 15"),
         (lambda m: m(torch.tensor([[-1, 2]])), "holds -1 to 2"),
         (lambda m: m(IDS, attention_mask=torch.tensor([[0] * 3 + [1] * 8])), "padding would be read and learned"),
         (lambda m: m(IDS, state=m.initial_state(2)), "the state has 2 rows, input_ids has 1"),
+        (lambda m: m(IDS, state=HopeLM(HopeConfig(16, 32, 2)).initial_state(1)), r"of another model: blocks\.0\."),
+        (lambda m: m(IDS, state=HopeLM(HopeConfig(16, 16, 1, titans={"head_width": 8})).initial_state(1)), "of another model: "),
+        (lambda m: m(IDS[:, :1], labels=IDS[:, :1]), "labels have one token"),
     ],
-    ids=["empty batch", "one dimension", "outside", "negative", "padding", "rows"],
+    ids=["empty batch", "one dimension", "type", "outside", "negative", "padding", "rows", "width", "layers", "one label"],
 )
 def test_calls_that_cannot_be_answered_say_why(model, call, message):
     with pytest.raises(ValueError, match=message):
@@ -131,6 +135,8 @@ def test_calls_that_cannot_be_answered_say_why(model, call, message):
         ({"titans": {"head_width": 7}}, "width 128 is not a multiple of head_width 7"),
         ({"titans": {"chunk_memory": 0}}, "chunk_memory is 0"),
         ({"titans": {"adaptive": ["k"]}}, "adaptive must hold 'mem'"),
+        ({"titans": {"weight_cap": float("nan")}}, "weight_cap is nan"),
+        ({"training_periods": {"slwo": 4096}}, "training_periods names 'slwo'; the levels are middle, slow, static"),
         (
             {
                 "levels": [
@@ -141,7 +147,7 @@ def test_calls_that_cannot_be_answered_say_why(model, call, message):
             "list fast levels first",
         ),
     ],
-    ids=["size", "mixer", "layers", "variant", "heads", "chunk", "adaptive", "periods"],
+    ids=["size", "mixer", "layers", "variant", "heads", "chunk", "adaptive", "cap", "training", "periods"],
 )
 def test_configurations_that_contradict_themselves_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):

@@ -99,8 +99,13 @@ def test_another_base_or_configuration_refuses_a_state(model, state):
         (lambda t: t.update({"blocks.0.mixer.conv": torch.zeros(2, 3, 5)}), r"blocks.0.mixer.conv is float32\(2, 3, 5\)"),
         (lambda t: t["blocks.1.mixer.running.up"].fill_(float("nan")), "blocks.1.mixer.running.up has numbers that are not finite"),
         (lambda t: t.update(position=torch.zeros(3, dtype=torch.int64)), "different numbers of rows"),
+        (lambda t: t.update(position=torch.tensor(5)), "different numbers of rows"),
+        (lambda t: t.update(position=torch.zeros(2).to(torch.float8_e4m3fn)), r"position is float8_e4m3fn\(2,\)"),
+        (lambda t: (t.clear(), t.update(odd=torch.zeros(10**12, 0))), "lacks the tensor"),
+        (lambda t: t["position"].fill_(-1), "position holds -1 to -1"),
+        (lambda t: t["window.tokens"].fill_(16), "window.tokens holds 16 to 16"),
     ],
-    ids=["missing", "extra", "shape", "nan", "rows"],
+    ids=["missing", "extra", "shape", "nan", "rows", "one number", "type", "claimed rows", "negative", "token"],
 )
 def test_damaged_states_are_refused_by_the_tensors_name(model, state, damage, message):
     tensors = load(encode(model, state))
@@ -113,6 +118,13 @@ def test_damaged_states_are_refused_by_the_tensors_name(model, state, damage, me
 
 @pytest.mark.parametrize("data", [b"", b"\x00" * 64, b"\xff" * 64, b"PK\x03\x04"], ids=["nothing", "zeros", "ones", "zip"])
 def test_other_bytes_are_refused(model, data):
+    with pytest.raises(StateRefused, match="no saved state"):
+        decode(model, data)
+
+
+def test_a_header_without_a_usable_format_is_refused(model, state):
+    header = json.dumps(asdict(read_header(encode(model, state))))
+    data = save(load(encode(model, state)), metadata={saved_state.KEY: header.replace('"format": 1', '"format": Infinity')})
     with pytest.raises(StateRefused, match="no saved state"):
         decode(model, data)
 

@@ -58,6 +58,12 @@ def test_states_of_different_layouts_are_not_stacked():
         stack([])
 
 
+def test_states_of_different_sizes_are_not_stacked():
+    wide = Leaf(torch.zeros(1, 2, 4), {"a": torch.zeros(1, 2)})
+    with pytest.raises(ValueError, match=r"leaves.0.weight is float32\(1, 2, 3\) and float32\(1, 2, 4\)"):
+        stack([tree(1), Tree(torch.arange(1), (wide, None, wide))])
+
+
 def test_rows_are_chosen_replaced_and_compared():
     whole, other = tree(3, 0.0), tree(3, 4.0)
     mixed = where(torch.tensor([True, False, True]), other, whole)

@@ -212,6 +212,17 @@ def test_training_evaluation_and_inference_mode_give_the_same_numbers():
         assert torch.equal(module(x)[0], expected)
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_state_is_no_view_of_a_parameter(preset):
+    module = mixer(preset)
+    with torch.no_grad():
+        state = module(torch.randn(1, 3, WIDTH))[1]  # inside the first chunk: its start is still the initial one
+        kept = state.clone()
+        for parameter in module.parameters():
+            parameter.mul_(2.0)
+    assert difference(state, kept) == {}
+
+
 def test_reading_leaves_the_given_state_untouched():
     """T21: states are values."""
     module = mixer()
@@ -267,7 +278,7 @@ def test_half_precision_states_are_refused_and_half_precision_models_stay_close(
     x = torch.randn(2, 24, WIDTH)
     expected, state = module(x)
     with pytest.raises(ValueError, match=r"conv is torch.bfloat16: fast weights need float32"):
-        module(x, state.map(lambda t: t.bfloat16() if t.is_floating_point() else t))
+        module(x, state.map(lambda t: t.bfloat16() if t.is_floating_point() else t), [24, 24])
     with torch.autocast("cpu", torch.bfloat16):
         half, carried = module(x)
     half, expected = half.detach().float(), expected.detach()
@@ -275,9 +286,27 @@ def test_half_precision_states_are_refused_and_half_precision_models_stay_close(
     assert float((half - expected).abs().max()) < 2e-2 * float(expected.abs().max())
 
 
+def test_a_model_in_half_precision_norms_in_single_precision_without_a_warning():
+    module = mixer().bfloat16()
+    torch.set_warn_always(True)  # else a warning that was given once is not given here
+    try:
+        y, state = module(torch.randn(1, 5, WIDTH, dtype=torch.bfloat16))
+    finally:
+        torch.set_warn_always(False)
+    assert y.dtype == torch.bfloat16
+    assert all(w.dtype == torch.float32 for w in state.running.values())
+
+
+def test_a_state_without_its_positions_is_refused():
+    module = mixer()
+    _, state = module(torch.randn(1, 6, WIDTH))
+    with pytest.raises(ValueError, match="a state needs the positions it stands at"):
+        module(torch.randn(1, 2, WIDTH), state)
+
+
 def test_no_tokens_and_one_token_are_fine():
     module = mixer()
     y, state = module(torch.randn(2, 0, WIDTH))
     assert y.shape == (2, 0, WIDTH)
-    y, _ = module(torch.randn(2, 1, WIDTH), state)
+    y, _ = module(torch.randn(2, 1, WIDTH), state, [0, 0])
     assert y.shape == (2, 1, WIDTH)

@@ -105,6 +105,7 @@ def test_loaded_slots_are_not_shared_with_the_saved_state():
     [
         (lambda saved: saved["param_groups"].append(saved["param_groups"][0]), "2 parameter groups, not 1"),
         (lambda saved: saved["param_groups"][0].update(rule="Muon"), "saved by the rule Muon, not AdamW"),
+        (lambda saved: saved["param_groups"][0].pop("rule"), "saved by the rule of another optimizer, not AdamW"),
         (lambda saved: saved["param_groups"][0]["params"].pop(), "saved with 3 parameters"),
         (lambda saved: saved["state"][0].pop("second"), "lacks the slot 'second'"),
         (lambda saved: saved["state"][0].update(third=torch.ones(1)), "a slot 'third'"),

@@ -99,6 +99,14 @@ def test_damaged_file_is_named(name, damage, trained, tmp_path):
         train(llama(), windows(), settings(3), checkpoints=Checkpoints(tmp_path), resume=True)
 
 
+@pytest.mark.parametrize("told", [{}, [], {"progress": {"odd": 1}, "optimizer": {}}, {"progress": {"step": 1}}], ids=str)
+def test_progress_without_its_fields_is_no_progress(told, trained, tmp_path):
+    _, place = trained
+    (place / "progress.json").write_text(json.dumps(told))
+    with pytest.raises(CheckpointRefused, match=r"progress.json cannot be read: it has no"):
+        Checkpoints(tmp_path).progress()
+
+
 def test_state_of_another_optimizer_is_refused(trained, tmp_path):
     model = llama(1)
     before = weights(model)

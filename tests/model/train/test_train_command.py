@@ -177,6 +177,7 @@ def test_no_validation_byte_is_trained_on(tmp_path):
         (["--decay-starts", "0.1"], "decay_starts is 0.1"),
         (["--data", "/absent.txt"], "there is no file or folder /absent.txt"),
         (["--device", "cuda:99"], "device"),
+        (["--device", "gpu"], "device is 'gpu', it must be"),
     ],
 )
 def test_bad_settings_are_told_in_one_line_and_leave_nothing(options, says, text, tmp_path):
