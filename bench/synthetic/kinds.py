@@ -1,7 +1,9 @@
 """The models that learn the synthetic tasks: an LSTM, the rivals of `bench lm`, HOPE.
 
-`hope` on formal languages has chunks of one token and step sizes up to 1: only then can a memory have the negative eigenvalues that
-counting modulo two needs (hope.md §8.2). On the other tasks it is what a language model has.
+`hope` on formal languages learns token by token (chunks of one) with linear memories, the dot product and no erase, so a memory's own
+target makes its transition: W ← W (α I + η v kᵀ). A learned v = −k turns what is stored around (η up to 2: an eigenvalue of −1, which
+counting modulo two needs), a learned v ⟂ k adds without saturating (which counting needs); an erase gives the first and takes the second.
+"hope delta" is the paper's rule on the same tasks: squared error and erase, η up to 1. On other tasks all are what a language model has.
 """
 
 from collections.abc import Mapping
@@ -17,12 +19,27 @@ from model.hope.lm_config import HopeConfig
 
 Family = Literal["languages", "mad", "recall"]
 
-TRACKING: Mapping[str, Any] = {"chunk_projections": 1, "chunk_memory": 1, "rate_max": 1.0}
-HOPES: Mapping[str, Mapping[str, Any]] = {"hope": {}, "hope linear": {"hidden_multiple": 0}}  # further fields of the mixer
+TRACKING: Mapping[str, Any] = {"chunk_projections": 1, "chunk_memory": 1, "hidden_multiple": 0}
+SELF_MADE: Mapping[str, Any] = {  # transitions made by the memory's own target
+    **TRACKING,
+    "head_width": 16,
+    "read": "token",
+    "objective": "dot",
+    "dgd": False,
+    "unit_targets": False,
+    "rate_max": 2.0,
+    "rate_start": 0.03,
+    "retention_start": 0.99999,
+}
+HOPES: Mapping[str, Mapping[str, Any]] = {  # fields of the mixer on formal languages
+    "hope": SELF_MADE,
+    "hope static": {**SELF_MADE, "adaptive": ("mem",)},  # the same with projections that do not learn while reading
+    "hope delta": {**TRACKING, "rate_max": 1.0},
+}
+EMBEDDED = 0.3  # standard deviation of embeddings: with 0.02, made for large models, HOPE needs several times the steps
 RATES: Mapping[str, Mapping[Family, float]] = {
     "lstm": {"languages": 2e-2, "mad": 3e-3, "recall": 3e-3},
-    "hope": {"languages": 5e-3},
-    "hope linear": {"languages": 1e-2},
+    **{kind: {"languages": 1e-2} for kind in HOPES},
 }
 RATE = 1e-3  # of every other kind: what MAD's own sweep ends at
 
@@ -72,7 +89,7 @@ def make(kind: str, family: Family, vocabulary: int, longest: int, seed: int, *,
         if kind == "lstm":
             return Lstm(vocabulary, size)
         if kind in HOPES:
-            return _hope(vocabulary, size, {**(TRACKING if family == "languages" else {}), **HOPES[kind]})
+            return _hope(vocabulary, size, HOPES[kind] if family == "languages" else {})
         return rivals.build(kind, vocabulary, size.width, size.layers, longest, seed)
 
 
@@ -82,5 +99,6 @@ def rate(kind: str, family: Family) -> float:
 
 
 def _hope(vocabulary: int, size: Size, titans: Mapping[str, Any]) -> nn.Module:
-    mixer = {"head_width": min(32, size.width), **titans}
-    return HopeLM(HopeConfig(vocab_size=vocabulary, hidden_size=size.width, num_hidden_layers=size.layers, titans=mixer))
+    mixer = {**titans, "head_width": min(titans.get("head_width", 32), size.width)}
+    config = HopeConfig(vocabulary, size.width, size.layers, titans=mixer, initializer_range=EMBEDDED)
+    return HopeLM(config)
