@@ -23,7 +23,7 @@ def register(app: Celery, run: Callable[[str], None]) -> None:
         run(job_id)
 
 
-class Threads(TaskPool):  # type: ignore[misc]  # the library has no types
+class Threads(TaskPool):  # the library has no types
     """Celery's thread pool, told which application its tasks belong to.
 
     By itself the pool looks a task up in the process's default application. There may be several here, and none of them is the default.

@@ -43,7 +43,7 @@ class NeuralMemoryLM(nn.Module):
         config = llama_config(shape, ffn)
         self.embedding = nn.Embedding(shape.vocab, shape.width)
         self.mixers = nn.ModuleList(NeuralMemory(dim=shape.width, chunk_size=chunk) for _ in range(shape.layers))
-        self.ffns = nn.ModuleList(LlamaMLP(config) for _ in range(shape.layers))  # type: ignore[no-untyped-call]
+        self.ffns = nn.ModuleList(LlamaMLP(config) for _ in range(shape.layers))
         self.norms = nn.ModuleList(LlamaRMSNorm(shape.width) for _ in range(2 * shape.layers + 1))
 
     def get_input_embeddings(self) -> nn.Module:

@@ -85,7 +85,7 @@ def attempt(trial: Trial, below: Path, told: Told = lambda tokens: None) -> Line
 def quiet() -> None:
     """One thread, and no word of libraries about kernels that a CPU cannot have."""
     torch.set_num_threads(1)
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()
 
 
 def _lines(trials: Sequence[Trial], below: Path, jobs: int, told: Told) -> Iterator[Line]:

@@ -91,7 +91,7 @@ class RetNetLayer(nn.Module):
         self.mixer_norm = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mixer = Retention(config.hidden_size, config.num_attention_heads)
         self.ffn_norm = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.ffn = LlamaMLP(config)  # type: ignore[no-untyped-call]
+        self.ffn = LlamaMLP(config)
 
     def forward(self, hidden: Tensor, memory: Tensor | None, position: int) -> tuple[Tensor, Tensor]:
         """(B, T, d) and a memory to (B, T, d) and the next memory."""
@@ -127,7 +127,7 @@ class RetNet(nn.Module):
         logits = functional.linear(self.norm(hidden), self.embedding.weight)
         loss = None if labels is None else functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
         following = RetNetState(state.position + input_ids.shape[1], tuple(memories)) if use_cache else None
-        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=following)  # type: ignore[arg-type]
+        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=following)
 
 
 def _fresh(module: nn.Module) -> None:

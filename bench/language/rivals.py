@@ -104,7 +104,7 @@ def llama_config(shape: Shape, ffn: int) -> LlamaConfig:
     )
 
 
-class GatedDeltaNet(Qwen3NextForCausalLM):  # type: ignore[no-untyped-call]
+class GatedDeltaNet(Qwen3NextForCausalLM):
     """The library's model, made to stream without any attention layer: it asks the first one how long the stream is."""
 
     def forward(self, input_ids: Tensor, past_key_values: Any = None, **others: Any) -> Any:  # noqa: ANN401
@@ -148,7 +148,8 @@ def mamba2(shape: Shape, state: int) -> nn.Module:
         chunk_size=min(64, shape.context),
         **_SHARED,
     )
-    return Mamba2ForCausalLM(config)
+    built: nn.Module = Mamba2ForCausalLM(config)
+    return built
 
 
 _NO_MASK = {"full_attention": None, "linear_attention": None}

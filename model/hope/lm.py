@@ -37,7 +37,7 @@ class HopeOutput(ModelOutput):
     state: HopeState | None = None
 
 
-class HopeLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
+class HopeLM(PreTrainedModel, GenerationMixin):
     """Token embeddings, HOPE blocks, norm, head.
 
     Raises:
@@ -59,7 +59,7 @@ class HopeLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.period = _fastest_period(self.blocks)
         self._layouts: dict[torch.dtype, dict[str, str]] = {}
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.post_init()
 
     @property
     def blocks(self) -> list[HopeBlock]:
@@ -169,7 +169,7 @@ class HopeLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
     def _supports_default_dynamic_cache(cls) -> bool:
         return False  # `generate` carries `state` instead of a key-value cache
 
-    def prepare_inputs_for_generation(  # type: ignore[override]
+    def prepare_inputs_for_generation(
         self,
         input_ids: Tensor,
         state: HopeState | None = None,
@@ -182,7 +182,7 @@ class HopeLM(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
         return {"input_ids": given, "state": state, **passed}
 
     @classmethod
-    def from_pretrained(cls, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> "HopeLM":  # type: ignore[override]  # noqa: ANN401
+    def from_pretrained(cls, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> "HopeLM":  # noqa: ANN401
         """As in Hugging Face, but strict: a checkpoint with a missing or a left-over tensor is refused.
 
         Raises:

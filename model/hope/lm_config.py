@@ -19,7 +19,7 @@ from model.hope.level import LevelConfig
 SEED_PERIODS = PERIODS["seed"]  # every token (the mixer), 16, 1,000,000, static
 
 
-class HopeConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
+class HopeConfig(PretrainedConfig):
     """Sizes of a `HopeLM`. Defaults: self-modifying Titans and the seed's schedule of levels.
 
     Raises:

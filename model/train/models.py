@@ -94,7 +94,7 @@ def build(config: Mapping[str, Any], seed: int) -> nn.Module:
         known = AutoConfig.for_model(config["model_type"], **rest)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model: nn.Module = AutoModelForCausalLM.from_config(known, dtype=torch.float32)  # type: ignore[no-untyped-call]
+            model: nn.Module = AutoModelForCausalLM.from_config(known, dtype=torch.float32)
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         text = str(error)
         raise ValueError(
