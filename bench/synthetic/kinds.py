@@ -26,7 +26,6 @@ SELF_MADE: Mapping[str, Any] = {  # transitions made by the memory's own target
     "read": "token",
     "objective": "dot",
     "dgd": False,
-    "unit_targets": False,
     "rate_max": 2.0,
     "rate_start": 0.03,
     "retention_start": 0.99999,
