@@ -1,9 +1,10 @@
 """The models that learn the synthetic tasks: an LSTM, the rivals of `bench lm`, HOPE.
 
 `hope` on formal languages learns token by token (chunks of one) with linear memories, the dot product and no erase, so a memory's own
-target makes its transition: W ← W (α I + η v kᵀ). A learned v = −k turns what is stored around (η up to 2: an eigenvalue of −1, which
-counting modulo two needs), a learned v ⟂ k adds without saturating (which counting needs); an erase gives the first and takes the second.
-"hope delta" is the paper's rule on the same tasks: squared error and erase, η up to 1. On other tasks all are what a language model has.
+target makes its transition: W ← W (α I + η v kᵀ), up to the length of targets, which is one here. A learned v = −k turns what is stored
+around (η up to 2: an eigenvalue of −1, which counting modulo two needs), a learned v ⟂ k adds without saturating (which counting needs);
+an erase gives the first and takes the second. "hope delta" is the paper's rule on the same tasks: squared error and erase, η up to 1. On
+other tasks all are what a language model has.
 """
 
 from collections.abc import Mapping
