@@ -20,6 +20,7 @@ from bench.promises import Broken
 from bench.running import address_of, client_of, until_ready
 from model import Lesson, Recall, State
 from model.encoder import Encoder
+from workers.encoding import own_words
 
 SNAPSHOT_EVERY = 16  # events: automatic snapshots and their retention run all the time
 SETTINGS = {"SNAPSHOT_EVERY": str(SNAPSHOT_EVERY), "AUTO_SNAPSHOTS": "2", "SWEEP_S": "0.5", "LOG_LEVEL": "error"}
@@ -92,8 +93,9 @@ class Fold:
     def learn(self, taught: Sequence[tuple[str, str]]) -> str:
         """Fold `(input, right)` in order; the digest then."""
         encoded = self.encoder.encode([text for text, _ in taught])
+        words = self.encoder.encode([own_words(right) for _, right in taught]).vectors
         for place, (_, right) in enumerate(taught):
-            lesson = Lesson(encoded.vectors[place], right, encoded.tokens[place], self.state.watermark + 1)
+            lesson = Lesson(encoded.vectors[place], right, encoded.tokens[place], self.state.watermark + 1, words[place])
             self.recall.apply_(self.state, lesson)
         return self.state.digest()
 

@@ -15,9 +15,10 @@ from tqdm import tqdm
 from bench.data import DataAbsent, directory
 from bench.table import write_json
 
+MEASURED_ALONE = ("speed", "widths")  # tasks that nothing may run beside; a line of the ledger each, and no trial
 DEFAULT = Path("bench-results/lm.json")
 SIZES = ("tiny", "small", "medium", "large")
-TASKS = ("shakespeare", "text", "continual", "speed")
+TASKS = ("shakespeare", "text", "continual", "levels", "ablations", "speed", "widths")
 
 
 @click.command()
@@ -58,14 +59,20 @@ def lm(
     Every finished run is a line of the file beside the report that ends in .jsonl: a bench that was interrupted goes on, and one that is
     called again with more seeds or kinds adds to it. The texts are looked for in the directory that PALIMPSEST_DATA names, else in
     ../shared/data beside the repository.
+
+    Three tasks are of the kind hope alone and left out without it: levels (the same weights with levels that learn online and without; no
+    dead level) and ablations (one part changed at a time, as in the paper's table 6), both on a quarter of the tokens, and widths
+    (training speed by width and head width against a Llama of the same size).
     """
     from bench.language.ledger import Ledger  # torch loads from here on
-    from bench.language.plan import Plan, done, outdated, quiet
+    from bench.language.plan import OF_HOPE, Plan, done, outdated, quiet
     from bench.language.rivals import KINDS
     from bench.language.sizes import NoFit
 
     if odd := [kind for kind in kinds if kind not in KINDS]:
         raise click.UsageError(f"there is no kind {odd[0]!r}; there are {', '.join(KINDS)}")
+    if "hope" not in (kinds or KINDS) and set(tasks) <= set(OF_HOPE):
+        raise click.UsageError(f"the tasks {', '.join(OF_HOPE)} are of the kind hope, which is not among --kinds")
     quiet()
     plan = Plan(sizes, kinds or tuple(KINDS), tasks, seeds, tokens, rate)
     ledger = Ledger(json_path.with_suffix(".jsonl"))
@@ -75,22 +82,23 @@ def lm(
     except (DataAbsent, NoFit) as refused:
         raise click.ClickException(str(refused)) from None
     lines = done(plan.trials(ledger), ledger)
+    lines += [line for line in ledger.lines if line["task"] in MEASURED_ALONE and plan.has(line["task"])]
     for kind, count in outdated(lines).items():
         click.echo(
             f"{count} runs of {kind} are of an earlier version of its source; take them out of the .jsonl to run them again", err=True
         )
-    lines += [line for line in ledger.lines if line["task"] == "speed" and "speed" in tasks]
     _publish(_report(plan, lines, tuned=rate is None and _was_tuned(plan, ledger)), json_path, png, markdown)
 
 
 def measure(plan: Any, ledger: Any, below: Path, jobs: int, *, tune: bool) -> None:  # noqa: ANN401
-    """Tune if asked, run the trials, then the speed contests; what the ledger has is not run again.
+    """Tune if asked, run the trials, then, with nothing beside them, what is about speed; what the ledger has is not run again.
 
     Raises:
         DataAbsent: texts are not there. NoFit: a kind cannot have a size.
     """
     from bench.language.contest import contest, contest_of
     from bench.language.plan import execute, missing
+    from bench.language.widths import by_width, widths_of
 
     for make in ([plan.tuning] if tune else []) + [lambda: plan.trials(ledger)]:
         trials = make()
@@ -100,18 +108,25 @@ def measure(plan: Any, ledger: Any, below: Path, jobs: int, *, tune: bool) -> No
         if ledger.find(contest_of(size, plan.kinds)) is None:
             tqdm.write(f"speed {size}: contexts of up to 100,000 tokens are really read, this takes minutes")
             ledger.add(contest(size, plan.kinds))
+    if plan.has("widths") and ledger.find(widths_of()) is None:
+        ledger.add(by_width())
 
 
 def _sizes(plan: Any) -> str:  # noqa: ANN401
+    from bench.language.ablations import VARIANTS
     from bench.language.sizes import SIZES as CLASSES
     from bench.language.sizes import fit, table
     from bench.language.trials import TASKS as SHAPES
+    from bench.language.trials import Trial, fitted
 
     context = SHAPES["text"].context
     parts = []
     for size in (CLASSES[name] for name in plan.sizes):
         fits = [fit(kind, size, 256, context) for kind in plan.kinds]
         parts.append(f"{size.name}: {size.target:,} parameters, bytes\n{table(fits, size.target)}")
+        if plan.has("ablations"):
+            variants = [fitted(Trial("ablations", size.name, name, 0, 0, 1.0), 256)[1] for name in VARIANTS]
+            parts.append(f"{size.name}, ablations\n{table(variants, size.target)}")
     return "\n\n".join(parts)
 
 

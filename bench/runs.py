@@ -24,6 +24,7 @@ from bench.table import Run
 from bench.vectors import Vectors, encode_all
 from service.embedded import load_encoder
 from service.settings import Settings
+from workers.encoding import own_words
 
 ENGINE, REST = "Palimpsest", "Palimpsest over REST"
 TOLD_EVERY = 50  # requests between two words of a process to its parent
@@ -71,8 +72,8 @@ class Plan:
         return len(self.sets) * len(self.kinds) * self.seeds * self.requests * memories
 
     def texts(self) -> list[str]:
-        """Every distinct text of every stream; a short stream does not need all of its file."""
-        return list(dict.fromkeys(request.text for _, _, _, requests in self._streams() for request in requests))
+        """Every distinct text of every stream, and the words of every answer; a short stream does not need all of its file."""
+        return _distinct([request for _, _, _, requests in self._streams() for request in requests])
 
     def units(self, vectors: Vectors) -> list[Unit]:
         """The work, in the order of the table."""
@@ -130,7 +131,8 @@ async def play_unit(unit: Unit, progress: Progress) -> list[Run]:
 
 
 def _distinct(requests: Sequence[Request]) -> list[str]:
-    return list(dict.fromkeys(request.text for request in requests))
+    texts = [text for request in requests for text in (request.text, own_words(request.right))]
+    return list(dict.fromkeys(texts))
 
 
 # --- several processes

@@ -10,14 +10,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from model.config import FORMAT, RecallConfig
 from model.levels import Clock
-from model.state import State, layout
+from model.state import Form, State, contradictions, layout
 
 KEY = "palimpsest"
 HEADER = 16_384  # bytes that a blob may have beside its tensors
@@ -52,20 +51,20 @@ def decode(config: RecallConfig, blobs: Mapping[str, bytes], *, watermark: int) 
     if set(blobs) != set(expected):
         raise CheckpointRefused(f"the levels are {sorted(blobs)}, not {sorted(expected)}")
     clocks, levels = set(), {}
-    for level, shapes in expected.items():
-        _check_size(level, blobs[level], shapes, config)
+    for level, forms in expected.items():
+        _check_size(level, blobs[level], forms, config)
         clocks.add(_clock(level, blobs[level], config))
-        levels[level] = _tensors(level, blobs[level], shapes, config)
+        levels[level] = _tensors(level, blobs[level], forms, config)
     if len(clocks) != 1:
         raise CheckpointRefused("the levels are from different moments")
-    if len({len(levels["middle"][name]) for name in ("pending_keys", "pending_errors")}) != 1:
-        raise CheckpointRefused("middle: pending_keys and pending_errors are not of one length")
+    if wrong := next(contradictions(config, levels), None):
+        raise CheckpointRefused(wrong)
     return State(config.hash, levels, clocks.pop(), watermark)
 
 
-def _check_size(level: str, data: bytes, shapes: Mapping[str, tuple[int | None, int]], config: RecallConfig) -> None:
-    numbers = sum((config.middle_period if rows is None else rows) * columns for rows, columns in shapes.values())
-    if len(data) > 4 * numbers + HEADER:
+def _check_size(level: str, data: bytes, forms: Mapping[str, Form], config: RecallConfig) -> None:
+    most = sum((config.max_responses if form.rows is None else form.rows) * form.columns * form.dtype.itemsize for form in forms.values())
+    if len(data) > most + HEADER:
         raise CheckpointRefused(f"{level}: {len(data)} bytes are more than the level can have")
 
 
@@ -89,22 +88,20 @@ def _clock(level: str, data: bytes, config: RecallConfig) -> Clock:
     return clock
 
 
-def _tensors(level: str, data: bytes, shapes: Mapping[str, tuple[int | None, int]], config: RecallConfig) -> dict[str, Tensor]:
+def _tensors(level: str, data: bytes, forms: Mapping[str, Form], config: RecallConfig) -> dict[str, Tensor]:
     try:
         tensors = load(data)
     except (SafetensorError, ValueError, KeyError) as error:
         raise CheckpointRefused(f"{level}: {error}") from None
-    if set(tensors) != set(shapes):
-        raise CheckpointRefused(f"{level}: the tensors are {sorted(tensors)}, not {sorted(shapes)}")
-    for name, (rows, columns) in shapes.items():
-        tensor = tensors[name]
-        fits = (
-            tensor.ndim == 2
-            and tensor.shape[1] == columns
-            and (len(tensor) == rows if rows is not None else len(tensor) <= config.middle_period)
+    if set(tensors) != set(forms):
+        raise CheckpointRefused(f"{level}: the tensors are {sorted(tensors)}, not {sorted(forms)}")
+    known = {len(tensors[name]) for name, form in forms.items() if form.rows is None and tensors[name].ndim == 2}
+    if len(known) > 1 or max(known, default=0) > config.max_responses:
+        raise CheckpointRefused(
+            f"{level}: the tensors of answers have {sorted(known)} rows, expected one number of at most {config.max_responses}"
         )
-        if tensor.dtype != torch.float32 or not fits:
-            raise CheckpointRefused(f"{level}.{name} is {tensor.dtype}{tuple(tensor.shape)}, expected float32{(rows, columns)}")
-        if not bool(torch.isfinite(tensor).all()):
-            raise CheckpointRefused(f"{level}.{name} has numbers that are not finite")
+    for name, form in forms.items():
+        tensor, rows = tensors[name], max(known) if form.rows is None and known else form.rows
+        if tensor.dtype != form.dtype or tuple(tensor.shape) != (rows, form.columns):
+            raise CheckpointRefused(f"{level}.{name} is {tensor.dtype}{tuple(tensor.shape)}, expected {form.dtype}{(rows, form.columns)}")
     return {name: tensor.clone() for name, tensor in tensors.items()}  # memory of our own, aligned

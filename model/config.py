@@ -1,4 +1,4 @@
-"""What a memory is made of: sizes, seeds, periods, step size. Part of a bank's identity: a state fits one configuration only."""
+"""What a memory is made of: sizes, seeds, periods, rates. Part of a bank's identity: a state fits one configuration only."""
 
 import hashlib
 import json
@@ -6,18 +6,19 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-FORMAT = 1  # of the state's tensors; raise it when their meaning changes
+FORMAT = 2  # of the state's tensors; raise it when their meaning changes
 LEVELS = ("fast", "middle", "slow")  # in the order of their periods
 FAST, MIDDLE, SLOW = LEVELS
 WIDEST_KEY = 512  # numbers that a key may have: the random directions come in blocks of this width
+READING = ("score_weight", "log_score_weight", "margin_weight", "bias", "abstain_below")  # how a state is read, not what it is
 
 
 @dataclass(frozen=True, slots=True)
 class RecallConfig:
-    """Configuration of the associative memory. The defaults hold 14 MiB of weights.
+    """Configuration of the associative memory. The defaults hold 13.3 MiB of weights, and 48 bytes for each distinct answer.
 
     `middle_period` and `slow_period` are in encoder tokens (hope.md, continuum memory system); the fast level is written on
-    every event. `share` is the part of the read-out that the middle level gives when both know a key.
+    every event.
 
     Raises:
         ValueError: values that contradict each other, naming them.
@@ -25,32 +26,42 @@ class RecallConfig:
 
     encoder_digest: str  # SHA-256 of the weights that made the keys
     key_width: int = 384
-    code_width: int = 256  # numbers in a response's code, a multiple of 8
-    units: int = 5_120  # fast level: random half-spaces, of which the `active` closest to a key stand for it
-    active: int = 128
-    frequencies: int = 4_608  # middle level: random frequencies, two features each
-    sharpness: float = 4.5  # β of the middle level's kernel exp(β(x·x' − 1))
-    share: float = 0.7
-    step: float = 1.0  # η of the delta rule; 1 makes the newest lesson exact at its key
+    code_width: int = 256  # numbers in an answer's code, a multiple of 8
+    window: int = 3_000  # fast level: pairs of key and error that it holds exactly
+    neighbours: int = 12  # pairs that a lesson writes again beside its own: those that it touches most
+    rate: float = 3.0  # η of a write: a pair is moved by η / (1 + η) of its error; the newest takes the rest as well
+    own_words: float = 0.5  # share of that rate for an answer's own words, taught with its first lesson; 0: they are not
+    same: float = 0.99  # cosine from which two situations are one: the newer answer is that of both
+    sharpness: float = 5.0  # β of the kernel exp(β(x·x' − 1))
+    frequencies: int = 3_072  # middle level: random frequencies, two features each
+    replaced_at: float = 0.2  # evidence at which an answer counts as replaced by the one that grew out of it
+    replaced_step: float = 0.1  # evidence that each lesson gives, beside the margin of the answer that was wrong
     middle_period: int = 16
     slow_period: int = 1_000_000
     max_responses: int = 32_768
     seed: int = 11
-    score_weight: float = 3.0  # confidence = logistic(score_weight · score + margin_weight · margin + bias), see docs/journal.md
-    margin_weight: float = 13.3
-    bias: float = -1.6
-    abstain_below: float = 0.25
+    score_weight: float = -15.9  # confidence = logistic of these times score, ln score and margin, see docs/journal.md
+    log_score_weight: float = 2.8
+    margin_weight: float = 17.8
+    bias: float = 7.5
+    abstain_below: float = 0.15
 
     def __post_init__(self) -> None:
         wrong = []
         if self.code_width % 8 or not 8 <= self.code_width <= 4_096:
             wrong.append(f"code_width {self.code_width} is not a multiple of 8 between 8 and 4,096")
-        if not 0 < self.active < self.units:
-            wrong.append(f"active {self.active} is not between 0 and units {self.units}")
-        if not 0.0 <= self.share <= 1.0 or not 0.0 < self.step <= 1.0:
-            wrong.append(f"share {self.share} or step {self.step} is not within 0 and 1")
+        if not 0 <= self.neighbours < self.window:
+            wrong.append(f"neighbours {self.neighbours} is not between 0 and window {self.window}")
+        if not 0.0 < self.rate <= 1_000 or not 0.0 <= self.own_words <= 1.0:
+            wrong.append(f"rate {self.rate} is not within 0 and 1,000, or own_words {self.own_words} is not within 0 and 1")
+        if not 0.0 < self.same <= 1.0:
+            wrong.append(f"same {self.same} is not a positive cosine")
+        if not 0.0 < self.replaced_at < math.inf or not 0.0 <= self.replaced_step < math.inf:
+            wrong.append(f"replaced_at {self.replaced_at} and replaced_step {self.replaced_step} must be finite, the first positive")
         if not 1 < self.middle_period < self.slow_period:
             wrong.append(f"periods 1, {self.middle_period}, {self.slow_period} do not grow")
+        if self.window <= self.reserve:
+            wrong.append(f"window {self.window} is not above {self.reserve}, the pairs that one middle_period may bring")
         if min(self.key_width, self.frequencies, self.max_responses) < 1 or not 0.0 < self.sharpness < math.inf:
             wrong.append("key_width, frequencies, max_responses and sharpness must be positive and finite")
         if self.key_width > WIDEST_KEY:
@@ -61,14 +72,19 @@ class RecallConfig:
     @classmethod
     def tiny(cls, *, encoder_digest: str, **changes: Any) -> "RecallConfig":  # noqa: ANN401
         """A memory of half a megabyte for tests: the same mathematics, less capacity."""
-        return replace(cls(encoder_digest, code_width=128, units=512, active=16, frequencies=256, max_responses=4_096), **changes)
+        return replace(cls(encoder_digest, code_width=128, window=128, frequencies=256, max_responses=4_096), **changes)
+
+    @property
+    def reserve(self) -> int:
+        """Pairs that may come between two writes of the middle level: a token is the least that a lesson has, and it brings two at most."""
+        return 2 * self.middle_period
 
     @property
     def hash(self) -> str:
         """SHA-256 of everything that the bits of a state depend on, hex."""
         named = {**asdict(self), "format": FORMAT}
-        for reading in ("score_weight", "margin_weight", "bias", "abstain_below"):
-            del named[reading]  # how a state is read, not what it is: may be tuned without refolding any bank
+        for reading in READING:
+            del named[reading]  # may be tuned without refolding any bank
         return hashlib.sha256(json.dumps(named, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def period_of(self, level: str) -> int:

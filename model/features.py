@@ -1,19 +1,14 @@
-"""Two fixed random views of a key, one sharp and one wide. A memory is linear in them, so its size is set here and never grows.
+"""A fixed random view of a key in which the memory's kernel is an inner product, so that a matrix can hold what many keys said.
 
-Sharp (fast level): the `active` most aligned of `units` random directions, each weighted by how far it exceeds the first one left
-out; unit length. Two keys share weight only where they share directions, so what is written for one reaches only its close
-neighbours (sparse expansion, as in the fly's olfactory memory, Dasgupta et al. 2017, and in k-winner networks).
+Random Fourier features of exp(β(x·x' − 1)), the Gaussian kernel on the unit sphere (Rahimi & Recht 2007). Unit length: cos² + sin² = 1
+for each frequency.
 
-Wide (middle level): random Fourier features of exp(β(x·x' − 1)), the Gaussian kernel on the unit sphere (Rahimi & Recht 2007). Unit
-length: cos² + sin² = 1 for each frequency.
-
-Directions of both are structured orthogonal random features (Yu et al. 2016): in blocks of 512, three rounds of random signs and a
+Directions are structured orthogonal random features (Yu et al. 2016): in blocks of 512, three rounds of random signs and a
 Walsh–Hadamard transform. Orthogonal directions have less variance than independent ones, a block costs a hundredth of a dense product and
 no memory, and signs drawn from a hash are the same on every machine.
 """
 
 import hashlib
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -26,51 +21,36 @@ ROUNDS = 3
 _LEFT, _RIGHT = 16, 32  # BLOCK = _LEFT · _RIGHT: the transform of 512 is two small products
 
 
-@dataclass(frozen=True, slots=True)
-class Features:
-    """What a key looks like to the two levels, scaled so that |strengths|² + |waves|² = 1."""
-
-    units: Tensor  # (active,) int64
-    strengths: Tensor  # (active,)
-    waves: Tensor  # (2 · frequencies,)
+def kernel(closeness: Tensor, sharpness: float) -> Tensor:
+    """exp(β(c − 1)) of cosines c, in place."""
+    return closeness.sub_(1.0).mul_(sharpness).exp_()
 
 
 class FeatureMap:
     """Keys to features. One key at a time: a result never depends on what else is asked.
 
-    The newest is kept: a lesson asks for the same key three times, before, while and after it is learned.
+    The newest is kept: a lesson asks for the same key before, while and after it is learned.
     """
 
     def __init__(self, config: RecallConfig) -> None:
-        self._config = config
-        self._wide = Projection(config.seed, "wide", config.frequencies)
-        self._sharp = Projection(config.seed, "sharp", config.units)
-        self._fast_scale = float(np.sqrt(1.0 - config.share))
-        self._middle_scale = float(np.sqrt(config.share / config.frequencies))
-        self._newest: tuple[bytes, Features] | None = None  # replaced whole, so that threads may share the map
+        self._frequencies, self._sharpness = config.frequencies, config.sharpness
+        self._project = Projection(config.seed, "wide", config.frequencies)
+        self._newest: tuple[bytes, Tensor] | None = None  # replaced whole, so that threads may share the map
 
-    def __call__(self, key: Tensor) -> Features:
-        """The features of a unit key (key_width,). They are shared: not to be changed."""
+    def __call__(self, key: Tensor) -> Tensor:
+        """(2 · frequencies,) the features of a unit key (key_width,). They are shared: not to be changed."""
         name, kept = key.numpy().tobytes(), self._newest
         if kept is None or kept[0] != name:
             kept = (name, self._made(key))
             self._newest = kept
         return kept[1]
 
-    def _made(self, key: Tensor) -> Features:
-        frequencies, active = self._config.frequencies, self._config.active
-        angles = self._wide(key).mul_(float(np.sqrt(self._config.sharpness)))
-        waves = torch.empty(2 * frequencies)
-        torch.cos(angles, out=waves[:frequencies])
-        torch.sin(angles, out=waves[frequencies:])
-        best, units = torch.topk(self._sharp(key), active + 1)
-        strengths = best[:active] - best[active]
-        strengths.mul_(self._fast_scale / float(torch.linalg.vector_norm(strengths)))
-        return Features(units[:active], strengths, waves.mul_(self._middle_scale))
-
-    def kernel(self, keys: Tensor, key: Tensor) -> Tensor:
-        """(n,) what `waves` of `keys` (n, key_width) and of `key` have as inner product, without the noise of the features."""
-        return torch.exp(self._config.sharpness * (torch.mv(keys, key) - 1.0)).mul_(self._config.share)
+    def _made(self, key: Tensor) -> Tensor:
+        angles = self._project(key).mul_(float(np.sqrt(self._sharpness)))
+        waves = torch.empty(2 * self._frequencies)
+        torch.cos(angles, out=waves[: self._frequencies])
+        torch.sin(angles, out=waves[self._frequencies :])
+        return waves.mul_(float(np.sqrt(1.0 / self._frequencies)))
 
 
 class Projection:

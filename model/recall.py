@@ -1,21 +1,23 @@
-"""The associative memory: one delta rule over two widths of generalisation, on a clock.
+"""The associative memory of situations and answers: two levels under one delta rule, and a sense for answers that were replaced.
 
-Read:   o = Sᵀφ(x) + M ψ(x) + Σ_j η k(x_j, x) e_j        S fast, M middle; j runs over the lessons that the middle level has not written yet
-Learn:  e = code(right) − o,   S += η φ(x) eᵀ at once,   (x, e) waits for the middle level
-Clock:  when the token clock crosses a multiple of the middle period, M += η e_j ψ(x_j)ᵀ for all that wait
+Read:   o = fast(x) + M ψ(x)                  exact for the newest pairs (`window`), wide weights M for older ones (`features`)
+Answer: the answer whose code ⟨o, code⟩ is largest, where an answer that was replaced speaks for its successor (`succession`)
+Learn:  the new pair and those that it touches most, written together; with its first lesson an answer's own words are taught as well
+Clock:  when the token clock crosses a multiple of the middle period, pairs that have no room in the window are written to M:
+        M += e_j ψ(x_j)ᵀ, and leave it
 
-φ is sharp, ψ is wide, |φ|² + |ψ|² = 1 and k is the kernel that ψ·ψ approximates, so with η = 1 the read-out at a key is its newest
-lesson (one step of gradient descent on ½|code − o|², the delta rule: Nested Learning eq. 56–57, Schlag et al. 2021), but for the noise
-of ψ·ψ when it takes over from k for the lessons that waited. The two levels share one error, so what the fast level explains the middle
-one does not learn twice.
+fast is a self-modifying memory: which value each of its pairs has is said by the memory itself, and changes while it learns. M is a
+level of a continuum memory over frozen features, whose update at a boundary is the sum of its tokens' gradients (Nested Learning
+eq. 71); ψ·ψ approximates the kernel of fast, and ψ has unit length, so a pair reads at its own key the same before and after it moves.
 
 R1  A lesson changes bits only by this rule: `update` is pure, `fold` is repeated `update`, both repeatable bit for bit on one kind
     of processor.
-R2  The size never grows.
+R2  The size never grows, but for 48 bytes with each distinct answer, up to `max_responses`.
 R3  What one key reads does not depend on what else is read with it.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,23 +25,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.codes import CodeBook, Vector, code
+from model import succession
+from model.codes import CodeBook, Vector, packed_code, scores, unpacked
 from model.config import FAST, LEVELS, MIDDLE, RecallConfig
-from model.features import FeatureMap, Features
+from model.features import FeatureMap
 from model.levels import crossings
 from model.state import State, initial
+from model.window import Window
 
+LEAST = 0.01  # a score below is as unfamiliar as one can be: the noise of the codes is larger
 UNIT = 1e-3  # how far a key's length may be from 1
 
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What an event teaches: at the key of a situation (key_width,), `right` is the answer. `tokens` drives the level clock."""
+    """What an event teaches: at the key of a situation (key_width,), `right` is the answer. `tokens` drives the level clock.
+
+    `words` is the key of the answer's own words, if they are to be taught with its first lesson.
+    """
 
     key: Vector
     right: str
     tokens: int
     seq: int
+    words: Vector | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +63,12 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    features: Features
     fast: Tensor  # (code_width,)
     middle: Tensor
+
+    @property
+    def whole(self) -> Vector:
+        return np.asarray((self.fast + self.middle).numpy())
 
 
 class Recall:
@@ -65,6 +77,7 @@ class Recall:
     def __init__(self, config: RecallConfig) -> None:
         self.config = config
         self._features = FeatureMap(config)
+        self._window = Window(config.window, config.sharpness)
 
     def initial(self) -> State:
         """A state that has learned nothing."""
@@ -90,20 +103,27 @@ class Recall:
 
         Raises:
             ValueError: key of the wrong shape, not finite or not of unit length; no answer; no tokens; a seq that is not after the
-                state's watermark; a state of another configuration. Nothing has changed then.
+                state's watermark; one distinct answer too many; a state of another configuration. Nothing has changed then.
         """
-        key = self._checked(state, lesson)
-        reading = self._read(state, key)
-        error = torch.from_numpy(code(lesson.right, self.config.code_width)) - (reading.fast + reading.middle)
-        fast, middle = state.levels[FAST]["weights"], state.levels[MIDDLE]
-        strengths = reading.features.strengths * self.config.step
-        fast.index_add_(0, reading.features.units, torch.outer(strengths, error))
-        middle["pending_keys"] = torch.cat([middle["pending_keys"], key[None]])
-        middle["pending_errors"] = torch.cat([middle["pending_errors"], error[None]])
+        key, words = self._checked(state, lesson)
+        fast, packed = state.levels[FAST], packed_code(lesson.right, self.config.code_width)
+        right = succession.find(fast, packed)
+        if right is None and len(fast["codes"]) == self.config.max_responses:
+            raise ValueError(f"a memory tells at most {self.config.max_responses} distinct answers apart")
+        said, margin = self._said(state, key)
+        own = []
+        if right is None:
+            right = succession.add(fast, packed, said, margin)
+            if words is not None and self.config.own_words:
+                own = [self._window.place(fast, words, right, self.config.rate * self.config.own_words)]
+        succession.taught(fast, right, said, margin, step=self.config.replaced_step, threshold=self.config.replaced_at)
+        self._window.relabel(fast, key, right, self.config.same)
+        row = self._window.place(fast, key, right, self.config.rate)
+        self._write(state, list(dict.fromkeys([row, *self._window.touched(fast, key, 1 + self.config.neighbours), *own])))
         clock = state.clock.after(lesson.tokens)
         due = frozenset(level for level in LEVELS if crossings(state.clock, clock, self.config.period_of(level)))
         if MIDDLE in due:
-            self._write_middle(middle, reading.features.waves)
+            self._hand_on(state)
         state.clock, state.watermark = clock, lesson.seq
         return due
 
@@ -117,73 +137,115 @@ class Recall:
         mask: NDArray[np.bool_] | None = None,
     ) -> list[list[Candidate]]:
         """For each of `keys` (n, key_width) the `top_k` best candidates, best first, among the responses that `mask` admits."""
-        return [self._answer(state, key, book, top_k, mask) for key in keys]
+        if not len(book):
+            return [[] for _ in keys]
+        old, new = (book.places(state.levels[FAST]["codes"].numpy()[rows]) for rows in succession.replaced(state.levels[FAST]))
+        known = (old >= 0) & (new >= 0)
+        if mask is not None:
+            known &= mask[new]  # who may not be given is not spoken for
+        return [self._answer(state, key, book, (old[known], new[known]), top_k, mask) for key in keys]
 
     def read(self, state: State, key: Vector) -> Vector:
         """(code_width,) the read-out at a key: near the code of what was taught there."""
-        reading = self._read(state, _aligned(key))
-        return np.asarray((reading.fast + reading.middle).numpy())
+        return self._read(state, _aligned(key)).whole
 
     # --- inside
 
     def _read(self, state: State, key: Tensor) -> _Reading:
-        features = self._features(key)
-        middle = state.levels[MIDDLE]
-        fast = torch.mv(state.levels[FAST]["weights"][features.units].t(), features.strengths)
-        wide = torch.mv(middle["weights"], features.waves)
-        if len(middle["pending_keys"]):
-            closeness = self._features.kernel(middle["pending_keys"], key) * self.config.step
-            wide.add_(torch.mv(middle["pending_errors"].t(), closeness))
-        return _Reading(features, fast, wide)
+        return _Reading(self._window.read(state.levels[FAST], key), self._wide(state, key))
 
-    def _write_middle(self, middle: dict[str, Tensor], newest: Tensor) -> None:
-        keys, errors = middle["pending_keys"], middle["pending_errors"]
-        for row in range(len(keys)):
-            waves = newest if row == len(keys) - 1 else self._features(keys[row].clone()).waves
-            middle["weights"].addr_(errors[row], waves, alpha=self.config.step)
-        middle["pending_keys"], middle["pending_errors"] = keys[:0].clone(), errors[:0].clone()
+    def _wide(self, state: State, key: Tensor) -> Tensor:
+        """(code_width,) what the middle level says at a key; nothing has been written to it before a pair was handed on."""
+        if not self._window.has_handed_on(state.levels[FAST]):
+            return torch.zeros(self.config.code_width)
+        return torch.mv(state.levels[MIDDLE]["weights"], self._features(key))
 
-    def _answer(self, state: State, key: Vector, book: CodeBook, top_k: int, mask: NDArray[np.bool_] | None) -> list[Candidate]:
-        if not len(book):
-            return []
+    def _said(self, state: State, key: Tensor) -> tuple[int, float]:
+        """The row of the answer that the memory would give of all that it was taught (−1: none), and by how much over the next."""
+        fast = state.levels[FAST]
+        whole = self._read(state, key).whole
+        found = scores(fast["codes"].numpy(), whole)
+        if not len(found):
+            return -1, 0.0
+        found = succession.speak_for(found, *succession.replaced(fast), _noise(whole))
+        best = int(found.argmax())
+        others = np.delete(found, best)
+        return best, float(found[best] - others.max()) if len(others) else max(float(found[best]), 0.0)
+
+    def _write(self, state: State, rows: Sequence[int]) -> None:
+        fast = state.levels[FAST]
+        become = succession.become(fast)[fast["answers"][list(rows), 0].numpy()]
+        values = torch.from_numpy(unpacked(fast["codes"].numpy()[become]))
+        beside = None
+        if self._window.has_handed_on(fast):
+            beside = torch.stack([self._wide(state, fast["keys"][row].clone()) for row in rows])
+        self._window.write(fast, rows, values, beside)
+
+    def _hand_on(self, state: State) -> None:
+        fast, weights = state.levels[FAST], state.levels[MIDDLE]["weights"]
+        rows = self._window.oldest(fast, self.config.reserve)
+        for row in rows:
+            weights.addr_(fast["errors"][row], self._features(fast["keys"][row].clone()))
+        if rows:
+            self._window.empty(fast, rows)
+
+    def _answer(
+        self,
+        state: State,
+        key: Vector,
+        book: CodeBook,
+        replaced: tuple[succession.Rows, succession.Rows],
+        top_k: int,
+        mask: NDArray[np.bool_] | None,
+    ) -> list[Candidate]:
         reading = self._read(state, _aligned(key))
-        scores = book.scores((reading.fast + reading.middle).numpy())
-        admitted = np.flatnonzero(mask) if mask is not None else np.arange(len(scores))
-        order = admitted[np.argsort(-scores[admitted], kind="stable")[: top_k + 1]]  # one more: the margin of the last
+        found = succession.speak_for(book.scores(reading.whole), *replaced, _noise(reading.whole))
+        admitted = np.flatnonzero(mask) if mask is not None else np.arange(len(found))
+        order = admitted[np.argsort(-found[admitted], kind="stable")[: top_k + 1]]  # one more: the margin of the last
         if not len(order):
             return []
         loud = self._loudest(reading, book, order[:top_k])
-        runner_up = float(scores[order[1]]) if len(order) > 1 else 0.0
+        runner_up = float(found[order[1]]) if len(order) > 1 else 0.0
         candidates = []
         for rank, index in enumerate(order[:top_k]):
-            score = float(scores[index])
-            against = runner_up if rank == 0 else float(scores[order[0]])
+            score = float(found[index])
+            against = runner_up if rank == 0 else float(found[order[0]])
             candidates.append(Candidate(int(index), score, self._confidence(score, score - against), loud[rank]))
         return candidates
 
     def _loudest(self, reading: _Reading, book: CodeBook, indices: NDArray[np.intp]) -> list[str]:
         fast, middle = book.scores_of(indices, reading.fast.numpy()), book.scores_of(indices, reading.middle.numpy())
-        return [FAST if sharp > wide else MIDDLE for sharp, wide in zip(fast, middle, strict=True)]
+        return [FAST if newer >= older else MIDDLE for newer, older in zip(fast, middle, strict=True)]
 
     def _confidence(self, score: float, margin: float) -> float:
         config = self.config
-        evidence = config.score_weight * score + config.margin_weight * margin + config.bias
+        familiar = float(np.log(max(score, LEAST)))
+        evidence = config.score_weight * score + config.log_score_weight * familiar + config.margin_weight * margin + config.bias
         return float(1.0 / (1.0 + np.exp(-evidence)))
 
-    def _checked(self, state: State, lesson: Lesson) -> Tensor:
+    def _checked(self, state: State, lesson: Lesson) -> tuple[Tensor, Tensor | None]:
         if state.config_hash != self.config.hash:
             raise ValueError(f"the state has configuration {state.config_hash[:12]}, this memory is {self.config.hash[:12]}")
         if lesson.seq <= state.watermark:
             raise ValueError(f"lesson {lesson.seq} is not after lesson {state.watermark}, the last one learned")
         if lesson.tokens < 1 or not lesson.right:
             raise ValueError(f"lesson {lesson.seq} has no answer or no tokens")
-        if lesson.key.shape != (self.config.key_width,) or lesson.key.dtype != np.float32:
-            raise ValueError(f"lesson {lesson.seq}: the key is {lesson.key.dtype}{lesson.key.shape}, not float32({self.config.key_width},)")
-        if not abs(float(np.linalg.norm(lesson.key.astype(np.float64))) - 1.0) < UNIT:  # also refuses NaN and infinity
-            raise ValueError(f"lesson {lesson.seq}: the key is not of unit length")
-        return _aligned(lesson.key)
+        words = None if lesson.words is None else self._checked_key(lesson.words, f"lesson {lesson.seq}: the key of the answer's words")
+        return self._checked_key(lesson.key, f"lesson {lesson.seq}: the key"), words
+
+    def _checked_key(self, key: Vector, what: str) -> Tensor:
+        if key.shape != (self.config.key_width,) or key.dtype != np.float32:
+            raise ValueError(f"{what} is {key.dtype}{key.shape}, not float32({self.config.key_width},)")
+        if not abs(float(np.linalg.norm(key.astype(np.float64))) - 1.0) < UNIT:  # also refuses NaN and infinity
+            raise ValueError(f"{what} is not of unit length")
+        return _aligned(key)
 
 
 def _aligned(key: Vector) -> Tensor:
     """The key in memory of its own: where bytes lie must not choose between kernels that round differently."""
     return torch.tensor(np.ascontiguousarray(key, np.float32))
+
+
+def _noise(read_out: Vector) -> float:
+    """Standard deviation of the inner product of a read-out with the code of an answer that it knows nothing of."""
+    return float(np.linalg.norm(read_out)) / math.sqrt(len(read_out))

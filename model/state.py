@@ -1,11 +1,13 @@
-"""The learned state of one bank: named tensors for each level, the clock, and the lessons that the middle level has not written yet.
+"""The learned state of one bank: named tensors for each level, and the clock.
 
 A state is a value: it refers to nothing outside, its digest covers every bit that an answer depends on, and copies are independent.
 """
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +15,16 @@ from torch import Tensor
 from model.config import FAST, MIDDLE, RecallConfig
 from model.levels import Clock
 
-Levels = dict[str, dict[str, Tensor]]
+Named = dict[str, Tensor]
+Levels = dict[str, Named]
+
+
+class Form(NamedTuple):
+    """What a tensor must be: two dimensions; rows None: one for each distinct answer that was taught."""
+
+    rows: int | None
+    columns: int
+    dtype: torch.dtype = torch.float32
 
 
 @dataclass(slots=True)
@@ -45,27 +56,71 @@ class State:
         return hashlib.sha256(json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def layout(config: RecallConfig) -> dict[str, dict[str, tuple[int | None, int]]]:
-    """Shapes of all tensors, float32; None: a number of rows up to the middle period."""
+def layout(config: RecallConfig) -> dict[str, dict[str, Form]]:
+    """The forms of all tensors. Fast: `model/window.py` and, from `codes` on, `model/succession.py`."""
     return {
-        FAST: {"weights": (config.units, config.code_width)},
-        MIDDLE: {
-            "weights": (config.code_width, 2 * config.frequencies),  # features along the rows: reads are the frequent operation
-            "pending_keys": (None, config.key_width),
-            "pending_errors": (None, config.code_width),
+        FAST: {
+            "keys": Form(config.window, config.key_width),
+            "errors": Form(config.window, config.code_width),
+            "rates": Form(config.window, 1),
+            "answers": Form(config.window, 1, torch.int32),
+            "marks": Form(1, 2, torch.int64),
+            "codes": Form(None, config.code_width // 8, torch.uint8),
+            "kin": Form(None, 3, torch.int32),
+            "evidence": Form(None, 1),
         },
+        MIDDLE: {"weights": Form(config.code_width, 2 * config.frequencies)},  # features along the rows: reads are the frequent operation
     }
 
 
 def initial(config: RecallConfig) -> State:
     """A bank that has learned nothing."""
     levels = {
-        level: {name: torch.zeros(rows or 0, columns) for name, (rows, columns) in named.items()} for level, named in layout(config).items()
+        level: {name: torch.zeros(form.rows or 0, form.columns, dtype=form.dtype) for name, form in named.items()}
+        for level, named in layout(config).items()
     }
     return State(config.hash, levels, Clock(), 0)
 
 
-def _digest_of(named: dict[str, Tensor]) -> str:
+def contradictions(config: RecallConfig, levels: Levels) -> Iterator[str]:
+    """What tensors of the right forms say that no memory can hold: numbers that are not finite, indices that lead nowhere."""
+    for level, named in levels.items():
+        for name, tensor in named.items():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                yield f"{level}.{name} has numbers that are not finite"
+    fast = levels[FAST]
+    known = len(fast["codes"])
+    taken, handed = (int(mark) for mark in fast["marks"][0])
+    if not 0 <= handed <= taken <= handed + config.window - 2:  # the next lesson may bring two
+        yield f"fast.marks are {taken} and {handed}: no window of {config.window} pairs has taken and handed on so many"
+    elif taken > 0 and not _within(fast["answers"], 0, known):
+        yield f"fast.answers point outside the {known} answers"
+    if bool((fast["rates"] < 0.0).any()):
+        yield "fast.rates are below zero"
+    if not _within(fast["kin"][:, :2], -1, known) or bool((fast["kin"][:, 2:] < 0).any()):
+        yield f"fast.kin points outside the {known} answers"
+    elif _circular(fast["kin"][:, 1].tolist()):
+        yield "fast.kin has answers that replace each other in a circle"
+
+
+def _within(indices: Tensor, low: int, high: int) -> bool:
+    return bool(((indices >= low) & (indices < high)).all())
+
+
+def _circular(successors: list[int]) -> bool:
+    safe: set[int] = set()
+    for start in range(len(successors)):
+        path, at = set(), start
+        while at >= 0 and at not in safe:
+            if at in path:
+                return True
+            path.add(at)
+            at = successors[at]
+        safe |= path
+    return False
+
+
+def _digest_of(named: Named) -> str:
     total = hashlib.sha256()
     for name, tensor in sorted(named.items()):
         total.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())

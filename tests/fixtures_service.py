@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -23,12 +24,12 @@ def encoder():
 
 
 @contextlib.asynccontextmanager
-async def serving(var_dir: Path, encoder, **settings) -> AsyncIterator[Embedded]:
-    """A small service on a directory; start it again on the same one to see what survived."""
+async def serving(var_dir: Path, encoder, *, memory: Mapping[str, Any] | None = None, **settings) -> AsyncIterator[Embedded]:
+    """A small service on a directory; start it again on the same one to see what survived. `memory`: changes of its configuration."""
     from model import RecallConfig
 
     chosen = Settings(var_dir=var_dir, bootstrap_key=ADMIN_KEY, **{"sweep_s": 0.2, "log_level": "error", **settings})
-    async with run_embedded(chosen, encoder=encoder, config=RecallConfig.tiny(encoder_digest=encoder.digest)) as service:
+    async with run_embedded(chosen, encoder=encoder, config=RecallConfig.tiny(encoder_digest=encoder.digest, **memory or {})) as service:
         yield service
 
 

@@ -13,6 +13,7 @@ from workers.threads import OwnThread
 
 BATCH = 32  # texts in one call of the encoder; more gives no throughput on a CPU and makes the first of them wait
 SLICE = 1_024  # texts of one request that wait at once: the largest batch with paraphrases has more than the queue takes
+MOST_WORDS = 512  # characters of an answer that are read: what it is about is said at its beginning
 WAITING = 4_096  # queued texts, some seconds of work
 
 Key = NDArray[np.float32]
@@ -24,6 +25,11 @@ class EncodedText:
 
     key: Key
     tokens: int
+
+
+def own_words(response: str) -> str:
+    """The words of an answer as the encoder should read them: an identifier is made of words, too."""
+    return response[:MOST_WORDS].replace("_", " ")
 
 
 class Encoding:

@@ -6,7 +6,7 @@ when the caller leaves; reads take no lock and see a whole state, since the mode
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -26,7 +26,7 @@ from service.store.lineage import restrict
 from workers import lifecycle, summary
 from workers.batch import Batcher
 from workers.consolidate import Consolidation
-from workers.encoding import EncodedText, Encoding
+from workers.encoding import EncodedText, Encoding, own_words
 from workers.forgetting import Forgetting
 from workers.reading import Found, Question, Read, Reader
 from workers.replay import Progress, Replay, lineage
@@ -100,9 +100,12 @@ class LocalEngine:
     ) -> list[wire.Taught]:
         """See `Engine.teach`."""
         bank_id = await self.warm.id_of(tenant, bank)
-        encoded = await self._encoding.encode([item.input for item in items])
+        new = self._new_responses(bank_id, items)
+        texts = [*(item.input for item in items), *map(own_words, new)]
+        encoded = await self._encoding.encode(texts)
+        words = dict(zip(new, encoded[len(items) :], strict=True))
         asked = await self._paraphrases(items)
-        return await self._whole(self._teach(tenant, bank_id, items, encoded, asked, idempotency_key))
+        return await self._whole(self._teach(tenant, bank_id, items, encoded[: len(items)], words, asked, idempotency_key))
 
     async def taught(self, tenant: str, bank: str, first_seq: int, items: Sequence[wire.NewCorrection]) -> list[wire.Taught]:
         """See `Engine.taught`."""
@@ -261,6 +264,12 @@ class LocalEngine:
 
     # --- inside
 
+    def _new_responses(self, bank_id: str, items: Sequence[wire.NewCorrection]) -> list[str]:
+        """The responses that the bank may not know yet: of one that is not warm nothing is known."""
+        warm = self.warm.peek(bank_id)
+        rights = dict.fromkeys(item.right for item in items)
+        return [right for right in rights if warm is None or warm.view.book.place(right) is None]
+
     async def _paraphrases(self, items: Sequence[wire.NewCorrection]) -> list[list[EncodedText]]:
         """Those of each item, encoded."""
         encoded = iter(await self._encoding.encode([text for item in items for text in item.paraphrases]))
@@ -272,11 +281,12 @@ class LocalEngine:
         bank_id: str,
         items: Sequence[wire.NewCorrection],
         encoded: Sequence[EncodedText],
+        words: Mapping[str, EncodedText],
         asked: Sequence[Sequence[EncodedText]],
         idempotency_key: str | None,
     ) -> list[wire.Taught]:
         async with self.warm.lock(bank_id):
-            taught = await self._teacher.teach(tenant, bank_id, items, encoded, asked, idempotency_key)
+            taught = await self._teacher.teach(tenant, bank_id, items, encoded, words, asked, idempotency_key)
             warm = self.warm.peek(bank_id)
             due = warm is not None and warm.view.seq - warm.saved_seq >= self._policy.snapshot_every
             if warm is not None and due:

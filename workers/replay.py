@@ -96,12 +96,12 @@ class Replay:
             ChecksumMismatch: a blob is missing or does not have its digest (named).
             StateUnavailable: it was made under a configuration that this build does not run.
         """
+        if not snapshot.levels:  # genesis: nothing learned, nothing stored, so a bank of an older build is folded anew from here
+            return self.recall.initial()
         if snapshot.config_hash != self.recall.config.hash:
             raise StateUnavailable(
                 f"snapshot {snapshot.id} has configuration {snapshot.config_hash[:12]}, this service runs {self.recall.config.hash[:12]}"
             )
-        if not snapshot.levels:  # genesis: nothing learned, nothing stored
-            return self.recall.initial()
         blobs = {level.name: await self.blobs.get(tenant, level.sha256) for level in snapshot.levels}
         return await asyncio.to_thread(self._decoded, snapshot, blobs)  # a tenth of a second that nobody else should wait
 
@@ -181,7 +181,12 @@ class Replay:
                 view.book.add(f"\0{len(view.book)}")  # as in `_view`
             if len(view.book) == row.response:
                 view.book.add(row.right)  # taught since the view was begun
-            view.learn(self.recall, Lesson(key_of(row.embedding), row.right, row.tokens, row.seq), row.response)
+            view.learn(self.recall, lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words), row.response)
+
+
+def lesson_of(embedding: bytes, right: str, tokens: int, seq: int, words: bytes | None) -> Lesson:
+    """What a row of the ledger teaches."""
+    return Lesson(key_of(embedding), right, tokens, seq, None if words is None else key_of(words))
 
 
 def key_of(embedding: bytes) -> Key:

@@ -6,7 +6,7 @@ the ledger lacks.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -19,7 +19,7 @@ from service.store.db import CommitUnknown, Database
 from service.store.rows import Draft, EventRow
 from workers.encoding import EncodedText
 from workers.reading import Keys, Reader
-from workers.replay import key_of
+from workers.replay import lesson_of
 from workers.threads import OwnThread
 from workers.view import View
 from workers.warm import WarmBank, WarmBanks
@@ -56,11 +56,12 @@ class Teacher:
         bank_id: str,
         items: Sequence[wire.NewCorrection],
         encoded: Sequence[EncodedText],
+        words: Mapping[str, EncodedText],
         paraphrases: Sequence[Sequence[EncodedText]],
         idempotency_key: str | None,
     ) -> list[wire.Taught]:
-        """All items or none, in order. The caller holds the bank's lock."""
-        drafts = [_draft(item, text) for item, text in zip(items, encoded, strict=True)]
+        """All items or none, in order; `words` are the own words of responses that may be new. The caller holds the bank's lock."""
+        drafts = [_draft(item, text, words.get(item.right)) for item, text in zip(items, encoded, strict=True)]
         warm, rows = await self._append(tenant, bank_id, drafts, idempotency_key)
         try:
             return await self.apply(tenant, warm, warm.view, rows, paraphrases)
@@ -129,17 +130,15 @@ class Teacher:
     async def _measure(self, tenant: str, warm: WarmBank, view: View, row: EventRow, paraphrases: Sequence[Keys]) -> Measured:
         if row.embedding is None or row.response is None or row.right is None:
             raise AssertionError(f"event {row.seq} has nothing to learn")  # never appended so; redacted rows are not applied
-        key = key_of(row.embedding)
+        lesson = lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words)
         begin = time.perf_counter()
-        before, after, asked = await self.thread.run(
-            self._step, view, Lesson(key, row.right, row.tokens, row.seq), row.response, paraphrases
-        )
+        before, after, asked = await self.thread.run(self._step, view, lesson, row.response, paraphrases)
         self.observe("apply", time.perf_counter() - begin)
         if view is warm.view:
             warm.supports.drop(row.response)
         if view.forgotten:
-            before = await self.reader.hold_back(tenant, warm, view, key, before, 1, again=False)  # the state has moved on
-            after = await self.reader.hold_back(tenant, warm, view, key, after, 1)
+            before = await self.reader.hold_back(tenant, warm, view, lesson.key, before, 1, again=False)  # the state has moved on
+            after = await self.reader.hold_back(tenant, warm, view, lesson.key, after, 1)
         texts = await self.reader.texts(tenant, warm, [candidate.index for candidate in (*before, *after)])
         enough = self.recall.config.abstain_below
         fixed = sum(bool(found) and found[0].index == row.response and found[0].confidence >= enough for found in asked)
@@ -154,7 +153,7 @@ class Teacher:
         return before, after, [self.reader.candidates(view, key[None], 1)[0] for key in paraphrases]
 
 
-def _draft(item: wire.NewCorrection, text: EncodedText) -> Draft:
+def _draft(item: wire.NewCorrection, text: EncodedText, words: EncodedText | None) -> Draft:
     return Draft(
         id=new_id("cor"),
         session_id=item.session_id,
@@ -164,6 +163,7 @@ def _draft(item: wire.NewCorrection, text: EncodedText) -> Draft:
         metadata=item.metadata,
         embedding=text.key.tobytes(),
         tokens=text.tokens,
+        words=None if words is None else words.key.tobytes(),
     )
 
 

@@ -11,9 +11,13 @@ from pathlib import Path
 import torch
 from transformers.utils import logging
 
+from bench.language.ablations import HOPE, VARIANTS
 from bench.language.ledger import Ledger, Line
 from bench.language.trials import GRID, RATE, TASKS, TUNING_SEED, TUNING_SHARE, Told, Trial, code_of, run
 from model.train.loop import Diverged
+
+OF_HOPE = ("levels", "ablations", "widths")  # tasks of the kind hope: not there without it
+QUARTER = 4  # these train on one of so many parts of the tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,7 @@ class Plan:
 
     sizes: tuple[str, ...]
     kinds: tuple[str, ...]
-    tasks: tuple[str, ...]  # of `TASKS`
+    tasks: tuple[str, ...]  # of `TASKS`; others are no trials
     seeds: int
     tokens: int
     rate: float | None = None
@@ -35,18 +39,34 @@ class Plan:
     def trials(self, ledger: Ledger) -> list[Trial]:
         """Every seed of every task; seed by seed, so that what is there at an interruption is comparable."""
         return [
-            Trial(task, size, kind, seed, self.tokens, self.rate or tuned(ledger, size, kind) or RATE)
+            Trial(task, size, kind, seed, self._tokens(task), self._rate(ledger, task, size, kind))
             for size in self.sizes
             for seed in range(self.seeds)
             for task in self.tasks
             if task in TASKS
-            for kind in self.kinds
+            for kind in self._kinds(task)
         ]
+
+    def has(self, task: str) -> bool:
+        """Whether the task is asked for, of a kind that it can have."""
+        return task in self.tasks and (task not in OF_HOPE or HOPE in self.kinds)
+
+    def _kinds(self, task: str) -> tuple[str, ...]:
+        if task not in OF_HOPE:
+            return self.kinds
+        return () if not self.has(task) else tuple(VARIANTS) if task == "ablations" else (HOPE,)
+
+    def _tokens(self, task: str) -> int:
+        return max(1, self.tokens // QUARTER) if task in OF_HOPE else self.tokens
+
+    def _rate(self, ledger: Ledger, task: str, size: str, kind: str) -> float:
+        """Variants of HOPE are trained at HOPE's rate."""
+        return self.rate or tuned(ledger, size, HOPE if task == "ablations" else kind) or RATE
 
 
 def tuned(ledger: Ledger, size: str, kind: str) -> float | None:
     """The rate with the fewest bits of those tried, or none."""
-    tried = [line for line in ledger.lines if (line["task"], line["size"], line.get("kind")) == ("tune", size, kind) and "bits" in line]
+    tried = [line for line in ledger.lines if (line["task"], line.get("size"), line.get("kind")) == ("tune", size, kind) and "bits" in line]
     return float(min(tried, key=lambda line: line["bits"])["rate"]) if tried else None
 
 
@@ -63,7 +83,7 @@ def done(trials: Iterable[Trial], ledger: Ledger) -> list[Line]:
 
 def outdated(lines: Iterable[Line]) -> dict[str, int]:
     """How many of the lines, by kind, were measured before the source of that kind changed."""
-    return dict(Counter(line["kind"] for line in lines if "code" in line and line["code"] != code_of(line["kind"])))
+    return dict(Counter(line["kind"] for line in lines if "code" in line and line["code"] != code_of(line["kind"], line.get("task", ""))))
 
 
 def execute(trials: Sequence[Trial], ledger: Ledger, below: Path, jobs: int, told: Told, saying: Callable[[str], object]) -> None:

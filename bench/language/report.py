@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from bench.language.summary import Figure, Line, figure, groups
+from bench.language import hope_report
+from bench.language.summary import Figure, Line, figure, groups, table
 from bench.language.trials import GRID, TASKS
 
 RIVAL = "transformer++"
@@ -14,7 +15,6 @@ TITLES = {
     "text": "Novels, PEPs and the Rust book, bytes",
     "continual": "Three domains one after another",
 }
-Table = Sequence[Sequence[str]]
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -27,17 +27,16 @@ def markdown(report: Mapping[str, Any]) -> str:
         parts += [_title("text", size), _plain(by_kind, nats=False)]
     for size, by_kind in groups(lines, "continual"):
         parts += [_title("continual", size), _forgetting(by_kind), *_in_context(by_kind)]
+    for size, by_kind in groups(lines, "levels"):
+        parts += [f"### HOPE's levels at work, {size}", *(part for each in by_kind.values() for part in hope_report.levels(each))]
+    for size, by_kind in groups(lines, "ablations"):
+        parts += [f"### Ablations of HOPE, {size} (the paper's table 6)", hope_report.ablations(by_kind)]
     for line in lines:
         if line["task"] == "speed":
             parts += [f"### Speed, {line['size']}", _speed(line)]
+        if line["task"] == "widths":
+            parts += ["### Training speed by width", hope_report.widths(line)]
     return "\n\n".join(parts) + "\n"
-
-
-def table(rows: Table) -> str:
-    """A markdown table; the first row is its head, the first column is text."""
-    head, *body = rows
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *body])
 
 
 def _title(task: str, size: str) -> str:

@@ -6,7 +6,10 @@ All kinds of a size share width, layers and context; what differs is the width o
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.language.rivals import KINDS, Kind, Shape, build, parameters, with_layers
+import torch
+from torch import nn
+
+from bench.language.rivals import KINDS, Kind, Shape, parameters, with_layers
 
 TOLERANCE = 0.03  # of the total, what is promised
 CLOSE = 0.01  # what is sought: the first number of blocks that comes so close is taken
@@ -29,6 +32,7 @@ class Fitted:
     kind: str
     shape: Shape
     knob: int
+    turned: str  # what the knob is
     total: int
     apart: int  # parameters that are not embeddings
 
@@ -49,35 +53,43 @@ class NoFit(ValueError):
     """A kind cannot have so many parameters at this width; the message says what it can have."""
 
 
-def fit(kind: str, size: Size, vocab: int, context: int) -> Fitted:
-    """The kind with its total nearest to the size's target.
+def fit(kind: str | Kind, size: Size, vocab: int, context: int) -> Fitted:
+    """The kind (one of `KINDS`, by name, or any other) with its total nearest to the size's target.
 
     Raises:
         NoFit: it would be more than `TOLERANCE` off.
     """
+    kind = KINDS[kind] if isinstance(kind, str) else kind
     shape = Shape(vocab, size.width, size.layers, context)
     found = []
-    for layers in KINDS[kind].depths(size.layers):
-        fitted = _at(KINDS[kind], with_layers(shape, layers), size.target)
+    for layers in kind.depths(size.layers):
+        fitted = _at(kind, with_layers(shape, layers), size.target)
         if abs(fitted.off(size.target)) <= CLOSE:
             return fitted
         found.append(fitted)
     best = min(found, key=lambda fitted: abs(fitted.off(size.target)))
     if abs(best.off(size.target)) > TOLERANCE:
         raise NoFit(
-            f"{kind} at width {size.width} and {best.shape.layers} blocks comes to {best.total:,} parameters, "
+            f"{kind.name} at width {size.width} and {best.shape.layers} blocks comes to {best.total:,} parameters, "
             f"{best.off(size.target):+.1%} off the target {size.target:,}; choose another target"
         )
     return best
 
 
+def made(kind: Kind, shape: Shape, seed: int, knob: int) -> nn.Module:
+    """A fresh model of a kind that need not be in `KINDS`; else as `rivals.build`. The same arguments give the same weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return kind.make(shape, knob)
+
+
 def table(fits: Sequence[Fitted], target: int) -> str:
     """A row for each kind."""
-    rows = [f"{'kind':<16}{'blocks':>7}  {'knob':<16}{'parameters':>12}{'not embedding':>15}{'off':>8}"]
+    rows = [f"{'kind':<24}{'blocks':>7}  {'knob':<16}{'parameters':>12}{'not embedding':>15}{'off':>8}"]
     for fitted in fits:
-        knob = f"{KINDS[fitted.kind].knob} {fitted.knob}"
+        knob = f"{fitted.turned} {fitted.knob}"
         rows.append(
-            f"{fitted.kind:<16}{fitted.shape.layers:>7}  {knob:<16}{fitted.total:>12,}{fitted.apart:>15,}{fitted.off(target):>+8.2%}"
+            f"{fitted.kind:<24}{fitted.shape.layers:>7}  {knob:<16}{fitted.total:>12,}{fitted.apart:>15,}{fitted.off(target):>+8.2%}"
         )
     return "\n".join(rows)
 
@@ -87,8 +99,8 @@ def _at(kind: Kind, shape: Shape, target: int) -> Fitted:
     first = _count(kind, shape, kind.step)
     each = (_count(kind, shape, 2 * kind.step)[0] - first[0]) // kind.step
     knob = max(kind.smallest, (round((target - first[0]) / each / kind.step) + 1) * kind.step)
-    return Fitted(kind.name, shape, knob, *_count(kind, shape, knob))
+    return Fitted(kind.name, shape, knob, kind.knob, *_count(kind, shape, knob))
 
 
 def _count(kind: Kind, shape: Shape, knob: int) -> tuple[int, int]:
-    return parameters(build(kind.name, shape.vocab, shape.width, shape.layers, shape.context, seed=0, knob=knob))
+    return parameters(made(kind, shape, 0, knob))

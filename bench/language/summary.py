@@ -1,4 +1,4 @@
-"""Trials of several seeds made one row a kind: means, spreads, and the order of the kinds."""
+"""Trials of several seeds made one row a kind: means, spreads, the order of the kinds, and the form of a table."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 Line = dict[str, Any]
+Table = Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,13 @@ def figure(lines: Sequence[Line], of: Callable[[Line], float]) -> Figure | None:
     """A figure over the lines that came to an end; none if none did."""
     values = tuple(of(line) for line in lines if "failed" not in line)
     return Figure(values) if values else None
+
+
+def table(rows: Table) -> str:
+    """A markdown table; the first row is its head, the first column is text."""
+    head, *body = rows
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *body])
 
 
 def mean_curve(curves: Sequence[Sequence[Sequence[float]]]) -> tuple[list[float], list[float], list[float]]:

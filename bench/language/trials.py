@@ -8,7 +8,11 @@ a cosine to a tenth, weight decay 0.1, clip 1.0, float32. Different: the model, 
                where a model with a state of constant size carries it on and the others slide their window
 - continual:   the three domains in turn, a third of the tokens each, at a constant rate; after the second domain, language learned in
                context is measured on the third, which no weight has seen yet
+- levels:      `shakespeare` for the kind hope alone, then the same weights with levels that learn online and without (`levels`)
+- ablations:   `shakespeare` for HOPE with one part changed; the kinds of this task are those of `ablations`
 - tune:        a third of `text`, with a seed of its own, for one rate of the grid
+
+A plan gives `levels` and `ablations` a quarter of the tokens: they compare HOPE with itself.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,14 +25,16 @@ from typing import Any
 from torch import nn
 
 import model.hope
-from bench.language import hope, retnet, rivals  # `hope` joins the kinds by being imported
+from bench.language import ablations, hope, levels, retnet, rivals  # `hope` joins the kinds by being imported
+from bench.language.ablations import VARIANTS
 from bench.language.context import Read, by_position, carried, doubling, sliding, streams
 from bench.language.continual import in_turn
 from bench.language.corpora import DOMAINS, Corpus, batches, domain, mixed, shakespeare
-from bench.language.rivals import KINDS, build
-from bench.language.sizes import SIZES, Fitted, fit
+from bench.language.rivals import KINDS, Kind, Shape
+from bench.language.sizes import SIZES, Fitted, fit, made
 from bench.language.stream import bits_per_token
-from model.train.history import Event, Stepped
+from model.hope.lm import HopeLM
+from model.train.history import Event, History, Stepped
 from model.train.loop import train
 from model.train.settings import Settings
 
@@ -52,7 +58,13 @@ class Task:
     context: int
 
 
-TASKS = {"shakespeare": Task(12, 64), "text": Task(8, 256), "continual": Task(8, 256)}
+TASKS = {
+    "shakespeare": Task(12, 64),
+    "text": Task(8, 256),
+    "continual": Task(8, 256),
+    "levels": Task(12, 64),
+    "ablations": Task(12, 64),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +83,11 @@ class Trial:
         """Batch and context; tuning is done on text."""
         return TASKS["text" if self.task == "tune" else self.task]
 
+    @property
+    def made_as(self) -> Kind:
+        """What `kind` names: a variant of HOPE in `ablations`, one of `KINDS` else."""
+        return VARIANTS[self.kind].kind if self.task == "ablations" else KINDS[self.kind]
+
     def named(self) -> dict[str, Any]:
         """The fields, as the ledger keeps them."""
         return asdict(self)
@@ -83,30 +100,43 @@ def run(trial: Trial, below: Path, told: Told = lambda tokens: None) -> dict[str
         DataAbsent: the texts are not there. NoFit: the kind cannot have the size. Diverged: the training did.
     """
     match trial.task:
-        case "shakespeare":
+        case "shakespeare" | "ablations":
             measured = _learned(trial, shakespeare(below), None, told)
         case "text" | "tune":
             measured = _learned(trial, _mixed(below), _domains(below), told)
         case "continual":
             measured = _continual(trial, _domains(below), told)
+        case "levels":
+            measured = _levels(trial, shakespeare(below), told)
         case _:
             raise ValueError(f"there is no task {trial.task!r}; there are {', '.join([*TASKS, 'tune'])}")
-    return trial.named() | {"code": code_of(trial.kind)} | measured
+    return trial.named() | {"code": code_of(trial.kind, trial.task)} | measured
 
 
-def code_of(kind: str) -> str:
-    """A digest of the source that makes a kind: `model/hope` for those that `bench.language.hope` registers, else this package's."""
-    ours = KINDS[kind].make.__module__ == hope.__name__
+def code_of(kind: str, task: str = "") -> str:
+    """A digest of the source that makes a kind: `model/hope` for those that `bench.language.hope` registers, else this package's.
+
+    A variant of `ablations` is made by `model/hope` and the registry of the variants.
+    """
+    ours = task == "ablations" or KINDS[kind].make.__module__ == hope.__name__
     folder = Path(model.hope.__file__).parent
     sources = [Path(hope.__file__), *sorted(folder.rglob("*.py"))] if ours else [Path(rivals.__file__), Path(retnet.__file__)]
+    sources += [Path(ablations.__file__)] if task == "ablations" else []
     return sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
 
 
 def fitted(trial: Trial, vocab: int) -> tuple[nn.Module, Fitted]:
-    """The trial's model, at the size of all others."""
-    found = fit(trial.kind, SIZES[trial.size], vocab, trial.shape.context)
-    shape = found.shape
-    return build(trial.kind, vocab, shape.width, shape.layers, shape.context, trial.seed, knob=found.knob), found
+    """The trial's model, at the size of all others; parameters that no loss reaches come on top and are not counted."""
+    size, unused = SIZES[trial.size], idle(trial, vocab)
+    found = fit(trial.made_as, replace(size, target=size.target + unused), vocab, trial.shape.context)
+    model = made(trial.made_as, found.shape, trial.seed, found.knob)
+    return model, replace(found, total=found.total - unused, apart=found.apart - unused)
+
+
+def idle(trial: Trial, vocab: int) -> int:
+    """Parameters of the trial's model that no loss reaches."""
+    size = SIZES[trial.size]
+    return VARIANTS[trial.kind].idle(Shape(vocab, size.width, size.layers, trial.shape.context)) if trial.task == "ablations" else 0
 
 
 def settings(trial: Trial) -> Settings:
@@ -115,6 +145,37 @@ def settings(trial: Trial) -> Settings:
 
 
 def _learned(trial: Trial, corpus: Corpus, domains: Sequence[Corpus] | None, told: Told) -> dict[str, Any]:
+    model, found, history = _trained(trial, corpus, told)
+    context = trial.shape.context
+    if domains is None:
+        by_domain = {corpus.name: bits_per_token(model, corpus.tail, context)}
+    else:
+        by_domain = {each.name: bits_per_token(model, each.tail, context, MEASURED) for each in domains}
+    return {
+        **_made(found),
+        **({"idle": idle(trial, corpus.vocab)} if trial.task == "ablations" else {}),
+        "bits": sum(by_domain.values()) / len(by_domain),
+        "by_domain": by_domain,
+        "stream": sum(costs := [_as_stream(model, trial, each) for each in domains or [corpus]]) / len(costs),
+        "curve": _curve(history),
+        "tokens_per_s": history.tokens_per_s,
+    }
+
+
+def _levels(trial: Trial, corpus: Corpus, told: Told) -> dict[str, Any]:
+    model, found, history = _trained(trial, corpus, told)
+    assert isinstance(model, HopeLM), f"the task levels is of the kind hope, not of {trial.kind!r}"
+    context, length = trial.shape.context, min(STREAM, len(corpus.tail) // 2)
+    return {
+        **_made(found),
+        "bits": bits_per_token(model, corpus.tail, context),
+        **levels.worth(model, corpus.tail, context, STREAMS, length),
+        "curve": _curve(history),
+        "tokens_per_s": history.tokens_per_s,
+    }
+
+
+def _trained(trial: Trial, corpus: Corpus, told: Told) -> tuple[nn.Module, Fitted, History]:
     model, found = fitted(trial, corpus.vocab)
     shape = trial.shape
     history = train(
@@ -124,18 +185,11 @@ def _learned(trial: Trial, corpus: Corpus, domains: Sequence[Corpus] | None, tol
         _counted(told),
         evaluate=lambda now: {"bits": bits_per_token(now, corpus.tail, shape.context, GLANCE)},
     )
-    if domains is None:
-        by_domain = {corpus.name: bits_per_token(model, corpus.tail, shape.context)}
-    else:
-        by_domain = {each.name: bits_per_token(model, each.tail, shape.context, MEASURED) for each in domains}
-    return {
-        **_made(found),
-        "bits": sum(by_domain.values()) / len(by_domain),
-        "by_domain": by_domain,
-        "stream": sum(costs := [_as_stream(model, trial, each) for each in domains or [corpus]]) / len(costs),
-        "curve": [[event.tokens, event.scores["bits"]] for event in history.evaluations],
-        "tokens_per_s": history.tokens_per_s,
-    }
+    return model, found, history
+
+
+def _curve(history: History) -> list[list[float]]:
+    return [[event.tokens, event.scores["bits"]] for event in history.evaluations]
 
 
 def _continual(trial: Trial, domains: Sequence[Corpus], told: Told) -> dict[str, Any]:
@@ -175,7 +229,7 @@ def _as_stream(model: nn.Module, trial: Trial, corpus: Corpus) -> float:
 def _ways(trial: Trial) -> list[tuple[str, Read]]:
     """How a kind can read a stream, the better one last."""
     context = trial.shape.context
-    carrying = [("carried", carried(context))] if KINDS[trial.kind].constant else []
+    carrying = [("carried", carried(context))] if trial.made_as.constant else []
     return [("window", sliding(context)), *carrying]
 
 

@@ -20,7 +20,7 @@ from model.hope.lm_config import HopeConfig
 
 Family = Literal["languages", "mad", "recall"]
 
-TRACKING: Mapping[str, Any] = {"chunk_projections": 1, "chunk_memory": 1, "hidden_multiple": 0}
+TRACKING: Mapping[str, Any] = {"chunk_projections": 1, "chunk_memory": 1, "hidden_multiple": 0, "conv_start": "newest"}
 SELF_MADE: Mapping[str, Any] = {  # transitions made by the memory's own target
     **TRACKING,
     "head_width": 16,

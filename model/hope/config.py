@@ -4,6 +4,7 @@ Odd choices, and where they come from:
 - `anchor="init"`: retention decays what was learned, not the meta-learned start (hope.md §8.2); the paper decays to zero.
 - `read="token"`: a query sees the writes of its own chunk, as in the token recurrence; the paper's chunk form reads the chunk's start.
 - `unit_values`, `unit_targets`: bound the self-referential loop; the paper normalises keys and queries only.
+- `conv_start`: language is learned far faster from filters that mix; tracking a state token by token needs the token itself.
 - `rate_max` above 0.5 lets a linear memory have negative eigenvalues; formal languages need `rate_max=1`, chunks of 1.
 - "q" in `adaptive`: the paper's table 6 has it on, its text has it static; static is better there.
 """
@@ -40,11 +41,12 @@ class MixerConfig:
     unit_targets: bool = True
     read: Literal["boundary", "token"] = "token"
     conv_width: int = 4
+    conv_start: Literal["mixed", "newest"] = "mixed"  # each channel a mix of tokens of its own, or the newest token and little else
     rate_max: float = 0.6
     rate_start: float = 0.1
     retention_start: float = 0.999
     error_clip: float | None = None
-    weight_cap: float | None = 3.0  # longest a memory's weight may be at a chunk boundary, in lengths of its start
+    weight_cap: float | None = 8.0  # longest a memory's weight may be at a chunk boundary, in lengths of its start
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "adaptive", tuple(self.adaptive))  # JSON has lists only
@@ -78,6 +80,7 @@ class MixerConfig:
             ("targets", ("self", "shared")),
             ("anchor", ("init", "zero")),
             ("read", ("boundary", "token")),
+            ("conv_start", ("mixed", "newest")),
         ):
             if getattr(self, name) not in choices:
                 wrong.append(f"{name} is {getattr(self, name)!r}, it must be one of {', '.join(choices)}")

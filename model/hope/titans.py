@@ -73,8 +73,9 @@ class SelfModifyingTitans(nn.Module):
         width, heads, head = config.width, config.heads, config.head_width
         self.memory: Memory = ResidualMLP(head, config.hidden_multiple * head) if config.hidden_multiple else LinearMemory(head)
         self.enter = nn.Linear(width, 3 * width, bias=False)  # roles, query, gate: heads see a mix of the whole width
-        self.conv = CausalConv(width, config.conv_width, copies=len(READERS))
-        self.conv_query = CausalConv(width, config.conv_width)
+        mixed = config.conv_start == "mixed"
+        self.conv = CausalConv(width, config.conv_width, copies=len(READERS), mixed=mixed)
+        self.conv_query = CausalConv(width, config.conv_width, mixed=mixed)
         self.start = nn.ParameterDict({name: nn.Parameter(w) for name, w in self.memory.start(len(config.learners), heads).items()})
         static = [role for role in READERS if role not in config.adaptive]
         self.static = nn.ModuleDict(

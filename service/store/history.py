@@ -12,20 +12,20 @@ from service.store.tables import event, response
 
 CHUNK = 500  # values in one IN list
 
+_SAID = (response.c.tenant == event.c.tenant) & (response.c.bank == event.c.bank) & (response.c.ordinal == event.c.response)
+
 
 async def lessons(conn: AsyncConnection, tenant: str, bank: str, after: int, upto: int, limit: int) -> list[LessonRow]:
     """The events with `after < seq <= upto` in order, as folding needs them; redacted ones are left out."""
-    joined = event.join(
-        response, (response.c.tenant == event.c.tenant) & (response.c.bank == event.c.bank) & (response.c.ordinal == event.c.response)
-    )
     query = (
-        select(event.c.seq, event.c.embedding, event.c.tokens, event.c.response, response.c.text)
-        .select_from(joined)
+        select(event.c.seq, event.c.embedding, event.c.tokens, event.c.response, response.c.text, response.c.embedding)
+        .select_from(event.join(response, _SAID))
         .where(*_of(tenant, bank), event.c.seq > after, event.c.seq <= upto, event.c.redacted_at.is_(None))
         .order_by(event.c.seq)
         .limit(limit)
     )
-    return [LessonRow(seq=row[0], embedding=row[1], tokens=row[2], response=row[3], right=row[4]) for row in await conn.execute(query)]
+    rows = await conn.execute(query)
+    return [LessonRow(seq=row[0], embedding=row[1], tokens=row[2], response=row[3], right=row[4], words=row[5]) for row in rows]
 
 
 async def event_responses(conn: AsyncConnection, tenant: str, bank: str) -> list[tuple[int, int]]:
@@ -94,7 +94,8 @@ def _of(tenant: str, bank: str) -> tuple[Any, Any]:
 
 
 def _events(tenant: str, bank: str) -> Select[Any]:
-    return select(event).where(*_of(tenant, bank))
+    columns = (event, response.c.embedding.label("words"))
+    return select(*columns).select_from(event.outerjoin(response, _SAID)).where(*_of(tenant, bank))
 
 
 async def _chunked(conn: AsyncConnection, query: Select[Any], column: ColumnElement[Any], values: Sequence[Any]) -> list[EventRow]:
@@ -125,4 +126,5 @@ def _event(row: Row[Any]) -> EventRow:
         hash=row.hash,
         created_at=row.created_at,
         redacted_at=row.redacted_at,
+        words=row.words,
     )

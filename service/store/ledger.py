@@ -13,7 +13,7 @@ import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import insert, select, update
@@ -29,6 +29,13 @@ from service.store.tables import event, response, session
 
 BODY_VERSION = 1
 PAGE = 1_000
+
+
+class _Said(NamedTuple):
+    """A response as the ledger has it."""
+
+    ordinal: int
+    words: bytes | None
 
 
 async def append(
@@ -47,16 +54,16 @@ async def append(
     row = (await conn.execute(taken.returning(banks.c.seq, banks.c.last_hash, banks.c.responses))).first()
     if row is None:
         raise NotOwner()
-    ordinals, known = await _ordinals(conn, tenant, bank, [draft.right for draft in drafts], row.responses)
+    said, known = await _said(conn, tenant, bank, drafts, row.responses)
     first, prev = row.seq - len(drafts) + 1, row.last_hash
     rows = []
     for seq, draft in enumerate(drafts, start=first):
-        rows.append(_row(tenant, bank, draft, seq, epoch, ordinals[draft.right], prev, now))
+        rows.append(_row(tenant, bank, draft, seq, epoch, said[draft.right].ordinal, prev, now))
         prev = rows[-1]["hash"]
     await conn.execute(insert(event), rows)
     await conn.execute(update(banks).where(mine).values(last_hash=prev, responses=known))
     await _touch_sessions(conn, tenant, bank, {draft.session_id for draft in drafts if draft.session_id}, now)
-    return [_event(draft, values) for draft, values in zip(drafts, rows, strict=True)]
+    return [_event(draft, values, said[draft.right].words) for draft, values in zip(drafts, rows, strict=True)]
 
 
 async def verify_chain(conn: AsyncConnection, tenant: str, bank: str) -> int:
@@ -128,7 +135,7 @@ def _row(tenant: str, bank: str, draft: Draft, seq: int, epoch: int, ordinal: in
     return row | {"hash": chain_hash(prev, row, content)}
 
 
-def _event(draft: Draft, values: dict[str, Any]) -> EventRow:
+def _event(draft: Draft, values: dict[str, Any], words: bytes | None) -> EventRow:
     return EventRow(
         id=draft.id,
         bank=values["bank"],
@@ -148,25 +155,29 @@ def _event(draft: Draft, values: dict[str, Any]) -> EventRow:
         hash=values["hash"],
         created_at=values["created_at"],
         redacted_at=None,
+        words=words,
     )
 
 
-async def _ordinals(conn: AsyncConnection, tenant: str, bank: str, texts: Sequence[str], known: int) -> tuple[dict[str, int], int]:
-    """The ordinal of each response text, new ones in order of first use; and how many are given out then."""
-    digests = {text: hashlib.sha256(text.encode()).digest() for text in texts}
-    query = select(response.c.text_hash, response.c.ordinal)
+async def _said(conn: AsyncConnection, tenant: str, bank: str, drafts: Sequence[Draft], known: int) -> tuple[dict[str, _Said], int]:
+    """Each draft's response by text, new ones in order of first use with the words given; and how many ordinals are given out then.
+
+    The words of a known response stay as they were: events that the weights hold were folded with them.
+    """
+    given = {draft.right: draft.words for draft in reversed(drafts)}  # the first draft that says a response is the one that counts
+    digests = {text: hashlib.sha256(text.encode()).digest() for text in dict.fromkeys(draft.right for draft in drafts)}
+    query = select(response.c.text_hash, response.c.ordinal, response.c.embedding)
     query = query.where(response.c.tenant == tenant, response.c.bank == bank, response.c.text_hash.in_(list(digests.values())))
-    stored = {row.text_hash: row.ordinal for row in await conn.execute(query)}
-    ordinals, new = {}, []
+    stored = {row.text_hash: _Said(row.ordinal, row.embedding) for row in await conn.execute(query)}
+    new = []
     for text, digest in digests.items():
         if digest not in stored:
-            stored[digest] = known
-            new.append({"tenant": tenant, "bank": bank, "ordinal": known, "text": text, "text_hash": digest})
+            stored[digest] = _Said(known, given[text])
+            new.append({"tenant": tenant, "bank": bank, "ordinal": known, "text": text, "text_hash": digest, "embedding": given[text]})
             known += 1
-        ordinals[text] = stored[digest]
     if new:
         await conn.execute(insert(response), new)
-    return ordinals, known
+    return {text: stored[digest] for text, digest in digests.items()}, known
 
 
 async def _touch_sessions(conn: AsyncConnection, tenant: str, bank: str, ids: set[str], now: datetime) -> None:

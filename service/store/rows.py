@@ -77,7 +77,7 @@ class BankRow(Row, frozen=True, kw_only=True):
 
 
 class Draft(Row, frozen=True, kw_only=True):
-    """A correction that is about to be appended; `embedding` is 384 little-endian float32."""
+    """A correction that is about to be appended; `embedding` is 384 little-endian float32, and `words` that of the answer's own words."""
 
     id: str
     session_id: str | None
@@ -87,10 +87,11 @@ class Draft(Row, frozen=True, kw_only=True):
     metadata: dict[str, Any]
     embedding: bytes
     tokens: int
+    words: bytes | None = None
 
 
 class EventRow(Row, frozen=True, kw_only=True):
-    """A ledger row; texts, metadata, embedding and response are None once it is redacted."""
+    """A ledger row; texts, metadata, embedding and response are None once it is redacted. `words`: the embedding of its response."""
 
     id: str
     bank: str
@@ -110,6 +111,7 @@ class EventRow(Row, frozen=True, kw_only=True):
     hash: str
     created_at: datetime
     redacted_at: datetime | None
+    words: bytes | None = None
 
 
 class LessonRow(Row, frozen=True, kw_only=True):
@@ -120,6 +122,7 @@ class LessonRow(Row, frozen=True, kw_only=True):
     tokens: int
     response: int
     right: str
+    words: bytes | None = None
 
 
 class SupportRow(Row, frozen=True, kw_only=True):

@@ -127,6 +127,7 @@ response = Table(
     Column("ordinal", Integer, primary_key=True),
     Column("text", Text, nullable=False),
     Column("text_hash", LargeBinary(32), nullable=False),
+    Column("embedding", LargeBinary),  # of the answer's own words, as they were when it was first given; NULL: they are not taught
     UniqueConstraint("tenant", "bank", "text_hash"),
     _bank_of("response"),
 )

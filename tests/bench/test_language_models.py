@@ -1,13 +1,18 @@
 """The kinds that are compared: each is causal, streams as it reads, and is as large as the others."""
 
+from dataclasses import asdict
+
 import pytest
 import torch
 
 from bench.language import trials
+from bench.language.ablations import VARIANTS, changed
 from bench.language.retnet import Retention, retain
-from bench.language.rivals import KINDS, build, parameters, register
-from bench.language.sizes import SIZES, TOLERANCE, NoFit, Size, fit, table
+from bench.language.rivals import KINDS, Shape, build, parameters, register
+from bench.language.sizes import SIZES, TOLERANCE, NoFit, Size, fit, made, table
 from bench.language.stream import advance, bits_per_token
+from bench.language.trials import Trial, fitted, idle
+from bench.language.widths import RIVAL, contestants
 
 ALL = list(KINDS)
 LEARNS_ONLINE = {"hope", "hope-attention"}  # their levels move between pieces of a stream, and only there
@@ -99,15 +104,15 @@ def test_every_weight_of_every_kind_is_trained(kind):
 @pytest.mark.parametrize("size", ["tiny", "small", "medium"])
 def test_all_kinds_are_equally_large(size):
     fits = [fit(kind, SIZES[size], 256, 256) for kind in ALL]
-    for fitted in fits:
-        shape = fitted.shape
-        model = build(fitted.kind, shape.vocab, shape.width, shape.layers, shape.context, 0, knob=fitted.knob)
-        assert parameters(model) == (fitted.total, fitted.apart)
-        assert abs(fitted.off(SIZES[size].target)) <= TOLERANCE, fitted
+    for found in fits:
+        shape = found.shape
+        model = build(found.kind, shape.vocab, shape.width, shape.layers, shape.context, 0, knob=found.knob)
+        assert parameters(model) == (found.total, found.apart)
+        assert abs(found.off(SIZES[size].target)) <= TOLERANCE, found
         assert shape.width == SIZES[size].width
-    assert max(fitted.total for fitted in fits) <= (1 + TOLERANCE) * min(fitted.total for fitted in fits)
+    assert max(found.total for found in fits) <= (1 + TOLERANCE) * min(found.total for found in fits)
     printed = table(fits, SIZES[size].target)
-    assert all(f"{fitted.total:,}" in printed for fitted in fits)
+    assert all(f"{found.total:,}" in printed for found in fits)
 
 
 def test_size_that_a_kind_cannot_have_is_refused():
@@ -129,4 +134,70 @@ def test_every_task_and_size_can_be_asked_for_in_the_command():
     from bench.lm import TASKS
 
     assert tuple(SIZES) == OFFERED
-    assert (*trials.TASKS, "speed") == TASKS
+    assert (*trials.TASKS, "speed", "widths") == TASKS
+
+
+# --- HOPE with one part changed
+
+
+def variant(name, size="tiny", vocab=61):
+    return Trial("ablations", size, name, 0, 0, 1.0), vocab
+
+
+def test_variants_are_no_kinds_of_the_other_tasks():
+    assert set(VARIANTS) & set(KINDS) == {"hope"}
+    assert next(iter(VARIANTS)) == "hope"
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("size", ["tiny", "small", "medium"])
+def test_variants_are_as_large_as_hope_by_the_same_knob(name, size):
+    model, found = fitted(*variant(name, size))
+    assert abs(found.off(SIZES[size].target)) <= TOLERANCE, found
+    assert parameters(model)[0] == found.total + idle(*variant(name, size))
+    assert (found.turned, found.shape.width, found.shape.layers) == ("level width", SIZES[size].width, SIZES[size].layers)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_weight_of_every_variant_is_trained_but_for_those_not_counted(name):
+    shape = Shape(4, 32, 2, 48)
+    model, tokens = made(VARIANTS[name].kind, shape, 0, 8), ids(4, 48) % 4
+    model.train()(input_ids=tokens, labels=tokens, use_cache=False).loss.backward()
+    still = sum(int((weight.grad == 0).sum()) if weight.grad is not None else weight.numel() for weight in model.parameters())
+    assert still == VARIANTS[name].idle(shape)
+
+
+def test_variants_change_what_their_names_say_and_nothing_else():
+    switches = {name: asdict(fitted(*variant(name))[0].blocks[0].mixer.config) for name in VARIANTS}
+    usual = switches["hope"]
+    differing = {name: {field: value for field, value in each.items() if value != usual[field]} for name, each in switches.items()}
+    assert (usual["momentum"], usual["adaptive"]) == (False, ("k", "v", "eta", "alpha", "mem"))
+    assert differing == {
+        "hope": {},
+        "w/o DGD": {"dgd": False},
+        "with momentum": {"momentum": True},
+        "w/o weight decay": {"retention": False},
+        "w/o CMS": {},
+        "w/o inner projection k": {"adaptive": ("v", "eta", "alpha", "mem")},
+        "w/o inner projection v": {"adaptive": ("k", "eta", "alpha", "mem")},
+        "with inner projection q": {"adaptive": ("k", "v", "eta", "alpha", "q", "mem")},
+        "w/o self-modification": {"adaptive": ("mem",), "targets": "shared"},
+    }
+    levels = {name: [level["name"] for level in fitted(*variant(name))[0].config.levels] for name in VARIANTS}
+    assert {name for name, names in levels.items() if names != ["middle", "slow", "static"]} == {"w/o CMS"}
+    assert levels["w/o CMS"] == ["ffn"]
+
+
+def test_variant_hope_is_the_kind_hope_to_the_last_bit():
+    shape = Shape(61, 32, 2, 32)
+    one, same = made(VARIANTS["hope"].kind, shape, 3, 8), build("hope", 61, 32, 2, 32, 3, knob=8)
+    assert one.config.to_dict() == same.config.to_dict() == changed(shape, 8).config.to_dict()
+    assert all(torch.equal(mine, its) for mine, its in zip(one.parameters(), same.parameters(), strict=True))
+
+
+def test_llama_and_hope_of_a_width_are_equally_large_with_heads_of_every_width():
+    models = contestants(128, (16, 64))
+    counts = {name: parameters(model)[0] for name, model in models.items()}
+    assert list(counts) == [RIVAL, "head 16", "head 64"]
+    assert all(abs(count / counts[RIVAL] - 1) <= TOLERANCE for count in counts.values())
+    assert [models[name].config.titans["head_width"] for name in ("head 16", "head 64")] == [16, 64]

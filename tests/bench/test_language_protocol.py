@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import math
 
 import pytest
 import torch
@@ -9,10 +10,13 @@ from torch import nn
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from bench.data import DataAbsent
+from bench.language import levels
+from bench.language.ablations import VARIANTS
 from bench.language.context import by_position, carried, doubling, sliding, streams
 from bench.language.continual import by_steps, in_turn
 from bench.language.corpora import Corpus, batches, domain, mixed, shakespeare
 from bench.language.ledger import Ledger
+from bench.language.levels import BOTH, RATES, READINGS, Reading, left_out, nats, online, relevelled, without
 from bench.language.plan import Plan, done, execute, missing, outdated, tuned
 from bench.language.rivals import build
 from bench.language.stream import bits_per_token
@@ -191,3 +195,85 @@ def test_runs_of_an_earlier_version_of_a_kind_are_told():
     lines = [{"kind": kind, "code": code} for kind in ("hope", "retnet") for code in (code_of(kind), "of before")]
     assert outdated([*lines, {"kind": "hope", "failed": "diverged"}]) == {"hope": 1, "retnet": 1}
     assert code_of("hope") == code_of("titans") != code_of("mamba2")
+
+
+def test_tasks_of_hope_have_a_quarter_of_the_tokens_its_rate_and_kinds_of_their_own(tmp_path):
+    ledger = Ledger(tmp_path / "lm.jsonl")
+    ledger.add(Trial("tune", "tiny", "hope", 1_000, 300, 4e-3).named() | {"bits": 2.0})
+    tasks = ("shakespeare", "levels", "ablations", "widths", "speed")
+    trials = Plan(("tiny",), ("retnet", "hope"), tasks, 1, 1_000).trials(ledger)
+    assert [(trial.task, trial.kind, trial.tokens, trial.rate) for trial in trials] == [
+        ("shakespeare", "retnet", 1_000, RATE),
+        ("shakespeare", "hope", 1_000, 4e-3),
+        ("levels", "hope", 250, 4e-3),
+        *(("ablations", name, 250, 4e-3) for name in VARIANTS),
+    ]
+    without = Plan(("tiny",), ("retnet",), tasks, 1, 1_000)
+    assert {trial.task for trial in without.trials(ledger)} == {"shakespeare"}
+    assert [task for task in tasks if without.has(task)] == ["shakespeare", "speed"]
+
+
+def test_an_ablation_is_outdated_with_hope_and_with_the_variants():
+    assert code_of("hope", "ablations") == code_of("w/o CMS", "ablations") != code_of("hope")
+    line = {"task": "ablations", "kind": "w/o CMS", "code": code_of("w/o CMS", "ablations")}
+    assert outdated([line, {"task": "levels", "kind": "hope", "code": code_of("hope", "levels")}]) == {}
+    assert outdated([{**line, "code": "of before"}]) == {"w/o CMS": 1}
+
+
+# --- what HOPE's levels are worth
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """A slow level that is reached in a short stream."""
+    monkeypatch.setattr(levels, "SLOW_PERIOD", 64)
+
+
+@pytest.fixture
+def reader():
+    return build("hope", 7, 32, 2, 64, 0, knob=8).eval()
+
+
+def text(tokens, seed=0):
+    return torch.randint(7, (tokens,), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+def test_readings_differ_in_what_learns_online_and_in_nothing_else(short, reader):
+    ids, before = streams(text(900), 2, 300), torch.random.get_rng_state()
+    read = {reading.name: relevelled(reader, reading) for reading in READINGS}
+    assert torch.equal(before, torch.random.get_rng_state())
+    for model in read.values():
+        assert all(torch.equal(mine, its) for mine, its in zip(reader.parameters(), model.parameters(), strict=True))
+    periods = [model.blocks[0].memory.periods for model in read.values()]
+    assert periods == [(), *[(16,)] * len(RATES), (64,), (16, 64)]
+    nothing, low, *_, slow, both = (nats(model, ids, 50, 100) for model in read.values())
+    plain = by_position(read["nothing learns online"], ids, carried(64), (1, 300)).bits[0]
+    assert nothing[0] == pytest.approx(math.log(2) * plain, rel=1e-5)
+    assert slow[1] == pytest.approx(nothing[1], rel=1e-6)  # its period is not over in the first 50 tokens
+    assert len({round(reading[2], 5) for reading in (nothing, low, slow, both)}) == 4
+
+
+def test_dead_level_is_seen(short, reader):
+    dead = without(reader, "slow", [1])
+    assert not bool(dead.blocks[1].memory.all_levels[1].down_proj.weight.any())
+    assert bool(reader.blocks[1].memory.all_levels[1].down_proj.weight.any())
+    costs = left_out(dead, text(300), 64)
+    assert [name for name, each in costs.items() for cost in each["layers"] if cost == 0.0] == ["slow"]
+    assert costs["slow"]["layers"][1] == 0.0
+    assert costs["slow"]["all"] == costs["slow"]["layers"][0] != 0.0
+
+
+def test_updates_are_told_by_level_and_layer(short, reader):
+    told = online(relevelled(reader, BOTH), streams(text(400), 3, 16 * 9))
+    assert {name: each["updates"] for name, each in told.items()} == {"middle": [8.0, 8.0], "slow": [2.0, 2.0]}
+    for each in told.values():
+        assert all(0 < one <= total < 1 for one, total in zip(each["update"], each["learned"], strict=True)), each
+        assert (each["clipped"], each["refused"]) == ([0.0, 0.0], [0.0, 0.0])
+
+
+def test_updates_of_one_level_alone_are_the_difference_it_made(short, reader):
+    model, ids = relevelled(reader, Reading("slow", 0.0, 0.1)), streams(text(400), 2, 65)
+    told = online(model, ids)
+    assert list(told) == ["slow"]
+    assert told["slow"]["updates"] == [1.0, 1.0]
+    assert told["slow"]["update"] == pytest.approx(told["slow"]["learned"], rel=1e-6)

@@ -12,12 +12,15 @@ import pytest
 from click.testing import CliRunner
 
 from bench.__main__ import main
+from bench.language.ablations import VARIANTS
 from bench.language.neural_memory import NeuralMemoryLM, NotInstalled, installed
 from bench.language.pictures import draw
 from bench.language.report import markdown
 from bench.language.rivals import Shape, build
 from bench.language.speed import decoding, training
 from bench.language.summary import Figure, mean_curve
+from bench.language.trials import TASKS
+from bench.language.widths import by_width, widths_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MADE = {"blocks": 4, "knob": 364, "parameters": 830_720, "not_embedding": 822_400, "tokens_per_s": 9_000.0}
@@ -58,6 +61,46 @@ RUNS = [
         },
     },
 ]
+READINGS = {"nothing learns online": [2.0, 2.1, 2.0], "middle level, rate 0.1": [1.8, 2.0, 1.7], "both": [1.9, 2.0, 1.8]}
+MOVES = {"updates": [128.0, 129.0], "update": [0.01, 0.03], "learned": [0.1, 0.3], "clipped": [0.0, 0.5], "refused": [0.0, 0.0]}
+
+
+def levels(seed, **more):
+    left_out = {"middle": {"all": 0.5, "layers": [0.2, 0.25]}, "static": {"all": 0.3, "layers": [0.1, 0.15 + 0.1 * seed]}}
+    readings = {name: [value + 0.02 * seed for value in values] for name, values in READINGS.items()}
+    how = {"rows": 8, "tokens": 8_192, "first": 1_000, "last": 2_000, "slow_period": 1_024}
+    told = {"streams": how, "readings": readings, "left_out": left_out, "online": {"middle": MOVES}, "curve": []}
+    return line("levels", "hope", seed, 2.6, **told | more)
+
+
+def ablation(name, seed, bits, stream, idle=0):
+    return line("ablations", name, seed, bits, stream=stream, idle=idle, by_domain={"shakespeare": bits}, curve=[])
+
+
+ABLATIONS = [
+    *(ablation("hope", seed, 2.5 + 0.1 * seed, 2.4) for seed in (0, 1)),
+    *(ablation("w/o CMS", seed, 2.6 + 0.1 * seed, 2.3) for seed in (0, 1)),
+    *(ablation("with momentum", seed, 2.6 + 0.3 * seed, 2.3) for seed in (0, 1)),
+    *(ablation("w/o weight decay", seed, 2.4 + 0.1 * seed, 2.5, idle=720) for seed in (0, 1)),
+    ablation("w/o self-modification", 0, 2.7, 2.7),
+    {"task": "ablations", "size": "small", "kind": "w/o DGD", "seed": 0, "tokens": 1_000, "rate": 2e-3, "failed": "diverged: nan"},
+]
+WIDTHS = {
+    "task": "widths",
+    "kind": "hope",
+    "widths": [128, 256, 512],
+    "heads": [16, 32, 64],
+    "layers": 2,
+    "batch": 8,
+    "context": 256,
+    "rounds": 5,
+    "rows": {
+        "128": {
+            "transformer++": {"parameters": 425_600, "train": [10_000.0, 9_000.0, 11_000.0]},
+            "head 16": {"parameters": 425_920, "train": [2_700.0, 2_600.0, 2_800.0]},
+        },
+    },
+}
 REPORT = {
     "benchmark": "lm",
     "version": "0.1.0",
@@ -90,6 +133,55 @@ def test_section_has_means_spreads_and_the_best_in_bold():
     assert row(section, "Speed", "titans-pytorch")[2:] == ["300", "0.03", "–", "–", "–"]
 
 
+def test_levels_are_told_by_what_learns_and_by_what_is_missed():
+    section = markdown(REPORT | {"runs": [levels(0), levels(1)]})
+    assert "1,000 training tokens, 2 seeds; 1.802 ± 0.000 nats a character in windows" in section
+    assert row(section, "HOPE's levels", "nothing")[1:] == ["2.010 ± 0.014", "2.110 ± 0.014", "2.010 ± 0.014", "–"]
+    assert row(section, "HOPE's levels", "middle level, rate 0.1")[1::3] == ["**1.810 ± 0.014**", "-0.200 ± 0.000"]
+    assert "| middle | all | +0.500 ± 0.000 | 128 | 2 % | 20 % | 25 % |" in section
+    assert "| middle | 2 | +0.250 ± 0.000 | 129 | 3 % | 30 % | 50 % |" in section
+    assert "| static | 2 | +0.200 ± 0.071 | – | – | – | – |" in section
+    assert "Every level of every layer is used" in section
+
+
+def test_dead_levels_are_named():
+    still = MOVES | {"updates": [128.0, 0.0], "update": [0.01, 0.0], "refused": [3.0, 0.0]}
+    costs = {"middle": {"all": 0.5, "layers": [0.2, 0.25]}, "static": {"all": 0.3, "layers": [0.0, 0.1]}}
+    section = markdown(REPORT | {"runs": [levels(0, online={"middle": still}, left_out=costs)]})
+    verdict = next(text for text in section.splitlines() if text.startswith("**Without effect"))
+    assert "leaving static out of layer 1 costs +0.0000 bits" in verdict
+    assert "middle in layer 2 never moves" in verdict
+    assert "middle in layer 1 met numbers that are not finite" in verdict
+    assert "layer 2 costs" not in verdict
+
+
+def test_ablations_are_told_as_differences_with_the_papers_sign():
+    section = markdown(REPORT | {"runs": ABLATIONS})
+    title = "Ablations of HOPE, small (the paper's table 6)"
+    assert row(section, title, "hope")[1:] == ["830,720", "1.768 ± 0.049", "–", "1.664 ± 0.000", "–", "–", "–"]
+    without = row(section, title, "w/o CMS")
+    assert (without[0], without[3:]) == (
+        "w/o CMS (one static SwiGLU block)",
+        ["+0.069 ± 0.000", "1.594 ± 0.000", "-0.069 ± 0.000", "+0.80", "yes / no"],
+    )
+    momentum = row(section, title, "with momentum")
+    assert "hope has none by default" in momentum[0]
+    assert momentum[-2:] == ["-1.34", "no / yes"]
+    assert row(section, title, "w/o weight decay")[1::5] == ["830,720", "+1.47"]
+    assert row(section, title, "w/o self-modification")[-2:] == ["–", "–"]
+    assert row(section, title, "w/o DGD")[2] == "diverged"
+
+
+def test_difference_within_its_spread_decides_nothing():
+    runs = [ablation(name, seed, bits, 2.0) for seed in (0, 1) for name, bits in (("hope", 2.5), ("w/o CMS", 2.49 + 0.03 * seed))]
+    assert row(markdown(REPORT | {"runs": runs}), "Ablations", "w/o CMS")[-1] == "open / open"
+
+
+def test_speed_by_width_is_a_ratio_to_the_llama():
+    section = markdown(REPORT | {"runs": [WIDTHS]})
+    assert row(section, "Training speed by width", "128") == ["128", "425,600", "10,000", "0.27 (2,700)"]
+
+
 def test_section_leaves_out_what_was_not_run():
     section = markdown(REPORT | {"runs": RUNS[:4], "tuned": False})
     assert "not tuned" in section
@@ -98,8 +190,8 @@ def test_section_leaves_out_what_was_not_run():
 
 
 def test_section_survives_a_task_in_which_everything_diverged():
-    section = markdown(REPORT | {"runs": [{**RUNS[4], "task": task} for task in ("shakespeare", "text", "continual")]})
-    assert section.count("diverged") >= 3
+    section = markdown(REPORT | {"runs": [{**RUNS[4], "task": task} for task in TASKS]})
+    assert section.count("diverged") >= len(TASKS)
 
 
 def test_picture_is_a_png_and_no_picture_is_drawn_of_nothing(tmp_path):
@@ -124,6 +216,13 @@ def test_speed_is_of_every_contestant_and_every_context():
         costs = decoding(model, 61, [16, 64], tokens=3)
         assert list(costs) == [16, 64]
         assert all(cost > 0 for cost in costs.values())
+
+
+def test_speed_by_width_is_measured_for_every_head_width():
+    line = by_width((64,), (16, 32), rounds=1)
+    assert line.items() > widths_of((64,), (16, 32)).items()
+    assert list(line["rows"]["64"]) == ["transformer++", "head 16", "head 32"]
+    assert all(0 < low <= median <= high for row in line["rows"].values() for median, low, high in (each["train"] for each in row.values()))
 
 
 @pytest.mark.skipif(installed(), reason="titans-pytorch is installed")
@@ -165,6 +264,35 @@ def test_bench_goes_on_after_a_kill_and_ends_in_a_table_and_curves(data, tmp_pat
     assert report.with_suffix(".md").read_text() in result.output
 
 
+@pytest.mark.timeout(90)
+def test_tasks_of_hope_end_in_tables_and_are_not_run_again(data, tmp_path, monkeypatch):
+    report = tmp_path / "out" / "lm.json"
+    tasks = [word for task in ("levels", "ablations", "widths") for word in ("--tasks", task)]
+    options = ["lm", "--json", str(report), "--sizes", "tiny", "--kinds", "hope", "--seeds", "1", "--tokens", "3072", *tasks]
+    monkeypatch.setenv("PALIMPSEST_DATA", str(data))
+    (data / "lm/tinyshakespeare.txt.xz").write_bytes(lzma.compress(b"To be, or not to be:\n" * 120))  # 17 readings, 9 trainings
+    ledger = report.with_suffix(".jsonl")
+    ledger.parent.mkdir()
+    ledger.write_text(json.dumps(WIDTHS) + "\n")  # half a minute, if it were measured here
+    result = CliRunner().invoke(main, options)
+    assert result.exit_code == 0, result.output
+    lines = [json.loads(text) for text in ledger.read_text().splitlines()]
+    assert [(line["task"], line["kind"]) for line in lines] == [
+        ("widths", "hope"),
+        ("levels", "hope"),
+        *(("ablations", name) for name in VARIANTS),
+    ]
+    assert {line["tokens"] for line in lines[1:]} == {768}
+    assert "w/o self-modification" in result.output.split("tiny, ablations")[1].split("##")[0]  # how large it is
+    assert "### HOPE's levels at work, tiny" in result.output
+    assert "| slow level alone, rate 0.1, every 1,024 tokens |" in result.output
+    assert "### Ablations of HOPE, tiny" in result.output
+    assert "| 128 | 425,600 | 10,000 | 0.27 (2,700) |" in result.output
+    again = CliRunner().invoke(main, options)
+    assert again.output.count("seed 0") == 0
+    assert [json.loads(text) for text in ledger.read_text().splitlines()] == lines
+
+
 def killed_after_the_first_trial(command, ledger):
     environ = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -183,8 +311,9 @@ def killed_after_the_first_trial(command, ledger):
     [
         (("--sizes", "tiny", "--kinds", "retnet", "--tasks", "text"), 1, "lm/books/*.txt.xz"),
         (("--kinds", "lstm"), 2, "there is no kind 'lstm'; there are transformer++"),
+        (("--kinds", "retnet", "--tasks", "levels"), 2, "are of the kind hope, which is not among --kinds"),
     ],
-    ids=["texts", "kind"],
+    ids=["texts", "kind", "hope's task"],
 )
 def test_what_is_not_there_ends_in_one_clear_message(options, code, message, tmp_path, monkeypatch):
     monkeypatch.setenv("PALIMPSEST_DATA", str(tmp_path / "nowhere"))

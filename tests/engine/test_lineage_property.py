@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from model import Lesson, Recall, RecallConfig
+from workers.encoding import own_words
 
 SITUATIONS = [
     "Where do I change my PIN?",
@@ -120,11 +121,12 @@ class Story:
 
     def expected(self, recall: Recall) -> str:
         encoded = self.encoder.encode(SITUATIONS)
+        words = self.encoder.encode([own_words(text) for text in RESPONSES]).vectors
         state = recall.initial()
         for seq, place in enumerate(self.reference.inside, start=1):
             situation, response = self.reference.taught[place]
             key = np.ascontiguousarray(encoded.vectors[situation])
-            recall.apply_(state, Lesson(key, RESPONSES[response], encoded.tokens[situation], seq))
+            recall.apply_(state, Lesson(key, RESPONSES[response], encoded.tokens[situation], seq, words[response]))
         return state.digest()
 
 

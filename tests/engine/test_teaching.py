@@ -178,3 +178,41 @@ async def test_bell_starts_a_job_at_once(tmp_path, encoder):
             waited.append(asyncio.get_running_loop().time() - begin)
             assert (await finished(client, job))["status"] == "succeeded"
     assert median(waited) < 0.3, waited  # a quiet machine needs 0.03
+
+
+async def test_an_answers_own_words_are_found_before_any_like_situation_was_taught(client):
+    await teach(client, "My phone was stolen on the train", "block_the_card")
+    await teach(client, "It was swallowed by the machine in the wall", "order_a_new_card")
+    assert (await ask(client, "please block my card now"))["answers"][0]["value"] == "block_the_card"
+    assert (await ask(client, "I would like to order a new card"))["answers"][0]["value"] == "order_a_new_card"
+
+
+async def test_policy_that_changed_is_followed_in_wordings_that_were_never_corrected(client, encoder):
+    wordings = {
+        "change_pin": [
+            "How do I change my PIN?",
+            "I want a new PIN",
+            "Where can I set another PIN?",
+            "Let me pick a different PIN",
+            "Change PIN",
+        ],
+        "transfer_time": [
+            "How long does a transfer take?",
+            "When will my transfer arrive?",
+            "Transfer is slow",
+            "How fast is a bank transfer?",
+        ],
+    }
+    for right, texts in wordings.items():
+        for text in texts:
+            await teach(client, text, right)
+    for text in wordings["change_pin"][:3]:
+        await teach(client, text, "ask_the_branch")
+    for text in [*wordings["change_pin"], "can my PIN be changed"]:
+        assert (await ask(client, text))["answers"][0]["value"] == "ask_the_branch", text
+    for text in wordings["transfer_time"]:
+        assert (await ask(client, text))["answers"][0]["value"] == "transfer_time", text
+    service_digest = await digest(client)
+    await teach(client, wordings["change_pin"][4], "change_pin")
+    assert (await ask(client, wordings["change_pin"][4]))["answers"][0]["value"] == "change_pin", "what is taught last is right"
+    assert await digest(client) != service_digest

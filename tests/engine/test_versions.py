@@ -70,6 +70,22 @@ async def test_learning_goes_on_after_a_rollback_and_survives_a_restart(tmp_path
         assert (await ask(client, SPAIN))["answers"][0]["value"] == "transfer_time"
 
 
+async def test_bank_of_an_older_build_is_folded_anew_from_its_ledger(tmp_path, encoder):
+    async with serving(tmp_path / "var", encoder, memory={"neighbours": 2}) as service, client_of(service) as client:
+        await teach(client, PIN, "change_pin")
+        saved = await snapshot(client)
+        await teach(client, SPAIN, "transfer_time")
+        old = await digest(client)
+    async with serving(tmp_path / "var", encoder) as service, client_of(service) as client:
+        assert [(await ask(client, text))["answers"][0]["value"] for text in (PIN, SPAIN)] == ["change_pin", "transfer_time"]
+        assert await digest(client) != old
+        await teach(client, PIN, "ask_the_branch")
+        assert (await ask(client, PIN))["answers"][0]["value"] == "ask_the_branch"
+        refused = await client.post("/v1/recall", json={"input": PIN, "at": saved["id"]})
+        assert refused.status_code == 409, "the older build's weights cannot be read by this one"
+        assert "configuration" in refused.json()["detail"], refused.text
+
+
 async def test_cold_start_begins_at_the_newest_automatic_snapshot(tmp_path, encoder):
     async with (
         serving(tmp_path / "var", encoder, snapshot_every=8, auto_snapshots=2) as service,

@@ -1,12 +1,13 @@
-"""The associative memory once more, written plainly: dense float64 matrices, bit loops, a list of what waits. Slow and obvious.
+"""The associative memory once more, written plainly: lists, dictionaries and dense float64 matrices. Slow and obvious.
 
-The reference shares nothing with `model/` but the configuration; what it shares with `model.recall`'s docstring is every formula. Also
-the lessons, states and books that the tests of the memory are about.
+The reference shares nothing with `model/` but the configuration; what it shares with the docstrings of `model.recall`, `model.window` and
+`model.succession` is every formula. Also the lessons, states and books that the tests of the memory are about.
 """
 
 import hashlib
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,25 +20,42 @@ torch.set_num_threads(1)  # as the service does: on a loaded machine two threads
 ENCODER = "e" * 64
 TINY = RecallConfig.tiny(encoder_digest=ENCODER)
 MINUTE = RecallConfig(
-    ENCODER, key_width=24, code_width=16, units=48, active=6, frequencies=20, max_responses=64
-)  # blobs of a few kilobytes
+    ENCODER, key_width=24, code_width=16, window=40, neighbours=4, frequencies=20, max_responses=64
+)  # blobs of a few kilobytes; its window hands pairs on as soon as there are nine
 
 Matrix = NDArray[np.float64]
+
+
+def unit(keys: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Keys (…, width) of unit length."""
+    return (keys / np.linalg.norm(keys, axis=-1, keepdims=True)).astype(np.float32)
 
 
 def unit_keys(count: int, seed: int, width: int = 384, centres: int = 12) -> NDArray[np.float32]:
     """Unit keys around a few centres, as situations are: near ones and far ones."""
     rng = np.random.default_rng(seed)
     middle = rng.standard_normal((centres, width))
-    keys = middle[rng.integers(centres, size=count)] + rng.uniform(0.2, 1.2, (count, 1)) * rng.standard_normal((count, width))
-    return (keys / np.linalg.norm(keys, axis=1, keepdims=True)).astype(np.float32)
+    return unit(middle[rng.integers(centres, size=count)] + rng.uniform(0.2, 1.2, (count, 1)) * rng.standard_normal((count, width)))
+
+
+def key_pair(cosine: float, seed: int, width: int = 384) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Two random unit keys with this inner product."""
+    left, other = np.random.default_rng(seed).standard_normal((2, width))
+    left /= np.linalg.norm(left)
+    other -= (left @ other) * left
+    other /= np.linalg.norm(other)
+    return unit(left), unit(cosine * left + math.sqrt(1 - cosine**2) * other)
 
 
 def stream(config: RecallConfig, count: int, seed: int, *, answers: int = 23, first: int = 1) -> list[Lesson]:
-    """Lessons with answers that repeat and contradict each other, of 1 to 19 tokens, numbered with gaps."""
+    """Lessons with answers that repeat and contradict each other, of 1 to 19 tokens, two thirds with own words, numbered with gaps."""
     rng = np.random.default_rng(seed + 1_000)
-    drawn = zip(unit_keys(count, seed, config.key_width), rng.integers(answers, size=count), rng.integers(1, 20, size=count), strict=True)
-    return [Lesson(key, f"answer {right}", int(tokens), first + 3 * place) for place, (key, right, tokens) in enumerate(drawn)]
+    keys, own = unit_keys(count, seed, config.key_width), unit_keys(answers, seed + 2_000, config.key_width)
+    drawn = zip(keys, rng.integers(answers, size=count), rng.integers(1, 20, size=count), rng.integers(3, size=count), strict=True)
+    return [
+        Lesson(key, f"answer {right}", int(tokens), first + 3 * place, words=own[right] if told else None)
+        for place, (key, right, tokens, told) in enumerate(drawn)
+    ]
 
 
 def taught(lessons: Iterable[Lesson], recall: Recall | None = None) -> State:
@@ -88,52 +106,147 @@ def reference_directions(seed: int, name: str, directions: int) -> Matrix:
     return np.concatenate(rows)[:directions]
 
 
+@dataclass
+class Kin:
+    """What is known of an answer's relatives."""
+
+    parent: str | None
+    evidence: float = 0.0
+    successor: str | None = None
+    lessons: int = 0
+
+
+class ReferenceKinship:
+    """Which answers have been replaced by which, by name."""
+
+    def __init__(self, step: float, threshold: float) -> None:
+        self.step, self.threshold = step, threshold
+        self.kin: dict[str, Kin] = {}
+
+    def learn(self, right: str, said: str | None, margin: float) -> None:
+        """The answer `right` was taught where the memory said `said`."""
+        if right not in self.kin:
+            self.kin[right] = Kin(said if margin >= 0.05 else None)
+        own = self.kin[right]
+        if own.successor is not None:
+            self.kin[own.successor].parent = None
+            own.successor = None
+        for child in self.kin.values():
+            if child.parent == right:
+                child.evidence = 0.0
+        own.lessons += 1
+        if own.lessons == 1 or said is None or said == right or own.parent is None:
+            return
+        if said == own.parent:
+            own.evidence += margin + self.step
+            wrong = self.kin[said]
+            if own.evidence > self.threshold and wrong.successor is None and wrong.lessons >= 3:
+                wrong.successor = right
+        else:
+            own.evidence -= self.step
+
+    def become(self, answer: str) -> str:
+        """The last of those that replaced an answer."""
+        further = self.kin[answer].successor
+        return answer if further is None else self.become(further)
+
+
+@dataclass
+class Pair:
+    """A pair of the window."""
+
+    key: Matrix
+    rate: float
+    answer: str
+    error: Matrix
+
+
 class ReferenceMemory:
-    """S, M and the lessons that M has not written yet."""
+    """The window as a list, M, and the answers."""
 
     def __init__(self, config: RecallConfig) -> None:
-        self.config = config
-        self.sharp = reference_directions(config.seed, "sharp", config.units)[:, : config.key_width]
         self.wide = reference_directions(config.seed, "wide", config.frequencies)[:, : config.key_width]
-        self.S = np.zeros((config.units, config.code_width))
-        self.M = np.zeros((config.code_width, 2 * config.frequencies))
-        self.waiting: list[tuple[Matrix, Matrix]] = []
-        self.tokens = 0
+        self.forget(config)
 
-    def phi(self, x: Matrix) -> Matrix:
-        """(units,) zero but for the most aligned directions, each by how far it exceeds the first one left out; |φ|² = 1 − share."""
-        aligned = self.sharp @ x
-        threshold = np.sort(aligned)[-self.config.active - 1]
-        exceeding = np.maximum(aligned - threshold, 0.0)
-        return exceeding / np.linalg.norm(exceeding) * math.sqrt(1.0 - self.config.share)
+    def forget(self, config: RecallConfig) -> None:
+        """Begin again with another configuration of the same seed and frequencies: the directions are the costly part."""
+        self.config = config
+        self.window: list[Pair] = []
+        self.M = np.zeros((config.code_width, 2 * config.frequencies))
+        self.kinship = ReferenceKinship(config.replaced_step, config.replaced_at)
+        self.taken = self.tokens = 0
+
+    def code(self, answer: str) -> Matrix:
+        """(code_width,) the code of an answer."""
+        return reference_code(answer, self.config.code_width)
 
     def psi(self, x: Matrix) -> Matrix:
-        """(2 · frequencies,) random Fourier features; |ψ|² = share."""
+        """(2 · frequencies,) random Fourier features; |ψ|² = 1."""
         angles = math.sqrt(self.config.sharpness) * self.wide @ x
-        return np.concatenate([np.cos(angles), np.sin(angles)]) * math.sqrt(self.config.share / self.config.frequencies)
+        return np.concatenate([np.cos(angles), np.sin(angles)]) / math.sqrt(self.config.frequencies)
 
     def kernel(self, x: Matrix, y: Matrix) -> float:
         """What ψ(x)·ψ(y) approximates."""
-        return self.config.share * math.exp(self.config.sharpness * (float(x @ y) - 1.0))
+        return math.exp(self.config.sharpness * (float(x @ y) - 1.0))
 
     def read(self, x: Matrix) -> Matrix:
         """(code_width,) the read-out."""
-        out = self.S.T @ self.phi(x) + self.M @ self.psi(x)
-        for y, error in self.waiting:
-            out = out + self.config.step * self.kernel(y, x) * error
+        out = self.M @ self.psi(x)
+        for pair in self.window:
+            out = out + self.kernel(pair.key, x) * pair.error
         return out
+
+    def scores(self, x: Matrix) -> dict[str, float]:
+        """How loudly each answer is said, with what was replaced speaking for what it has become."""
+        out = self.read(x)
+        found = {answer: float(self.code(answer) @ out) for answer in self.kinship.kin}
+        noise = float(np.linalg.norm(out)) / math.sqrt(len(out))
+        spoken = dict(found)
+        for answer, score in found.items():
+            if self.kinship.become(answer) != answer and score > 2.0 * noise:
+                spoken[self.kinship.become(answer)] += score
+                spoken[answer] -= score
+        return spoken
+
+    def said(self, x: Matrix) -> tuple[str | None, float]:
+        """The loudest answer, and by how much over the next."""
+        ranked = sorted(self.scores(x).items(), key=lambda item: -item[1])
+        if not ranked:
+            return None, 0.0
+        if len(ranked) == 1:
+            return ranked[0][0], max(ranked[0][1], 0.0)
+        return ranked[0][0], ranked[0][1] - ranked[1][1]
 
     def learn(self, lesson: Lesson) -> None:
         """One lesson."""
-        x = lesson.key.astype(np.float64)
-        error = reference_code(lesson.right, self.config.code_width) - self.read(x)
-        self.S = self.S + self.config.step * np.outer(self.phi(x), error)
-        self.waiting.append((x, error))
+        config, x, nothing = self.config, lesson.key.astype(np.float64), np.zeros(self.config.code_width)
+        said, margin = self.said(x)
+        own = []
+        if lesson.right not in self.kinship.kin and lesson.words is not None and config.own_words > 0:
+            own = [Pair(lesson.words.astype(np.float64), config.rate * config.own_words, lesson.right, nothing)]
+        self.kinship.learn(lesson.right, said, margin)
+        new = Pair(x, config.rate, lesson.right, nothing)
+        for pair in [*self.window, *own]:
+            if pair.key @ x >= config.same:
+                pair.answer = lesson.right
+        self.window += [*own, new]
+        self.taken += len(own) + 1
+        nearest = sorted(self.window, key=lambda pair: -self.kernel(pair.key, x))[: 1 + config.neighbours]
+        self.write(new, [pair for pair in self.window if any(pair is chosen for chosen in [new, *nearest, *own])])
         before, self.tokens = self.tokens, self.tokens + lesson.tokens
-        if any(moment % self.config.middle_period == 0 for moment in range(before + 1, self.tokens + 1)):
-            for y, waited in self.waiting:
-                self.M = self.M + self.config.step * np.outer(waited, self.psi(y))
-            self.waiting = []
+        if any(moment % config.middle_period == 0 for moment in range(before + 1, self.tokens + 1)):
+            while len(self.window) > config.window - 2 * config.middle_period:
+                oldest = self.window.pop(0)
+                self.M = self.M + np.outer(oldest.error, self.psi(oldest.key))
+
+    def write(self, new: Pair, block: list[Pair]) -> None:
+        """ΔE = (K + diag(1/η))⁻¹ (V − O); the rate of the new pair is infinite."""
+        K = np.array([[self.kernel(left.key, right.key) for right in block] for left in block])
+        V = np.array([self.code(self.kinship.become(pair.answer)) for pair in block])
+        O = np.array([self.read(pair.key) for pair in block])  # noqa: E741
+        change = np.linalg.solve(K + np.diag([0.0 if pair is new else 1 / pair.rate for pair in block]), V - O)
+        for pair, moved in zip(block, change, strict=True):
+            pair.error = pair.error + moved
 
     def fold(self, lessons: Iterable[Lesson]) -> "ReferenceMemory":
         """All of them, in order; gives itself."""

@@ -17,7 +17,7 @@ from model import CheckpointRefused, Recall, RecallConfig, State, checkpoint
 from model.checkpoint import HEADER, KEY
 
 RECALL = Recall(MINUTE)
-LESSONS = stream(MINUTE, 60, 5)
+LESSONS = stream(MINUTE, 60, 5, answers=9)
 
 
 def taught(count: int) -> State:
@@ -25,6 +25,7 @@ def taught(count: int) -> State:
 
 
 STATE = taught(24)
+KNOWN = len(STATE.levels["fast"]["codes"])
 BLOBS = checkpoint.encode(STATE)
 
 
@@ -62,15 +63,18 @@ def with_tensors(level: str, **changes: torch.Tensor | None) -> dict[str, bytes]
 
 
 @pytest.mark.parametrize("count", [0, 1, 23, 24, 26, 60])
-def test_a_state_comes_back_bit_for_bit_with_what_waits(count: int) -> None:
+def test_a_state_comes_back_bit_for_bit(count: int) -> None:
     state = taught(count)
     back = decode(checkpoint.encode(state), watermark=state.watermark)
     assert bits_of(back) == bits_of(state)
     assert back.digest() == state.digest()
 
 
-def test_the_checkpoints_of_these_tests_have_lessons_that_wait() -> None:
-    assert len(STATE.levels["middle"]["pending_keys"]) == 3
+def test_the_checkpoints_of_these_tests_have_pairs_in_both_levels_and_answers_that_have_relatives() -> None:
+    taken, handed = STATE.levels["fast"]["marks"][0].tolist()
+    assert 0 < handed < taken
+    assert len(STATE.levels["fast"]["kin"]) == KNOWN > 5
+    assert (STATE.levels["fast"]["kin"][:, 0] >= 0).any()
 
 
 @pytest.mark.parametrize("cut", [1, 7, 14, 23, 24, 25, 26])
@@ -95,13 +99,13 @@ def test_encoding_leaves_the_state_as_it_is_and_a_decoded_one_has_memory_of_its_
     checkpoint.encode(STATE)
     assert bits_of(STATE) == before
     first, second = decode(BLOBS), decode(BLOBS)
-    first.levels["fast"]["weights"].fill_(1.0)
+    first.levels["fast"]["errors"].fill_(1.0)
     assert bits_of(second) == before
     assert all(tensor.data_ptr() % 64 == 0 for named in second.levels.values() for tensor in named.values() if tensor.numel())
 
 
 FOREIGN = replace(MINUTE, seed=12)
-WIDER = replace(MINUTE, units=49)
+WIDER = replace(MINUTE, window=41)
 
 
 class Evil:
@@ -116,23 +120,28 @@ def floats(*shape: int, value: float = 0.0, dtype: torch.dtype = torch.float32) 
 
 
 def rename(header: dict[str, Any]) -> None:
-    header["heavy"] = header.pop("weights")
+    header["locks"] = header.pop("keys")
 
 
 def hide(header: dict[str, Any]) -> None:
-    header["weights"]["data_offsets"][1] -= 4
+    header["errors"]["data_offsets"][1] -= 4
 
 
 def overlap(header: dict[str, Any]) -> None:
-    header["pending_errors"]["data_offsets"] = header["weights"]["data_offsets"]
+    header["evidence"]["data_offsets"] = header["rates"]["data_offsets"]
 
 
 def enormous(header: dict[str, Any]) -> None:
-    header["weights"]["shape"] = [2**40, MINUTE.code_width]
+    header["errors"]["shape"] = [2**40, MINUTE.code_width]
 
 
-U, C, K, F = MINUTE.units, MINUTE.code_width, MINUTE.key_width, 2 * MINUTE.frequencies
-WAITS = len(STATE.levels["middle"]["pending_keys"])
+def changed(name: str, row: int, column: int, value: float) -> dict[str, bytes]:
+    tensor = STATE.levels["fast"][name].clone()
+    tensor[row, column] = value
+    return with_tensors("fast", **{name: tensor})
+
+
+W, C, K, F = MINUTE.window, MINUTE.code_width, MINUTE.key_width, 2 * MINUTE.frequencies
 REFUSED = {
     "no level": ({}, r"the levels are \[\], not \['fast', 'middle'\]"),
     "a level is missing": ({"fast": BLOBS["fast"]}, "the levels are"),
@@ -154,8 +163,8 @@ REFUSED = {
     "list for a header": ({**BLOBS, "fast": blob_of([])}, "fast: there is no manifest"),
     "no metadata": ({**BLOBS, "fast": save(load(BLOBS["fast"]))}, "fast: there is no manifest"),
     "manifest is no object": ({**BLOBS, "fast": blob_of({"__metadata__": {KEY: "5"}})}, "fast: there is no manifest"),
-    "oversize": ({**BLOBS, "fast": BLOBS["fast"] + bytes(HEADER)}, r"fast: \d+ bytes are more than the level can have"),
-    "other format": (with_manifest(format=2), r"fast: the manifest is of format, configuration and level \(2, "),
+    "oversize": ({**BLOBS, "fast": BLOBS["fast"] + bytes(HEADER + 2_000)}, r"fast: \d+ bytes are more than the level can have"),
+    "older format": (with_manifest(format=1), r"fast: the manifest is of format, configuration and level \(1, "),
     "other configuration": (with_manifest(config=FOREIGN.hash), FOREIGN.hash),
     "other level name": (with_manifest(level="middle"), "fast: the manifest is of format, configuration and level"),
     "no clock": (with_manifest(clock=None), "fast: there is no manifest"),
@@ -168,28 +177,50 @@ REFUSED = {
     "clock of lists": (with_manifest(clock={"tokens": [1], "events": {}}), "fast: the clock is"),
     "another moment": ({**BLOBS, "fast": checkpoint.encode(taught(23))["fast"]}, "the levels are from different moments"),
     "another clock": (with_manifest(clock={**STATE.clock.as_dict(), "events": 25}), "the levels are from different moments"),
-    "renamed tensor": (with_header("fast", rename), r"fast: the tensors are \['heavy'\], not \['weights'\]"),
-    "tensor is missing": (with_tensors("middle", pending_keys=None), r"middle: the tensors are \['pending_errors', 'weights'\]"),
-    "tensor too many": (with_tensors("fast", more=floats(1, 1)), r"fast: the tensors are \['more', 'weights'\]"),
+    "renamed tensor": (with_header("fast", rename), r"fast: the tensors are \[.*'kin', 'locks', .*\], not \[.*'keys', 'kin', .*\]"),
+    "tensor is missing": (with_tensors("fast", evidence=None), "fast: the tensors are .*'errors', 'keys'"),
+    "tensor too many": (with_tensors("middle", more=floats(1, 1)), r"middle: the tensors are \['more', 'weights'\]"),
     "hole in the data": (with_header("fast", hide), "fast: "),
-    "tensors overlap": (with_header("middle", overlap), "middle: "),
+    "tensors overlap": (with_header("fast", overlap), "fast: "),
     "enormous shape": (with_header("fast", enormous), "fast: "),
-    "float64": (with_tensors("fast", weights=floats(U, C, dtype=torch.float64)), r"fast.weights is torch.float64\(48, 16\)"),
-    "float16": (with_tensors("fast", weights=floats(U, C, dtype=torch.float16)), "fast.weights is torch.float16"),
-    "integers": (with_tensors("fast", weights=floats(U, C, dtype=torch.int32)), r"fast.weights is torch.int32\(48, 16\), expected float32"),
-    "complex": (with_tensors("fast", weights=floats(U, C, dtype=torch.complex64)), "fast.weights is torch.complex64"),
-    "rows": (with_tensors("fast", weights=floats(U - 1, C)), r"fast.weights is torch.float32\(47, 16\), expected float32\(48, 16\)"),
+    "float64": (with_tensors("fast", errors=floats(W, C, dtype=torch.float64)), r"fast.errors is torch.float64\(40, 16\)"),
+    "float16": (with_tensors("middle", weights=floats(C, F, dtype=torch.float16)), "middle.weights is torch.float16"),
+    "integers": (with_tensors("fast", keys=floats(W, K, dtype=torch.int32)), r"fast.keys is torch.int32\(40, 24\), expected .*float32"),
+    "numbers for integers": (with_tensors("fast", answers=floats(W, 1)), "fast.answers is torch.float32"),
+    "longer integers": (with_tensors("fast", kin=floats(KNOWN, 3, dtype=torch.int64)), "fast.kin is torch.int64"),
+    "signed bytes": (with_tensors("fast", codes=floats(KNOWN, 2, dtype=torch.int8)), "fast.codes is torch.int8"),
+    "complex": (with_tensors("fast", rates=floats(W, 1, dtype=torch.complex64)), "fast.rates is torch.complex64"),
+    "rows": (with_tensors("fast", keys=floats(W - 1, K)), r"fast.keys is torch.float32\(39, 24\), expected torch.float32\(40, 24\)"),
     "columns": (with_tensors("middle", weights=floats(C, F + 1)), "middle.weights is"),
-    "transposed": (with_tensors("fast", weights=floats(C, U)), "fast.weights is"),
-    "flat": (with_tensors("fast", weights=floats(U * C)), "fast.weights is"),
-    "three axes": (with_tensors("fast", weights=floats(1, U, C)), "fast.weights is"),
-    "too many wait": (
-        with_tensors("middle", pending_keys=floats(17, K), pending_errors=floats(17, C)),
-        r"middle.pending_keys is .*\(17, 24\)",
+    "transposed": (with_tensors("middle", weights=floats(F, C)), "middle.weights is"),
+    "flat": (with_tensors("fast", errors=floats(W * C)), "fast.errors is"),
+    "three axes": (with_tensors("fast", errors=floats(1, W, C)), "fast.errors is"),
+    "two windows": (with_tensors("fast", marks=floats(2, 2, dtype=torch.int64)), "fast.marks is"),
+    "one answer without evidence": (
+        with_tensors("fast", evidence=floats(KNOWN - 1, 1)),
+        "the tensors of answers have .* rows, expected one",
     ),
-    "unequal waits": (with_tensors("middle", pending_keys=floats(WAITS + 1, K)), "pending_keys and pending_errors are not of one length"),
-    "NaN": (with_tensors("fast", weights=floats(U, C, value=float("nan"))), "fast.weights has numbers that are not finite"),
-    "infinity": (with_tensors("middle", pending_errors=floats(WAITS, C, value=float("-inf"))), "middle.pending_errors has numbers"),
+    "one code too many": (with_tensors("fast", codes=floats(KNOWN + 1, 2, dtype=torch.uint8)), "the tensors of answers have"),
+    "answers without axes": (
+        with_tensors("fast", codes=floats(KNOWN, dtype=torch.uint8), kin=floats(KNOWN, dtype=torch.int32), evidence=torch.zeros(KNOWN)),
+        "fast.codes is",
+    ),
+    "more answers than may be": (
+        with_tensors("fast", codes=floats(65, 2, dtype=torch.uint8), kin=floats(65, 3, dtype=torch.int32), evidence=floats(65, 1)),
+        r"the tensors of answers have \[65\] rows, expected one number of at most 64",
+    ),
+    "no answers for pairs": (
+        with_tensors("fast", codes=floats(0, 2, dtype=torch.uint8), kin=floats(0, 3, dtype=torch.int32), evidence=floats(0, 1)),
+        "fast.answers point outside the 0 answers",
+    ),
+    "NaN": (with_tensors("fast", errors=floats(W, C, value=float("nan"))), "fast.errors has numbers that are not finite"),
+    "infinity": (with_tensors("middle", weights=floats(C, F, value=float("-inf"))), "middle.weights has numbers that are not finite"),
+    "evidence beyond measure": (changed("evidence", 1, 0, float("inf")), "fast.evidence has numbers that are not finite"),
+    "handed on more than taken": (changed("marks", 0, 1, 900), "fast.marks are .* and 900: no window of 40 pairs"),
+    "taken more than fits": (changed("marks", 0, 0, 900), "fast.marks are 900 and"),
+    "an answer that is not there": (changed("answers", 7, 0, KNOWN), f"fast.answers point outside the {KNOWN} answers"),
+    "a relative that is not there": (changed("kin", 1, 0, KNOWN), f"fast.kin points outside the {KNOWN} answers"),
+    "an answer that replaced itself": (changed("kin", 1, 1, 1), "fast.kin has answers that replace each other in a circle"),
 }
 
 
@@ -199,7 +230,7 @@ def test_refused_with_the_reason(blobs: dict[str, bytes], reason: str) -> None:
         decode(blobs)
 
 
-@pytest.mark.parametrize("config", [FOREIGN, WIDER, replace(MINUTE, encoder_digest="f" * 64)], ids=["seed", "units", "encoder"])
+@pytest.mark.parametrize("config", [FOREIGN, WIDER, replace(MINUTE, encoder_digest="f" * 64)], ids=["seed", "window", "encoder"])
 def test_a_state_of_another_configuration_is_refused(config: RecallConfig) -> None:
     with pytest.raises(CheckpointRefused, match=MINUTE.hash):
         decode(BLOBS, config)

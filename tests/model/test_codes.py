@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from memory_reference import reference_code
 
 from model import CodeBook
-from model.codes import code, packed_code
+from model.codes import code, packed_code, scores, unpacked
 
 TEXTS = [f"answer {number}" for number in range(1_000)] + [f"Zürich, {number} 😀" for number in range(1_000)]
 
@@ -67,6 +67,30 @@ def test_a_score_does_not_depend_on_what_else_is_in_the_book_or_asked() -> None:
         assert (book_of(TEXTS[:count]).scores(out) == scores[:count]).all()
     for indices in ([3], [1_999, 0], list(range(0, 2_000, 7))):
         assert (whole.scores_of(np.array(indices), out) == scores[indices]).all()
+
+
+def test_unpacked_codes_are_the_codes_and_have_the_scores_of_the_book() -> None:
+    packed = np.stack([packed_code(text, 256) for text in TEXTS[:300]])
+    assert (unpacked(packed) == np.stack([code(text, 256) for text in TEXTS[:300]])).all()
+    assert (unpacked(packed.reshape(3, 100, 32)) == unpacked(packed).reshape(3, 100, 256)).all()
+    out = np.random.default_rng(8).standard_normal(256).astype(np.float32)
+    assert (scores(packed, out) == book_of(TEXTS[:300]).scores(out)).all()
+    assert scores(packed[:0], out).shape == (0,)
+
+
+def test_a_response_has_the_place_where_it_was_taken_in_and_an_unknown_one_has_none() -> None:
+    book = book_of(TEXTS)
+    assert [book.place(text) for text in TEXTS] == list(range(len(TEXTS)))
+    assert book.place("never heard of") is None
+    asked = [TEXTS[1_500], "never heard of", TEXTS[0], TEXTS[0]]
+    assert book.places(np.stack([packed_code(text, 256) for text in asked])).tolist() == [1_500, -1, 0, 0]
+    assert book.places(np.zeros((0, 32), np.uint8)).tolist() == []
+    assert CodeBook(256, 10).place("a") is None
+
+
+def test_of_equal_responses_the_newest_is_found() -> None:
+    book = book_of(["a", "b", "a"])
+    assert (book.place("a"), book.place("b"), len(book)) == (2, 1, 3)
 
 
 def test_indices_are_given_in_order_and_the_full_book_refuses_and_stays_as_it_is() -> None:

@@ -2,15 +2,16 @@
 
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
-import torch
+from memory_reference import unit_keys
 
-from model import Recall, RecallConfig
-from model.features import BLOCK, FeatureMap
-from model.state import layout
+from model import Lesson, Recall, RecallConfig
+from model.features import BLOCK
+from model.state import contradictions, layout
 
 DEFAULT = RecallConfig("e" * 64)
-READING = {"score_weight", "margin_weight", "bias", "abstain_below"}
+READING = {"score_weight", "log_score_weight", "margin_weight", "bias", "abstain_below"}
 NAN, INFINITY = float("nan"), float("inf")
 
 
@@ -21,15 +22,27 @@ NAN, INFINITY = float("nan"), float("inf")
         ("code_width", {"code_width": 0}),
         ("code_width", {"code_width": -8}),
         ("code_width", {"code_width": 4_104}),
-        ("active", {"active": 0}),
-        ("active", {"active": 5_120}),
-        ("units", {"units": 128}),
-        ("share", {"share": -0.1}),
-        ("share", {"share": 1.01}),
-        ("share", {"share": NAN}),
-        ("step", {"step": 0.0}),
-        ("step", {"step": 1.5}),
-        ("step", {"step": NAN}),
+        ("neighbours", {"neighbours": -1}),
+        ("neighbours", {"neighbours": 3_000}),
+        ("window", {"window": 32}),
+        ("window", {"window": 0}),
+        ("window", {"middle_period": 1_500}),
+        ("rate", {"rate": 0.0}),
+        ("rate", {"rate": -3.0}),
+        ("rate", {"rate": INFINITY}),
+        ("rate", {"rate": NAN}),
+        ("own_words", {"own_words": -0.1}),
+        ("own_words", {"own_words": 1.01}),
+        ("own_words", {"own_words": NAN}),
+        ("same", {"same": 0.0}),
+        ("same", {"same": 1.01}),
+        ("same", {"same": NAN}),
+        ("replaced_at", {"replaced_at": 0.0}),
+        ("replaced_at", {"replaced_at": INFINITY}),
+        ("replaced_at", {"replaced_at": NAN}),
+        ("replaced_step", {"replaced_step": -0.1}),
+        ("replaced_step", {"replaced_step": INFINITY}),
+        ("replaced_step", {"replaced_step": NAN}),
         ("periods", {"middle_period": 1}),
         ("periods", {"middle_period": 0}),
         ("periods", {"slow_period": 16}),
@@ -50,22 +63,45 @@ def test_a_contradiction_is_refused_by_name(named: str, changes: dict[str, float
 
 
 def test_all_contradictions_are_named_at_once() -> None:
-    with pytest.raises(ValueError, match=r"code_width 9 .*; active 9000 .*; .*step 2.0 .*; periods 1, 0, .*; key_width 999 "):
-        RecallConfig("e", code_width=9, active=9_000, step=2.0, middle_period=0, key_width=999)
+    with pytest.raises(ValueError, match=r"code_width 9 .*; neighbours 9000 .*; rate 0 .*; same 2 .*; periods 1, 0, .*; key_width 999 "):
+        RecallConfig("e", code_width=9, neighbours=9_000, rate=0, same=2, middle_period=0, key_width=999)
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"key_width": BLOCK}, {"key_width": 1}, {"active": 511}, {"share": 0.0}, {"share": 1.0}, {"code_width": 8}, {"frequencies": 1}],
+    [
+        {"key_width": BLOCK},
+        {"key_width": 1},
+        {"code_width": 8},
+        {"frequencies": 1},
+        {"neighbours": 0},
+        {"neighbours": 127},
+        {"window": 33},
+        {"window": 5, "middle_period": 2, "neighbours": 4},
+        {"rate": 1e-3},
+        {"rate": 1e3},
+        {"own_words": 0.0},
+        {"own_words": 1.0},
+        {"sharpness": 1e-3},
+        {"sharpness": 1e3},
+        {"replaced_step": 0.0},
+        {"max_responses": 3},
+    ],
     ids=str,
 )
 def test_what_is_accepted_works(changes: dict[str, float]) -> None:
     config = RecallConfig.tiny(encoder_digest="e", **changes)
-    key = torch.zeros(config.key_width)
-    key[0] = 1.0
-    features = FeatureMap(config)(key)
-    assert bool(torch.isfinite(features.waves).all())
-    assert bool(torch.isfinite(features.strengths).all())
+    recall, keys = Recall(config), unit_keys(40, 1, config.key_width)
+    state = recall.initial()
+    for seq, key in enumerate(keys, 1):
+        recall.apply_(state, Lesson(key, f"answer {seq % 3}", 1, seq, words=keys[-seq]))
+    assert not list(contradictions(config, state.levels))
+    assert np.isfinite(recall.read(state, keys[0])).all()
+
+
+def test_the_reserve_is_two_pairs_for_each_token_of_a_middle_period() -> None:
+    assert DEFAULT.reserve == 32
+    assert replace(DEFAULT, middle_period=100).reserve == 200
 
 
 def test_the_hash_covers_everything_that_bits_depend_on_and_nothing_about_reading(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,15 +114,17 @@ def test_the_hash_covers_everything_that_bits_depend_on_and_nothing_about_readin
         hashes.add(changed)
     assert len(hashes) == len(fields(RecallConfig)) - len(READING) + 1, "no two differing configurations share a hash"
     assert replace(DEFAULT).hash == DEFAULT.hash
-    monkeypatch.setattr("model.config.FORMAT", 2)
+    monkeypatch.setattr("model.config.FORMAT", 3)
     assert DEFAULT.hash not in hashes, "the meaning of the tensors is part of the identity"
 
 
-def test_the_default_holds_14_mebibytes_of_weights_and_the_tiny_one_half_of_one() -> None:
-    for config, mebibytes in ((DEFAULT, 14.0), (RecallConfig.tiny(encoder_digest="e"), 0.5)):
-        numbers = sum(rows * columns for named in layout(config).values() for rows, columns in named.values() if rows is not None)
-        assert 4 * numbers / 2**20 == mebibytes
-        assert Recall(config).initial().nbytes == 4 * numbers
+def test_the_default_holds_13_3_mebibytes_and_48_bytes_for_each_distinct_answer_and_the_tiny_one_half_of_one() -> None:
+    for config, mebibytes, row in ((DEFAULT, 13.3, 48), (RecallConfig.tiny(encoder_digest="e"), 0.5, 32)):
+        forms = [form for named in layout(config).values() for form in named.values()]
+        fixed = sum(form.rows * form.columns * form.dtype.itemsize for form in forms if form.rows is not None)
+        assert round(fixed / 2**20, 1) == mebibytes
+        assert Recall(config).initial().nbytes == fixed
+        assert sum(form.columns * form.dtype.itemsize for form in forms if form.rows is None) == row
 
 
 def test_periods_are_in_tokens_and_grow_from_level_to_level() -> None:

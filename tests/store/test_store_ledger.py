@@ -101,6 +101,26 @@ async def test_responses_are_numbered_in_order_of_first_use(database, bank):
     assert [(row.ordinal, row.text) for row in some] == [(1, "a"), (3, "d")]
 
 
+async def test_words_of_a_response_stay_those_that_it_was_first_given_with(database, bank):
+    rows = await append(database, bank, draft("q1", "a", words=b"first"), draft("q2", "b"), draft("q3", "a", words=b"second"))
+    rows += await append(database, bank, draft("q4", "b", words=b"late"), draft("q5", "a", words=b"third"), draft("q6", "c", words=b"new"))
+    expected = [b"first", None, b"first", None, b"first", b"new"]
+    assert [row.words for row in rows] == expected
+    async with database.read() as conn:
+        lessons = await history.lessons(conn, bank.tenant, bank.id, 0, 6, 10)
+        found = await history.by_seqs(conn, bank.tenant, bank.id, list(range(1, 7)))
+    assert [row.words for row in lessons] == [row.words for row in found] == expected
+
+
+async def test_words_of_an_erased_response_are_gone(database, bank):
+    (secret,) = await append(database, bank, draft("q", "secret", words=b"what it says"))
+    async with database.write() as conn:
+        await forgets.redact(conn, bank.tenant, bank.id, [secret.seq], NOW)
+    async with database.read() as conn:
+        (row,) = await history.by_seqs(conn, bank.tenant, bank.id, [secret.seq])
+    assert row.words is None
+
+
 async def test_responses_are_told_apart_to_the_last_space_and_letter(database, bank):
     rights = ["pin", "Pin", "pin ", "pín", "pi\u0301n"]
     rows = await append(database, bank, *(draft("q", right) for right in rights))

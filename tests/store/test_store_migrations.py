@@ -116,3 +116,32 @@ def test_processes_that_start_together_migrate_once(empty_url):
     said = [process.communicate(timeout=30)[1] for process in started]
     assert [process.returncode for process in started] == [0, 0], said
     assert differences(empty_url) == []
+
+
+def test_rows_of_the_first_release_survive_the_way_up_and_the_way_back(empty_url):
+    migrate(empty_url, "0001")
+    engine = engine_of(empty_url)
+    moment = "'2026-01-01 00:00:00'"
+    with engine.begin() as connection:
+        connection.execute(text(f"INSERT INTO tenant (id, name, created_at) VALUES ('t', 'acme', {moment})"))
+        connection.execute(
+            text(
+                "INSERT INTO bank (tenant, id, name, epoch, seq, last_hash, responses, config_hash, encoder_digest, head_version, "
+                f"created_at) VALUES ('t', 'b', 'main', 0, 0, 'h', 1, 'c', 'e', 0, {moment})"
+            )
+        )
+        response = text("INSERT INTO response (tenant, bank, ordinal, text, text_hash) VALUES ('t', 'b', 0, 'change_pin', :hash)")
+        connection.execute(response, {"hash": b"h" * 32})
+
+    def kept(columns: str) -> list[tuple]:
+        with engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(text(f"SELECT {columns} FROM response"))]
+
+    migrate(empty_url)
+    assert kept("bank, ordinal, text, embedding") == [("b", 0, "change_pin", None)]
+    assert differences(empty_url) == []
+    downgrade(empty_url, "0001")
+    assert kept("bank, ordinal, text") == [("b", 0, "change_pin")]
+    migrate(empty_url)
+    assert kept("text, embedding") == [("change_pin", None)]
+    engine.dispose()

@@ -24,6 +24,7 @@ TRACKING = {  # chunks of one token: W (αI + η (v − k) kᵀ), so a memory's 
     "hidden_multiple": 0,
     "chunk_projections": 1,
     "chunk_memory": 1,
+    "conv_start": "newest",
     "read": "token",
     "dgd": False,
     "unit_targets": False,

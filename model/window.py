@@ -1,0 +1,105 @@
+"""The fast level: the newest pairs of key and error, a linear memory in dual form, written by delta gradient descent.
+
+    o(x) = Σ_j k(x_j, x) e_j        k(x, y) = exp(β(x·y − 1))
+
+This is what W = Σ_j e_j φ(x_j)ᵀ reads at φ(x), φ the features of the kernel, without forming them: linear attention before its chunk is
+written into a matrix (hope.md §2.5). A write takes the new pair and the pairs that it touches most as one chunk and finds the nearest
+memory that has less error on all of them,
+
+    argmin ½‖ΔW‖² + ½ Σ_j η_j ‖v_j − (W + ΔW) φ_j‖²   ⇒   ΔE = (K + diag(1/η))⁻¹ (V − O)
+
+which for one pair is the exact step of delta gradient descent, η / (1 + η) of the error (Nested Learning eq. 57 with eq. 93;
+`model.hope.rules.proximal_rate`). So what a lesson would do to its neighbours by accident is repaired in the same step. The new pair has an
+infinite rate: the newest lesson is exact at its key. The values are the memory's own: v_j is the code of what the answer of pair j has
+become by now (`model/succession.py`), not of what it was.
+
+The window is a ring: pair number n lies in row n mod window. The oldest pairs leave it for the middle level, whose rows are then zero.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from model.features import kernel
+from model.state import Named
+
+ROUNDING = 1e-5  # of a kernel: an equal key is the same situation, also where `same` is 1
+
+
+class Window:
+    """The operations on the fast level's tensors `keys`, `errors`, `rates`, `answers`, `marks` (`model/state.py`), in place."""
+
+    def __init__(self, size: int, sharpness: float) -> None:
+        self._size, self._sharpness = size, sharpness
+
+    def closeness(self, fast: Named, keys: Tensor) -> Tensor:
+        """(rows, n) kernels of what was taken with keys (n, key_width) or (rows,) with one (key_width,)."""
+        held = fast["keys"][: self._used(fast)]
+        near = torch.mv(held, keys) if keys.dim() == 1 else torch.stack([torch.mv(held, key) for key in keys], dim=1)
+        return kernel(near, self._sharpness)
+
+    def read(self, fast: Named, key: Tensor) -> Tensor:
+        """(code_width,) the read-out at a key."""
+        near = self.closeness(fast, key)
+        return torch.mv(fast["errors"][: len(near)].T, near)
+
+    def place(self, fast: Named, key: Tensor, answer: int, rate: float) -> int:
+        """Take a pair in, with no error yet; its row. There must be room (`oldest`)."""
+        taken, handed = self._marks(fast)
+        assert taken - handed < self._size
+        row = taken % self._size
+        fast["keys"][row], fast["errors"][row], fast["rates"][row], fast["answers"][row] = key, 0.0, rate, answer
+        fast["marks"][0, 0] = taken + 1
+        return row
+
+    def relabel(self, fast: Named, key: Tensor, answer: int, same: float) -> None:
+        """Pairs whose cosine with a key is `same` or more are of its situation: `answer` is their answer, too."""
+        near = self.closeness(fast, key)
+        fast["answers"][: len(near)][near >= math.exp(self._sharpness * (same - 1.0)) - ROUNDING] = answer
+
+    def touched(self, fast: Named, key: Tensor, count: int) -> list[int]:
+        """The rows of the `count` pairs nearest to a key, or of as many as there are, nearest first."""
+        near = self.closeness(fast, key)
+        near[fast["rates"][: len(near), 0] == 0.0] = -1.0  # handed on
+        best, rows = torch.topk(near, min(count, len(near)))
+        found: list[int] = rows[best >= 0.0].tolist()
+        return found
+
+    def write(self, fast: Named, rows: Sequence[int], values: Tensor, beside: Tensor | None) -> None:
+        """Learn `values` (n, code_width) at the pairs in `rows`, together, and the first of them exactly.
+
+        `beside` (n, code_width) is what other levels say there.
+        """
+        chosen = torch.tensor(rows)
+        near = self.closeness(fast, fast["keys"][chosen])  # (used, n)
+        held = fast["errors"][: len(near)].T
+        said = torch.stack([torch.mv(held, one) for one in near.T.contiguous()])  # the bits of mm depend on the number of threads
+        error = (said if beside is None else said + beside) - values  # as `model.hope.rules.DELTA`, whose package loads a language model
+        gram = near[chosen]
+        gram.diagonal()[1:].add_(1.0 / fast["rates"][chosen[1:], 0])
+        fast["errors"][chosen] -= torch.linalg.solve(gram, error)
+
+    def oldest(self, fast: Named, reserve: int) -> list[int]:
+        """The rows that have to be handed on so that `reserve` more pairs find room, oldest first."""
+        taken, handed = self._marks(fast)
+        return [pair % self._size for pair in range(handed, taken - self._size + reserve)]
+
+    def empty(self, fast: Named, rows: Sequence[int]) -> None:
+        """The pairs in `rows`, the oldest, are now in another level."""
+        for name in ("keys", "errors", "rates", "answers"):
+            fast[name][torch.tensor(rows)] = 0
+        fast["marks"][0, 1] += len(rows)
+
+    def has_handed_on(self, fast: Named) -> bool:
+        """Whether any pair has left the window so far."""
+        return self._marks(fast)[1] > 0
+
+    def _used(self, fast: Named) -> int:
+        return min(self._marks(fast)[0], self._size)
+
+    def _marks(self, fast: Named) -> tuple[int, int]:
+        """Pairs taken and pairs handed on since the beginning."""
+        taken, handed = fast["marks"][0].tolist()
+        return taken, handed
