@@ -38,7 +38,7 @@ def test_absent_files_are_all_named_with_their_public_origin(tmp_path):
     "content",
     [
         b"not gzip",
-        gzip.compress(b"text,category\n"),
+        gzip.compress(b"text,category\n", mtime=0),
         gzip.compress(b"a,b\n1,2\n"),
         gzip.compress(b"text,category\n ,x\n"),
         gzip.compress(b"\xff"),
