@@ -252,7 +252,7 @@ def test_split_keeps_vectors_that_are_stacked_into_two_dimensions_apart():
     assert [name.removeprefix("layers.0.") for name, _ in split.matrices] == [
         "mixer.enter.weight",
         "mixer.leave.weight",
-        *(f"memory.levels.{level}.{name}.weight" for level in range(3) for name in ("up_proj", "down_proj")),
+        *(f"memory.levels.{level}.{name}.weight" for level in range(3) for name in ("gate_proj", "up_proj", "down_proj")),
     ]
     assert {"layers.0.mixer.rate.weight", "layers.0.mixer.retention.weight"} <= {name for name, _ in split.others}
 
