@@ -16,7 +16,6 @@ from model.hope.lm import HopeLM
 from model.hope.lm_config import SEED_PERIODS, HopeConfig
 
 RATE = 0.1  # of a level that learns online
-EMBEDDED = 0.1  # standard deviation of embeddings; that of the rivals, 0.02, costs HOPE a quarter of a bit, and theirs gain nothing by this
 TITANS: dict[str, Any] = {"adaptive": ("mem",), "targets": "shared", "dgd": False, "momentum": True}
 
 
@@ -38,9 +37,7 @@ def titans(shape: Shape, hidden: int) -> nn.Module:
 
 
 def _model(shape: Shape, **fields: Any) -> nn.Module:  # noqa: ANN401
-    return HopeLM(
-        HopeConfig(vocab_size=shape.vocab, hidden_size=shape.width, num_hidden_layers=shape.layers, initializer_range=EMBEDDED, **fields)
-    )
+    return HopeLM(HopeConfig(vocab_size=shape.vocab, hidden_size=shape.width, num_hidden_layers=shape.layers, **fields))
 
 
 def _heads(shape: Shape) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The kinds of language models that are compared, and one way to build any of them.
 
-Every kind has tied embeddings, RMS norms, fresh weights of standard deviation 0.02, an FFN of the SwiGLU kind where it has one, and the
-call shape of Hugging Face: `model(input_ids=(B, T), labels=(B, T))` gives `.loss` (nats a token) and `.logits` (B, T, V).
+Every kind has tied embeddings of standard deviation 0.1, RMS norms, an FFN of the SwiGLU kind where it has one, and the call shape of
+Hugging Face: `model(input_ids=(B, T), labels=(B, T))` gives `.loss` (nats a token) and `.logits` (B, T, V). The library's 0.02 for
+embeddings, made for large models, cost every kind but DeltaNet 0.1 to 0.3 bits a byte after 256,000 tokens (docs/journal.md).
 One number, its knob, sets a kind's size at a given width (`bench.language.sizes` turns it until all have as many parameters).
 
 - transformer++: `LlamaForCausalLM` (rotary positions, SwiGLU, RMS norm)
@@ -33,6 +34,7 @@ class Shape:
 
 
 Maker = Callable[[Shape, int], nn.Module]
+EMBEDDED = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,10 @@ def register(name: str, make: Maker, **how: Any) -> None:  # noqa: ANN401
     KINDS[name] = Kind(name, make, **how)
 
 
-def build(kind: str, vocab: int, width: int, layers: int, context: int, seed: int, *, knob: int | None = None) -> nn.Module:
-    """A fresh model; `layers` counts blocks. The same arguments give the same weights.
+def build(
+    kind: str, vocab: int, width: int, layers: int, context: int, seed: int, *, knob: int | None = None, embedded: float = EMBEDDED
+) -> nn.Module:
+    """A fresh model; `layers` counts blocks, `embedded` is the standard deviation of embeddings. The same arguments give the same weights.
 
     Raises:
         ValueError: no such kind, or a shape that it cannot have.
@@ -76,7 +80,13 @@ def build(kind: str, vocab: int, width: int, layers: int, context: int, seed: in
         raise ValueError(f"{shape}: sizes must be positive, and width a multiple of 16, at least 32")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return KINDS[kind].make(shape, KINDS[kind].usual(shape) if knob is None else knob)
+        return embedding(KINDS[kind].make(shape, KINDS[kind].usual(shape) if knob is None else knob), embedded)
+
+
+def embedding(model: nn.Module, spread: float = EMBEDDED) -> nn.Module:
+    """The model, its embeddings drawn anew with this standard deviation."""
+    nn.init.normal_(model.get_input_embeddings().weight, std=spread)  # type: ignore[operator]
+    return model
 
 
 def parameters(model: nn.Module) -> tuple[int, int]:

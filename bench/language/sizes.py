@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from bench.language.rivals import KINDS, Kind, Shape, parameters, with_layers
+from bench.language.rivals import KINDS, Kind, Shape, embedding, parameters, with_layers
 
 TOLERANCE = 0.03  # of the total, what is promised
 CLOSE = 0.01  # what is sought: the first number of blocks that comes so close is taken
@@ -80,7 +80,7 @@ def made(kind: Kind, shape: Shape, seed: int, knob: int) -> nn.Module:
     """A fresh model of a kind that need not be in `KINDS`; else as `rivals.build`. The same arguments give the same weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return kind.make(shape, knob)
+        return embedding(kind.make(shape, knob))
 
 
 def table(fits: Sequence[Fitted], target: int) -> str:

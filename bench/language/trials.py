@@ -197,6 +197,7 @@ def _continual(trial: Trial, domains: Sequence[Corpus], told: Told) -> dict[str,
     shape, part = trial.shape, trial.tokens // len(domains)
     speeds: list[float] = []
     in_context: dict[str, Any] = {}
+    read_on: list[list[float]] = []  # bits as a stream, by domain, after each domain
 
     def learn(corpus: Corpus, phase: int) -> None:
         how = replace(settings(trial), tokens=part, schedule="constant", evaluate_every=0, inner_warmup=0.1 if phase == 0 else 0.0)
@@ -204,6 +205,7 @@ def _continual(trial: Trial, domains: Sequence[Corpus], told: Told) -> dict[str,
         speeds.append(train(model, draw, how, _counted(told)).tokens_per_s)
 
     def after(phase: int) -> None:
+        read_on.append([_as_stream(model, trial, corpus) for corpus in domains])
         if phase == len(domains) - 1:
             in_context.update(_in_context(model, trial, domains[-1]))
 
@@ -214,6 +216,7 @@ def _continual(trial: Trial, domains: Sequence[Corpus], told: Told) -> dict[str,
         "domains": list(result.domains),
         "matrix": [list(row) for row in result.bits],
         "forgetting": result.forgetting,
+        "streams": read_on,
         "context": in_context,
         "tokens_per_s": sum(speeds) / len(speeds),
     }

@@ -36,7 +36,7 @@ HOPES: Mapping[str, Mapping[str, Any]] = {  # fields of the mixer on formal lang
     "hope static": {**SELF_MADE, "adaptive": ("mem",)},  # the same with projections that do not learn while reading
     "hope delta": {**TRACKING, "rate_max": 1.0},
 }
-EMBEDDED = 0.3  # standard deviation of embeddings: with 0.02, made for large models, HOPE needs several times the steps
+EMBEDDED = 0.3  # standard deviation of embeddings, of all kinds: with 0.02, made for large models, HOPE needs several times the steps
 RATES: Mapping[str, Mapping[Family, float]] = {
     "lstm": {"languages": 2e-2, "mad": 3e-3, "recall": 3e-3},
     **{kind: {"languages": 1e-2} for kind in HOPES},
@@ -90,7 +90,7 @@ def make(kind: str, family: Family, vocabulary: int, longest: int, seed: int, *,
             return Lstm(vocabulary, size)
         if kind in HOPES:
             return _hope(vocabulary, size, HOPES[kind] if family == "languages" else {})
-        return rivals.build(kind, vocabulary, size.width, size.layers, longest, seed)
+        return rivals.build(kind, vocabulary, size.width, size.layers, longest, seed, embedded=EMBEDDED)
 
 
 def rate(kind: str, family: Family) -> float:
