@@ -93,7 +93,7 @@ class Fold:
     def learn(self, taught: Sequence[tuple[str, str]]) -> str:
         """Fold `(input, right)` in order; the digest then."""
         encoded = self.encoder.encode([text for text, _ in taught])
-        words = self.encoder.encode([own_words(right) for _, right in taught]).vectors
+        words = self.encoder.encode([own_words(right) or right for _, right in taught]).vectors
         for place, (_, right) in enumerate(taught):
             lesson = Lesson(encoded.vectors[place], right, encoded.tokens[place], self.state.watermark + 1, words[place])
             self.recall.apply_(self.state, lesson)

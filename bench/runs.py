@@ -131,7 +131,7 @@ async def play_unit(unit: Unit, progress: Progress) -> list[Run]:
 
 
 def _distinct(requests: Sequence[Request]) -> list[str]:
-    texts = [text for request in requests for text in (request.text, own_words(request.right))]
+    texts = [text for request in requests for text in (request.text, own_words(request.right)) if text]
     return list(dict.fromkeys(texts))
 
 

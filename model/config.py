@@ -15,7 +15,7 @@ READING = ("score_weight", "log_score_weight", "margin_weight", "bias", "abstain
 
 @dataclass(frozen=True, slots=True)
 class RecallConfig:
-    """Configuration of the associative memory. The defaults hold 13.3 MiB of weights, and 48 bytes for each distinct answer.
+    """Configuration of the associative memory. The defaults hold 13.3 MiB of weights, and 44 bytes for each distinct answer.
 
     `middle_period` and `slow_period` are in encoder tokens (hope.md, continuum memory system); the fast level is written on
     every event.
@@ -52,8 +52,8 @@ class RecallConfig:
             wrong.append(f"code_width {self.code_width} is not a multiple of 8 between 8 and 4,096")
         if not 0 <= self.neighbours < self.window:
             wrong.append(f"neighbours {self.neighbours} is not between 0 and window {self.window}")
-        if not 0.0 < self.rate <= 1_000 or not 0.0 <= self.own_words <= 1.0:
-            wrong.append(f"rate {self.rate} is not within 0 and 1,000, or own_words {self.own_words} is not within 0 and 1")
+        if not 0.01 <= self.rate <= 100.0 or not (self.own_words == 0.0 or 0.01 <= self.own_words <= 1.0):
+            wrong.append(f"rate {self.rate} is not within 0.01 and 100, or own_words {self.own_words} is not 0 and not within 0.01 and 1")
         if not 0.0 < self.same <= 1.0:
             wrong.append(f"same {self.same} is not a positive cosine")
         if not 0.0 < self.replaced_at < math.inf or not 0.0 <= self.replaced_step < math.inf:

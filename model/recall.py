@@ -6,13 +6,12 @@ Learn:  the new pair and those that it touches most, written together; with its 
 Clock:  when the token clock crosses a multiple of the middle period, pairs that have no room in the window are written to M:
         M += e_j ψ(x_j)ᵀ, and leave it
 
-fast is a self-modifying memory: which value each of its pairs has is said by the memory itself, and changes while it learns. M is a
-level of a continuum memory over frozen features, whose update at a boundary is the sum of its tokens' gradients (Nested Learning
+M is a level of a continuum memory over frozen features, whose update at a boundary is the sum of its tokens' gradients (Nested Learning
 eq. 71); ψ·ψ approximates the kernel of fast, and ψ has unit length, so a pair reads at its own key the same before and after it moves.
 
 R1  A lesson changes bits only by this rule: `update` is pure, `fold` is repeated `update`, both repeatable bit for bit on one kind
     of processor.
-R2  The size never grows, but for 48 bytes with each distinct answer, up to `max_responses`.
+R2  The size never grows, but for 44 bytes with each distinct answer, up to `max_responses`.
 R3  What one key reads does not depend on what else is read with it.
 """
 
@@ -30,10 +29,11 @@ from model.codes import CodeBook, Vector, packed_code, scores, unpacked
 from model.config import FAST, LEVELS, MIDDLE, RecallConfig
 from model.features import FeatureMap
 from model.levels import crossings
-from model.state import State, initial
+from model.state import Named, State, initial
 from model.window import Window
 
 LEAST = 0.01  # a score below is as unfamiliar as one can be: the noise of the codes is larger
+HOME, HOME_IN_A_ROW = 0.25, 0.75  # shares for `Window.is_home`
 UNIT = 1e-3  # how far a key's length may be from 1
 
 
@@ -111,12 +111,14 @@ class Recall:
         if right is None and len(fast["codes"]) == self.config.max_responses:
             raise ValueError(f"a memory tells at most {self.config.max_responses} distinct answers apart")
         said, margin = self._said(state, key)
-        own = []
+        own: list[int] = []
         if right is None:
             right = succession.add(fast, packed, said, margin)
             if words is not None and self.config.own_words:
                 own = [self._window.place(fast, words, right, self.config.rate * self.config.own_words)]
-        succession.taught(fast, right, said, margin, step=self.config.replaced_step, threshold=self.config.replaced_at)
+        else:
+            self._compare(fast, key, right, said, margin)
+        fast["last"][0, 0] = right
         self._window.relabel(fast, key, right, self.config.same)
         row = self._window.place(fast, key, right, self.config.rate)
         self._write(state, list(dict.fromkeys([row, *self._window.touched(fast, key, 1 + self.config.neighbours), *own])))
@@ -142,7 +144,7 @@ class Recall:
         old, new = (book.places(state.levels[FAST]["codes"].numpy()[rows]) for rows in succession.replaced(state.levels[FAST]))
         known = (old >= 0) & (new >= 0)
         if mask is not None:
-            known &= mask[new]  # who may not be given is not spoken for
+            known &= mask[new] & mask[old]  # who may not be given is not spoken for, and does not speak
         return [self._answer(state, key, book, (old[known], new[known]), top_k, mask) for key in keys]
 
     def read(self, state: State, key: Vector) -> Vector:
@@ -172,10 +174,17 @@ class Recall:
         others = np.delete(found, best)
         return best, float(found[best] - others.max()) if len(others) else max(float(found[best]), 0.0)
 
+    def _compare(self, fast: Named, key: Tensor, right: int, said: int, margin: float) -> None:
+        """What the lesson says about successions; `fast["last"]` is the answer of the lesson before."""
+        in_a_row = int(fast["last"][0, 0]) == right
+        home = said >= 0 and self._window.is_home(fast, key, said, HOME_IN_A_ROW if in_a_row else HOME)
+        margin = min(margin, succession.IN_A_ROW) if in_a_row else margin
+        step, threshold = self.config.replaced_step, self.config.replaced_at
+        succession.taught(fast, right, said, margin, home=home, step=step, threshold=threshold)
+
     def _write(self, state: State, rows: Sequence[int]) -> None:
         fast = state.levels[FAST]
-        become = succession.become(fast)[fast["answers"][list(rows), 0].numpy()]
-        values = torch.from_numpy(unpacked(fast["codes"].numpy()[become]))
+        values = torch.from_numpy(unpacked(fast["codes"].numpy()[fast["answers"][list(rows), 0].numpy()]))
         beside = None
         if self._window.has_handed_on(fast):
             beside = torch.stack([self._wide(state, fast["keys"][row].clone()) for row in rows])

@@ -65,8 +65,9 @@ def layout(config: RecallConfig) -> dict[str, dict[str, Form]]:
             "rates": Form(config.window, 1),
             "answers": Form(config.window, 1, torch.int32),
             "marks": Form(1, 2, torch.int64),
+            "last": Form(1, 1, torch.int32),
             "codes": Form(None, config.code_width // 8, torch.uint8),
-            "kin": Form(None, 3, torch.int32),
+            "kin": Form(None, 2, torch.int32),
             "evidence": Form(None, 1),
         },
         MIDDLE: {"weights": Form(config.code_width, 2 * config.frequencies)},  # features along the rows: reads are the frequent operation
@@ -95,9 +96,11 @@ def contradictions(config: RecallConfig, levels: Levels) -> Iterator[str]:
         yield f"fast.marks are {taken} and {handed}: no window of {config.window} pairs has taken and handed on so many"
     elif taken > 0 and not _within(fast["answers"], 0, known):
         yield f"fast.answers point outside the {known} answers"
+    if not _within(fast["last"], 0, max(known, 1)):
+        yield f"fast.last points outside the {known} answers"
     if bool((fast["rates"] < 0.0).any()):
         yield "fast.rates are below zero"
-    if not _within(fast["kin"][:, :2], -1, known) or bool((fast["kin"][:, 2:] < 0).any()):
+    if not _within(fast["kin"], -1, known):
         yield f"fast.kin points outside the {known} answers"
     elif _circular(fast["kin"][:, 1].tolist()):
         yield "fast.kin has answers that replace each other in a circle"

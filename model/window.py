@@ -10,8 +10,8 @@ memory that has less error on all of them,
 
 which for one pair is the exact step of delta gradient descent, η / (1 + η) of the error (Nested Learning eq. 57 with eq. 93;
 `model.hope.rules.proximal_rate`). So what a lesson would do to its neighbours by accident is repaired in the same step. The new pair has an
-infinite rate: the newest lesson is exact at its key. The values are the memory's own: v_j is the code of what the answer of pair j has
-become by now (`model/succession.py`), not of what it was.
+infinite rate: the newest lesson is exact at its key. v_j is the code of the answer of pair j, until a newer lesson in the same situation
+changes it.
 
 The window is a ring: pair number n lies in row n mod window. The oldest pairs leave it for the middle level, whose rows are then zero.
 """
@@ -25,6 +25,7 @@ from torch import Tensor
 from model.features import kernel
 from model.state import Named
 
+HOME, SETTLED = 32, 3  # newest pairs of an answer that are looked at, and how many make a home
 ROUNDING = 1e-5  # of a kernel: an equal key is the same situation, also where `same` is 1
 
 
@@ -58,6 +59,16 @@ class Window:
         """Pairs whose cosine with a key is `same` or more are of its situation: `answer` is their answer, too."""
         near = self.closeness(fast, key)
         fast["answers"][: len(near)][near >= math.exp(self._sharpness * (same - 1.0)) - ROUNDING] = answer
+
+    def is_home(self, fast: Named, key: Tensor, answer: int, share: float) -> bool:
+        """Whether a key lies among the pairs of an answer: as near to one of them as this share of them has another one."""
+        used = self._used(fast)
+        rows = ((fast["answers"][:used, 0] == answer) & (fast["rates"][:used, 0] > 0.0)).nonzero()[-HOME:, 0]
+        if len(rows) < SETTLED:
+            return False
+        keys = fast["keys"][rows]
+        among = torch.stack([torch.mv(keys, each) for each in keys]).fill_diagonal_(-1.0).amax(1)
+        return bool(torch.mv(keys, key).max() >= torch.quantile(among, share))
 
     def touched(self, fast: Named, key: Tensor, count: int) -> list[int]:
         """The rows of the `count` pairs nearest to a key, or of as many as there are, nearest first."""

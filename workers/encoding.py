@@ -27,9 +27,10 @@ class EncodedText:
     tokens: int
 
 
-def own_words(response: str) -> str:
-    """The words of an answer as the encoder should read them: an identifier is made of words, too."""
-    return response[:MOST_WORDS].replace("_", " ")
+def own_words(response: str) -> str | None:
+    """The words of an answer as the encoder should read them: an identifier is made of words, too. None if there are none to be read."""
+    words = response[:MOST_WORDS].replace("_", " ")
+    return words if any(character.isalnum() for character in words) else None
 
 
 class Encoding:

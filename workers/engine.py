@@ -101,8 +101,7 @@ class LocalEngine:
         """See `Engine.teach`."""
         bank_id = await self.warm.id_of(tenant, bank)
         new = self._new_responses(bank_id, items)
-        texts = [*(item.input for item in items), *map(own_words, new)]
-        encoded = await self._encoding.encode(texts)
+        encoded = await self._encoding.encode([*(item.input for item in items), *new.values()])
         words = dict(zip(new, encoded[len(items) :], strict=True))
         asked = await self._paraphrases(items)
         return await self._whole(self._teach(tenant, bank_id, items, encoded[: len(items)], words, asked, idempotency_key))
@@ -264,11 +263,12 @@ class LocalEngine:
 
     # --- inside
 
-    def _new_responses(self, bank_id: str, items: Sequence[wire.NewCorrection]) -> list[str]:
-        """The responses that the bank may not know yet: of one that is not warm nothing is known."""
+    def _new_responses(self, bank_id: str, items: Sequence[wire.NewCorrection]) -> dict[str, str]:
+        """The responses that the bank may not know yet, with their own words: of a bank that is not warm nothing is known."""
         warm = self.warm.peek(bank_id)
         rights = dict.fromkeys(item.right for item in items)
-        return [right for right in rights if warm is None or warm.view.book.place(right) is None]
+        new = [right for right in rights if warm is None or warm.view.book.place(right) is None]
+        return {right: words for right in new if (words := own_words(right)) is not None}
 
     async def _paraphrases(self, items: Sequence[wire.NewCorrection]) -> list[list[EncodedText]]:
         """Those of each item, encoded."""

@@ -93,8 +93,14 @@ class Reader:
         """The candidates without those that only a forgotten correction explains; the weights are asked `again` without them."""
         barred: set[int] = set()
         while True:
-            suspects = [candidate.index for candidate in found if candidate.index in view.forgotten and candidate.index not in barred]
-            now_barred = [index for index in suspects if held_back(view, index, key, await self._live_keys(tenant, warm, view, index))]
+            kin = await self.thread.run(view.kin)
+            suspects = [c.index for c in found if c.index not in barred and view.forgotten.keys() & kin.get(c.index, {c.index})]
+            now_barred = []
+            for index in suspects:
+                family = kin.get(index, {index})
+                live = {one: keys for each in family for one, keys in (await self._live_keys(tenant, warm, view, each)).items()}
+                if held_back(view, family, key, live):
+                    now_barred.append(index)
             if not now_barred:
                 return found
             barred.update(now_barred)

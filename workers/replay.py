@@ -71,6 +71,7 @@ class Replay:
 
     async def base(self, tenant: str, found: Lineage) -> tuple[State, SnapshotRow]:
         """The newest snapshot that can be loaded and from which the wanted state can be folded."""
+        self._check_encoder(found)
         for snapshot in found.bases:
             if snapshot.seq > found.bank.seq or not can_serve(snapshot.spans, snapshot.seq, found.wanted):
                 continue
@@ -105,6 +106,14 @@ class Replay:
         blobs = {level.name: await self.blobs.get(tenant, level.sha256) for level in snapshot.levels}
         return await asyncio.to_thread(self._decoded, snapshot, blobs)  # a tenth of a second that nobody else should wait
 
+    def _check_encoder(self, found: Lineage) -> None:
+        """Keys of one encoder mean nothing to another: no configuration can make up for it."""
+        theirs, ours = found.bank.encoder_digest, self.recall.config.encoder_digest
+        if theirs != ours:
+            raise StateUnavailable(
+                f"bank {found.bank.id} was taught with the encoder {theirs[:12]}, this service has {ours[:12]}: start it with that encoder"
+            )
+
     def _decoded(self, snapshot: SnapshotRow, blobs: dict[str, bytes]) -> State:
         try:
             state = checkpoint.decode(self.recall.config, blobs, watermark=snapshot.seq)
@@ -131,6 +140,7 @@ class Replay:
         Raises:
             ChecksumMismatch, StateUnavailable: as `load`.
         """
+        self._check_encoder(found)
         view = await self._view(tenant, found, snapshot, await self.load(tenant, snapshot), snapshot.id)
         await self.admit(tenant, found.bank.id, view)
         return view

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from model import CodeBook, Lesson, Recall, State
+from model import CodeBook, Lesson, Recall, State, succession
+from model.config import FAST
 from service.store.lineage import Spans, holds, with_next
 from service.store.rows import TombstoneRow
 
@@ -49,6 +50,16 @@ class View:
         self.weights = with_next(self.weights, lesson.seq)
         self.seq = lesson.seq
 
+    def kin(self) -> dict[int, set[int]]:
+        """For each response that has replaced others: itself and those, as far as the book has them."""
+        fast = self.state.levels[FAST]
+        old, new = (self.book.places(fast["codes"].numpy()[rows]).tolist() for rows in succession.replaced(fast))
+        families: dict[int, set[int]] = {}
+        for was, now in zip(old, new, strict=True):
+            if min(was, now) >= 0:
+                families.setdefault(now, {now}).add(was)
+        return families
+
     def admissible(self) -> NDArray[np.bool_]:
         """(responses in the book,) which of them may be answered."""
         size = len(self.book)
@@ -77,10 +88,13 @@ def still_inside(weights: Spans, tombstones: Sequence[TombstoneRow]) -> dict[int
     return {response: np.stack(rows) for response, rows in keys.items()}
 
 
-def held_back(view: View, response: int, key: Key, live: Mapping[int, NDArray[np.float32]]) -> bool:
-    """Whether `response` must not be answered at `key` since the nearest event that says so is a forgotten one."""
-    gone = view.forgotten.get(response)
-    if gone is None:
+def held_back(view: View, family: Iterable[int], key: Key, live: Mapping[int, NDArray[np.float32]]) -> bool:
+    """Whether a response must not be answered at `key` since the nearest event that speaks for it is a forgotten one.
+
+    `family`: the response and those that it has replaced, whose events speak for it as well; `live`: keys of their live events.
+    """
+    gone = [view.forgotten[response] for response in family if response in view.forgotten]
+    if not gone:
         return False
-    kept = live.get(response, NO_KEYS)
-    return len(kept) == 0 or float((gone @ key).max()) > float((kept @ key).max()) + TIE
+    kept = np.concatenate([NO_KEYS, *live.values()])
+    return len(kept) == 0 or float((np.concatenate(gone) @ key).max()) > float((kept @ key).max()) + TIE

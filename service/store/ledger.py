@@ -3,7 +3,8 @@
     content_hash = SHA-256(salt ‖ body ‖ embedding)
     hash         = SHA-256(prev_hash ‖ JSON [seq, id, kind, epoch, response, tokens, content_hash, created_at])
 
-So everything that the weights or an answer depend on is covered.
+So everything that an event brings to the weights is covered. The embedding of a response's own words is not: it follows from the response's
+text, which the body of its first event holds.
 
 An erased row keeps its content_hash and loses salt, body and embedding, so the chain still verifies, and nothing about the text can be
 guessed from the hash.

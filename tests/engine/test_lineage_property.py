@@ -121,7 +121,7 @@ class Story:
 
     def expected(self, recall: Recall) -> str:
         encoded = self.encoder.encode(SITUATIONS)
-        words = self.encoder.encode([own_words(text) for text in RESPONSES]).vectors
+        words = self.encoder.encode([own_words(text) or "" for text in RESPONSES]).vectors
         state = recall.initial()
         for seq, place in enumerate(self.reference.inside, start=1):
             situation, response = self.reference.taught[place]

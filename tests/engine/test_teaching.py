@@ -187,32 +187,43 @@ async def test_an_answers_own_words_are_found_before_any_like_situation_was_taug
     assert (await ask(client, "I would like to order a new card"))["answers"][0]["value"] == "order_a_new_card"
 
 
-async def test_policy_that_changed_is_followed_in_wordings_that_were_never_corrected(client, encoder):
-    wordings = {
-        "change_pin": [
-            "How do I change my PIN?",
-            "I want a new PIN",
-            "Where can I set another PIN?",
-            "Let me pick a different PIN",
-            "Change PIN",
-        ],
-        "transfer_time": [
-            "How long does a transfer take?",
-            "When will my transfer arrive?",
-            "Transfer is slow",
-            "How fast is a bank transfer?",
-        ],
-    }
-    for right, texts in wordings.items():
-        for text in texts:
-            await teach(client, text, right)
-    for text in wordings["change_pin"][:3]:
+async def test_policy_that_changed_is_followed_in_wordings_that_were_never_taught(client):
+    pins = ["How do I change my PIN?", "I want a new PIN", "Where can I set another PIN?", "Let me pick a different PIN", "Change PIN"]
+    transfers = ["How long does a transfer take?", "When will my transfer arrive?", "Transfer is slow", "How fast is a bank transfer?"]
+    for text in pins:
+        await teach(client, text, "change_pin")
+    for text in transfers:
+        await teach(client, text, "transfer_time")
+    for text in pins[:3]:
         await teach(client, text, "ask_the_branch")
-    for text in [*wordings["change_pin"], "can my PIN be changed"]:
+    for text in [*pins[:3], "can my PIN be changed", "how can I set a new PIN code"]:
         assert (await ask(client, text))["answers"][0]["value"] == "ask_the_branch", text
-    for text in wordings["transfer_time"]:
+    for text in transfers:
         assert (await ask(client, text))["answers"][0]["value"] == "transfer_time", text
-    service_digest = await digest(client)
-    await teach(client, wordings["change_pin"][4], "change_pin")
-    assert (await ask(client, wordings["change_pin"][4]))["answers"][0]["value"] == "change_pin", "what is taught last is right"
-    assert await digest(client) != service_digest
+    for text in pins[3:]:
+        assert (await ask(client, text))["answers"][0]["value"] == "change_pin", (
+            "what was taught in so many words stays until it is corrected"
+        )
+    await teach(client, pins[3], "ask_the_branch")
+    assert (await ask(client, pins[3]))["answers"][0]["value"] == "ask_the_branch"
+
+
+async def test_forgotten_correction_does_not_speak_through_the_answer_that_replaced_its_own(client):
+    pins = ["How do I change my PIN?", "I want a new PIN", "Where can I set another PIN?", "Let me pick a different PIN", "Change PIN"]
+    doctor = await teach(client, "Who is the doctor of Alice Cooper?", "change_pin")
+    for text in pins:
+        await teach(client, text, "change_pin")
+    for text in pins[:3]:
+        await teach(client, text, "ask_the_branch")
+    asked = "Who is the doctor that Alice Cooper has?"
+    assert (await ask(client, asked))["answers"], "it is known"
+    await client.post("/v1/forget", json={"corrections": [doctor["id"]], "mode": "suppress"})
+    assert (await ask(client, asked))["answers"] == []
+    assert (await ask(client, "can my PIN be changed"))["answers"][0]["value"] == "ask_the_branch"
+
+
+async def test_answers_without_words_are_told_apart(client):
+    await teach(client, "Was it good?", "\N{THUMBS UP SIGN}")
+    await teach(client, "Did the tomato plants die in the frost?", "\N{THUMBS DOWN SIGN}")
+    assert (await ask(client, "Was it good?"))["answers"][0]["value"] == "\N{THUMBS UP SIGN}"
+    assert (await ask(client, "Did the tomato plants die in the frost?"))["answers"][0]["value"] == "\N{THUMBS DOWN SIGN}"

@@ -86,6 +86,25 @@ async def test_bank_of_an_older_build_is_folded_anew_from_its_ledger(tmp_path, e
         assert "configuration" in refused.json()["detail"], refused.text
 
 
+async def test_bank_of_another_encoder_is_refused_and_left_as_it_is(tmp_path, encoder):
+    class Other:
+        digest, width = "f" * 64, encoder.width
+
+        def encode(self, texts):
+            return encoder.encode(texts)
+
+    async with serving(tmp_path / "var", encoder) as service, client_of(service) as client:
+        await teach(client, PIN, "change_pin")
+    async with serving(tmp_path / "var", Other()) as service, client_of(service) as client:
+        for path, body in (("recall", {"input": PIN}), ("corrections", {"input": PIN, "right": "another"})):
+            refused = await client.post(f"/v1/{path}", json=body)
+            assert refused.status_code == 409, refused.text
+            assert "was taught with the encoder" in refused.json()["detail"]
+    async with serving(tmp_path / "var", encoder) as service, client_of(service) as client:
+        assert (await ask(client, PIN))["answers"][0]["value"] == "change_pin"
+        assert len((await client.get("/v1/events")).json()["items"]) == 1
+
+
 async def test_cold_start_begins_at_the_newest_automatic_snapshot(tmp_path, encoder):
     async with (
         serving(tmp_path / "var", encoder, snapshot_every=8, auto_snapshots=2) as service,

@@ -113,7 +113,6 @@ class Kin:
     parent: str | None
     evidence: float = 0.0
     successor: str | None = None
-    lessons: int = 0
 
 
 class ReferenceKinship:
@@ -123,10 +122,11 @@ class ReferenceKinship:
         self.step, self.threshold = step, threshold
         self.kin: dict[str, Kin] = {}
 
-    def learn(self, right: str, said: str | None, margin: float) -> None:
+    def learn(self, right: str, said: str | None, margin: float, home: bool = True) -> None:
         """The answer `right` was taught where the memory said `said`."""
         if right not in self.kin:
             self.kin[right] = Kin(said if margin >= 0.05 else None)
+            return
         own = self.kin[right]
         if own.successor is not None:
             self.kin[own.successor].parent = None
@@ -134,16 +134,14 @@ class ReferenceKinship:
         for child in self.kin.values():
             if child.parent == right:
                 child.evidence = 0.0
-        own.lessons += 1
-        if own.lessons == 1 or said is None or said == right or own.parent is None:
+        if said is None or said == right or own.parent is None:
             return
-        if said == own.parent:
-            own.evidence += margin + self.step
-            wrong = self.kin[said]
-            if own.evidence > self.threshold and wrong.successor is None and wrong.lessons >= 3:
-                wrong.successor = right
-        else:
+        if said != own.parent:
             own.evidence -= self.step
+        elif home:
+            own.evidence += margin + self.step
+            if own.evidence > self.threshold and self.kin[said].successor is None:
+                self.kin[said].successor = right
 
     def become(self, answer: str) -> str:
         """The last of those that replaced an answer."""
@@ -175,6 +173,7 @@ class ReferenceMemory:
         self.M = np.zeros((config.code_width, 2 * config.frequencies))
         self.kinship = ReferenceKinship(config.replaced_step, config.replaced_at)
         self.taken = self.tokens = 0
+        self.last: str | None = None
 
     def code(self, answer: str) -> Matrix:
         """(code_width,) the code of an answer."""
@@ -203,7 +202,7 @@ class ReferenceMemory:
         noise = float(np.linalg.norm(out)) / math.sqrt(len(out))
         spoken = dict(found)
         for answer, score in found.items():
-            if self.kinship.become(answer) != answer and score > 2.0 * noise:
+            if self.kinship.become(answer) != answer and 2.0 * noise < score < 0.8:
                 spoken[self.kinship.become(answer)] += score
                 spoken[answer] -= score
         return spoken
@@ -224,7 +223,9 @@ class ReferenceMemory:
         own = []
         if lesson.right not in self.kinship.kin and lesson.words is not None and config.own_words > 0:
             own = [Pair(lesson.words.astype(np.float64), config.rate * config.own_words, lesson.right, nothing)]
-        self.kinship.learn(lesson.right, said, margin)
+        in_a_row, self.last = self.last == lesson.right, lesson.right
+        home = said is not None and self.is_home(x, said, 0.75 if in_a_row else 0.25)
+        self.kinship.learn(lesson.right, said, min(margin, 0.1) if in_a_row else margin, home)
         new = Pair(x, config.rate, lesson.right, nothing)
         for pair in [*self.window, *own]:
             if pair.key @ x >= config.same:
@@ -239,10 +240,18 @@ class ReferenceMemory:
                 oldest = self.window.pop(0)
                 self.M = self.M + np.outer(oldest.error, self.psi(oldest.key))
 
+    def is_home(self, x: Matrix, answer: str, share: float) -> bool:
+        """As near to a pair of the answer as this share of its pairs (the newest 32) has another one."""
+        keys = np.array([pair.key for pair in self.window if pair.answer == answer][-32:])
+        if len(keys) < 3:
+            return False
+        among = keys @ keys.T - 2 * np.eye(len(keys))
+        return bool((keys @ x).max() >= np.quantile(among.max(axis=1), share))
+
     def write(self, new: Pair, block: list[Pair]) -> None:
         """ΔE = (K + diag(1/η))⁻¹ (V − O); the rate of the new pair is infinite."""
         K = np.array([[self.kernel(left.key, right.key) for right in block] for left in block])
-        V = np.array([self.code(self.kinship.become(pair.answer)) for pair in block])
+        V = np.array([self.code(pair.answer) for pair in block])
         O = np.array([self.read(pair.key) for pair in block])  # noqa: E741
         change = np.linalg.solve(K + np.diag([0.0 if pair is new else 1 / pair.rate for pair in block]), V - O)
         for pair, moved in zip(block, change, strict=True):

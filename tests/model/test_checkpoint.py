@@ -177,7 +177,7 @@ REFUSED = {
     "clock of lists": (with_manifest(clock={"tokens": [1], "events": {}}), "fast: the clock is"),
     "another moment": ({**BLOBS, "fast": checkpoint.encode(taught(23))["fast"]}, "the levels are from different moments"),
     "another clock": (with_manifest(clock={**STATE.clock.as_dict(), "events": 25}), "the levels are from different moments"),
-    "renamed tensor": (with_header("fast", rename), r"fast: the tensors are \[.*'kin', 'locks', .*\], not \[.*'keys', 'kin', .*\]"),
+    "renamed tensor": (with_header("fast", rename), r"fast: the tensors are \[.*'kin', 'last', 'locks', .*\], not \[.*'keys', 'kin', .*\]"),
     "tensor is missing": (with_tensors("fast", evidence=None), "fast: the tensors are .*'errors', 'keys'"),
     "tensor too many": (with_tensors("middle", more=floats(1, 1)), r"middle: the tensors are \['more', 'weights'\]"),
     "hole in the data": (with_header("fast", hide), "fast: "),
@@ -206,11 +206,11 @@ REFUSED = {
         "fast.codes is",
     ),
     "more answers than may be": (
-        with_tensors("fast", codes=floats(65, 2, dtype=torch.uint8), kin=floats(65, 3, dtype=torch.int32), evidence=floats(65, 1)),
+        with_tensors("fast", codes=floats(65, 2, dtype=torch.uint8), kin=floats(65, 2, dtype=torch.int32), evidence=floats(65, 1)),
         r"the tensors of answers have \[65\] rows, expected one number of at most 64",
     ),
     "no answers for pairs": (
-        with_tensors("fast", codes=floats(0, 2, dtype=torch.uint8), kin=floats(0, 3, dtype=torch.int32), evidence=floats(0, 1)),
+        with_tensors("fast", codes=floats(0, 2, dtype=torch.uint8), kin=floats(0, 2, dtype=torch.int32), evidence=floats(0, 1)),
         "fast.answers point outside the 0 answers",
     ),
     "NaN": (with_tensors("fast", errors=floats(W, C, value=float("nan"))), "fast.errors has numbers that are not finite"),

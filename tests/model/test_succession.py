@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from model import CodeBook, Lesson, Recall, State
 from model.codes import code, packed_code
 from model.state import Named, contradictions, initial
-from model.succession import ESTABLISHED, LESSONS, PARENT, SUCCESSOR, SURE, add, become, find, replaced, speak_for
+from model.succession import PARENT, SUCCESSOR, SURE, add, become, find, replaced, speak_for
 from model.succession import taught as corrected
 
 Keys = NDArray[np.float32]
@@ -31,7 +31,9 @@ def cluster(seed: int, count: int, spread: float = 0.5, width: int = 384) -> Key
 
 
 CLUSTERS, WORDINGS = 6, 8
-SITUATIONS = [cluster(seed, WORDINGS) for seed in range(CLUSTERS)]
+_CLUSTERS = [cluster(seed, 2 * WORDINGS) for seed in range(CLUSTERS)]
+SITUATIONS = [keys[:WORDINGS] for keys in _CLUSTERS]  # in the wordings that are taught
+OTHERS = [keys[WORDINGS:] for keys in _CLUSTERS]  # in wordings that never are
 
 
 def lessons_of(pairs: Iterable[tuple[NDArray[np.float32], str]], first: int = 1) -> list[Lesson]:
@@ -64,57 +66,68 @@ def new_policy(recall: Recall, corrections: int) -> State:
 ANSWERS = [f"{age} {place}" for age in ("old", "new") for place in range(CLUSTERS)]
 
 
-def right_share(recall: Recall, state: State, wordings: range, age: str) -> float:
-    answered = [said(recall, state, keys[list(wordings)], *ANSWERS) for keys in SITUATIONS]
+def right_share(recall: Recall, state: State, situations: list[Keys], age: str) -> float:
+    answered = [said(recall, state, keys, *ANSWERS) for keys in situations]
     return float(np.mean([answer == f"{age} {place}" for place, given in enumerate(answered) for answer in given]))
 
 
 # --- a policy that changed
 
 
-@pytest.mark.parametrize("recall", [RECALL, SHORT], ids=["in the window", "in both levels"])
+def corrected_only(count: int) -> list[Keys]:
+    return [keys[:count] for keys in SITUATIONS]
+
+
 @pytest.mark.parametrize("corrections", [2, 3])
-def test_a_policy_that_changed_is_followed_in_wordings_that_were_never_corrected(recall: Recall, corrections: int) -> None:
-    assert right_share(recall, old_policy(recall), range(WORDINGS), "old") > 0.97
-    state = new_policy(recall, corrections)
-    assert right_share(recall, state, range(corrections), "new") == 1
-    assert right_share(recall, state, range(corrections, WORDINGS), "new") > 0.97
+def test_a_policy_that_changed_is_followed_in_wordings_that_were_never_corrected(corrections: int) -> None:
+    assert right_share(RECALL, old_policy(RECALL), OTHERS, "old") > 0.97
+    state = new_policy(RECALL, corrections)
+    assert right_share(RECALL, state, corrected_only(corrections), "new") == 1
+    assert right_share(RECALL, state, OTHERS, "new") > 0.97
+
+
+def test_what_was_taught_in_so_many_words_stays_until_it_is_corrected_there() -> None:
+    state = new_policy(RECALL, 3)
+    for place, keys in enumerate(SITUATIONS):
+        assert said(RECALL, state, keys[3:], *ANSWERS) == [f"old {place}"] * (WORDINGS - 3)
+        RECALL.apply_(state, Lesson(keys[5], f"new {place}", 7, state.watermark + 1))
+        assert said(RECALL, state, keys[5:6], *ANSWERS) == [f"new {place}"]
 
 
 def test_without_a_sense_for_successions_the_wordings_that_were_never_corrected_keep_the_old_answer() -> None:
     state = new_policy(LOYAL, 2)
-    assert right_share(LOYAL, state, range(2), "new") == 1
-    assert right_share(LOYAL, state, range(2, WORDINGS), "old") > 0.9
+    assert right_share(LOYAL, state, corrected_only(2), "new") == 1
+    assert right_share(LOYAL, state, OTHERS, "old") > 0.9
 
 
 def test_a_correction_in_one_situation_replaces_nothing_in_the_others() -> None:
-    pairs = [(key, "new 0") for key in SITUATIONS[0][:2]]
+    pairs = [(SITUATIONS[0][0], "new 0"), (SITUATIONS[1][0], "old 1"), (SITUATIONS[0][1], "new 0")]
     state = RECALL.fold(old_policy(RECALL), lessons_of(pairs, 1_000))
-    assert said(RECALL, state, SITUATIONS[0], *ANSWERS) == ["new 0"] * WORDINGS
+    assert said(RECALL, state, OTHERS[0], *ANSWERS) == ["new 0"] * WORDINGS
     for place in range(1, CLUSTERS):
-        assert said(RECALL, state, SITUATIONS[place], *ANSWERS) == [f"old {place}"] * WORDINGS
+        assert said(RECALL, state, _CLUSTERS[place], *ANSWERS) == [f"old {place}"] * 2 * WORDINGS
 
 
-def test_a_policy_that_changes_again_and_again_is_followed_to_the_last_answer() -> None:
-    wordings, answers = SITUATIONS[0], [f"policy {number}" for number in range(4)]
+def test_a_policy_that_changes_again_is_followed_to_the_last_answer() -> None:
+    answers = ["policy 0", "policy 1"]
     state = old_policy(RECALL)
-    for number, answer in enumerate(answers):
-        RECALL.apply_(state, Lesson(wordings[number], answer, 7, state.watermark + 1))
-        RECALL.apply_(state, Lesson(wordings[number + 1], answer, 7, state.watermark + 1))
-        RECALL.apply_(state, Lesson(wordings[number + 2], answer, 7, state.watermark + 1))
-        assert said(RECALL, state, wordings, *ANSWERS, *answers) == [answer] * WORDINGS
+    for answer in answers:
+        for wording in range(4):
+            RECALL.apply_(state, Lesson(SITUATIONS[0][wording], answer, 7, state.watermark + 1))
+            RECALL.apply_(state, Lesson(SITUATIONS[1][wording], "old 1", 7, state.watermark + 1))
+        assert said(RECALL, state, OTHERS[0], *ANSWERS, *answers) == [answer] * WORDINGS
     for place in range(1, CLUSTERS):
-        assert said(RECALL, state, SITUATIONS[place], *ANSWERS, *answers) == [f"old {place}"] * WORDINGS
+        assert said(RECALL, state, OTHERS[place], *ANSWERS, *answers) == [f"old {place}"] * WORDINGS
 
 
 def test_who_returns_to_the_old_answer_has_it_again() -> None:
     state = new_policy(RECALL, 2)
     for number, key in enumerate(SITUATIONS[0]):
         RECALL.apply_(state, Lesson(key, "old 0", 7, 2_000 + number))
-    assert said(RECALL, state, SITUATIONS[0], *ANSWERS) == ["old 0"] * WORDINGS
+    assert said(RECALL, state, _CLUSTERS[0], *ANSWERS) == ["old 0"] * 2 * WORDINGS
     fast = state.levels["fast"]
     assert int(fast["kin"][find(fast, packed_code("old 0", 128)), SUCCESSOR]) == -1
-    assert said(RECALL, state, SITUATIONS[1], *ANSWERS) == ["new 1"] * WORDINGS, "the others stay with the new policy"
+    assert said(RECALL, state, OTHERS[1], *ANSWERS) == ["new 1"] * WORDINGS, "the others stay with the new policy"
 
 
 # --- answers that live side by side
@@ -165,10 +178,9 @@ class Family:
         self.rows: dict[str | None, int] = {None: -1}
         for name, parent in parents.items():
             self.rows[name] = add(self.fast, packed_code(name, SMALL.code_width), self.rows[parent], SURE)
-        self.fast["kin"][:, LESSONS] = ESTABLISHED  # taught often before the story begins
 
-    def correct(self, said: str | None, right: str, margin: float = 0.0) -> None:
-        corrected(self.fast, self.rows[right], self.rows[said], margin, step=STEP, threshold=THRESHOLD)
+    def correct(self, said: str | None, right: str, margin: float = 0.0, home: bool = True) -> None:
+        corrected(self.fast, self.rows[right], self.rows[said], margin, home=home, step=STEP, threshold=THRESHOLD)
 
     def evidence(self, name: str) -> float:
         return float(self.fast["evidence"][self.rows[name], 0])
@@ -226,24 +238,34 @@ def test_an_answer_that_is_born_where_the_memory_was_unsure_has_no_parent() -> N
     assert fast["kin"][:, PARENT].tolist() == [-1, -1, 0]
 
 
-def test_the_lesson_at_which_an_answer_is_born_is_no_evidence_against_its_parent() -> None:
+def test_a_correction_away_from_home_is_no_evidence() -> None:
     family = Family(a=None, b="a")
-    family.fast["kin"][family.rows["b"], LESSONS] = 0
-    family.correct("a", "b", 0.9)
+    for _ in range(5):
+        family.correct("a", "b", 0.9, home=False)
     assert (family.evidence("b"), family.successions()) == (0, {})
     family.correct("a", "b", 0.9)
     assert family.successions() == {"a": "b"}
 
 
-def test_an_answer_that_was_taught_once_or_twice_is_never_replaced_elsewhere() -> None:
-    family = Family(a=None, b="a")
-    for lessons in range(ESTABLISHED):
-        family.fast["kin"][family.rows["a"], LESSONS] = lessons
-        family.correct("a", "b", 0.9)
-        assert family.successions() == {}
-    family.fast["kin"][family.rows["a"], LESSONS] = ESTABLISHED
-    family.correct("a", "b", 0.9)
-    assert family.successions() == {"a": "b"}
+def test_answers_that_are_taught_one_after_the_other_do_not_replace_each_other() -> None:
+    # as in an import that is sorted by answer: no answer is ever right again
+    rng = np.random.default_rng(12)
+    subject = rng.standard_normal(384)
+    parts = subject + 0.8 * rng.standard_normal((12, 1, 384))
+    keys = unit(parts + 0.8 * rng.standard_normal((12, 8, 384)))
+    names = [f"answer {number}" for number in range(12)]
+    state = taught(lessons_of((key, name) for name, own in zip(names, keys, strict=True) for key in own))
+    for name, own in zip(names, keys, strict=True):
+        assert said(RECALL, state, own, *names) == [name] * 8
+
+
+def test_two_agents_who_contradict_each_other_in_one_situation_change_nothing_elsewhere() -> None:
+    state = old_policy(RECALL)
+    for turn in range(6):
+        RECALL.apply_(state, Lesson(SITUATIONS[0][0], ("new 0", "old 0")[turn % 2], 7, 1_000 + turn))
+    RECALL.apply_(state, Lesson(SITUATIONS[0][0], "new 0", 7, 2_000))
+    assert said(RECALL, state, SITUATIONS[0][:1], *ANSWERS) == ["new 0"]
+    assert (state.levels["fast"]["kin"][:, SUCCESSOR] == -1).all()
 
 
 def test_facts_of_one_kind_stay_beside_each_other() -> None:
@@ -290,27 +312,30 @@ def test_a_chain_of_successions_leads_to_its_last_answer_and_a_refuted_link_take
 
 NAMES = [f"answer {number}" for number in range(6)]
 EVENTS = st.lists(
-    st.tuples(st.sampled_from(NAMES), st.none() | st.sampled_from(NAMES), st.sampled_from([0.0, 0.15, 0.6])), min_size=1, max_size=60
+    st.tuples(st.sampled_from(NAMES), st.none() | st.sampled_from(NAMES), st.sampled_from([0.0, 0.15, 0.6]), st.booleans()),
+    min_size=1,
+    max_size=60,
 )
 
 
 @settings(max_examples=200, derandomize=True, deadline=None)
 @given(EVENTS, st.sampled_from([0.05, 0.3]), st.sampled_from([0.0, 0.1]))
 def test_no_history_makes_a_circle_and_all_is_as_in_the_plain_rules(
-    events: list[tuple[str, str | None, float]], threshold: float, step: float
+    events: list[tuple[str, str | None, float, bool]], threshold: float, step: float
 ) -> None:
     fast, kinship, rows = initial(SMALL).levels["fast"], ReferenceKinship(step, threshold), {None: -1}
-    for right, heard, margin in events:
+    for right, heard, margin, home in events:
         wrong = heard if heard in rows else None
         if right not in rows:
             wrong = None if wrong == right else wrong
             rows[right] = add(fast, packed_code(right, SMALL.code_width), rows[wrong], margin)
-        corrected(fast, rows[right], rows[wrong], margin, step=step, threshold=threshold)
-        kinship.learn(right, wrong, margin)
+        else:
+            corrected(fast, rows[right], rows[wrong], margin, home=home, step=step, threshold=threshold)
+        kinship.learn(right, wrong, margin, home)
 
         assert not list(contradictions(SMALL, {"fast": fast}))
         assert become(fast).tolist() == [rows[kinship.become(name)] for name in rows if name is not None]
-        assert fast["kin"].tolist() == [[rows[own.parent], rows[own.successor], own.lessons] for own in kinship.kin.values()]
+        assert fast["kin"].tolist() == [[rows[own.parent], rows[own.successor]] for own in kinship.kin.values()]
         assert fast["evidence"][:, 0].tolist() == pytest.approx([own.evidence for own in kinship.kin.values()], abs=1e-5)
 
 
@@ -339,8 +364,8 @@ def test_an_answer_is_found_by_its_code_in_the_order_of_first_lessons() -> None:
     assert find(fast, packed_code("a", 128)) is None
     assert [add(fast, packed_code(text, 128), -1, 0.0) for text in "abc"] == [0, 1, 2]
     assert [find(fast, packed_code(text, 128)) for text in "cabd"] == [2, 0, 1, None]
-    assert fast["kin"].tolist() == [[-1, -1, 0]] * 3
-    assert (PARENT, SUCCESSOR, LESSONS) == (0, 1, 2)
+    assert fast["kin"].tolist() == [[-1, -1]] * 3
+    assert (PARENT, SUCCESSOR) == (0, 1)
 
 
 # --- speaking for another
@@ -368,7 +393,7 @@ def test_a_successor_that_the_book_lacks_leaves_its_predecessor_its_voice() -> N
         [score] = [c.score for c in candidates if kept[c.index] == "old 0"]
         assert score == pytest.approx(voice(state, key, "old 0"), abs=1e-5)
     assert max(voice(state, key, "old 0") for key in SITUATIONS[0]) > 0.3, "there is something to be said"
-    assert said(SHORT, state, SITUATIONS[1], *kept) == ["new 1"] * WORDINGS
+    assert said(SHORT, state, SITUATIONS[1][:2], *kept) == ["new 1"] * 2
 
 
 def test_a_predecessor_that_the_book_lacks_says_nothing() -> None:
@@ -390,24 +415,23 @@ def test_a_successor_that_the_mask_bars_leaves_its_predecessor_its_voice_and_is_
         assert scores["old 1"] < 0.1, "whose successor is admitted"
 
 
-def test_a_predecessor_that_the_mask_bars_still_speaks_for_its_successor() -> None:
+def test_a_predecessor_that_the_mask_bars_speaks_for_nobody() -> None:
+    # as when all that was taught of it is forgotten
     state, book = new_policy(RECALL, 2), book_of(*ANSWERS)
-    mask = np.array([not answer.startswith("old") for answer in ANSWERS])
-    for place, keys in enumerate(SITUATIONS):
-        for [free], [barred] in zip(
-            RECALL.answer(state, keys, book, top_k=1), RECALL.answer(state, keys, book, top_k=1, mask=mask), strict=True
-        ):
-            assert ANSWERS[barred.index] == f"new {place}"
-            assert (barred.index, barred.score) == (free.index, free.score)
+    mask = np.array([answer != "old 0" for answer in ANSWERS])
+    for key in OTHERS[0]:
+        [candidates] = RECALL.answer(state, key[None], book, top_k=len(ANSWERS), mask=mask)
+        [score] = [c.score for c in candidates if ANSWERS[c.index] == "new 0"]
+        assert score == pytest.approx(float(RECALL.read(state, key) @ code("new 0", TINY.code_width)), abs=1e-5)
+    assert said(RECALL, state, OTHERS[1], *ANSWERS) == ["new 1"] * WORDINGS
 
 
-def test_a_replaced_answer_stays_below_its_successor_in_every_list() -> None:
+def test_a_replaced_answer_stays_below_its_successor_where_it_is_only_inferred() -> None:
     state = new_policy(RECALL, 2)
-    for place, keys in enumerate(SITUATIONS):
+    for place, keys in enumerate(OTHERS):
         for candidates in RECALL.answer(state, keys, book_of(*ANSWERS), top_k=len(ANSWERS)):
             order = [ANSWERS[c.index] for c in candidates]
             assert order.index(f"new {place}") < order.index(f"old {place}")
-            assert next(c.score for c in candidates if ANSWERS[c.index] == f"old {place}") < 0.2
 
 
 # --- R1
