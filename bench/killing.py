@@ -93,9 +93,10 @@ class Fold:
     def learn(self, taught: Sequence[tuple[str, str]]) -> str:
         """Fold `(input, right)` in order; the digest then."""
         encoded = self.encoder.encode([text for text, _ in taught])
-        words = self.encoder.encode([own_words(right) or right for _, right in taught]).vectors
+        words = {text: self.encoder.encode([text]).vectors[0] for _, right in taught if (text := own_words(right)) is not None}
         for place, (_, right) in enumerate(taught):
-            lesson = Lesson(encoded.vectors[place], right, encoded.tokens[place], self.state.watermark + 1, words[place])
+            own = words.get(own_words(right) or "")
+            lesson = Lesson(encoded.vectors[place], right, encoded.tokens[place], self.state.watermark + 1, own)
             self.recall.apply_(self.state, lesson)
         return self.state.digest()
 

@@ -119,9 +119,10 @@ class Recall:
         else:
             self._compare(fast, key, right, said, margin)
         fast["last"][0, 0] = right
-        self._window.relabel(fast, key, right, self.config.same)
         row = self._window.place(fast, key, right, self.config.rate)
-        self._write(state, list(dict.fromkeys([row, *self._window.touched(fast, key, 1 + self.config.neighbours), *own])))
+        near = self._window.closeness(fast, key)
+        self._window.relabel(fast, near, right, self.config.same)
+        self._write(state, list(dict.fromkeys([row, *self._window.touched(fast, near, 1 + self.config.neighbours), *own])))
         clock = state.clock.after(lesson.tokens)
         due = frozenset(level for level in LEVELS if crossings(state.clock, clock, self.config.period_of(level)))
         if MIDDLE in due:

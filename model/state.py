@@ -57,7 +57,7 @@ class State:
 
 
 def layout(config: RecallConfig) -> dict[str, dict[str, Form]]:
-    """The forms of all tensors. Fast: `model/window.py` and, from `codes` on, `model/succession.py`."""
+    """The forms of all tensors. Fast: `model/window.py` and, from `last` on, `model/succession.py`."""
     return {
         FAST: {
             "keys": Form(config.window, config.key_width),

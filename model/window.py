@@ -55,26 +55,25 @@ class Window:
         fast["marks"][0, 0] = taken + 1
         return row
 
-    def relabel(self, fast: Named, key: Tensor, answer: int, same: float) -> None:
-        """Pairs whose cosine with a key is `same` or more are of its situation: `answer` is their answer, too."""
-        near = self.closeness(fast, key)
+    def relabel(self, fast: Named, near: Tensor, answer: int, same: float) -> None:
+        """Pairs whose cosine with the key of `near` (`closeness`) is `same` or more are of its situation: `answer` is their answer, too."""
         fast["answers"][: len(near)][near >= math.exp(self._sharpness * (same - 1.0)) - ROUNDING] = answer
 
     def is_home(self, fast: Named, key: Tensor, answer: int, share: float) -> bool:
         """Whether a key lies among the pairs of an answer: as near to one of them as this share of them has another one."""
-        used = self._used(fast)
-        rows = ((fast["answers"][:used, 0] == answer) & (fast["rates"][:used, 0] > 0.0)).nonzero()[-HOME:, 0]
+        used, (taken, _) = self._used(fast), self._marks(fast)
+        rows = ((fast["answers"][:used, 0] == answer) & (fast["rates"][:used, 0] > 0.0)).nonzero()[:, 0]
+        rows = rows[((rows - taken) % self._size).argsort()][-HOME:]  # by age: the ring may have come round
         if len(rows) < SETTLED:
             return False
         keys = fast["keys"][rows]
         among = torch.stack([torch.mv(keys, each) for each in keys]).fill_diagonal_(-1.0).amax(1)
         return bool(torch.mv(keys, key).max() >= torch.quantile(among, share))
 
-    def touched(self, fast: Named, key: Tensor, count: int) -> list[int]:
-        """The rows of the `count` pairs nearest to a key, or of as many as there are, nearest first."""
-        near = self.closeness(fast, key)
-        near[fast["rates"][: len(near), 0] == 0.0] = -1.0  # handed on
-        best, rows = torch.topk(near, min(count, len(near)))
+    def touched(self, fast: Named, near: Tensor, count: int) -> list[int]:
+        """The rows of the `count` pairs nearest to the key of `near` (`closeness`), or of as many as there are, nearest first."""
+        held = near.masked_fill(fast["rates"][: len(near), 0] == 0.0, -1.0)  # not what was handed on
+        best, rows = torch.topk(held, min(count, len(held)))
         found: list[int] = rows[best >= 0.0].tolist()
         return found
 

@@ -78,15 +78,16 @@ def build(
     shape = Shape(vocab, width, layers, context)
     if min(vocab, layers, context) < 1 or width < 32 or width % 16:
         raise ValueError(f"{shape}: sizes must be positive, and width a multiple of 16, at least 32")
+    return made(KINDS[kind], shape, seed, KINDS[kind].usual(shape) if knob is None else knob, embedded)
+
+
+def made(kind: Kind, shape: Shape, seed: int, knob: int, embedded: float = EMBEDDED) -> nn.Module:
+    """A fresh model of a kind that need not be in `KINDS`; else as `build`. The same arguments give the same weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return embedding(KINDS[kind].make(shape, KINDS[kind].usual(shape) if knob is None else knob), embedded)
-
-
-def embedding(model: nn.Module, spread: float = EMBEDDED) -> nn.Module:
-    """The model, its embeddings drawn anew with this standard deviation."""
-    nn.init.normal_(model.get_input_embeddings().weight, std=spread)  # type: ignore[operator]
-    return model
+        model = kind.make(shape, knob)
+        nn.init.normal_(model.get_input_embeddings().weight, std=embedded)  # type: ignore[operator]
+        return model
 
 
 def parameters(model: nn.Module) -> tuple[int, int]:

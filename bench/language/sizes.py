@@ -6,10 +6,7 @@ All kinds of a size share width, layers and context; what differs is the width o
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import nn
-
-from bench.language.rivals import KINDS, Kind, Shape, embedding, parameters, with_layers
+from bench.language.rivals import KINDS, Kind, Shape, made, parameters, with_layers
 
 TOLERANCE = 0.03  # of the total, what is promised
 CLOSE = 0.01  # what is sought: the first number of blocks that comes so close is taken
@@ -74,13 +71,6 @@ def fit(kind: str | Kind, size: Size, vocab: int, context: int) -> Fitted:
             f"{best.off(size.target):+.1%} off the target {size.target:,}; choose another target"
         )
     return best
-
-
-def made(kind: Kind, shape: Shape, seed: int, knob: int) -> nn.Module:
-    """A fresh model of a kind that need not be in `KINDS`; else as `rivals.build`. The same arguments give the same weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return embedding(kind.make(shape, knob))
 
 
 def table(fits: Sequence[Fitted], target: int) -> str:

@@ -30,8 +30,8 @@ from bench.language.ablations import VARIANTS
 from bench.language.context import Read, by_position, carried, doubling, sliding, streams
 from bench.language.continual import in_turn
 from bench.language.corpora import DOMAINS, Corpus, batches, domain, mixed, shakespeare
-from bench.language.rivals import KINDS, Kind, Shape
-from bench.language.sizes import SIZES, Fitted, fit, made
+from bench.language.rivals import KINDS, Kind, Shape, made
+from bench.language.sizes import SIZES, Fitted, fit
 from bench.language.stream import bits_per_token
 from model.hope.lm import HopeLM
 from model.train.history import Event, History, Stepped

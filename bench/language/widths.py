@@ -12,8 +12,8 @@ from typing import Any
 from torch import nn
 
 from bench.language.ablations import changed
-from bench.language.rivals import KINDS, Kind, build, parameters
-from bench.language.sizes import Size, fit, made
+from bench.language.rivals import KINDS, Kind, build, made, parameters
+from bench.language.sizes import Size, fit
 from bench.language.speed import training
 from bench.language.trials import code_of
 

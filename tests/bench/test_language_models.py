@@ -8,8 +8,8 @@ import torch
 from bench.language import trials
 from bench.language.ablations import VARIANTS, changed
 from bench.language.retnet import Retention, retain
-from bench.language.rivals import KINDS, Shape, build, parameters, register
-from bench.language.sizes import SIZES, TOLERANCE, NoFit, Size, fit, made, table
+from bench.language.rivals import KINDS, Shape, build, made, parameters, register
+from bench.language.sizes import SIZES, TOLERANCE, NoFit, Size, fit, table
 from bench.language.stream import advance, bits_per_token
 from bench.language.trials import Trial, fitted, idle
 from bench.language.widths import RIVAL, contestants

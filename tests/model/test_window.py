@@ -122,6 +122,17 @@ def test_a_lesson_repairs_what_it_would_do_to_its_neighbours() -> None:
 # --- the ring
 
 
+def test_home_is_made_of_the_newest_pairs_also_when_the_ring_has_come_round() -> None:
+    window, fast = Window(40, 5.0), {name: tensor.clone() for name, tensor in initial(CONFIG).levels["fast"].items()}
+    old, new = torch.eye(CONFIG.key_width)[:2]
+    for number in range(76):  # 43 pairs in one place, then 33 in another, in rows 3 to 35
+        if number >= 40:
+            window.empty(fast, [number % 40])
+        window.place(fast, old if number < 43 else new, 0, 1.0)
+    assert window.is_home(fast, new, 0, 0.25)
+    assert not window.is_home(fast, old, 0, 0.25), "seven older pairs are left, the newest 32 lie elsewhere"
+
+
 @settings(max_examples=60, derandomize=True, deadline=None)
 @given(st.lists(st.integers(1, 9), max_size=25), st.integers(2, 12))
 def test_pair_n_lies_in_row_n_mod_window_and_the_oldest_leave_first(counts: list[int], size: int) -> None:
@@ -158,7 +169,7 @@ def test_the_pairs_touched_are_the_nearest_that_are_still_held_nearest_first() -
     cosines = (fast["keys"] @ torch.tensor(asked)).numpy()
     order = sorted(range(10, 30), key=lambda row: -cosines[row])
     for count in (1, 5, 20, 29):
-        assert window.touched(fast, torch.tensor(asked), count) == order[:count]
+        assert window.touched(fast, window.closeness(fast, torch.tensor(asked)), count) == order[:count]
 
 
 # --- the middle level
