@@ -4,10 +4,26 @@ Two callers with the same configuration and the same lessons in the same order g
 """
 
 from model import checkpoint
+from model.answering import Asked, Candidate
 from model.checkpoint import CheckpointRefused
 from model.codes import CodeBook
 from model.config import RecallConfig
-from model.recall import Candidate, Lesson, Recall
+from model.parcel import Parcel
+from model.recall import Lesson, Recall
+from model.slots import NoSlot, Slots
 from model.state import State
 
-__all__ = ["Candidate", "CheckpointRefused", "CodeBook", "Lesson", "Recall", "RecallConfig", "State", "checkpoint"]
+__all__ = [
+    "Asked",
+    "Candidate",
+    "CheckpointRefused",
+    "CodeBook",
+    "Lesson",
+    "NoSlot",
+    "Parcel",
+    "Recall",
+    "RecallConfig",
+    "Slots",
+    "State",
+    "checkpoint",
+]

@@ -37,7 +37,7 @@ def encode(state: State) -> dict[str, bytes]:
     for level, named in state.levels.items():
         manifest = {"format": FORMAT, "config": state.config_hash, "level": level, "clock": state.clock.as_dict()}
         text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
-        blobs[level] = save({name: tensor.contiguous() for name, tensor in named.items()}, metadata={KEY: text})
+        blobs[level] = save({name: tensor.cpu().contiguous() for name, tensor in named.items()}, metadata={KEY: text})
     return blobs
 
 

@@ -9,6 +9,8 @@ no memory, and signs drawn from a hash are the same on every machine.
 """
 
 import hashlib
+import math
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from model.config import WIDEST_KEY, RecallConfig
 
 BLOCK = WIDEST_KEY  # directions that are orthogonal to each other; keys are padded to this width
 ROUNDS = 3
+KEPT = 64  # newest features that are kept: 1.5 MiB
 _LEFT, _RIGHT = 16, 32  # BLOCK = _LEFT · _RIGHT: the transform of 512 is two small products
 
 
@@ -27,52 +30,69 @@ def kernel(closeness: Tensor, sharpness: float) -> Tensor:
 
 
 class FeatureMap:
-    """Keys to features. One key at a time: a result never depends on what else is asked.
+    """Keys to features, on `device`.
 
-    The newest is kept: a lesson asks for the same key before, while and after it is learned.
+    The newest are kept: a lesson asks for the same key before, while and after it is learned, and others may ask in between.
     """
 
-    def __init__(self, config: RecallConfig) -> None:
-        self._frequencies, self._sharpness = config.frequencies, config.sharpness
-        self._project = Projection(config.seed, "wide", config.frequencies)
-        self._newest: tuple[bytes, Tensor] | None = None  # replaced whole, so that threads may share the map
+    def __init__(self, config: RecallConfig, device: torch.device | str = "cpu") -> None:
+        self._frequencies, self._sharpness, self._device = config.frequencies, config.sharpness, torch.device(device)
+        self._project = Projection(config.seed, "wide", config.frequencies, device)
+        self._kept = lru_cache(KEPT)(self._made)
+        self._alike: dict[int, bool] = {}  # for so many keys: whether together they have the bits that each has alone
+        self._key_width = config.key_width
 
     def __call__(self, key: Tensor) -> Tensor:
-        """(2 · frequencies,) the features of a unit key (key_width,). They are shared: not to be changed."""
-        name, kept = key.numpy().tobytes(), self._newest
-        if kept is None or kept[0] != name:
-            kept = (name, self._made(key))
-            self._newest = kept
-        return kept[1]
+        """(2 · frequencies,) the features of a unit key (key_width,) on the host. They are shared: not to be changed.
 
-    def _made(self, key: Tensor) -> Tensor:
-        angles = self._project(key).mul_(float(np.sqrt(self._sharpness)))
-        waves = torch.empty(2 * self._frequencies)
-        torch.cos(angles, out=waves[: self._frequencies])
-        torch.sin(angles, out=waves[self._frequencies :])
-        return waves.mul_(float(np.sqrt(1.0 / self._frequencies)))
+        One key at a time: a result never depends on what else is asked.
+        """
+        return self._kept(key.numpy().tobytes())
+
+    def of_each(self, keys: Tensor) -> Tensor:
+        """(n, 2 · frequencies) the features of unit keys (n, key_width), each with the bits that it has alone.
+
+        Together they cost a quarter. Whether that changes bits is a matter of the processor's kernels and of n, so it is tried once.
+        """
+        count = len(keys)
+        if count not in self._alike:
+            drawn = torch.randn(count, self._key_width, generator=torch.Generator().manual_seed(count))
+            tried = torch.nn.functional.normalize(drawn, dim=1).to(self._device)
+            self._alike[count] = torch.equal(self.of_all(tried), torch.stack([self.of_all(key) for key in tried]))
+        return self.of_all(keys) if self._alike[count] else torch.stack([self.of_all(key) for key in keys])
+
+    def of_all(self, keys: Tensor) -> Tensor:
+        """(…, 2 · frequencies) the features of unit keys (…, key_width). Their last bits may depend on how many there are."""
+        angles = self._project(keys).mul_(math.sqrt(self._sharpness))
+        waves = torch.empty(*keys.shape[:-1], 2 * self._frequencies, device=self._device)
+        torch.cos(angles, out=waves[..., : self._frequencies])
+        torch.sin(angles, out=waves[..., self._frequencies :])
+        return waves.mul_(math.sqrt(1.0 / self._frequencies))
+
+    def _made(self, name: bytes) -> Tensor:
+        return self.of_all(torch.tensor(np.frombuffer(name, np.float32), device=self._device))
 
 
 class Projection:
-    """Inner products of a vector with fixed random directions; each product with a unit vector has mean 0 and variance 1."""
+    """Inner products of vectors with fixed random directions; each product with a unit vector has mean 0 and variance 1."""
 
-    def __init__(self, seed: int, name: str, directions: int) -> None:
+    def __init__(self, seed: int, name: str, directions: int, device: torch.device | str = "cpu") -> None:
         self._blocks, self._directions = -(-directions // BLOCK), directions
         drawn = hashlib.shake_256(f"{seed}:{name}".encode()).digest(ROUNDS * self._blocks * BLOCK // 8)
         signs = np.unpackbits(np.frombuffer(drawn, np.uint8)).astype(np.float32) * 2 - 1
-        self._signs = torch.from_numpy(signs.reshape(ROUNDS, self._blocks, BLOCK))
-        self._left, self._right = _hadamard(_LEFT), _hadamard(_RIGHT)
+        self._signs = torch.from_numpy(signs.reshape(ROUNDS, self._blocks, BLOCK)).to(device)
+        self._left, self._right = _hadamard(_LEFT).to(device), _hadamard(_RIGHT).to(device)
 
-    def __call__(self, vector: Tensor) -> Tensor:
-        """(directions,) for a vector of at most BLOCK numbers."""
-        padded = torch.zeros(BLOCK)
-        padded[: len(vector)] = vector
-        turned = padded.expand(self._blocks, BLOCK)
+    def __call__(self, vectors: Tensor) -> Tensor:
+        """(…, directions) for vectors (…, at most BLOCK numbers)."""
+        padded = torch.zeros(*vectors.shape[:-1], 1, BLOCK, device=vectors.device)
+        padded[..., 0, : vectors.shape[-1]] = vectors
+        turned = padded.expand(*vectors.shape[:-1], self._blocks, BLOCK)
         for signs in self._signs:
             rows = torch.mm((turned * signs).reshape(-1, _RIGHT), self._right)
-            columns = rows.reshape(self._blocks, _LEFT, _RIGHT).transpose(1, 2).reshape(-1, _LEFT)
-            turned = torch.mm(columns, self._left).reshape(self._blocks, BLOCK)  # transposed in each block: the signs do not mind
-        return turned.reshape(-1)[: self._directions].mul_(float(np.sqrt(BLOCK)))
+            columns = rows.reshape(-1, _LEFT, _RIGHT).transpose(1, 2).reshape(-1, _LEFT)
+            turned = torch.mm(columns, self._left).reshape(turned.shape)  # transposed in each block: the signs do not mind
+        return turned.flatten(-2)[..., : self._directions].mul_(math.sqrt(BLOCK))
 
 
 def _hadamard(size: int) -> Tensor:

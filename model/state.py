@@ -1,14 +1,20 @@
 """The learned state of one bank: named tensors for each level, and the clock.
 
-A state is a value: it refers to nothing outside, its digest covers every bit that an answer depends on, and copies are independent.
+A state is a value: it refers to nothing outside, its digest covers every bit that an answer depends on, and copies are independent. The
+one exception is a view of a slot (`model/slots.py`), whose tensors lie among those of other banks and live as long as it has the slot.
+
+What a product reads as a whole (`HEAVY`) lies on the memory's device. The rest is bookkeeping, 8 bytes for a pair and 44 for an answer,
+and lies on the host always: who is touched, said and replaced is decided there, without asking the device for one number at a time.
 """
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +23,10 @@ from model.levels import Clock
 
 Named = dict[str, Tensor]
 Levels = dict[str, Named]
+
+HEAVY = frozenset({"keys", "errors", "weights"})  # on the memory's device
+PAIRS = ("keys", "errors", "rates", "answers")  # one row for each pair of the window
+ALIGNED = 64  # bytes: as torch allocates; where a tensor lies must not choose between kernels that round differently
 
 
 class Form(NamedTuple):
@@ -27,6 +37,13 @@ class Form(NamedTuple):
     dtype: torch.dtype = torch.float32
 
 
+class Berth(NamedTuple):
+    """Where a view's heavy tensors lie: row `slot` of each of `stacks`."""
+
+    stacks: Levels
+    slot: int
+
+
 @dataclass(slots=True)
 class State:
     """Tensors by level and name (`layout`), clock, and `watermark`, the seq of the last lesson folded (0: none)."""
@@ -35,10 +52,19 @@ class State:
     levels: Levels
     clock: Clock
     watermark: int
+    berth: Berth | None = field(default=None, compare=False, repr=False)  # of a view of a slot
 
     def clone(self) -> "State":
-        """An independent copy."""
+        """An independent copy, on the same devices."""
         copied = {level: {name: tensor.clone() for name, tensor in named.items()} for level, named in self.levels.items()}
+        return State(self.config_hash, copied, self.clock, self.watermark)
+
+    def to(self, device: torch.device | str) -> "State":
+        """An independent copy with its heavy tensors on `device`."""
+        copied = {
+            level: {name: tensor.to(device if name in HEAVY else "cpu", copy=True) for name, tensor in named.items()}
+            for level, named in self.levels.items()
+        }
         return State(self.config_hash, copied, self.clock, self.watermark)
 
     @property
@@ -74,13 +100,39 @@ def layout(config: RecallConfig) -> dict[str, dict[str, Form]]:
     }
 
 
-def initial(config: RecallConfig) -> State:
-    """A bank that has learned nothing."""
+def initial(config: RecallConfig, device: torch.device | str = "cpu") -> State:
+    """A bank that has learned nothing, its heavy tensors on `device`."""
     levels = {
-        level: {name: torch.zeros(form.rows or 0, form.columns, dtype=form.dtype) for name, form in named.items()}
+        level: {
+            name: zeros(form.rows or 0, form.columns, dtype=form.dtype, device=device if name in HEAVY else "cpu")
+            for name, form in named.items()
+        }
         for level, named in layout(config).items()
     }
     return State(config.hash, levels, Clock(), 0)
+
+
+def zeros(*shape: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
+    """Zeros. On the host they take no memory before they are written to: most banks fill a small part of their window."""
+    if torch.device(device).type != "cpu":
+        return torch.zeros(*shape, dtype=dtype, device=device)
+    size = math.prod(shape) * dtype.itemsize
+    raw = np.zeros(size + ALIGNED, np.uint8)  # the kernel's zero pages, where torch.zeros would write every byte
+    begin = -raw.ctypes.data % ALIGNED
+    return torch.from_numpy(raw[begin : begin + size]).view(dtype).view(shape)
+
+
+def filled(levels: Levels) -> Iterator[tuple[str, str, Tensor]]:
+    """Level, name and tensor (a view) without the rows that nothing was ever written to. All others are zero."""
+    taken, handed = levels[FAST]["marks"][0].tolist()
+    for level, named in levels.items():
+        for name, tensor in named.items():
+            if name in PAIRS:
+                yield level, name, tensor[:taken]
+            elif level == MIDDLE and not handed:
+                yield level, name, tensor[:0]
+            else:
+                yield level, name, tensor
 
 
 def contradictions(config: RecallConfig, levels: Levels) -> Iterator[str]:
@@ -127,5 +179,5 @@ def _digest_of(named: Named) -> str:
     total = hashlib.sha256()
     for name, tensor in sorted(named.items()):
         total.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-        total.update(tensor.contiguous().numpy().data)
+        total.update(tensor.cpu().contiguous().numpy().data)
     return total.hexdigest()

@@ -11,7 +11,7 @@ right. What was taught in so many words stays until it is corrected there: a sco
     replaced  evidence(B) is above the threshold:                           A → B, and A speaks for B from then on
     refuted   A is taught:     A → B ends for good, and the evidence of all other children of A begins again
 
-Sure: a margin of at least `SURE`. At home: `Window.is_home`. Lessons of one answer in a row say less than lessons between others: that may
+Sure: a margin of at least `SURE`. At home: `window.at_home`. Lessons of one answer in a row say less than lessons between others: that may
 be an import that is sorted by answer, in which no answer is ever right again. So in a row the margin counts `IN_A_ROW` at most, and it
 takes more to be at home. Without all this, facts of one kind (native languages, capitals) and neighbours in an import replaced each other.
 

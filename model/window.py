@@ -14,6 +14,9 @@ infinite rate: the newest lesson is exact at its key. v_j is the code of the ans
 changes it.
 
 The window is a ring: pair number n lies in row n mod window. The oldest pairs leave it for the middle level, whose rows are then zero.
+
+`Ring` keeps the books, on the host (`rates`, `answers`, `marks`). `Window` is a ring with the products of one bank, as the formulas say:
+one matrix times one vector at a time, whose bits depend on nothing else. Those of many banks at once are in `model/stacked.py`.
 """
 
 import math
@@ -29,29 +32,26 @@ HOME, SETTLED = 32, 3  # newest pairs of an answer that are looked at, and how m
 ROUNDING = 1e-5  # of a kernel: an equal key is the same situation, also where `same` is 1
 
 
-class Window:
-    """The operations on the fast level's tensors `keys`, `errors`, `rates`, `answers`, `marks` (`model/state.py`), in place."""
+class Ring:
+    """Which pairs lie where, and what is known of them beside key and error."""
 
     def __init__(self, size: int, sharpness: float) -> None:
         self._size, self._sharpness = size, sharpness
 
-    def closeness(self, fast: Named, keys: Tensor) -> Tensor:
-        """(rows, n) kernels of what was taken with keys (n, key_width) or (rows,) with one (key_width,)."""
-        held = fast["keys"][: self._used(fast)]
-        near = torch.mv(held, keys) if keys.dim() == 1 else torch.stack([torch.mv(held, key) for key in keys], dim=1)
-        return kernel(near, self._sharpness)
+    def used(self, fast: Named) -> int:
+        """Rows that something was ever written to: the first so many."""
+        return min(self._marks(fast)[0], self._size)
 
-    def read(self, fast: Named, key: Tensor) -> Tensor:
-        """(code_width,) the read-out at a key."""
-        near = self.closeness(fast, key)
-        return torch.mv(fast["errors"][: len(near)].T, near)
+    def has_handed_on(self, fast: Named) -> bool:
+        """Whether any pair has left the window so far."""
+        return self._marks(fast)[1] > 0
 
-    def place(self, fast: Named, key: Tensor, answer: int, rate: float) -> int:
-        """Take a pair in, with no error yet; its row. There must be room (`oldest`)."""
+    def take(self, fast: Named, answer: int, rate: float) -> int:
+        """Enter a pair in the books; its row. There must be room (`oldest`). Its key and an error of zero are for the caller to write."""
         taken, handed = self._marks(fast)
         assert taken - handed < self._size
         row = taken % self._size
-        fast["keys"][row], fast["errors"][row], fast["rates"][row], fast["answers"][row] = key, 0.0, rate, answer
+        fast["rates"][row], fast["answers"][row] = rate, answer
         fast["marks"][0, 0] = taken + 1
         return row
 
@@ -59,23 +59,73 @@ class Window:
         """Pairs whose cosine with the key of `near` (`closeness`) is `same` or more are of its situation: `answer` is their answer, too."""
         fast["answers"][: len(near)][near >= math.exp(self._sharpness * (same - 1.0)) - ROUNDING] = answer
 
-    def is_home(self, fast: Named, key: Tensor, answer: int, share: float) -> bool:
-        """Whether a key lies among the pairs of an answer: as near to one of them as this share of them has another one."""
-        used, (taken, _) = self._used(fast), self._marks(fast)
-        rows = ((fast["answers"][:used, 0] == answer) & (fast["rates"][:used, 0] > 0.0)).nonzero()[:, 0]
-        rows = rows[((rows - taken) % self._size).argsort()][-HOME:]  # by age: the ring may have come round
-        if len(rows) < SETTLED:
-            return False
-        keys = fast["keys"][rows]
-        among = torch.stack([torch.mv(keys, each) for each in keys]).fill_diagonal_(-1.0).amax(1)
-        return bool(torch.mv(keys, key).max() >= torch.quantile(among, share))
-
     def touched(self, fast: Named, near: Tensor, count: int) -> list[int]:
         """The rows of the `count` pairs nearest to the key of `near` (`closeness`), or of as many as there are, nearest first."""
         held = near.masked_fill(fast["rates"][: len(near), 0] == 0.0, -1.0)  # not what was handed on
         best, rows = torch.topk(held, min(count, len(held)))
         found: list[int] = rows[best >= 0.0].tolist()
         return found
+
+    def newest_of(self, fast: Named, answer: int) -> Tensor:
+        """(at most HOME,) the rows of the newest pairs of an answer, oldest first; none where they are too few to make a home."""
+        used, (taken, _) = self.used(fast), self._marks(fast)
+        rows = ((fast["answers"][:used, 0] == answer) & (fast["rates"][:used, 0] > 0.0)).nonzero()[:, 0]
+        rows = rows[((rows - taken) % self._size).argsort()][-HOME:]  # by age: the ring may have come round
+        return rows if len(rows) >= SETTLED else rows[:0]
+
+    def oldest(self, fast: Named, reserve: int) -> list[int]:
+        """The rows that have to be handed on so that `reserve` more pairs find room, oldest first."""
+        taken, handed = self._marks(fast)
+        return [pair % self._size for pair in range(handed, taken - self._size + reserve)]
+
+    def leave(self, fast: Named, rows: Sequence[int]) -> None:
+        """Strike the pairs in `rows`, the oldest, from the books. Their keys and errors are for the caller to make zero."""
+        for name in ("rates", "answers"):
+            fast[name][torch.tensor(rows)] = 0
+        fast["marks"][0, 1] += len(rows)
+
+    def _marks(self, fast: Named) -> tuple[int, int]:
+        """Pairs taken and pairs handed on since the beginning."""
+        taken, handed = fast["marks"][0].tolist()
+        return taken, handed
+
+
+class Window(Ring):
+    """The operations on one bank's tensors `keys`, `errors`, `rates`, `answers`, `marks` (`model/state.py`), in place."""
+
+    def closeness(self, fast: Named, keys: Tensor, rows: int | None = None) -> Tensor:
+        """(rows, n) kernels of what was taken with keys (n, key_width) or (rows,) with one (key_width,); of all or the first `rows`."""
+        held = fast["keys"][: self.used(fast) if rows is None else rows]
+        near = torch.mv(held, keys) if keys.dim() == 1 else torch.stack([torch.mv(held, key) for key in keys], dim=1)
+        return kernel(near, self._sharpness)
+
+    def read(self, fast: Named, key: Tensor) -> Tensor:
+        """(code_width,) the read-out at a key."""
+        return self.said(fast, self.closeness(fast, key))
+
+    def said(self, fast: Named, near: Tensor) -> Tensor:
+        """(code_width,) the read-out at the key of `near` (`closeness`)."""
+        return torch.mv(fast["errors"][: len(near)].T, near)
+
+    def place(self, fast: Named, key: Tensor, answer: int, rate: float) -> int:
+        """Take a pair in, with no error yet; its row. There must be room (`oldest`)."""
+        row = self.take(fast, answer, rate)
+        self.put(fast, row, key)
+        return row
+
+    def put(self, fast: Named, row: int, key: Tensor) -> None:
+        """Write the key of a pair that was taken in, with no error yet."""
+        fast["keys"][row], fast["errors"][row] = key, 0.0
+
+    def is_home(self, fast: Named, key: Tensor, answer: int, share: float) -> bool:
+        """Whether a key lies among the pairs of an answer (`at_home`)."""
+        rows = self.newest_of(fast, answer)
+        return bool(len(rows)) and at_home(*self.among(fast, rows, key), share)
+
+    def among(self, fast: Named, rows: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, n) the inner products of the keys in `rows` with each other, and (n,) with another key."""
+        keys = fast["keys"][rows]
+        return torch.stack([torch.mv(keys, each) for each in keys]), torch.mv(keys, key)
 
     def write(self, fast: Named, rows: Sequence[int], values: Tensor, beside: Tensor | None) -> None:
         """Learn `values` (n, code_width) at the pairs in `rows`, together, and the first of them exactly.
@@ -91,25 +141,16 @@ class Window:
         gram.diagonal()[1:].add_(1.0 / fast["rates"][chosen[1:], 0])
         fast["errors"][chosen] -= torch.linalg.solve(gram, error)
 
-    def oldest(self, fast: Named, reserve: int) -> list[int]:
-        """The rows that have to be handed on so that `reserve` more pairs find room, oldest first."""
-        taken, handed = self._marks(fast)
-        return [pair % self._size for pair in range(handed, taken - self._size + reserve)]
-
     def empty(self, fast: Named, rows: Sequence[int]) -> None:
         """The pairs in `rows`, the oldest, are now in another level."""
-        for name in ("keys", "errors", "rates", "answers"):
+        self.leave(fast, rows)
+        for name in ("keys", "errors"):
             fast[name][torch.tensor(rows)] = 0
-        fast["marks"][0, 1] += len(rows)
 
-    def has_handed_on(self, fast: Named) -> bool:
-        """Whether any pair has left the window so far."""
-        return self._marks(fast)[1] > 0
 
-    def _used(self, fast: Named) -> int:
-        return min(self._marks(fast)[0], self._size)
+def at_home(among: Tensor, near: Tensor, share: float) -> bool:
+    """Whether a key is as near to one of some pairs as this share of them has another one.
 
-    def _marks(self, fast: Named) -> tuple[int, int]:
-        """Pairs taken and pairs handed on since the beginning."""
-        taken, handed = fast["marks"][0].tolist()
-        return taken, handed
+    `among` (n, n): the inner products of their keys with each other, changed in place; `near` (n,): with the key.
+    """
+    return bool(near.max() >= torch.quantile(among.fill_diagonal_(-1.0).amax(1), share))

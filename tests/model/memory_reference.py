@@ -58,6 +58,17 @@ def stream(config: RecallConfig, count: int, seed: int, *, answers: int = 23, fi
     ]
 
 
+def policies(config: RecallConfig, count: int, seed: int, *, situations: int = 3, lasts: int = 15) -> list[Lesson]:
+    """Lessons in a few situations, in ever new wordings, by two policies in turn, each for `lasts` lessons: answers are replaced."""
+    rng = np.random.default_rng(seed + 3_000)
+    centres = rng.standard_normal((situations, config.key_width))
+    at = rng.integers(situations, size=count)
+    keys = unit(unit(centres)[at] + 0.5 * rng.standard_normal((count, config.key_width)) / config.key_width**0.5)
+    answers = [f"answer {situation + situations * (place // lasts % 2)}" for place, situation in enumerate(at.tolist())]
+    drawn = zip(keys, answers, rng.integers(1, 20, size=count).tolist(), strict=True)
+    return [Lesson(key, right, tokens, 1 + 2 * place) for place, (key, right, tokens) in enumerate(drawn)]
+
+
 def taught(lessons: Iterable[Lesson], recall: Recall | None = None) -> State:
     """What a memory (the tiny one) is after these lessons."""
     recall = recall or Recall(TINY)

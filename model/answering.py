@@ -1,0 +1,80 @@
+"""From what a memory reads at a key to the answers that it gives there, with confidence and the level that says them loudest."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model import succession
+from model.codes import CodeBook
+from model.config import FAST, MIDDLE, RecallConfig
+from model.learning import noise
+from model.products import Reading
+from model.state import State
+
+LEAST = 0.01  # a score below is as unfamiliar as one can be: the noise of the codes is larger
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A possible answer: index in the code book, score (1 = taught just so), confidence 0 to 1, the level that says it loudest."""
+
+    index: int
+    score: float
+    confidence: float
+    level: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Keys (n, key_width) that one bank is asked at: the `top_k` best of the responses in its `book` that `mask` admits are wanted."""
+
+    state: State
+    keys: NDArray[np.float32]
+    book: CodeBook
+    top_k: int
+    mask: Mask | None = None
+
+
+class Answering:
+    """Gives answers for the readings at the keys of one bank."""
+
+    def __init__(self, config: RecallConfig, asked: Asked) -> None:
+        self._config, self._book, self._top_k = config, asked.book, asked.top_k
+        fast, mask = asked.state.levels[FAST], asked.mask
+        old, new = (asked.book.places(fast["codes"].numpy()[rows]) for rows in succession.replaced(fast))
+        known = (old >= 0) & (new >= 0)
+        if mask is not None:
+            known &= mask[new] & mask[old]  # who may not be given is not spoken for, and does not speak
+        self._replaced = old[known], new[known]
+        self._admitted = np.flatnonzero(mask) if mask is not None else np.arange(len(asked.book))
+
+    def candidates(self, reading: Reading) -> list[Candidate]:
+        """The best ones for one reading, best first; equal ones in the order of the book."""
+        whole = reading.whole
+        found = succession.speak_for(self._book.scores(whole), *self._replaced, noise(whole))
+        admitted = self._admitted
+        order = admitted[np.argsort(-found[admitted], kind="stable")[: self._top_k + 1]]  # one more: the margin of the last
+        if not len(order):
+            return []
+        loud = self._loudest(reading, order[: self._top_k])
+        runner_up = float(found[order[1]]) if len(order) > 1 else 0.0
+        candidates = []
+        for rank, index in enumerate(order[: self._top_k]):
+            score = float(found[index])
+            against = runner_up if rank == 0 else float(found[order[0]])
+            candidates.append(Candidate(int(index), score, self._confidence(score, score - against), loud[rank]))
+        return candidates
+
+    def _loudest(self, reading: Reading, indices: NDArray[np.intp]) -> Sequence[str]:
+        fast, middle = self._book.scores_of(indices, reading.fast), self._book.scores_of(indices, reading.middle)
+        return [FAST if newer >= older else MIDDLE for newer, older in zip(fast, middle, strict=True)]
+
+    def _confidence(self, score: float, margin: float) -> float:
+        config = self._config
+        familiar = float(np.log(max(score, LEAST)))
+        evidence = config.score_weight * score + config.log_score_weight * familiar + config.margin_weight * margin + config.bias
+        return float(1.0 / (1.0 + np.exp(-evidence)))
