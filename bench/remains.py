@@ -42,8 +42,8 @@ async def _chains(file: Path, banks: list[tuple[str, str]]) -> list[Broken]:
     broken = []
     database = Database(f"sqlite+aiosqlite:///{file}")
     try:
-        async with database.read() as conn:
-            for tenant, bank in banks:
+        for tenant, bank in banks:
+            async with database.read(tenant) as conn:
                 try:
                     await verify_chain(conn, tenant, bank)
                 except PalimpsestError as error:

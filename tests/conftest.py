@@ -5,4 +5,4 @@ import os
 for name in [name for name in os.environ if name.startswith("PALIMPSEST_") and name != "PALIMPSEST_DATA"]:
     del os.environ[name]
 
-pytest_plugins = ["fixtures_service", "fixtures_store"]
+pytest_plugins = ["fixtures_s3", "fixtures_service", "fixtures_store"]

@@ -67,11 +67,18 @@ class Postgres:
             command = [str(binaries / "postgres"), "-D", str(data), "-k", str(home)]
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", preexec_fn=_prepare_child, **self._identity)
         self._admin = self._connected()
-        self._admin.execute("CREATE DATABASE template_palimpsest")
+
+    def prepare(self) -> None:
+        """Make the migrated database that others are copied from."""
+        self.run("CREATE DATABASE template_palimpsest")
         migrate(self.url("template_palimpsest"))
 
-    def url(self, name: str) -> str:
-        return f"postgresql://postgres@/{name}?host={self.home}"
+    def url(self, name: str, role: str = "postgres") -> str:
+        return f"postgresql://{role}@/{name}?host={self.home}"
+
+    def run(self, statement: str) -> None:
+        """Run a statement as the superuser, in the server's own database."""
+        self._admin.execute(statement)
 
     def create(self, *, migrated: bool = True) -> str:
         """An empty database's name."""
@@ -151,6 +158,14 @@ def _prepare_child() -> None:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """The process's PostgreSQL server."""
+    with running_postgres() as server:
+        server.prepare()
+        yield server
+
+
+@contextlib.contextmanager
+def running_postgres() -> Iterator[Postgres]:
+    """A server that nothing was done to."""
     home = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # a socket's path must be short
     try:
         server = Postgres(home)

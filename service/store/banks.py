@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, delete, insert, or_, select, update
+from sqlalchemy import Row, Select, case, delete, insert, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -70,6 +70,17 @@ async def acquire(conn: AsyncConnection, tenant: str, bank: str, owner: str) -> 
     return await find_bank(conn, tenant, bank)
 
 
+async def repay(conn: AsyncConnection, tenant: str, bank: str, *, tokens: int, events: int, now: datetime) -> None:
+    """A consolidation has covered so much of what the bank was taught; what is left of its debt counts from now."""
+    left_tokens, left_events = banks.c.debt_tokens - tokens, banks.c.debt_events - events
+    values = {
+        "debt_tokens": case((left_tokens > 0, left_tokens), else_=0),
+        "debt_events": case((left_events > 0, left_events), else_=0),
+        "debt_since": case((or_(left_tokens > 0, left_events > 0), literal(now, banks.c.debt_since.type)), else_=None),
+    }
+    await conn.execute(update(banks).where(banks.c.tenant == tenant, banks.c.id == bank).values(values))
+
+
 async def lock(conn: AsyncConnection, tenant: str, bank: str) -> None:
     """Let nobody else append to the bank, forget or redact in it until this transaction ends; a SQLite writer is alone anyway."""
     await conn.execute(select(banks.c.id).where(banks.c.tenant == tenant, banks.c.id == bank).with_for_update())
@@ -93,7 +104,5 @@ def _banks(tenant: str) -> Select[Any]:
 
 
 def _bank(row: Row[Any]) -> BankRow:
-    fields = dict(row._mapping)
-    del fields["responses"]
-    fields["head"] = fields["head"] or ""
-    return BankRow(**fields)
+    fields = {name: value for name, value in row._mapping.items() if name in BankRow.__struct_fields__}
+    return BankRow(**fields | {"head": fields["head"] or ""})

@@ -4,23 +4,29 @@
   begin, concurrent read-modify-writes lose updates without an error.
 - SQLite is opened with WAL, synchronous=FULL (a commit that was acknowledged is on the disk) and secure_delete (erased text is
   overwritten).
+- On PostgreSQL every transaction says for which tenant it is, and row-level security holds it to that (migration 0003), whatever a
+  statement forgets. Only `sweep` sees rows of all tenants: those about jobs, blobs and replies, none with a memory's text or weights.
 """
 
 import asyncio
 import contextlib
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, event, exc
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from service.errors import Capacity, PalimpsestError, StorageFull
 
+Whose = tuple[str, *tuple[str, ...]]  # the statement that says whose rows a transaction of PostgreSQL sees, and its values
+APP, SWEEPER = "palimpsest_app", "palimpsest_sweeper"  # roles; migration 0003 makes them
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 COMPACT_MS = 200  # how long emptying the write-ahead log waits for readers; its job tries again
 BUSY_MS = 5_000  # how long a SQLite statement waits for another process
@@ -45,13 +51,35 @@ class Database:
         self._engine = _open(url)
         self._writer = asyncio.Lock() if self.dialect == "sqlite" else None
 
-    @contextlib.asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction that may write: committed and durable when the block ends, rolled back when it raises.
+    def write(self, tenant: str) -> AbstractAsyncContextManager[AsyncConnection]:
+        """One transaction of a tenant that may write: committed and durable when the block ends, rolled back when it raises.
 
         Raises:
             StorageFull: nothing was kept. Capacity: nothing was kept. CommitUnknown: the connection broke inside the commit.
         """
+        return self._write(("SELECT set_config('app.tenant', %s, true)", tenant))
+
+    def read(self, tenant: str) -> AbstractAsyncContextManager[AsyncConnection]:
+        """One transaction of a tenant that only reads, at one consistent state."""
+        return self._read(("SELECT set_config('app.tenant', %s, true)", tenant))
+
+    def read_key(self, lookup_hash: bytes) -> AbstractAsyncContextManager[AsyncConnection]:
+        """One transaction that reads the API key of this hash, before anyone knows whose it is, and nothing else."""
+        return self._read(("SELECT set_config('app.key', %s, true)", lookup_hash.hex()))
+
+    def sweep(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """One transaction over all tenants' jobs, blobs and idempotency keys, that may write; raises as `write`."""
+        return self._write((f"SET LOCAL ROLE {SWEEPER}",))
+
+    async def ping(self) -> None:
+        """Ask the database for nothing; raises `Capacity` when it cannot be reached."""
+        with _translated():
+            async with self._engine.connect() as connection:
+                await connection.exec_driver_sql("SELECT 1")
+                await connection.rollback()
+
+    @contextlib.asynccontextmanager
+    async def _write(self, whose: Whose) -> AsyncIterator[AsyncConnection]:
         async with self._turn():
             with _translated():
                 connection = await self._engine.connect()
@@ -59,6 +87,8 @@ class Database:
                 with _translated():
                     if self.dialect == "sqlite":
                         await connection.exec_driver_sql("BEGIN IMMEDIATE")
+                    else:
+                        await _enter(connection, whose)
                     yield connection
                     try:
                         await connection.commit()
@@ -74,14 +104,14 @@ class Database:
                 await connection.close()
 
     @contextlib.asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction that only reads, at one consistent state."""
+    async def _read(self, whose: Whose) -> AsyncIterator[AsyncConnection]:
         with _translated():
             async with self._engine.connect() as connection:
                 if self.dialect == "sqlite":
                     await connection.exec_driver_sql("BEGIN")
                 else:
                     await connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                    await _enter(connection, whose)
                 try:
                     yield connection
                 finally:
@@ -122,6 +152,11 @@ class Database:
             self._writer.release()
 
 
+async def _enter(connection: AsyncConnection, whose: Whose) -> None:
+    statement, *values = whose
+    await connection.exec_driver_sql(statement, tuple(values))
+
+
 def migrate(url: str, revision: str = "head") -> None:
     """Bring the schema to `revision`; safe to call at every start.
 
@@ -147,6 +182,18 @@ def current_revision(url: str) -> str | None:
         engine.dispose()
 
 
+def make_url_safe(url: str) -> str:
+    """The URL as it may be shown: without its password."""
+    return make_url(url).render_as_string(hide_password=True)
+
+
+def newest_revision() -> str:
+    """The schema's revision that this version of the code works on."""
+    head = ScriptDirectory(str(MIGRATIONS)).get_current_head()
+    assert head is not None, "there is a first migration"
+    return head
+
+
 def _alembic(url: str) -> Config:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
@@ -162,7 +209,7 @@ def _sync(url: str) -> str:
 def _open(url: str) -> AsyncEngine:
     parsed = make_url(url)
     if parsed.get_backend_name() == "postgresql":
-        options = "-c statement_timeout=30000 -c idle_in_transaction_session_timeout=60000"
+        options = f"-c role={APP} -c statement_timeout=30000 -c idle_in_transaction_session_timeout=60000"
         return create_async_engine(
             parsed.set(drivername="postgresql+psycopg"),
             pool_size=POOL,

@@ -84,6 +84,13 @@ async def mark_committed(conn: AsyncConnection, tenant: str, key: str, *, bank: 
         raise IdempotencyInFlight(retry_after_s=1)
 
 
+async def committed(conn: AsyncConnection, tenant: str, key: str) -> Committed | None:
+    """What the key's request has written, if it has."""
+    mine = (idempotency.c.tenant == tenant) & (idempotency.c.key == key) & idempotency.c.bank.is_not(None)
+    row = (await conn.execute(select(idempotency).where(mine))).first()
+    return None if row is None else Committed(row.bank, row.first_seq, row.last_seq)
+
+
 async def finish(
     conn: AsyncConnection, tenant: str, key: str, *, status: int, reply: bytes, now: datetime, quotes_since: datetime | None = None
 ) -> None:
@@ -91,6 +98,12 @@ async def finish(
     if quotes_since is not None and await any_since(conn, tenant, quotes_since - OVERLAP):
         reply = ERASED
     await conn.execute(_of(tenant, key).values(status="done", reply_status=status, reply=reply, created_at=now, lease_until=None))
+
+
+async def renew(conn: AsyncConnection, tenant: str, key: str, *, now: datetime, lease_s: float) -> None:
+    """The key's request is still running: nobody may begin it again yet."""
+    pending = _of(tenant, key).where(idempotency.c.status == "pending")
+    await conn.execute(pending.values(lease_until=now + timedelta(seconds=lease_s)))
 
 
 async def abandon(conn: AsyncConnection, tenant: str, key: str) -> None:

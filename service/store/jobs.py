@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Row, and_, insert, or_, select, update
+from sqlalchemy import Row, and_, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -89,10 +89,21 @@ async def cancel(conn: AsyncConnection, tenant: str, job_id: str, now: datetime)
     return await get_job(conn, tenant, job_id)
 
 
-async def ready(conn: AsyncConnection, now: datetime, limit: int) -> list[str]:
-    """The jobs of all tenants that nobody works on, oldest first."""
+class Waiting(NamedTuple):
+    """A job that nobody works on."""
+
+    id: str
+    tenant: str
+    kind: str
+    created_at: datetime
+
+
+async def ready(conn: AsyncConnection, now: datetime, limit: int) -> list[Waiting]:
+    """The jobs of all tenants that nobody works on: every tenant's oldest, then every tenant's next: none waits behind another's."""
     free = or_(job.c.status == "queued", and_(job.c.status == "running", job.c.claim_until < now))
-    return list((await conn.execute(select(job.c.id).where(free).order_by(job.c.created_at).limit(limit))).scalars())
+    turn = func.row_number().over(partition_by=job.c.tenant, order_by=job.c.created_at).label("turn")
+    query = select(job.c.id, job.c.tenant, job.c.kind, job.c.created_at, turn).where(free).order_by("turn", job.c.created_at).limit(limit)
+    return [Waiting(row.id, row.tenant, row.kind, row.created_at) for row in await conn.execute(query)]
 
 
 async def get_job(conn: AsyncConnection, tenant: str, job_id: str) -> JobRow:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert_postgresql
 from sqlalchemy.dialects.sqlite import insert as upsert_sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -44,14 +44,21 @@ async def append(
 ) -> list[EventRow]:
     """Append the corrections in order, all or none; the caller's transaction makes them durable.
 
-    One conditional UPDATE is at once the allocation of seqs, the lock of the bank's row and the fence.
+    One conditional UPDATE is at once the allocation of seqs, the lock of the bank's row, the fence, and the note of what a consolidation
+    has to cover.
 
     Raises:
         NotOwner: the bank has another epoch or head than the caller believes (or is gone); nothing was written.
     """
     mine = (banks.c.tenant == tenant) & (banks.c.id == bank)
     fence = (banks.c.epoch == epoch) & (banks.c.head_version == head_version)
-    taken = update(banks).where(mine, fence).values(seq=banks.c.seq + len(drafts))
+    taken = update(banks).where(mine, fence)
+    taken = taken.values(
+        seq=banks.c.seq + len(drafts),
+        debt_tokens=banks.c.debt_tokens + sum(draft.tokens for draft in drafts),
+        debt_events=banks.c.debt_events + len(drafts),
+        debt_since=func.coalesce(banks.c.debt_since, literal(now, banks.c.debt_since.type)),
+    )
     row = (await conn.execute(taken.returning(banks.c.seq, banks.c.last_hash, banks.c.responses))).first()
     if row is None:
         raise NotOwner()

@@ -12,6 +12,7 @@ __all__ = [
     "AuditRow",
     "BankRow",
     "Draft",
+    "DueBank",
     "EventRow",
     "ForgetRow",
     "HeadMove",
@@ -74,6 +75,18 @@ class BankRow(Row, frozen=True, kw_only=True):
     head_version: int
     head: str
     created_at: datetime
+    debt_tokens: int = 0  # taught since the last consolidation
+    debt_events: int = 0
+
+
+class DueBank(Row, frozen=True, kw_only=True):
+    """A bank that a consolidation is due for: what it was taught since the last one, and when the first of that was."""
+
+    tenant: str
+    id: str
+    tokens: int
+    events: int
+    since: datetime
 
 
 class Draft(Row, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
 """Snapshots and heads: committed whole, moved by compare-and-swap, destroyed for good."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,12 +16,23 @@ from service.store.tables import head, snapshot
 
 
 async def commit_snapshot(
-    conn: AsyncConnection, tenant: str, bank: str, draft: SnapshotDraft, *, now: datetime, epoch: int | None, move_head: HeadMove | None
+    conn: AsyncConnection,
+    tenant: str,
+    bank: str,
+    draft: SnapshotDraft,
+    *,
+    now: datetime,
+    epoch: int | None,
+    move_head: HeadMove | None,
+    staged: Mapping[str, str] | None = None,
 ) -> SnapshotRow:
     """Insert the snapshot and make its blobs live; with `move_head` it becomes the head in the same transaction.
 
+    `staged` is what `blob_rows.stage` gave for blobs that were written for it; others have to be live already.
+
     Raises:
-        HeadMoved: the head is not at the expected version. NotOwner: the bank has another epoch. Nothing is kept in either case.
+        HeadMoved: the head is not at the expected version. NotOwner: the bank has another epoch. BeingDeleted: as for `blob_rows.revive`.
+            Nothing is kept in any case.
     """
     mine = (banks.c.tenant == tenant) & (banks.c.id == bank)
     version = move_head.expected_version if move_head else None
@@ -41,7 +52,7 @@ async def commit_snapshot(
         "created_at": now,
     }
     await conn.execute(insert(snapshot).values(values))
-    await blob_rows.revive(conn, tenant, [level.sha256 for level in draft.levels])
+    await blob_rows.revive(conn, tenant, [level.sha256 for level in draft.levels], staged or {})
     if move_head is not None:
         entry = {"snapshot": draft.id, "moved_by": move_head.moved_by, "reason": move_head.reason, "created_at": now}
         await conn.execute(insert(head).values(tenant=tenant, bank=bank, version=move_head.expected_version + 1, **entry))

@@ -1,6 +1,8 @@
 """All tables. The tenant leads every key and index, so that no statement can forget it and a partition by tenant stays possible.
 
 `event` is append-only but for redaction; `snapshot` and `head` rows are never changed but for destruction. Digests are 64 hex digits.
+
+Every table, one that is added later too, needs row-level security and grants for the roles of PostgreSQL: see migration 0003.
 """
 
 from datetime import UTC, datetime
@@ -103,6 +105,9 @@ bank = Table(
     Column("encoder_digest", String(64), nullable=False),
     Column("head_version", Integer, nullable=False),
     Column("created_at", UtcTime, nullable=False),
+    Column("debt_tokens", Integer, nullable=False, server_default="0"),  # taught since the last consolidation, as are the next two
+    Column("debt_events", Integer, nullable=False, server_default="0"),
+    Column("debt_since", UtcTime),  # when the first of these was taught; NULL: nothing was
     UniqueConstraint("tenant", "name"),
     CheckConstraint("seq >= 0 AND epoch >= 0 AND head_version >= 0", name="counters"),
     ForeignKeyConstraint(["tenant"], ["tenant.id"]),
@@ -310,7 +315,15 @@ blob = Table(
     Column("sha256", String(64), primary_key=True),
     Column("bytes", Integer, nullable=False),
     Column("state", String(16), nullable=False),
-    Column("created_at", UtcTime, nullable=False),
-    CheckConstraint("state IN ('pending', 'live', 'condemned')", name="state"),
+    Column("created_at", UtcTime, nullable=False),  # when it was last staged, or its deletion began
+    Column("birth", String(64), nullable=False, server_default="0"),  # another after each deletion: what was staged before does not count
+    CheckConstraint("state IN ('pending', 'live', 'condemned', 'deleting')", name="state"),
     ForeignKeyConstraint(["tenant"], ["tenant.id"]),
+)
+
+erased_tenant = Table(  # all that is kept of an erased tenant: that there was one of this id
+    "erased_tenant",
+    metadata,
+    _id("id", primary_key=True),
+    Column("erased_at", UtcTime, nullable=False),
 )

@@ -5,24 +5,47 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, insert, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.errors import NotFound
+from service.errors import Conflict, NotFound
 from service.ids import new_id
+from service.store.db import Database
 from service.store.rows import KeyRow
 from service.store.tables import api_key
 from service.store.tables import tenant as tenants
 
 
-async def create_tenant(conn: AsyncConnection, name: str, now: datetime) -> str:
-    """A new tenant; its id."""
+async def ensure_tenant(database: Database, name: str, now: datetime) -> str:
+    """The id of the tenant of this name, which is made if there is none."""
+    async with database.sweep() as conn:
+        found = await find_tenant(conn, name)
+    if found is not None:
+        return found
     tenant_id = new_id("ten")
-    await conn.execute(insert(tenants).values(id=tenant_id, name=name, created_at=now))
+    try:
+        async with database.write(tenant_id) as conn:
+            await create_tenant(conn, tenant_id, name, now)
+    except Conflict:  # another process was quicker
+        return await ensure_tenant(database, name, now)
     return tenant_id
 
 
+async def create_tenant(conn: AsyncConnection, tenant: str, name: str, now: datetime) -> None:
+    """A new tenant under an id made by `new_id("ten")`; the transaction is its own.
+
+    Raises:
+        Conflict: there is a tenant of this name.
+    """
+    try:
+        async with conn.begin_nested():
+            await conn.execute(insert(tenants).values(id=tenant, name=name, created_at=now))
+    except IntegrityError:
+        raise Conflict(f"there is a tenant named {name!r} already") from None
+
+
 async def find_tenant(conn: AsyncConnection, name: str) -> str | None:
-    """The id of the tenant of this name."""
+    """The id of the tenant of this name; the transaction is a sweep, since nobody knows yet whose it is."""
     found: str | None = (await conn.execute(select(tenants.c.id).where(tenants.c.name == name))).scalar()
     return found
 
@@ -88,9 +111,9 @@ async def touch_key(conn: AsyncConnection, tenant: str, key_id: str, now: dateti
     await conn.execute(update(api_key).where(api_key.c.tenant == tenant, api_key.c.id == key_id).values(last_used_at=now))
 
 
-async def any_key(conn: AsyncConnection) -> bool:
-    """Whether any key was ever made."""
-    return (await conn.execute(select(api_key.c.id).limit(1))).first() is not None
+async def any_key(conn: AsyncConnection, tenant: str) -> bool:
+    """Whether any key of the tenant was ever made."""
+    return (await conn.execute(select(api_key.c.id).where(api_key.c.tenant == tenant).limit(1))).first() is not None
 
 
 def _key(row: Row[Any]) -> KeyRow:

@@ -13,17 +13,17 @@ MODES = ("suppress", "rebuild", "erase")
 
 
 async def marks(database, bank):
-    async with database.read() as conn:
+    async with database.read(bank.tenant) as conn:
         return await forgets.tombstones(conn, bank.tenant, bank.id)
 
 
 async def redact(database, bank, *seqs: int, now=NOW) -> None:
-    async with database.write() as conn:
+    async with database.write(bank.tenant) as conn:
         await forgets.redact(conn, bank.tenant, bank.id, seqs, now)
 
 
 async def responses(database, bank) -> list[str]:
-    async with database.read() as conn:
+    async with database.read(bank.tenant) as conn:
         return [row.text for row in await history.responses(conn, bank.tenant, bank.id)]
 
 
@@ -54,11 +54,11 @@ async def test_forget_with_one_foreign_correction_marks_nothing(database, bank, 
     (elsewhere,) = await append(database, await new_bank(database, bank.tenant, "other"), draft())
     wanted = [rows[0].id, "cor_unknown" if foreign == "unknown" else elsewhere.id, rows[1].id]
     given = {"mode": "erase", "exact": True, "reason": None, "created_by": "k", "job_id": None, "now": NOW}
-    async with database.write() as conn:
+    async with database.write(bank.tenant) as conn:
         with pytest.raises(NotFound, match=wanted[1]):
             await forgets.add_forget(conn, bank.tenant, bank.id, event_ids=wanted, **given)
     assert await marks(database, bank) == []
-    async with database.read() as conn:
+    async with database.read(bank.tenant) as conn:
         assert await forgets.list_forgets(conn, bank.tenant, bank.id, None, 10) == []
         assert (await conn.execute(select(func.count()).select_from(tombstone))).scalar() == 0
 
@@ -66,9 +66,9 @@ async def test_forget_with_one_foreign_correction_marks_nothing(database, bank, 
 async def test_forgets_are_listed_with_their_job(database, bank):
     rows = await append_many(database, bank, 3)
     made = sorted([await forget(database, bank, row) for row in rows], key=lambda told: told.id)
-    async with database.write() as conn:
+    async with database.write(bank.tenant) as conn:
         await forgets.set_job(conn, bank.tenant, made[1].id, "job_1")
-    async with database.read() as conn:
+    async with database.read(bank.tenant) as conn:
         first = await forgets.list_forgets(conn, bank.tenant, bank.id, None, 2)
         rest = await forgets.list_forgets(conn, bank.tenant, bank.id, first[-1].id, 2)
     assert [told.id for told in first + rest] == [told.id for told in made]
@@ -83,10 +83,10 @@ async def test_redaction_takes_every_text_and_the_chain_holds(database, bank):
         draft("my secret", "secret answer", wrong="secret mistake", metadata={"note": "secret"}),
         draft("plain", "plain answer"),
     )
-    async with database.read() as conn:
+    async with database.read(bank.tenant) as conn:
         assert await forgets.texts_of(conn, bank.tenant, bank.id, [1]) == ["my secret", "secret answer", "secret mistake"]
     await redact(database, bank, 1, now=later(5))
-    async with database.read() as conn:
+    async with database.read(bank.tenant) as conn:
         gone, kept = (await conn.execute(select(event).order_by(event.c.seq))).all()
         assert await forgets.texts_of(conn, bank.tenant, bank.id, [1]) == []
     assert (gone.body, gone.embedding, gone.salt, gone.input_hash, gone.redacted_at) == (None, None, None, None, later(5))
@@ -122,10 +122,10 @@ async def test_same_words_in_another_bank_stay(database, bank):
 async def test_redaction_twice_is_as_once(database, bank):
     await append_many(database, bank, 3)
     await redact(database, bank, 1, 2, now=later(5))
-    async with database.read() as conn:
+    async with database.read(bank.tenant) as conn:
         before = [(await conn.execute(select(table))).all() for table in (event, response)]
     await redact(database, bank, 1, 2, 99, now=later(9))
-    async with database.read() as conn:
+    async with database.read(bank.tenant) as conn:
         assert [(await conn.execute(select(table))).all() for table in (event, response)] == before
 
 
@@ -142,7 +142,7 @@ async def test_tombstone_of_a_redacted_correction_stays_without_its_embedding(da
 async def test_reason_of_a_forget_is_kept(database, bank):
     (row,) = await append(database, bank, draft())
     given = {"event_ids": [row.id], "mode": "erase", "exact": True, "reason": "asked by the customer", "created_by": "key_7"}
-    async with database.write() as conn:
+    async with database.write(bank.tenant) as conn:
         told = await forgets.add_forget(conn, bank.tenant, bank.id, **given, job_id="job_1", now=later(2))
         assert await forgets.list_forgets(conn, bank.tenant, bank.id, None, 5) == [told]
         assert (await conn.execute(select(forget_table.c.created_by))).scalar() == "key_7"

@@ -9,14 +9,14 @@ from service.store import forgets, history
 @pytest.fixture
 def read(database, bank):
     async def ask(function, *arguments, **more):
-        async with database.read() as conn:
+        async with database.read(bank.tenant) as conn:
             return await function(conn, bank.tenant, bank.id, *arguments, **more)
 
     return ask
 
 
 async def redact(database, bank, *seqs: int) -> None:
-    async with database.write() as conn:
+    async with database.write(bank.tenant) as conn:
         await forgets.redact(conn, bank.tenant, bank.id, seqs, NOW)
 
 
@@ -81,7 +81,7 @@ async def test_later_corrections_of_the_same_input_are_found_and_no_others(datab
 
 async def test_redacted_event_keeps_its_place_and_says_nothing(database, bank, read):
     await append(database, bank, draft("secret", "secret", wrong="secret", metadata={"s": 1}), draft())
-    async with database.write() as conn:
+    async with database.write(bank.tenant) as conn:
         await forgets.redact(conn, bank.tenant, bank.id, [1], later(9))
     row, other = await read(history.page, None, 10)
     assert (row.seq, row.redacted_at) == (1, later(9))

@@ -16,7 +16,7 @@ LEASE = 60
 
 
 async def begin(database, tenant, *, at=0.0, request=ONE, key="key"):
-    async with database.write() as conn:
+    async with database.write(tenant) as conn:
         return await idempotency.begin(conn, tenant, key, request_hash=request, now=later(at), lease_s=LEASE)
 
 
@@ -29,12 +29,12 @@ async def in_flight(database, tenant, **how) -> bool:
 
 
 async def commit(database, tenant, bank, first=1, last=1):
-    async with database.write() as conn:
+    async with database.write(tenant) as conn:
         await idempotency.mark_committed(conn, tenant, "key", bank=bank, first_seq=first, last_seq=last)
 
 
 async def finish(database, tenant, reply=b"{}", *, key="key", at=0.0):
-    async with database.write() as conn:
+    async with database.write(tenant) as conn:
         await idempotency.finish(conn, tenant, key, status=201, reply=reply, now=later(at))
 
 
@@ -83,7 +83,7 @@ async def test_commit_of_a_request_that_outlived_its_lease_is_kept_once(database
     assert await begin(database, tenant, at=LEASE + 1) == Fresh()
 
     async def teach(right: str) -> None:
-        async with database.write() as conn:
+        async with database.write(tenant) as conn:
             rows = await ledger.append(conn, tenant, bank.id, [draft("q", right)], epoch=0, head_version=0, now=NOW)
             await idempotency.mark_committed(conn, tenant, "key", bank=bank.id, first_seq=rows[0].seq, last_seq=rows[0].seq)
 
@@ -98,7 +98,7 @@ async def test_append_that_is_rolled_back_leaves_the_key_pending(database, tenan
     await begin(database, tenant)
 
     async def fail_after_append() -> None:
-        async with database.write() as conn:
+        async with database.write(tenant) as conn:
             await ledger.append(conn, tenant, bank.id, [draft()], epoch=0, head_version=0, now=NOW)
             await idempotency.mark_committed(conn, tenant, "key", bank=bank.id, first_seq=1, last_seq=1)
             raise LookupError
@@ -112,7 +112,7 @@ async def test_append_that_is_rolled_back_leaves_the_key_pending(database, tenan
 
 async def test_failed_request_frees_its_key_and_a_committed_one_keeps_it(database, tenant, bank):
     async def abandon() -> None:
-        async with database.write() as conn:
+        async with database.write(tenant) as conn:
             await idempotency.abandon(conn, tenant, "key")
 
     await begin(database, tenant)
@@ -130,7 +130,7 @@ async def test_released_leases_are_those_of_pending_keys(database, tenant, bank)
     await begin(database, tenant, key="pending")
     await begin(database, tenant)
     await commit(database, tenant, bank.id)
-    async with database.write() as conn:
+    async with database.sweep() as conn:
         await idempotency.release_leases(conn)
     assert await begin(database, tenant, key="pending") == Fresh()
     assert await begin(database, tenant) == Committed(bank.id, 1, 1)
@@ -148,7 +148,7 @@ async def test_reply_that_quotes_an_erased_text_is_emptied_and_others_are_kept(d
         await begin(database, tenant, key=text)
         await finish(database, tenant, encode(Said(value=f"before {text} after", confidence=0.5)), key=text)
     for place, text in enumerate(QUOTED):
-        async with database.write() as conn:
+        async with database.write(tenant) as conn:
             await idempotency.scrub(conn, tenant, [text, "nobody says this"])
         replies = [(await begin(database, tenant, key=other)).reply for other in QUOTED]
         assert [reply == idempotency.ERASED for reply in replies] == [other <= place for other in range(len(QUOTED))], text
@@ -164,7 +164,7 @@ async def test_purge_forgets_old_answered_keys_and_no_others(database, tenant, b
     await begin(database, tenant, key="pending")
     await begin(database, tenant)
     await commit(database, tenant, bank.id)
-    async with database.write() as conn:
+    async with database.sweep() as conn:
         assert await idempotency.purge(conn, later(100)) == 1
     assert await begin(database, tenant, key="old", request=OTHER) == Fresh()
     assert isinstance(await begin(database, tenant, key="new"), Done)

@@ -10,33 +10,33 @@ TTL = 60
 
 
 async def queue(database, tenant: str, *, kind="consolidate", bank=None, dedupe=None, at=0.0, payload=None):
-    async with database.write() as conn:
+    async with database.write(tenant) as conn:
         return await jobs.enqueue(conn, tenant, kind=kind, bank=bank, payload=payload or {}, dedupe=dedupe, now=later(at))
 
 
 async def claim(database, job, by="worker", at=0.0):
-    async with database.write() as conn:
+    async with database.sweep() as conn:
         return await jobs.claim(conn, job.id, by=by, now=later(at), ttl_s=TTL)
 
 
 async def finish(database, job, by="worker", status="succeeded", at=0.0, **more) -> bool:
-    async with database.write() as conn:
+    async with database.sweep() as conn:
         return await jobs.finish(conn, job.id, by=by, status=status, **{"result": None, "error": None} | more, now=later(at))
 
 
 async def extend(database, job, by="worker", progress=0.5, at=0.0) -> bool:
-    async with database.write() as conn:
+    async with database.sweep() as conn:
         return await jobs.extend(conn, job.id, by=by, progress=progress, now=later(at), ttl_s=TTL)
 
 
 async def read(database, job):
-    async with database.read() as conn:
+    async with database.read(job.tenant) as conn:
         return await jobs.get_job(conn, job.tenant, job.id)
 
 
 async def ready(database, at=0.0, limit=10) -> list[str]:
-    async with database.read() as conn:
-        return await jobs.ready(conn, later(at), limit)
+    async with database.sweep() as conn:
+        return [job.id for job in await jobs.ready(conn, later(at), limit)]
 
 
 async def test_queued_job_is_read_as_it_was_given(database, tenant, bank):
@@ -75,7 +75,7 @@ async def test_who_lost_the_claim_can_neither_extend_nor_end_nor_release_the_job
     before = await read(database, job)
     assert not await extend(database, job, "slow")
     assert not await finish(database, job, "slow", result={"by": "slow"})
-    async with database.write() as conn:
+    async with database.sweep() as conn:
         assert not await jobs.release(conn, job.id, by="slow", now=NOW)
     assert await read(database, job) == before
     assert await finish(database, job, "quick", result={"by": "quick"}, at=70)
@@ -102,7 +102,7 @@ async def test_ended_job_is_never_done_again(database, tenant, status):
 async def test_released_job_is_queued_again_and_remembers_its_tries(database, tenant):
     job, _ = await queue(database, tenant)
     await claim(database, job)
-    async with database.write() as conn:
+    async with database.sweep() as conn:
         assert await jobs.release(conn, job.id, by="worker", now=NOW)
     assert await ready(database) == [job.id]
     assert (await claim(database, job, "two")).attempts == 2
@@ -127,7 +127,7 @@ async def test_claims_released_at_a_start_are_those_of_running_jobs(database, te
     await claim(database, running)
     await claim(database, done)
     await finish(database, done)
-    async with database.write() as conn:
+    async with database.sweep() as conn:
         await jobs.release_claims(conn, NOW)
     assert set(await ready(database)) == {running.id, queued.id}
     assert (await read(database, done)).status == "succeeded"
@@ -157,7 +157,7 @@ async def test_only_a_queued_job_can_be_canceled(database, tenant):
     job, _ = await queue(database, tenant, dedupe="x")
     running, _ = await queue(database, tenant)
     claimed = await claim(database, running)
-    async with database.write() as conn:
+    async with database.write(tenant) as conn:
         assert (await jobs.cancel(conn, tenant, job.id, later(4))).status == "canceled"
         assert await jobs.cancel(conn, tenant, running.id, later(4)) == claimed
         with pytest.raises(NotFound):
@@ -177,7 +177,7 @@ async def test_jobs_are_paged_by_id_and_found_by_bank_and_kind(database, tenant)
     done = made[0]
     await claim(database, done)
     await finish(database, done)
-    async with database.read() as conn:
+    async with database.read(tenant) as conn:
         first = await jobs.list_jobs(conn, tenant, None, None, 4)
         rest = await jobs.list_jobs(conn, tenant, None, first[-1].id, 4)
         assert [job.id for job in first + rest] == ids

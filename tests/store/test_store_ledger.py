@@ -1,7 +1,7 @@
 """The fenced append and the hash chain: positions without gaps, no write of a writer that was overtaken, and no quiet change of a row."""
 
 import pytest
-from keeping import NOW, append, append_many, chain_length, commit, draft, find, forget, later, new_bank, new_tenant, state
+from keeping import NOW, append, append_many, behind_its_back, chain_length, commit, draft, find, forget, later, new_bank, new_tenant, state
 from sqlalchemy import delete, func, insert, select, update
 
 from service.errors import ChecksumMismatch, NotFound, NotOwner
@@ -22,7 +22,7 @@ async def test_positions_have_no_gap_over_appends_and_batches(database, bank):
 async def test_append_returns_what_the_ledger_holds(database, bank):
     saved = draft("Où est ma carte ?", "carte 💳", wrong="x", metadata={"a": [1, None, {"b": 2.5}]}, session_id="s", tokens=7)
     (told,) = await append(database, bank, saved, now=later(0.123456))
-    async with database.read() as conn:
+    async with database.read(bank.tenant) as conn:
         (kept,) = await history.by_seqs(conn, bank.tenant, bank.id, [1])
     assert kept == told
     assert (kept.input, kept.right, kept.wrong, kept.metadata, kept.tokens) == (
@@ -68,22 +68,22 @@ STALE = {
 @pytest.mark.parametrize("stale", STALE.values(), ids=STALE.keys())
 async def test_overtaken_writer_writes_nothing(database, bank, stale):
     await commit(database, bank, state(), head=0)
-    async with database.write() as conn:
+    async with database.write(bank.tenant) as conn:
         taken = await banks.acquire(conn, bank.tenant, bank.id, "worker-1")
     current = {"epoch": taken.epoch, "head_version": taken.head_version}
     assert current == {"epoch": 1, "head_version": 1}
     await append(database, bank, draft("before"), **current)
-    before = await everything(database)
+    before = await everything(database, bank.tenant)
     with pytest.raises(NotOwner):
         await append(database, bank, draft("late", "new answer", session_id="late"), **current | stale)
-    assert await everything(database) == before
+    assert await everything(database, bank.tenant) == before
     (row,) = await append(database, bank, draft("after"), **current)  # the fence is for the other one only
     assert (row.seq, row.epoch) == (2, 1)
 
 
 async def test_append_to_a_bank_that_is_gone_is_refused(database, bank):
     await append(database, bank, draft())
-    async with database.write() as conn:
+    async with database.write(bank.tenant) as conn:
         await banks.delete_bank(conn, bank.tenant, bank.id)
     with pytest.raises(NotOwner):
         await append(database, bank, draft())
@@ -94,7 +94,7 @@ async def test_responses_are_numbered_in_order_of_first_use(database, bank):
     rows = await append(database, bank, *(draft(f"q{n}", right) for n, right in enumerate(rights)))
     rows += await append(database, bank, draft("q", "c"), draft("q", "d"))
     assert [row.response for row in rows] == [0, 1, 0, 2, 1, 2, 3]
-    async with database.read() as conn:
+    async with database.read(bank.tenant) as conn:
         told = await history.responses(conn, bank.tenant, bank.id)
         some = await history.responses(conn, bank.tenant, bank.id, [3, 1, 9])
     assert [(row.ordinal, row.text) for row in told] == [(0, "b"), (1, "a"), (2, "c"), (3, "d")]
@@ -106,7 +106,7 @@ async def test_words_of_a_response_stay_those_that_it_was_first_given_with(datab
     rows += await append(database, bank, draft("q4", "b", words=b"late"), draft("q5", "a", words=b"third"), draft("q6", "c", words=b"new"))
     expected = [b"first", None, b"first", None, b"first", b"new"]
     assert [row.words for row in rows] == expected
-    async with database.read() as conn:
+    async with database.read(bank.tenant) as conn:
         lessons = await history.lessons(conn, bank.tenant, bank.id, 0, 6, 10)
         found = await history.by_seqs(conn, bank.tenant, bank.id, list(range(1, 7)))
     assert [row.words for row in lessons] == [row.words for row in found] == expected
@@ -114,9 +114,9 @@ async def test_words_of_a_response_stay_those_that_it_was_first_given_with(datab
 
 async def test_words_of_an_erased_response_are_gone(database, bank):
     (secret,) = await append(database, bank, draft("q", "secret", words=b"what it says"))
-    async with database.write() as conn:
+    async with database.write(bank.tenant) as conn:
         await forgets.redact(conn, bank.tenant, bank.id, [secret.seq], NOW)
-    async with database.read() as conn:
+    async with database.read(bank.tenant) as conn:
         (row,) = await history.by_seqs(conn, bank.tenant, bank.id, [secret.seq])
     assert row.words is None
 
@@ -129,7 +129,7 @@ async def test_responses_are_told_apart_to_the_last_space_and_letter(database, b
 
 async def test_number_of_an_erased_response_is_never_given_again(database, bank):
     first, second = await append(database, bank, draft("q", "secret"), draft("q", "plain"))
-    async with database.write() as conn:
+    async with database.write(bank.tenant) as conn:
         await forgets.redact(conn, bank.tenant, bank.id, [first.seq], NOW)
     again, new = await append(database, bank, draft("q", "secret"), draft("q", "other"))
     assert (second.response, again.response, new.response) == (1, 2, 3)
@@ -138,7 +138,7 @@ async def test_number_of_an_erased_response_is_never_given_again(database, bank)
 async def test_sessions_note_their_first_and_last_use(database, bank):
     await append(database, bank, draft(session_id="one"), draft(), draft(session_id="two"))
     await append(database, bank, draft(session_id="two"), draft(session_id="two"), now=later(60))
-    async with database.read() as conn:
+    async with database.read(bank.tenant) as conn:
         found = (await conn.execute(select(session).order_by(session.c.id))).all()
     assert [(row.id, row.created_at, row.last_used_at) for row in found] == [("one", NOW, NOW), ("two", NOW, later(60))]
 
@@ -220,17 +220,17 @@ async def test_each_kind_of_tampering_is_found_and_its_place_is_named(database, 
         bank = await new_bank(database, tenant, name)
         await append_many(database, bank, 6)
         assert await chain_length(database, bank) == 6
-        async with database.write() as conn:
+        async with behind_its_back(database) as conn:
             await (how(conn) if callable(how) else conn.execute(how))
         with pytest.raises(ChecksumMismatch, match=rf"{bank.id}.*seq {seq}\b") as found:
             await chain_length(database, bank)
         assert found.value.code == "checksum-mismatch", name
-        async with database.write() as conn:
+        async with database.write(tenant) as conn:
             await banks.delete_bank(conn, tenant, bank.id)
 
 
 async def test_chain_of_an_unknown_bank_is_not_found(database, bank):
-    async with database.read() as conn:
+    async with database.read(bank.tenant) as conn:
         with pytest.raises(NotFound):
             await ledger.verify_chain(conn, bank.tenant, "bnk_unknown")
 
@@ -238,18 +238,18 @@ async def test_chain_of_an_unknown_bank_is_not_found(database, bank):
 async def test_chain_still_holds_over_redacted_rows_and_tampering_beside_them_is_found(database, bank):
     rows = await append_many(database, bank, 6)
     await forget(database, bank, rows[1], rows[5], mode="erase")
-    async with database.write() as conn:
+    async with database.write(bank.tenant) as conn:
         await forgets.redact(conn, bank.tenant, bank.id, [2, 6], NOW)
     assert await chain_length(database, bank) == 6
-    async with database.write() as conn:
+    async with behind_its_back(database) as conn:
         await conn.execute(update(event).where(at(2)).values(content_hash="0" * 64))
     with pytest.raises(ChecksumMismatch, match=r"seq 2\b"):
         await chain_length(database, bank)
 
 
-async def everything(database) -> dict:
+async def everything(database, tenant: str) -> dict:
     """What an append could have changed."""
-    async with database.read() as conn:
+    async with database.read(tenant) as conn:
         bank = (await conn.execute(select(bank_table))).all()
         counts = {
             table.name: (await conn.execute(select(func.count()).select_from(table))).scalar() for table in (event, response, session)

@@ -145,3 +145,43 @@ def test_rows_of_the_first_release_survive_the_way_up_and_the_way_back(empty_url
     migrate(empty_url)
     assert kept("text, embedding") == [("change_pin", None)]
     engine.dispose()
+
+
+def test_rows_before_tenants_were_apart_survive_the_way_up_and_the_way_back(empty_url):
+    """Banks start without a debt, and a blob that was being deleted is condemned where nobody knows of deletions."""
+    migrate(empty_url, "0002")
+    engine = engine_of(empty_url)
+    moment = "'2026-01-01 00:00:00'"
+    with engine.begin() as connection:
+        connection.execute(text(f"INSERT INTO tenant (id, name, created_at) VALUES ('t', 'acme', {moment})"))
+        connection.execute(
+            text(
+                "INSERT INTO bank (tenant, id, name, epoch, seq, last_hash, responses, config_hash, encoder_digest, head_version, "
+                f"created_at) VALUES ('t', 'b', 'main', 3, 7, 'h', 1, 'c', 'e', 2, {moment})"
+            )
+        )
+        for state in ("pending", "live", "condemned"):
+            blob = f"INSERT INTO blob (tenant, sha256, bytes, state, created_at) VALUES ('t', '{state}', 1, '{state}', {moment})"
+            connection.execute(text(blob))
+
+    def kept(query: str) -> list[tuple]:
+        with engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(text(query))]
+
+    blobs = "SELECT sha256, state FROM blob ORDER BY sha256"
+    before = kept(blobs)
+    migrate(empty_url)
+    assert kept("SELECT id, epoch, seq, head_version, debt_tokens, debt_events, debt_since FROM bank") == [("b", 3, 7, 2, 0, 0, None)]
+    assert kept(blobs) == before
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE blob SET state = 'deleting' WHERE sha256 = 'live'"))
+        connection.execute(text(f"INSERT INTO erased_tenant (id, erased_at) VALUES ('gone', {moment})"))
+    downgrade(empty_url, "0002")
+    assert kept(blobs) == [("condemned", "condemned"), ("live", "condemned"), ("pending", "pending")]
+    assert kept("SELECT id, seq, head_version FROM bank") == [("b", 7, 2)]
+    with pytest.raises(DatabaseError), engine.begin() as connection:
+        connection.execute(text("UPDATE blob SET state = 'deleting'"))
+    migrate(empty_url)
+    assert differences(empty_url) == []
+    assert kept("SELECT id, debt_events FROM bank") == [("b", 0)]
+    engine.dispose()

@@ -11,19 +11,19 @@ from service.store import banks, blob_rows, snapshots
 from service.store.tables import blob, head, snapshot
 
 
-async def kept(database) -> dict:
-    async with database.read() as conn:
+async def kept(database, tenant: str) -> dict:
+    async with database.read(tenant) as conn:
         rows = {table.name: (await conn.execute(select(func.count()).select_from(table))).scalar() for table in (snapshot, head)}
         return rows | {"blobs": (await conn.execute(select(blob).order_by(blob.c.sha256))).all()}
 
 
 async def stage(database, tenant: str, *contents: str) -> None:
-    async with database.write() as conn:
+    async with database.write(tenant) as conn:
         await blob_rows.stage(conn, tenant, [(sha(content), len(content)) for content in contents], NOW)
 
 
 async def states_of_blobs(database, tenant: str) -> dict[str, str]:
-    async with database.read() as conn:
+    async with database.read(tenant) as conn:
         rows = await conn.execute(select(blob.c.sha256, blob.c.state).where(blob.c.tenant == tenant))
         return {row.sha256: row.state for row in rows}
 
@@ -41,8 +41,9 @@ async def test_snapshot_is_read_as_it_was_committed(database, bank):
         pinned=True,
         gate={"before": 0.5, "after": 1.0, "lost": []},
     )
+    await stage(database, bank.tenant, "a", "b")
     told = await commit(database, bank, saved, now=later(0.25))
-    async with database.read() as conn:
+    async with database.read(bank.tenant) as conn:
         found = await snapshots.get_snapshot(conn, bank.tenant, saved.id, bank.id)
     assert found == told
     assert {name: getattr(found, name) for name in saved.__struct_fields__} == {
@@ -63,7 +64,7 @@ async def test_head_moves_one_version_at_a_time_and_its_history_is_kept(database
         await commit(database, bank, each, head=version, now=later(version))
         now = await find(database, bank)
         assert (now.head, now.head_version) == (each.id, version + 1)
-    async with database.read() as conn:
+    async with database.read(bank.tenant) as conn:
         history = await snapshots.heads(conn, bank.tenant, bank.id)
     assert [(row.version, row.snapshot, row.created_at) for row in history] == [
         (3, saved[2].id, later(2)),
@@ -84,19 +85,19 @@ LOST = {
 @pytest.mark.parametrize(("how", "error"), LOST.values(), ids=LOST.keys())
 async def test_lost_compare_and_swap_keeps_nothing(database, bank, how, error):
     await commit(database, bank, state(), head=0)
-    async with database.write() as conn:
+    async with database.write(bank.tenant) as conn:
         await banks.acquire(conn, bank.tenant, bank.id, "worker")
     await stage(database, bank.tenant, "x")
-    before, bank_before = await kept(database), await find(database, bank)
+    before, bank_before = await kept(database, bank.tenant), await find(database, bank)
     with pytest.raises(error):
         await commit(database, bank, state(1, {"fast": "x"}), **how)
-    assert await kept(database) == before
+    assert await kept(database, bank.tenant) == before
     assert await find(database, bank) == bank_before
     await commit(database, bank, state(1, {"fast": "x"}), head=1, epoch=1)
 
 
 async def test_snapshot_of_a_bank_that_is_gone_is_refused(database, bank):
-    async with database.write() as conn:
+    async with database.write(bank.tenant) as conn:
         await banks.delete_bank(conn, bank.tenant, bank.id)
     with pytest.raises(NotOwner):
         await commit(database, bank, state())
@@ -108,13 +109,13 @@ async def test_one_of_many_moves_the_head(database, bank):
     (winner,) = [each for each in told if not isinstance(each, Exception)]
     assert {type(each) for each in told if each is not winner} == {HeadMoved}
     assert (await find(database, bank)).head == winner.id
-    assert (await kept(database))["snapshot"] == 1
+    assert (await kept(database, bank.tenant))["snapshot"] == 1
 
 
 async def test_snapshots_that_are_committed_at_once_have_an_order(database, bank):
     saved = [state(n) for n in range(6)]
     await asyncio.gather(*(commit(database, bank, each) for each in saved))
-    async with database.read() as conn:
+    async with database.read(bank.tenant) as conn:
         assert {row.id for row in await snapshots.usable(conn, bank.tenant, bank.id)} == {each.id for each in saved}
 
 
@@ -124,9 +125,9 @@ async def test_snapshots_are_paged_newest_first_also_beside_a_destroyed_one(data
     for n in range(6):
         made.append((await commit(database, bank, state(n))).id)
         await commit(database, other, state(n))
-    async with database.write() as conn:
+    async with database.write(bank.tenant) as conn:
         await snapshots.destroy_snapshots(conn, bank.tenant, bank.id, [made[2]], NOW)
-    async with database.read() as conn:
+    async with database.read(bank.tenant) as conn:
         told, after = [], None
         while page := await snapshots.list_snapshots(conn, bank.tenant, bank.id, after, 2):
             told += [row.id for row in page]
@@ -140,19 +141,20 @@ async def test_destroyed_snapshot_is_known_and_its_own_blobs_are_condemned(datab
     await stage(database, bank.tenant, "shared", "own", "other")
     doomed = await commit(database, bank, state(1, {"fast": "own", "slow": "shared"}))
     await commit(database, bank, state(2, {"fast": "other", "slow": "shared"}))
-    async with database.write() as conn:
+    async with database.write(bank.tenant) as conn:
         assert await snapshots.destroy_snapshots(conn, bank.tenant, bank.id, [doomed.id], later(5)) == [sha("own")]
-    async with database.read() as conn:
+    async with database.read(bank.tenant) as conn:
         assert (await snapshots.get_snapshot(conn, bank.tenant, doomed.id)).destroyed_at == later(5)
     assert await states_of_blobs(database, bank.tenant) == {sha("shared"): "live", sha("own"): "condemned", sha("other"): "live"}
 
 
 async def test_destruction_in_another_bank_takes_nothing(database, bank):
     other = await new_bank(database, bank.tenant, "other")
+    await stage(database, bank.tenant, "x")
     saved = await commit(database, bank, state(1, {"fast": "x"}))
-    async with database.write() as conn:
+    async with database.write(bank.tenant) as conn:
         assert await snapshots.destroy_snapshots(conn, bank.tenant, other.id, [saved.id], NOW) == []
-    async with database.read() as conn:
+    async with database.read(bank.tenant) as conn:
         assert (await snapshots.get_snapshot(conn, bank.tenant, saved.id)).destroyed_at is None
         with pytest.raises(NotFound):
             await snapshots.get_snapshot(conn, bank.tenant, saved.id, other.id)
@@ -174,40 +176,12 @@ async def test_spare_autos_are_the_oldest_that_nobody_named_or_pinned(database, 
         "newest": {"kind": "auto"},
     }.items():
         made[name] = (await commit(database, bank, state(**how))).id
-    async with database.write() as conn:
+    async with database.write(bank.tenant) as conn:
         await snapshots.destroy_snapshots(conn, bank.tenant, bank.id, [made["destroyed"]], NOW)
-    async with database.read() as conn:
+    async with database.read(bank.tenant) as conn:
         for keep, spare in {0: 4, 1: 3, 2: 2, 4: 0, 9: 0}.items():
             wanted = [made[name] for name in ("newest", "newer", "older", "oldest")][4 - spare :]
             assert await snapshots.spare_autos(conn, bank.tenant, bank.id, keep) == wanted
-
-
-async def test_blob_is_pending_then_live_then_condemned_and_comes_back_when_needed_again(database, bank):
-    async def states() -> str:
-        return (await states_of_blobs(database, bank.tenant)).get(sha("x"), "gone")
-
-    told = []
-    await stage(database, bank.tenant, "x")
-    told.append(await states())
-    saved = await commit(database, bank, state(1, {"fast": "x"}))
-    await stage(database, bank.tenant, "x")  # another snapshot is about to write the same bytes
-    told.append(await states())
-    async with database.write() as conn:
-        await snapshots.destroy_snapshots(conn, bank.tenant, bank.id, [saved.id], NOW)
-    told.append(await states())
-    await stage(database, bank.tenant, "x")
-    async with database.write() as conn:  # who wanted to delete its bytes finds that it may not
-        assert await blob_rows.condemned(conn, bank.tenant, [sha("x")]) == []
-        await blob_rows.strike(conn, bank.tenant, [sha("x")])
-    told.append(await states())
-    again = await commit(database, bank, state(2, {"fast": "x"}))
-    told.append(await states())
-    async with database.write() as conn:
-        await snapshots.destroy_snapshots(conn, bank.tenant, bank.id, [again.id], NOW)
-        assert await blob_rows.condemned(conn, bank.tenant, [sha("x"), sha("y")]) == [sha("x")]
-        await blob_rows.strike(conn, bank.tenant, [sha("x")])
-    told.append(await states())
-    assert told == ["pending", "live", "condemned", "pending", "live", "gone"]
 
 
 async def test_blobs_in_use_are_those_of_kept_snapshots_of_all_banks(database, bank):
@@ -215,7 +189,7 @@ async def test_blobs_in_use_are_those_of_kept_snapshots_of_all_banks(database, b
     await stage(database, bank.tenant, "a", "b", "c")
     saved = await commit(database, bank, state(1, {"fast": "a", "slow": "b"}))
     await commit(database, other, state(1, {"fast": "b"}))
-    async with database.write() as conn:
+    async with database.write(bank.tenant) as conn:
         assert await blob_rows.in_use(conn, bank.tenant) == {sha("a"), sha("b")}
         await snapshots.destroy_snapshots(conn, bank.tenant, bank.id, [saved.id], NOW)
         assert await blob_rows.in_use(conn, bank.tenant) == {sha("b")}

@@ -64,7 +64,7 @@ class StoreBesideModel(RuleBasedStateMachine):
 
     def write(self, function, *arguments, **more):
         async def ask():
-            async with self.database.write() as conn:
+            async with self.database.write(self.bank.tenant) as conn:
                 return await function(conn, self.bank.tenant, self.bank.id, *arguments, **more)
 
         return self.run(ask())
@@ -136,7 +136,7 @@ class StoreBesideModel(RuleBasedStateMachine):
         now = await find(self.database, self.bank)
         assert (now.seq, now.epoch, now.head_version) == (len(model.events), model.epoch, len(model.heads))
         assert now.head == (model.heads[-1] if model.heads else "")
-        async with self.database.read() as conn:
+        async with self.database.read(tenant) as conn:
             assert await ledger.verify_chain(conn, tenant, bank) == len(model.events)
             lessons = await history.lessons(conn, tenant, bank, 0, len(model.events), 10_000)
             assert [(lesson.seq, lesson.right) for lesson in lessons] == model.lessons()

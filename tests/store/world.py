@@ -1,0 +1,60 @@
+"""A tenant with something in every table."""
+
+from keeping import NOW, append, commit, draft, forget, new_bank, new_tenant, sha, state
+from sqlalchemy import select
+
+from service.ids import new_id
+from service.store import audit, banks, blob_rows, idempotency, jobs, tenants
+from service.store.tables import metadata
+
+BANK = {"config_hash": "c", "encoder_digest": "e", "now": NOW}
+
+
+class World:
+    """A tenant with something in every table; what it says carries its name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def build(self, database, bank_id: str | None = None) -> "World":
+        self.tenant = await new_tenant(database)
+        async with database.write(self.tenant) as conn:
+            self.bank = await banks.create_bank(conn, self.tenant, "main", id=bank_id or new_id("bnk"), **BANK)
+        self.empty = await new_bank(database, self.tenant, "empty")
+        self.events = await append(database, self.bank, *self.drafts())
+        self.ids = [row.id for row in self.events]
+        async with database.write(self.tenant) as conn:
+            self.births = await blob_rows.stage(
+                conn, self.tenant, [(sha(content), 1) for content in ("live", "pending", "unused", "going")], NOW
+            )
+            await blob_rows.condemn_unused(conn, self.tenant, [sha("unused"), sha("going")])
+            await blob_rows.begin_delete(conn, self.tenant, [sha("going")], now=NOW, before=NOW)
+            await tenants.add_key(conn, self.tenant, **key("key_1", self.name))
+            await audit.record(conn, self.tenant, actor="a", request_id="r", action="x", target="t", detail={}, now=NOW)
+            self.job, _ = await jobs.enqueue(conn, self.tenant, kind="gc", bank=self.bank.id, payload={}, dedupe="d", now=NOW)
+            for name in ("pending", "committed", "done"):
+                await idempotency.begin(conn, self.tenant, name, request_hash=b"r" * 32, now=NOW, lease_s=60)
+            await idempotency.mark_committed(conn, self.tenant, "committed", bank=self.bank.id, first_seq=1, last_seq=3)
+            await idempotency.finish(conn, self.tenant, "done", status=200, reply=f'"same {self.name}"'.encode(), now=NOW)
+        self.head = await commit(database, self.bank, state(1, {"fast": "live"}), head=0)
+        self.auto = await commit(database, self.bank, state(2, kind="auto"))
+        self.forget = await forget(database, self.bank, self.events[0])
+        return self
+
+    def drafts(self):
+        said = (("same", "a"), ("same", "b"), ("other", "a"))
+        return [draft(f"{input} {self.name}", f"{right} {self.name}", session_id="s") for input, right in said]
+
+
+def key(id: str, secret: str = "") -> dict:
+    given = {"name": "k", "prefix": "p", "scopes": [], "banks": None, "expires_at": None, "now": NOW}
+    return {"id": id, "lookup_hash": sha(id + secret).encode()[:32], **given}
+
+
+async def owned(conn, tenant: str) -> dict:
+    """All rows of a tenant."""
+    rows = {}
+    for name, table in metadata.tables.items():
+        mine = table.c.id if name in ("tenant", "erased_tenant") else table.c.tenant
+        rows[name] = sorted(map(repr, await conn.execute(select(table).where(mine == tenant))))
+    return rows
