@@ -91,5 +91,8 @@ class Engine(Protocol):
     async def delete_bank(self, tenant: str, bank: str, *, actor: Actor) -> None:
         """Delete the bank, its ledger, snapshots and blobs, and drop its warm copy."""
 
+    async def warm(self, tenant: str, bank: str) -> wire.Warmth:
+        """Load the bank if need be; whether it was warm, and how long the load took or would take."""
+
     async def health(self) -> list[wire.Component]:
         """The engine's parts: encoder, model thread, blobs."""

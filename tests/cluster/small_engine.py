@@ -1,0 +1,222 @@
+"""A small engine over a shared ledger in memory, for tests of the transport: it keeps what it is taught and counts what it does."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from service import wire
+from service.cluster.coord import Coord, Notice, WorkerInfo
+from service.cluster.frames import FrameServer
+from service.cluster.remote import RemoteEngine
+from service.cluster.rpc import serve_engine
+from service.errors import NotFound
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+STATE = wire.StateRef(snapshot_id="snp_1", seq=1)
+LONG = 60.0
+
+
+def said(value: str | None) -> wire.Said:
+    return wire.Said(value=value, confidence=0.5)
+
+
+def taught(item: wire.NewCorrection, seq: int) -> wire.Taught:
+    receipt = wire.Receipt(
+        item=wire.BeforeAfter(before=said(None), after=said(item.right)), paraphrase=wire.ParaphraseCheck(n=len(item.paraphrases), fixed=0)
+    )
+    return wire.Taught(id=f"cor_{seq}", seq=seq, status="active", receipt=receipt, state=STATE, usage=wire.Usage(updates=1))
+
+
+@dataclass
+class Ledger:
+    """What all workers share: each bank's lessons, in order."""
+
+    banks: dict[str, list[wire.NewCorrection]] = field(default_factory=dict)
+
+    async def bank_of(self, tenant: str, bank: str) -> str:
+        if bank not in self.banks:
+            raise NotFound()
+        return bank
+
+
+class SmallEngine:
+    """`Engine` of one worker. What is asked about a bank called slow waits for `go`."""
+
+    def __init__(self, ledger: Ledger, name: str) -> None:
+        self.ledger, self.name, self.calls, self.go = ledger, name, [], asyncio.Event()
+        self.cancelled: Counter[str] = Counter()
+
+    async def _begin(self, method: str, bank: str) -> list[wire.NewCorrection]:
+        self.calls.append((method, bank))
+        try:
+            if bank.startswith("slow"):
+                await self.go.wait()
+        except asyncio.CancelledError:
+            self.cancelled[method] += 1
+            raise
+        if bank not in self.ledger.banks:
+            raise NotFound(f"no bank {bank}")
+        return self.ledger.banks[bank]
+
+    async def teach(self, tenant, bank, items, *, actor, idempotency_key):
+        lessons = await self._begin("teach", bank)
+        lessons += items
+        return [taught(item, len(lessons)) for item in items]
+
+    async def taught(self, tenant, bank, first_seq, items):
+        await self._begin("taught", bank)
+        return [taught(item, first_seq + place) for place, item in enumerate(items)]
+
+    async def recall(self, tenant, bank, inputs, *, top_k, min_confidence, at, explain, min_seq):
+        known = {lesson.input: lesson.right for lesson in await self._begin("recall", bank)}
+        answers = [[wire.Answer(value=known[text], confidence=1.0, support=[], level="fast")] if text in known else [] for text in inputs]
+        return [wire.RecalledItem(answers=found, abstained=not found) for found in answers], STATE, wire.Usage(tokens_in=len(inputs))
+
+    async def memory(self, tenant, bank):
+        lessons = await self._begin("memory", bank)
+        level = wire.Level(name="fast", period_tokens=None, bytes=1, norm=0.5, digest="d")
+        return wire.Memory(
+            bank=bank,
+            digest="d",
+            state=STATE,
+            levels=[level],
+            clock_tokens=0,
+            events=len(lessons),
+            corrections=len(lessons),
+            responses=0,
+            forgotten=0,
+            rebuild_pending=False,
+            bytes=1,
+            config_hash="c",
+            encoder_digest="e",
+        )
+
+    async def snapshot(self, tenant, bank, *, label, note, pin, actor):
+        lessons = await self._begin("snapshot", bank)
+        return wire.Snapshot(
+            id="snp_2",
+            parent="snp_1",
+            kind="manual",
+            seq=len(lessons),
+            corrections=len(lessons),
+            digest="d",
+            levels=[wire.LevelBlob(name="fast", sha256="0", bytes=1)],
+            label=label,
+            note=note,
+            pinned=pin,
+            tainted_by=[],
+            config_hash="c",
+            is_head=False,
+            created_by=actor.key_id,
+            created_at=NOW,
+        )
+
+    async def roll_back(self, tenant, bank, to, *, dry_run, if_match, reason, actor, idempotency_key):
+        await self._begin("roll_back", bank)
+        flip = wire.Flip(correction="cor_1", input="q", before=said("a"), after=said(None))
+        return wire.RolledBack(head=to, pre_rollback=if_match, flips=[flip], probes=1, dry_run=dry_run, state=STATE)
+
+    async def rolled_back(self, tenant, bank, version):
+        await self._begin("rolled_back", bank)
+        return wire.RolledBack(head=f"snp_{version}", pre_rollback=None, flips=[], probes=0, dry_run=False, state=STATE)
+
+    async def forget(self, tenant, bank, corrections, *, mode, reason, actor):
+        await self._begin("forget", bank)
+        return wire.Forgotten(id="fgt_1", effective_now=True, mode=mode, corrections=list(corrections), job_id=None)
+
+    async def create_bank(self, tenant, name, *, actor):
+        self.calls.append(("create_bank", name))
+        self.ledger.banks[name] = []
+        return wire.Bank(id=name, name=name, seq=0, head="snp_1", etag="e", encoder_digest="e", config_hash="c", created_at=NOW)
+
+    async def delete_bank(self, tenant, bank, *, actor):
+        await self._begin("delete_bank", bank)
+        del self.ledger.banks[bank]
+
+    async def warm(self, tenant, bank):
+        await self._begin("warm", bank)
+        return wire.Warmth(warm=True, eta_ms=0.5)
+
+    async def health(self):
+        self.calls.append(("health", ""))
+        return [wire.Component(name="model", ok=True, detail=self.name)]
+
+
+@dataclass
+class Worker:
+    """A worker as its process would run it, in this one."""
+
+    engine: SmallEngine
+    server: FrameServer
+    coord: Coord
+
+    @property
+    def info(self) -> WorkerInfo:
+        return WorkerInfo(id=self.engine.name, address=self.server.address, in_flight=self.server.in_flight)
+
+    async def beat(self) -> None:
+        await self.coord.beat(self.info, LONG)
+        await self.coord.tell(Notice("workers-changed"))
+
+    async def leave(self, within_s: float = 5.0) -> None:
+        """As on SIGTERM."""
+        await self.coord.leave(self.engine.name)
+        await self.coord.tell(Notice("workers-changed"))
+        await self.server.drain(within_s)
+
+    async def die(self) -> None:
+        """As by `kill -9`: connections break, nobody says goodbye, the heartbeat goes on until its end."""
+        self.server._closed = True
+        self.server._listener.close()
+        for caller in self.server._callers:
+            caller.link.abort()
+            caller.cancel()
+        await asyncio.sleep(0)
+
+
+class Fleet:
+    """Workers over one ledger, and engines that reach them."""
+
+    def __init__(self, coord: Coord, folder) -> None:
+        self.coord, self.folder, self.ledger = coord, folder, Ledger({"bnk_1": [], "bnk_2": [], "slow_1": []})
+        self.workers: dict[str, Worker] = {}
+        self.engines: list[RemoteEngine] = []
+
+    async def add(self, name: str, **limits) -> Worker:
+        engine = SmallEngine(self.ledger, name)
+        server = FrameServer(serve_engine(engine), worker=name, **{"max_in_flight": 2_000, **limits})
+        await server.start(f"unix://{self.folder}/{name}.sock")
+        self.workers[name] = Worker(engine, server, self.coord)
+        await self.workers[name].beat()
+        return self.workers[name]
+
+    def engine(self, coord: Coord | None = None, **more) -> RemoteEngine:
+        """The engine of one more api."""
+        self.engines.append(RemoteEngine(coord or self.coord, **{"bank_of": self.ledger.bank_of, **more}))
+        return self.engines[-1]
+
+    def done(self, method: str | None = None) -> Counter[str]:
+        """How many calls each worker began."""
+        return Counter(
+            {name: len([call for call in worker.engine.calls if method in (None, call[0])]) for name, worker in self.workers.items()}
+        )
+
+    async def close(self) -> None:
+        for engine in self.engines:
+            await engine.close()
+        for worker in self.workers.values():
+            await worker.server.close()
+
+
+@asynccontextmanager
+async def fleet_of(coord: Coord, folder, *names: str) -> AsyncIterator[Fleet]:
+    fleet = Fleet(coord, folder)
+    try:
+        for name in names:
+            await fleet.add(name)
+        yield fleet
+    finally:
+        await fleet.close()
