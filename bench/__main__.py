@@ -10,7 +10,10 @@ COMMANDS = {
     "lm": "bench.lm:lm",
     "latency": "bench.latency:latency",
     "crash": "bench.crash:crash",
+    "cluster": "bench.cluster.command:command",
+    "cluster-crash": "bench.cluster.crash:command",
     "demo": "bench.demo:demo",
+    "load": "bench.load.command:load",
     "synthetic": "bench.synthetic.command:synthetic",
 }
 

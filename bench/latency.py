@@ -6,9 +6,11 @@ hits both alike.
 """
 
 import asyncio
+import contextlib
 import os
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -17,6 +19,8 @@ from typing import TypeVar
 import click
 from tqdm import tqdm
 
+from bench.cluster.running import Shape, cluster
+from bench.cluster.servers import NotStarted
 from bench.data import DataAbsent, Row, directory, load
 from bench.line import Line, ask_all, request_bytes
 from bench.running import NotServing, Running, running_service
@@ -42,6 +46,12 @@ class Paired:
     def adds_ms(self) -> float:
         """Median over texts of the request minus the bare call."""
         return median(asked - bare for asked, bare in zip(self.asked_ms, self.bare_ms, strict=True))
+
+    @property
+    def adds_p99_ms(self) -> float:
+        """The same at the slowest hundredth of the requests."""
+        adds = sorted(asked - bare for asked, bare in zip(self.asked_ms, self.bare_ms, strict=True))
+        return adds[int(0.99 * (len(adds) - 1))]
 
     @property
     def adds_at_best_ms(self) -> float:
@@ -80,17 +90,18 @@ class Latency:
 @click.option("--requests", default=400, show_default=True, type=click.IntRange(8), help="Requests of each kind with one client.")
 @click.option("--bursts", default=5, show_default=True, type=click.IntRange(1), help="Repetitions with 32 clients.")
 @click.option("--burst", default=1_500, show_default=True, type=click.IntRange(CLIENTS), help="Requests in one of them.")
+@click.option("--cluster", "in_cluster", is_flag=True, help="Of a cluster on this machine: api, worker, PostgreSQL, Redis, S3.")
 @click.option("--check", is_flag=True, help="Exit with 1 when a goal is missed.")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Also write every figure to this file.")
-def latency(requests: int, bursts: int, burst: int, check: bool, json_path: Path | None) -> None:
+def latency(requests: int, bursts: int, burst: int, in_cluster: bool, check: bool, json_path: Path | None) -> None:
     """What the service adds to a bare call of the sentence encoder.
 
     Starts a service of its own on a scratch directory. The texts are BANKING77's when the data sets are there, made up otherwise.
     """
     rows = some_rows(rows_for(requests))
     try:
-        found = asyncio.run(measure(rows, requests, bursts, burst))
-    except NotServing as error:
+        found = asyncio.run(measure(rows, requests, bursts, burst, in_cluster=in_cluster))
+    except (NotServing, NotStarted) as error:
         raise click.ClickException(str(error)) from None
     click.echo(render(found))
     if json_path is not None:
@@ -117,7 +128,7 @@ def render(found: Latency) -> str:
 
 
 def _paired(kind: Paired) -> str:
-    return f"{_spread(kind.asked_ms)} ms   adds {kind.adds_ms:.2f} ms (at best {kind.adds_at_best_ms:.2f})"
+    return f"{_spread(kind.asked_ms)} ms   adds {kind.adds_ms:.2f} ms (at best {kind.adds_at_best_ms:.2f}, p99 {kind.adds_p99_ms:.2f})"
 
 
 def _tenth(values: Sequence[float]) -> float:
@@ -147,14 +158,14 @@ def some_rows(number: int) -> list[Row]:
     return [rows[(place * step) % len(rows)] for place in range(number)]
 
 
-async def measure(rows: Sequence[Row], requests: int, bursts: int, burst: int) -> Latency:
+async def measure(rows: Sequence[Row], requests: int, bursts: int, burst: int, *, in_cluster: bool = False) -> Latency:
     """One run over `rows_for(requests)` rows on a service of its own.
 
     Raises:
-        NotServing: it did not start.
+        NotServing, NotStarted: it did not start.
     """
     encoder = Encoder.load(find_weights(None))
-    async with running_service({**os.environ, "PALIMPSEST_LOG_LEVEL": "info"}) as service:
+    async with _running(in_cluster) as service:
         for begin in range(0, TAUGHT, 100):
             items = [{"input": text, "right": right} for text, right in rows[begin : begin + 100]]
             async with service.client() as client:
@@ -163,6 +174,17 @@ async def measure(rows: Sequence[Row], requests: int, bursts: int, burst: int) -
         single = await asyncio.to_thread(_one_client, encoder, service, *kinds)
         many = await _many_clients(encoder, service, [text for text, _ in rows[TAUGHT:]], bursts, burst)
     return Latency(*single, *many)
+
+
+@contextlib.asynccontextmanager
+async def _running(in_cluster: bool) -> AsyncIterator[Running]:
+    if not in_cluster:
+        async with running_service({**os.environ, "PALIMPSEST_LOG_LEVEL": "info"}) as service:
+            yield service
+        return
+    with tempfile.TemporaryDirectory(prefix="palimpsest-cluster-") as home:
+        async with cluster(Path(home), Shape(apis=1, workers=1)) as made:
+            yield Running(made.urls["api-1"], made.key)
 
 
 def _one_client(

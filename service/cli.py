@@ -1,6 +1,7 @@
-"""The command `palimpsest`: serve the service, examine it, manage its keys."""
+"""The command `palimpsest`: run the processes of the service, examine it, manage its keys."""
 
 import asyncio
+import functools
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ from service.settings import Settings, SettingsRefused, from_environment
 from service.wire import Scope
 
 T = TypeVar("T")
+REFUSALS = (DirectoryInUse, PalimpsestError, PepperRefused, SettingsRefused)
 
 
 def _settings() -> Settings:
@@ -28,12 +30,13 @@ def _settings() -> Settings:
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
     """Run to the end; what the service refuses to start with is told in one line instead of a traceback."""
-    from model.encoder import EncoderRefused
-
     try:
         return asyncio.run(work)
-    except (DirectoryInUse, EncoderRefused, PalimpsestError, PepperRefused, SettingsRefused) as refused:
-        raise click.ClickException(str(refused)) from None
+    except Exception as refused:
+        encoder = sys.modules.get("model.encoder")  # torch comes with it: not into a process that has not loaded it
+        if isinstance(refused, REFUSALS) or (encoder is not None and isinstance(refused, encoder.EncoderRefused)):
+            raise click.ClickException(str(refused)) from None
+        raise
 
 
 def _end_at_once(_number: int, _frame: object) -> None:
@@ -61,6 +64,36 @@ def serve() -> None:
 
 
 @main.command()
+def api() -> None:
+    """Serve the API of a cluster: no model in this process, workers are asked."""
+    signal.signal(signal.SIGTERM, _end_at_once)
+    from service.serving import serve_api
+
+    sys.exit(_run(serve_api(_settings())))
+
+
+@main.command()
+def worker() -> None:
+    """Run the model for the apis of a cluster; one process for each device."""
+    signal.signal(signal.SIGTERM, _end_at_once)
+    from service.processes.worker import work
+    from service.serving import run_until_stopped
+
+    sys.exit(_run(run_until_stopped(work, _settings())))
+
+
+@main.command()
+@click.option("--queue", "queues", multiple=True, metavar="NAME", help="Only jobs of this queue; several may be given.")
+def jobs(queues: tuple[str, ...]) -> None:
+    """Run the jobs of a cluster: consolidations, rebuilds, erasures, and the sweeper behind them."""
+    signal.signal(signal.SIGTERM, _end_at_once)
+    from service.processes.jobs import run_jobs
+    from service.serving import run_until_stopped
+
+    sys.exit(_run(run_until_stopped(functools.partial(run_jobs, queues), _settings())))
+
+
+@main.command()
 @click.option("--url", help="Examine the service at this address; by default one is started on a scratch directory.")
 @click.option("--key", envvar="PALIMPSEST_KEY", help="Admin key for --url.")
 def doctor(url: str | None, key: str | None) -> None:
@@ -72,13 +105,12 @@ def doctor(url: str | None, key: str | None) -> None:
 
 @main.command()
 def migrate() -> None:
-    """Bring the database to this version's schema."""
-    from service.store.db import migrate as run
+    """Bring the database to this version's schema, and mint the first admin key of a new one."""
+    from service.serving import prepare
 
     settings = _settings()
     settings.var_dir.mkdir(parents=True, exist_ok=True)
-    _run(asyncio.to_thread(run, settings.database_url))
-    click.echo(f"{settings.database_url} is up to date")
+    click.echo(_run(prepare(settings)))
 
 
 @main.command()
@@ -90,6 +122,18 @@ def key(name: str, scopes: tuple[str, ...], expires: datetime | None) -> None:
     from service.serving import mint_key
 
     click.echo(_run(mint_key(_settings(), name, scopes, expires)))
+
+
+@main.command("erase-tenant")
+@click.argument("tenant")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def erase_tenant(tenant: str, yes: bool) -> None:
+    """Erase a tenant, by id or name, to its last row and byte. Nothing brings it back but a backup."""
+    from service.processes.erasing import erase_tenant as erase
+
+    if not yes:
+        click.confirm(f"Erase everything of the tenant {tenant!r} for good?", abort=True)
+    click.echo(_run(erase(_settings(), tenant)))
 
 
 if __name__ == "__main__":

@@ -147,6 +147,13 @@ class Capacity(PalimpsestError):
     code = "capacity"
 
 
+class OutcomeUnknown(PalimpsestError):
+    """A worker was lost on the way and nobody can say whether the write was kept; send it again with the same Idempotency-Key."""
+
+    status = 503
+    code = "capacity"
+
+
 class StorageFull(PalimpsestError):
     """The service could not write to its storage; nothing of this request was kept. Free space, then send it again."""
 

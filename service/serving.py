@@ -1,4 +1,4 @@
-"""What the commands do: serve over HTTP, examine a service, mint a key."""
+"""What the commands do: serve, prepare a database, examine a service, mint a key."""
 
 import asyncio
 import contextlib
@@ -6,51 +6,90 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import msgspec
 
 from service import keys
-from service.embedded import DEFAULT, run_embedded, utc_now
-from service.ids import new_id
+from service.embedded import run_embedded
+from service.processes.api import run_api
+from service.processes.parts import DEFAULT, first_key, keep_key, utc_now
 from service.settings import Settings
 from service.store import tenants
-from service.store.db import Database, migrate
+from service.store.db import Database, make_url_safe, migrate
 from service.telemetry import configure_logging
 
 GRACE_S = 10  # seconds that requests in progress get at shutdown
 
 
 async def serve_forever(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code."""
-    import uvicorn
-
+    """Serve everything in this process until SIGTERM or SIGINT; the exit code."""
     configure_logging(settings.log_level)
     sock = _bound(settings)
-    host, port = sock.getsockname()[:2]
     async with run_embedded(settings) as service:
-        config = uvicorn.Config(
-            service.app,
-            log_config=None,
-            access_log=False,
-            lifespan="on",
-            timeout_keep_alive=5,
-            timeout_graceful_shutdown=GRACE_S,
-            h11_max_incomplete_event_size=64 * 1024,
-            server_header=False,
-        )
         if service.first_key is not None:
             print(f"Admin key (shown only now): {service.first_key}", flush=True)
-        print(f"Palimpsest serves on http://{host}:{port}  (data in {settings.var_dir}, API page at /docs)", flush=True)
-        server = uvicorn.Server(config)
-        # When it has stopped, uvicorn raises the signal again; that must not end the process before engine, jobs and database are closed.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, server.handle_exit)
-        await server.serve(sockets=[sock])
+        await _serve(service.app, sock, f"(data in {settings.var_dir}, API page at /docs)")
     return 0
+
+
+async def serve_api(settings: Settings) -> int:
+    """Serve the API of a cluster until SIGTERM or SIGINT; the exit code."""
+    configure_logging(settings.log_level)
+    sock = _bound(settings)
+    async with run_api(settings) as app:
+        await _serve(app, sock, "(API page at /docs)")
+    return 0
+
+
+async def run_until_stopped(work: Callable[[Settings, asyncio.Event], Awaitable[None]], settings: Settings) -> int:
+    """Run a process that serves no HTTP of its own until SIGTERM or SIGINT; the exit code."""
+    configure_logging(settings.log_level)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await work(settings, stop)
+    return 0
+
+
+async def prepare(settings: Settings) -> str:
+    """Bring the database to this version's schema, with the default tenant and its first admin key; what to tell the operator."""
+    await asyncio.to_thread(migrate, settings.database_url)
+    database = Database(settings.database_url)
+    try:
+        _, minted = await first_key(database, settings)
+    finally:
+        await database.close()
+    told = f"{make_url_safe(settings.database_url)} is up to date"
+    return told if minted is None else f"{told}\nAdmin key (shown only now): {minted}"
+
+
+async def _serve(app: Any, sock: socket.socket, more: str) -> None:  # noqa: ANN401
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=GRACE_S,
+        h11_max_incomplete_event_size=64 * 1024,
+        server_header=False,
+        proxy_headers=False,  # a peer's address is the socket's: a header could say anything
+    )
+    host, port = sock.getsockname()[:2]
+    print(f"Palimpsest serves on http://{host}:{port}  {more}", flush=True)
+    server = uvicorn.Server(config)
+    # When it has stopped, uvicorn raises the signal again; that must not end the process before all else is closed.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, server.handle_exit)
+    await server.serve(sockets=[sock])
 
 
 @contextlib.asynccontextmanager
@@ -84,20 +123,9 @@ async def mint_key(settings: Settings, name: str, scopes: tuple[str, ...], expir
     await asyncio.to_thread(migrate, settings.database_url)
     database = Database(settings.database_url)
     try:
-        async with database.write() as conn:
-            tenant = await tenants.find_tenant(conn, DEFAULT) or await tenants.create_tenant(conn, DEFAULT, utc_now())
-            await tenants.add_key(
-                conn,
-                tenant,
-                id=new_id("key"),
-                name=name,
-                prefix=keys.visible_prefix(minted.key),
-                lookup_hash=keys.lookup_hash(keys.load_pepper(settings), minted.key),
-                scopes=scopes,
-                banks=None,
-                expires_at=expires.replace(tzinfo=UTC) if expires else None,
-                now=utc_now(),
-            )
+        tenant = await tenants.ensure_tenant(database, DEFAULT, utc_now())
+        until = expires.replace(tzinfo=UTC) if expires else None
+        await keep_key(database, settings, tenant, minted.key, name=name, scopes=scopes, expires_at=until)
     finally:
         await database.close()
     return minted.key

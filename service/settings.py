@@ -15,6 +15,8 @@ from msgspec import Meta, Struct
 PREFIX = "PALIMPSEST_"
 NOT_SETTINGS = frozenset({"PALIMPSEST_DATA", "PALIMPSEST_KEY"})  # read by bench/, and by commands that call a running service
 BOOTSTRAP_KEY_MIN = 32
+REDIS = ("redis://", "rediss://", "unix://")
+LISTEN = re.compile(r"unix:///.+|tcp://[^/]+:\d+")
 DATABASES = ("sqlite+aiosqlite:///", "postgresql://", "postgresql+psycopg://")
 
 
@@ -41,7 +43,24 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     auto_snapshots: Annotated[int, Meta(ge=1, le=1_000)] = 4  # newest automatic snapshots kept
     sweep_s: Annotated[float, Meta(ge=0.05, le=3_600)] = 5.0  # seconds between looks at the job table
     claim_ttl_s: Annotated[float, Meta(ge=0.5, le=3_600)] = 30.0  # a job whose worker is silent for so long is taken over
+    redis: str = ""  # coordination of several processes; default: this process is alone
+    broker: str = ""  # Celery's broker; default: in memory, for a process that is alone
+    listen: str = ""  # where a worker takes calls: unix:///path or tcp://host:port
+    advertise: str = ""  # the address under which others reach it; default: listen
+    tls_cert: str = ""  # with tls_key and tls_ca: mutual TLS between api and workers over tcp
+    tls_key: str = ""
+    tls_ca: str = ""
+    heartbeat_s: Annotated[float, Meta(ge=0.2, le=60)] = 8.0  # a worker silent for so long is taken for dead
+    drain_s: Annotated[float, Meta(ge=1, le=3_600)] = 30.0  # time a worker takes to hand over before it stops
+    metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 0  # where worker and jobs show metrics and health; 0: nowhere
+    consolidate_tokens: Annotated[int, Meta(ge=1)] = 1_000_000  # taught since the last consolidation: the slow level's period
+    consolidate_events: Annotated[int, Meta(ge=1)] = 4_096
+    consolidate_age_s: Annotated[float, Meta(ge=1)] = 86_400.0  # age of the oldest lesson that was not consolidated
+    rate: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0  # requests a second of one tenant; 0: no limit
+    burst: Annotated[int, Meta(ge=1, le=1_000_000)] = 200  # requests at once that a tenant may make above its rate
     max_in_flight: Annotated[int, Meta(ge=1, le=10_000)] = 256  # requests at once before the service answers 503
+    tenant_in_flight: Annotated[int, Meta(ge=1, le=10_000)] = 256  # of these, requests of one tenant before it is answered 429
+    session_ttl_s: Annotated[float, Meta(ge=1, le=31_536_000)] = 86_400.0  # a session that is unused for so long is gone
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property
@@ -81,6 +100,21 @@ def from_environment(environ: Mapping[str, str]) -> Settings:
         raise SettingsRefused(f"PALIMPSEST_BOOTSTRAP_KEY needs at least {BOOTSTRAP_KEY_MIN} characters")
     if settings.database and not settings.database.startswith(DATABASES):
         raise SettingsRefused(f"PALIMPSEST_DATABASE must begin with one of {', '.join(DATABASES)}")
-    if settings.blobs and not settings.blobs.startswith("file:///"):
-        raise SettingsRefused("PALIMPSEST_BLOBS must be a file:/// URL in this version")
+    _check_cluster(settings)
+    if settings.blobs and not settings.blobs.startswith(("file:///", "s3://")):
+        raise SettingsRefused("PALIMPSEST_BLOBS must be a file:///folder or s3://bucket/prefix URL")
     return settings
+
+
+def _check_cluster(settings: Settings) -> None:
+    for name in ("redis", "broker"):
+        value = getattr(settings, name)
+        if value and not value.startswith(REDIS):
+            raise SettingsRefused(f"PALIMPSEST_{name.upper()} must begin with one of {', '.join(REDIS)}")
+    for name in ("listen", "advertise"):
+        value = getattr(settings, name)
+        if value and not LISTEN.fullmatch(value):
+            raise SettingsRefused(f"PALIMPSEST_{name.upper()} must be unix:///path or tcp://host:port")
+    tls = [bool(value) for value in (settings.tls_cert, settings.tls_key, settings.tls_ca)]
+    if any(tls) and not all(tls):
+        raise SettingsRefused("PALIMPSEST_TLS_CERT, PALIMPSEST_TLS_KEY and PALIMPSEST_TLS_CA are given together or not at all")

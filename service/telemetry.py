@@ -7,7 +7,7 @@ services in one process (tests, the doctor) do not count each other's requests.
 import logging
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -52,6 +52,9 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._requests = Counter("palimpsest_requests", "Requests answered.", ["route", "method", "status"], registry=self.registry)
+        self._limited = Counter(
+            "palimpsest_limited", "Requests above a limit: tenant-rate, tenant-in-flight, address.", ["reason"], registry=self.registry
+        )
         self._request_s = Histogram(
             "palimpsest_request_seconds",
             "Time from the first byte of a request to the last of its answer.",
@@ -68,12 +71,39 @@ class Metrics:
             registry=self.registry,
         )
         self._warm_banks = Gauge("palimpsest_warm_banks", "Banks kept in memory.", registry=self.registry)
+        self._warm_bytes = Gauge("palimpsest_warm_bytes", "Bytes of banks kept in memory, by tier.", ["tier"], registry=self.registry)
+        self._warm_hits = Counter(
+            "palimpsest_warm_hits", "Requests by where their bank was: device, host, cold.", ["result"], registry=self.registry
+        )
         self._jobs = Counter("palimpsest_jobs", "Jobs that ended, by kind and status.", ["kind", "status"], registry=self.registry)
+        self._jobs_waiting = Gauge("palimpsest_jobs_waiting", "Jobs that nobody works on.", ["kind"], registry=self.registry)
+        self._job_age = Gauge("palimpsest_job_age_seconds", "Age of the oldest job that nobody works on.", registry=self.registry)
+        self._queue_wait = Histogram(
+            "palimpsest_queue_wait_seconds",
+            "Time a call waits in a worker before it is worked on.",
+            buckets=_STAGE_S,
+            registry=self.registry,
+        )
+        self._calls = Counter("palimpsest_calls", "Calls from api to workers.", ["method", "outcome"], registry=self.registry)
+        self._call_s = Histogram(
+            "palimpsest_call_seconds", "Time of calls from api to workers.", ["method"], buckets=_REQUEST_S, registry=self.registry
+        )
+        self._refused = Counter("palimpsest_refused", "Calls that a worker did not take, by reason.", ["reason"], registry=self.registry)
+        self._snapshots_refused = Counter(
+            "palimpsest_snapshots_refused",
+            "Snapshots that could not be loaded; the bank was folded from an older one.",
+            registry=self.registry,
+        )
+        self._workers = Gauge("palimpsest_workers_alive", "Workers whose heartbeat is fresh.", registry=self.registry)
 
     def observe_request(self, route: str, method: str, status: int, seconds: float) -> None:
         """A request to the route (its template, never the path itself) was answered."""
         self._requests.labels(route, method, str(status)).inc()
         self._request_s.labels(route, method).observe(seconds)
+
+    def limited(self, reason: str) -> None:
+        """A request was above a limit: tenant-rate, tenant-in-flight or address."""
+        self._limited.labels(reason).inc()
 
     def in_flight(self, change: int) -> None:
         """A request came (+1) or went (-1)."""
@@ -86,6 +116,42 @@ class Metrics:
     def watch_warm_banks(self, number: Callable[[], int]) -> None:
         """Where to ask how many banks are in memory."""
         self._warm_banks.set_function(number)
+
+    def watch_warm_bytes(self, tier: str, number: Callable[[], int]) -> None:
+        """Where to ask how many bytes of a tier (device, host) are taken."""
+        self._warm_bytes.labels(tier).set_function(number)
+
+    def warm_hit(self, result: str) -> None:
+        """A request found its bank on the device, in the host's memory, or cold."""
+        self._warm_hits.labels(result).inc()
+
+    def jobs_waiting(self, by_kind: Mapping[str, int], oldest_s: float) -> None:
+        """What a sweep found: jobs that nobody works on, and the age of the oldest."""
+        self._jobs_waiting.clear()
+        for kind, number in by_kind.items():
+            self._jobs_waiting.labels(kind).set(number)
+        self._job_age.set(oldest_s)
+
+    def queue_wait(self, seconds: float) -> None:
+        """A call has waited so long before it was worked on."""
+        self._queue_wait.observe(seconds)
+
+    def call(self, method: str, outcome: str, seconds: float) -> None:
+        """A call to a worker ended: done, refused, unknown or failed."""
+        self._calls.labels(method, outcome).inc()
+        self._call_s.labels(method).observe(seconds)
+
+    def refused(self, reason: str) -> None:
+        """A worker did not take a call: busy or draining."""
+        self._refused.labels(reason).inc()
+
+    def snapshot_refused(self) -> None:
+        """A snapshot could not be loaded."""
+        self._snapshots_refused.inc()
+
+    def watch_workers(self, number: Callable[[], int]) -> None:
+        """Where to ask how many workers are alive."""
+        self._workers.set_function(number)
 
     def job(self, kind: str, status: str) -> None:
         """A job ended with a status."""

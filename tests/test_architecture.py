@@ -9,7 +9,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("model", "service", "workers", "palimpsest", "migrations", "bench")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-ROOTS = {"service/embedded.py", "service/cli.py", "service/serving.py"}  # the composition roots
+ROOTS = {"service/embedded.py", "service/cli.py", "service/serving.py"}
+ROOTS |= {name.relative_to(ROOT).as_posix() for name in (ROOT / "service" / "processes").glob("*.py")}  # the composition roots
 OURS = {"model", "service", "workers", "palimpsest", "migrations", "bench"}
 BANNED_NAMES = {"utils", "helpers", "common", "base", "manager", "impl"}
 

@@ -2,11 +2,11 @@
 
 from celery import Celery
 
-QUEUE = "palimpsest"
+PREFIX = "palimpsest"  # what the names of its queues begin with
 VISIBILITY_S = 3_600  # a message that nobody acknowledged for so long is given out again (Redis)
 
 
-def make_app(broker: str, queue: str = QUEUE) -> Celery:
+def make_app(broker: str) -> Celery:
     """The Celery application for a broker; the same for the embedded thread and the cluster's processes."""
     app = Celery("palimpsest", broker=broker, set_as_current=False)
     app.conf.update(
@@ -15,7 +15,9 @@ def make_app(broker: str, queue: str = QUEUE) -> Celery:
         task_ignore_result=True,
         task_acks_late=True,
         task_reject_on_worker_lost=True,
-        task_default_queue=queue,
+        task_default_queue=PREFIX,
+        task_create_missing_queues=True,
+        worker_soft_shutdown_timeout=5.0,
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
         worker_enable_remote_control=False,

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 
 from service.errors import GateFailed, HeadMoved
-from service.store import history, snapshots
-from service.store.lineage import Spans, holds, restrict, subtract
+from service.store import banks, history, snapshots
+from service.store.lineage import Spans, count, holds, restrict, subtract
 from service.store.rows import EventRow, HeadMove, SnapshotRow
 from workers.reading import Reader
+from workers.rebuilding import Changed
 from workers.replay import Lineage, Progress, Replay, key_of, lineage
 from workers.threads import OwnThread
-from workers.versions import Label, Versions
+from workers.versions import Label, Taken, Versions
 from workers.view import View
-from workers.warm import WarmBanks
 
 PROBES = 512  # newest live corrections asked by the gate
 TRIES = 3  # a head that keeps moving sends the job back to the queue
@@ -53,13 +53,13 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Consolidation:
-    """Runs consolidations of single banks."""
+    """Runs consolidations of single banks. It holds no lock of the bank, see `workers/rebuilding.py`."""
 
     replay: Replay
-    warm: WarmBanks
     reader: Reader
     versions: Versions
     thread: OwnThread  # folds run here, beside the requests
+    changed: Changed
 
     async def run(self, tenant: str, bank_id: str, *, moved_by: str, progress: Progress) -> dict[str, Any]:
         """Fold, gate, commit; returns the figures of the gate and the new head.
@@ -69,52 +69,47 @@ class Consolidation:
             HeadMoved: the head kept moving; try again.
         """
         for _ in range(TRIES):
-            found = await self._wanted(tenant, bank_id)
+            found = await lineage(self.replay.database, tenant, bank_id)
             view = await self._candidate(tenant, found, progress)
-            async with self.warm.lock(bank_id):
-                again = await self._wanted(tenant, bank_id)
-                if again.head.id != found.head.id or restrict(again.wanted, view.seq) != view.weights:
-                    continue
-                gate, head = await self._finish(tenant, again, view, moved_by)
+            again = await lineage(self.replay.database, tenant, bank_id)
+            if again.head.id != found.head.id or restrict(_kept(again), view.seq) != view.weights:
+                continue
+            try:
+                gate, saved = await self._finish(tenant, found, view, moved_by)
+            except HeadMoved:
+                continue
             if not gate.passed:
                 raise GateFailed(
-                    f"the candidate {head.id} is right on {gate.candidate_right} of {gate.probes} probes, the head on {gate.head_right}"
+                    f"the candidate {saved.id} is right on {gate.candidate_right} of {gate.probes} probes, the head on {gate.head_right}"
                 )
-            return {"snapshot": head.id, "digest": head.digest, "events": _events(head.spans), "gate": gate.figures()}
+            await self.changed(tenant, bank_id)
+            return {"snapshot": saved.id, "digest": saved.digest, "events": count(saved.spans), "gate": gate.figures()}
         raise HeadMoved()
 
-    async def _wanted(self, tenant: str, bank_id: str) -> Lineage:
-        found = await lineage(self.replay.database, tenant, bank_id)
-        return replace(found, wanted=subtract(found.wanted, [row.seq for row in found.tombstones]))
-
     async def _candidate(self, tenant: str, found: Lineage, progress: Progress) -> View:
-        async with self.replay.database.read() as conn:
+        async with self.replay.database.read(tenant) as conn:
             genesis = (await snapshots.usable(conn, tenant, found.bank.id))[-1]
         view = await self.replay.at(tenant, found, genesis)
         view.snapshot_id = found.head.id
-        await self.replay.fold(tenant, found, view, thread=self.thread, progress=progress)
+        await self.replay.fold(tenant, replace(found, wanted=_kept(found)), view, thread=self.thread, progress=progress)
+        await self.replay.admit(tenant, found.bank.id, view)
         return view
 
     async def _finish(self, tenant: str, found: Lineage, view: View, moved_by: str) -> tuple[Gate, SnapshotRow]:
-        await self.replay.fold(tenant, found, view, thread=self.thread)
-        await self.replay.admit(tenant, found.bank.id, view)
-        warm = await self.warm.locked(tenant, found.bank.id)
-        gate = await self._gate(tenant, found, warm.view, view)
-        move = HeadMove(expected_version=warm.head_version, moved_by=moved_by, reason="consolidation") if gate.passed else None
+        head, _ = await self.replay.current(tenant, found, thread=self.thread)
+        gate = await self._gate(tenant, found, head, view)
+        move = HeadMove(expected_version=found.bank.head_version, moved_by=moved_by, reason="consolidation") if gate.passed else None
         label = Label(moved_by, gate=gate.figures())
-        try:
-            head = await self.versions.save(tenant, await self.versions.take(warm, view), "consolidation", label, move)
-        except BaseException:
-            self.warm.drop(found.bank.id)  # the head may have moved although nobody can say so
-            raise
-        if gate.passed:
-            view.snapshot_id = head.id
-            warm.view, warm.head_version, warm.saved_seq = view, warm.head_version + 1, head.seq
-            warm.supports.clear()
-        return gate, head
+        bank, now = found.bank, self.versions.now()
+
+        async def paid(conn: Any) -> None:  # noqa: ANN401
+            await banks.repay(conn, tenant, bank.id, tokens=bank.debt_tokens, events=bank.debt_events, now=now)
+
+        note = paid if gate.passed else None
+        return gate, await self.versions.save(tenant, Taken.of(bank.id, view), "consolidation", label, move, note=note)
 
     async def _gate(self, tenant: str, found: Lineage, head: View, candidate: View) -> Gate:
-        async with self.replay.database.read() as conn:
+        async with self.replay.database.read(tenant) as conn:
             rows = await history.page(conn, tenant, found.bank.id, None, PROBES, descending=True)
         probes = newest_for_each_input([row for row in rows if holds(candidate.weights, row.seq)])
         if not probes:
@@ -123,7 +118,7 @@ class Consolidation:
         right = [row.response for row in probes]
         counts = []
         for view in (head, candidate):
-            found_rows = await self.reader.thread.run(self.reader.candidates, view, keys, 1)
+            found_rows = await self.thread.run(self.reader.candidates, view, keys, 1)
             counts.append(sum(bool(row) and row[0].index == wanted for row, wanted in zip(found_rows, right, strict=True)))
         return Gate(len(probes), counts[0], counts[1])
 
@@ -137,5 +132,6 @@ def newest_for_each_input(rows: Sequence[EventRow]) -> list[EventRow]:
     return list(seen.values())
 
 
-def _events(spans: Spans) -> int:
-    return sum(upto - after for after, upto in spans)
+def _kept(found: Lineage) -> Spans:
+    """The wanted events without any that was forgotten: suppressed ones leave the weights here."""
+    return subtract(found.wanted, [row.seq for row in found.tombstones])

@@ -36,13 +36,13 @@ def own_words(response: str) -> str | None:
 class Encoding:
     """The encoder behind a queue."""
 
-    def __init__(self, encoder: Encoder, observe: Callable[[str, float], None]) -> None:
+    def __init__(self, encoder: Encoder, observe: Callable[[str, float], None], waited: Callable[[float], None] | None = None) -> None:
         self.digest = encoder.digest
         self._encoder, self._observe = encoder, observe
         self._thread = OwnThread("encoder")
-        self._batches: Batcher[str, EncodedText] = Batcher(self._encode, self._thread, size=BATCH, waiting=WAITING)
+        self._batches: Batcher[str, EncodedText] = Batcher(self._encode, self._thread, size=BATCH, waiting=WAITING, waited=waited)
 
-    async def encode(self, texts: Sequence[str]) -> list[EncodedText]:
+    async def encode(self, texts: Sequence[str], tenant: str = "") -> list[EncodedText]:
         """The keys of `texts`, in order; the same text always gives the same bytes.
 
         Raises:
@@ -50,7 +50,7 @@ class Encoding:
         """
         encoded: list[EncodedText] = []
         for start in range(0, len(texts), SLICE):
-            encoded += await self._batches.submit(texts[start : start + SLICE])
+            encoded += await self._batches.submit(texts[start : start + SLICE], tenant)
         return encoded
 
     def close(self) -> None:

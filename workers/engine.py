@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,22 +26,23 @@ from service.store.db import Database
 from service.store.lineage import restrict
 from workers import lifecycle, summary
 from workers.batch import Batcher
-from workers.consolidate import Consolidation
 from workers.encoding import EncodedText, Encoding, own_words
 from workers.forgetting import Forgetting
+from workers.learning import Taken, Taking, learn_together
 from workers.reading import Found, Question, Read, Reader
-from workers.replay import Progress, Replay, lineage
+from workers.replay import Replay, lineage
 from workers.rolling_back import RollBack
 from workers.teaching import Teacher
 from workers.threads import OwnThread
 from workers.versions import Label, Versions, refuse_tainted
 from workers.view import View
-from workers.warm import Kept, WarmBanks
+from workers.warm import Kept, WarmBank, WarmBanks
 
 T = TypeVar("T")
 
 OLD_VIEWS = 4  # snapshots other than the head that stay in memory after they were asked
 READS = 64  # requests in one batched read
+LESSONS = 16  # banks that learn in one operation
 log = structlog.get_logger()
 
 
@@ -51,6 +53,7 @@ class Policy:
     warm_banks: int
     snapshot_every: int
     auto_snapshots: int
+    shared: bool = False  # whether other processes may change the banks of this database
 
 
 class LocalEngine:
@@ -65,7 +68,9 @@ class LocalEngine:
         *,
         policy: Policy,
         observe: Callable[[str, float], None],
-        ring: Callable[[str], None],
+        waited: Callable[[float], None],
+        refused: Callable[[], None],
+        ring: Callable[[str, str], None],
         now: Callable[[], datetime],
         start_thread: Callable[[], None],
     ) -> None:
@@ -79,18 +84,22 @@ class LocalEngine:
         )
         self.recall_model = recall
         self._model = OwnThread("model", start_thread)
-        self._heavy = OwnThread("heavy", start_thread)  # folds and checkpoints, beside the requests
-        replay = Replay(database, blobs, recall)
+        self.heavy = OwnThread("heavy", start_thread)  # folds and checkpoints, beside the requests
+        replay = Replay(database, blobs, recall, refused)
         self.replay = replay
-        self.warm = WarmBanks(database, replay, self._model, size=policy.warm_banks, observe=observe)
+        self.banks = WarmBanks(
+            database, replay, thread=self._model, heavy=self.heavy, size=policy.warm_banks, shared=policy.shared, observe=observe
+        )
         self._reader = Reader(database, recall, self._model)
-        self.versions = Versions(database, blobs, recall, self._model, self._heavy, now)
-        self._teacher = Teacher(database, self.warm, self._reader, recall, self._model, observe, now)
-        self._roll_back = RollBack(replay, self.warm, self._reader, self.versions)
-        self.forgetting = Forgetting(replay, self.warm, self.versions, self._heavy)
-        self.consolidation = Consolidation(replay, self.warm, self._reader, self.versions, self._heavy)
-        self._reads: Batcher[Read, Found] = Batcher(self._reader.read_together, self._model, size=READS, waiting=8_192)
-        self._old: Kept[tuple[str, str, str], View] = Kept(OLD_VIEWS)
+        self.versions = Versions(database, blobs, recall, self._model, self.heavy, now)
+        self._lessons: Batcher[Taking, Taken | Exception] = Batcher(
+            partial(learn_together, recall), self._model, size=LESSONS, waiting=1_024
+        )
+        self._teacher = Teacher(database, self.banks, self._reader, recall, self._lessons, observe, now)
+        self._roll_back = RollBack(replay, self.banks, self._reader, self.versions)
+        self.forgetting = Forgetting(replay, self.banks, now)
+        self._reads: Batcher[Read, Found] = Batcher(self._reader.read_together, self._model, size=READS, waiting=8_192, waited=waited)
+        self._old: Kept[tuple[str, int, str], View] = Kept(OLD_VIEWS)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # --- the port
@@ -99,28 +108,28 @@ class LocalEngine:
         self, tenant: str, bank: str, items: Sequence[wire.NewCorrection], *, actor: Actor, idempotency_key: str | None
     ) -> list[wire.Taught]:
         """See `Engine.teach`."""
-        bank_id = await self.warm.id_of(tenant, bank)
+        bank_id = await self.banks.id_of(tenant, bank)
         new = self._new_responses(bank_id, items)
-        encoded = await self._encoding.encode([*(item.input for item in items), *new.values()])
+        encoded = await self._encoding.encode([*(item.input for item in items), *new.values()], tenant)
         words = dict(zip(new, encoded[len(items) :], strict=True))
-        asked = await self._paraphrases(items)
+        asked = await self._paraphrases(tenant, items)
         return await self._whole(self._teach(tenant, bank_id, items, encoded[: len(items)], words, asked, idempotency_key))
 
     async def taught(self, tenant: str, bank: str, first_seq: int, items: Sequence[wire.NewCorrection]) -> list[wire.Taught]:
         """See `Engine.taught`."""
         last_seq = first_seq + len(items) - 1
-        bank_id = await self.warm.id_of(tenant, bank)
-        warm = await self.warm.get(tenant, bank_id)
+        bank_id = await self.banks.id_of(tenant, bank)
+        warm = await self.banks.get(tenant, bank_id)
         found = await lineage(self._database, tenant, bank_id)
         bank_then = structs.replace(found.bank, seq=first_seq - 1)
         before = replace(found, bank=bank_then, wanted=restrict(found.wanted, first_seq - 1))
-        view, _ = await self.replay.current(tenant, before, thread=self._heavy)
-        async with self._database.read() as conn:
+        view, _ = await self.replay.current(tenant, before, thread=self.heavy)
+        async with self._database.read(tenant) as conn:
             rows = await history.by_seqs(conn, tenant, bank_id, list(range(first_seq, last_seq + 1)))
         gone = {row.seq for row in found.tombstones}
         if len(rows) < len(items) or any(row.redacted_at is not None or row.seq in gone for row in rows):
             raise Conflict("this request was done; its reply is not given again because what it quotes was forgotten or erased")
-        return await self._teacher.apply(tenant, warm, view, rows, await self._paraphrases(items))
+        return await self._teacher.apply(tenant, warm, view, rows, await self._paraphrases(tenant, items))
 
     async def recall(
         self,
@@ -135,15 +144,15 @@ class LocalEngine:
         min_seq: int | None,
     ) -> tuple[list[wire.RecalledItem], wire.StateRef, wire.Usage]:
         """See `Engine.recall`."""
-        bank_id = await self.warm.id_of(tenant, bank)
-        encoded = await self._encoding.encode(inputs)
+        bank_id = await self.banks.id_of(tenant, bank)
+        encoded = await self._encoding.encode(inputs, tenant)
         begin = time.perf_counter()
-        warm = await self.warm.get(tenant, bank_id)
-        view = warm.view if at is None else await self._view_at(tenant, bank_id, at)
+        warm = await self.banks.get(tenant, bank_id)
+        view = warm.view if at is None else await self._view_at(tenant, warm, at)
         if at is None and min_seq is not None and min_seq > view.seq:
             raise StateUnavailable(f"the bank is at {view.seq}, you have seen {min_seq}", retry_after_s=1)
         question = Question(top_k, min_confidence, explain)
-        (found,) = await self._reads.submit([Read(view, np.stack([text.key for text in encoded]), top_k)])
+        (found,) = await self._reads.submit([Read(view, np.stack([text.key for text in encoded]), top_k)], tenant)
         items = []
         for text, candidates in zip(encoded, found.candidates, strict=True):
             kept = candidates
@@ -156,16 +165,16 @@ class LocalEngine:
 
     async def memory(self, tenant: str, bank: str) -> wire.Memory:
         """See `Engine.memory`."""
-        bank_id = await self.warm.id_of(tenant, bank)
-        async with self.warm.lock(bank_id):
-            warm = await self.warm.locked(tenant, bank_id)
+        bank_id = await self.banks.id_of(tenant, bank)
+        async with self.banks.lock(bank_id):
+            warm = await self.banks.current(tenant, bank_id)
             taken = await self.versions.take(warm, warm.view)
             found = await lineage(self._database, tenant, bank_id)
-        return await summary.describe(self._database, tenant, found, taken, self._heavy, self.recall_model.config)
+        return await summary.describe(self._database, tenant, found, taken, self.heavy, self.recall_model.config)
 
     async def snapshot(self, tenant: str, bank: str, *, label: str | None, note: str | None, pin: bool, actor: Actor) -> wire.Snapshot:
         """See `Engine.snapshot`."""
-        bank_id = await self.warm.id_of(tenant, bank)
+        bank_id = await self.banks.id_of(tenant, bank)
         return await self._whole(self._snapshot(tenant, bank_id, "manual", Label(actor.key_id, label, note, pin), actor))
 
     async def roll_back(
@@ -181,7 +190,7 @@ class LocalEngine:
         idempotency_key: str | None,
     ) -> wire.RolledBack:
         """See `Engine.roll_back`."""
-        bank_id = await self.warm.id_of(tenant, bank)
+        bank_id = await self.banks.id_of(tenant, bank)
         request = wire.RollbackRequest(to=to, dry_run=dry_run, reason=reason)
         who = {"key_id": actor.key_id, "request_id": actor.request_id}
         work = self._roll_back.run(tenant, bank_id, request, if_match=if_match, idempotency_key=idempotency_key, **who)
@@ -189,7 +198,7 @@ class LocalEngine:
 
     async def rolled_back(self, tenant: str, bank: str, version: int) -> wire.RolledBack:
         """See `Engine.rolled_back`."""
-        bank_id = await self.warm.id_of(tenant, bank)
+        bank_id = await self.banks.id_of(tenant, bank)
         return await self._whole(self._locked(bank_id, self._roll_back.again(tenant, bank_id, version)))
 
     async def forget(
@@ -203,11 +212,11 @@ class LocalEngine:
         actor: Actor,
     ) -> wire.Forgotten:
         """See `Engine.forget`."""
-        bank_id = await self.warm.id_of(tenant, bank)
+        bank_id = await self.banks.id_of(tenant, bank)
         request = wire.ForgetRequest(corrections=list(corrections), mode=mode, reason=reason)
         forgotten = await self._whole(self._forget(tenant, bank_id, request, actor))
         if forgotten.job_id is not None:
-            self._ring(forgotten.job_id)
+            self._ring(forgotten.job_id, request.mode)
         return forgotten
 
     async def create_bank(self, tenant: str, name: str, *, actor: Actor) -> wire.Bank:
@@ -216,38 +225,37 @@ class LocalEngine:
 
     async def delete_bank(self, tenant: str, bank: str, *, actor: Actor) -> None:
         """See `Engine.delete_bank`."""
-        bank_id = await self.warm.id_of(tenant, bank)
+        bank_id = await self.banks.id_of(tenant, bank)
         await self._whole(self._delete(tenant, bank_id, actor))
+
+    async def warm(self, tenant: str, bank: str) -> wire.Warmth:
+        """See `Engine.warm`."""
+        begin = time.perf_counter()
+        bank_id = await self.banks.id_of(tenant, bank)
+        was_warm = self.banks.peek(bank_id) is not None
+        await self.banks.get(tenant, bank_id)
+        return wire.Warmth(warm=was_warm, eta_ms=round(1e3 * (time.perf_counter() - begin), 3))
 
     async def health(self) -> list[wire.Component]:
         """See `Engine.health`."""
         return [
             wire.Component(name="encoder", ok=True, detail=self._encoding.digest[:12]),
-            wire.Component(name="model", ok=True, detail=f"{len(self.warm)} warm banks"),
+            wire.Component(name="model", ok=True, detail=f"{len(self.banks)} warm banks"),
         ]
 
     # --- for jobs
 
-    async def run_consolidation(self, tenant: str, bank_id: str, *, moved_by: str, progress: Progress) -> dict[str, Any]:
-        """Consolidate a bank; see `workers.consolidate`."""
-        return await self._whole(self.consolidation.run(tenant, bank_id, moved_by=moved_by, progress=progress))
+    async def changed(self, tenant: str, bank_id: str) -> None:
+        """A job, here or elsewhere, has moved the bank's head or erased from it: the warm copy follows."""
+        self._old.clear()  # old views learn of it when they are loaded again
+        await self._whole(self.banks.refresh(tenant, bank_id))
 
-    async def run_rebuild(self, tenant: str, bank_id: str, *, moved_by: str, progress: Progress) -> dict[str, Any]:
-        """Rebuild a bank without what was exactly forgotten; see `workers.forgetting`."""
-        head = await self._whole(self.forgetting.rebuild(tenant, bank_id, moved_by=moved_by, progress=progress))
-        return {"head": head.id if head else None, "digest": head.digest if head else None}
-
-    async def run_erase(self, tenant: str, bank_id: str, seqs: Sequence[int], *, moved_by: str, progress: Progress) -> dict[str, Any]:
-        """Erase corrections from weights, ledger and snapshots; see `workers.forgetting`."""
-        result = await self._whole(self.forgetting.erase(tenant, bank_id, seqs, moved_by=moved_by, progress=progress))
-        self._old.clear()
-        return result
-
-    async def tidy(self) -> None:
-        """Delete what a process that died may have left in the blob store; for the sweeper."""
-        dropped = await self._whole(self.versions.drop_left_over())
-        if dropped:
-            log.info("left-over blobs deleted", action="tidy", blobs=dropped)
+    async def settle(self, debt: int) -> int:
+        """Save every warm bank that learned more than `debt` events since its last snapshot, so that its next owner loads it at once."""
+        owing = [warm for warm in self.banks.all() if warm.view.seq - warm.saved_seq > debt]
+        for warm in owing:
+            await self._auto_snapshot(warm.row.tenant, warm.row.id)
+        return len(owing)
 
     async def close(self, within_s: float = 2.0) -> None:
         """Let what has begun come to its end, then stop the threads. A fold that takes longer is given up, as by a crash."""
@@ -259,20 +267,20 @@ class LocalEngine:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         self._encoding.close()
         self._model.close()
-        self._heavy.close()
+        self.heavy.close()
 
     # --- inside
 
     def _new_responses(self, bank_id: str, items: Sequence[wire.NewCorrection]) -> dict[str, str]:
         """The responses that the bank may not know yet, with their own words: of a bank that is not warm nothing is known."""
-        warm = self.warm.peek(bank_id)
+        warm = self.banks.peek(bank_id)
         rights = dict.fromkeys(item.right for item in items)
         new = [right for right in rights if warm is None or warm.view.book.place(right) is None]
         return {right: words for right in new if (words := own_words(right)) is not None}
 
-    async def _paraphrases(self, items: Sequence[wire.NewCorrection]) -> list[list[EncodedText]]:
+    async def _paraphrases(self, tenant: str, items: Sequence[wire.NewCorrection]) -> list[list[EncodedText]]:
         """Those of each item, encoded."""
-        encoded = iter(await self._encoding.encode([text for item in items for text in item.paraphrases]))
+        encoded = iter(await self._encoding.encode([text for item in items for text in item.paraphrases], tenant))
         return [[next(encoded) for _ in item.paraphrases] for item in items]
 
     async def _teach(
@@ -285,9 +293,9 @@ class LocalEngine:
         asked: Sequence[Sequence[EncodedText]],
         idempotency_key: str | None,
     ) -> list[wire.Taught]:
-        async with self.warm.lock(bank_id):
+        async with self.banks.lock(bank_id):
             taught = await self._teacher.teach(tenant, bank_id, items, encoded, words, asked, idempotency_key)
-            warm = self.warm.peek(bank_id)
+            warm = self.banks.peek(bank_id)
             due = warm is not None and warm.view.seq - warm.saved_seq >= self._policy.snapshot_every
             if warm is not None and due:
                 warm.saved_seq = warm.view.seq  # one at a time; a failed one is tried again after as many events
@@ -298,14 +306,14 @@ class LocalEngine:
     async def _auto_snapshot(self, tenant: str, bank_id: str) -> None:
         try:
             await self._snapshot(tenant, bank_id, "auto", Label("engine"), None)
-            async with self.warm.lock(bank_id):  # not while a rollback goes to one of them
+            async with self.banks.lock(bank_id):  # not while a rollback goes to one of them
                 await self.versions.thin(tenant, bank_id, self._policy.auto_snapshots)
         except Exception as error:  # a cold start takes longer, nothing else
             log.warning("automatic snapshot failed", action="auto_snapshot", bank=bank_id, error=type(error).__qualname__)
 
     async def _snapshot(self, tenant: str, bank_id: str, kind: str, label: Label, actor: Actor | None) -> wire.Snapshot:
-        async with self.warm.lock(bank_id):
-            warm = await self.warm.locked(tenant, bank_id)
+        async with self.banks.lock(bank_id):
+            warm = await self.banks.current(tenant, bank_id)
             taken = await self.versions.take(warm, warm.view)
         begin = time.perf_counter()
         row = await self.versions.save(tenant, taken, kind, label)
@@ -315,34 +323,35 @@ class LocalEngine:
         return present.snapshot(row, warm.view.snapshot_id, [])
 
     async def _forget(self, tenant: str, bank_id: str, request: wire.ForgetRequest, actor: Actor) -> wire.Forgotten:
-        async with self.warm.lock(bank_id):
+        async with self.banks.lock(bank_id):
             self._old.clear()  # old views learn of it when they are loaded again
             return await self.forgetting.forget(tenant, bank_id, request, key_id=actor.key_id, request_id=actor.request_id)
 
     async def _delete(self, tenant: str, bank_id: str, actor: Actor) -> None:
-        async with self.warm.lock(bank_id):
-            self.warm.drop(bank_id)
+        async with self.banks.lock(bank_id):
+            self.banks.drop(bank_id)
             self._old.clear()
             try:
                 await lifecycle.delete(self.versions, tenant, bank_id, actor)
             finally:
-                self.warm.forget_names(bank_id)  # also when only its blobs could not be deleted
+                self.banks.forget_names(bank_id)  # also when only its blobs could not be deleted
 
-    async def _view_at(self, tenant: str, bank_id: str, snapshot_id: str) -> View:
-        async with self.warm.lock(bank_id):  # a forget that comes in between would not be seen by the view
-            kept = self._old.recent((tenant, bank_id, snapshot_id))
+    async def _view_at(self, tenant: str, warm: WarmBank, snapshot_id: str) -> View:
+        bank_id, name = warm.row.id, (warm.row.id, warm.row.epoch, snapshot_id)  # a forget, wherever it is asked, raises the epoch
+        async with self.banks.lock(bank_id):  # one that comes in between would not be seen by the view
+            kept = self._old.recent(name)
             if kept is None:
                 found = await lineage(self._database, tenant, bank_id)
-                async with self._database.read() as conn:
+                async with self._database.read(tenant) as conn:
                     snapshot = await snapshots.get_snapshot(conn, tenant, snapshot_id, bank_id)
                 if snapshot.destroyed_at is not None:
                     refuse_tainted(snapshot, list(found.tombstones))
                 kept = await self.replay.at(tenant, found, snapshot)
-                self._old.keep((tenant, bank_id, snapshot_id), kept)
+                self._old.keep(name, kept)
             return kept
 
     async def _locked(self, bank_id: str, work: Awaitable[T]) -> T:
-        async with self.warm.lock(bank_id):
+        async with self.banks.lock(bank_id):
             return await work
 
     def _own(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

@@ -18,13 +18,12 @@ from service.store import jobs
 from service.store.db import Database
 from service.store.rows import JobRow
 from service.telemetry import places
-from workers.engine import LocalEngine
+from workers.maintenance import Maintenance
 from workers.replay import Progress
 
 ATTEMPTS = 5  # claims before a job that keeps failing for want of something is given up
 TRANSIENT = (Capacity, HeadMoved, StateUnavailable, StorageFull, WriterBusy)
 PROMISED = ("rebuild", "erase")  # acknowledged as forgotten: tried until it is so
-SWEPT = 100  # jobs rung at once
 
 Handler = Callable[[JobRow, Progress], Awaitable[dict[str, Any]]]
 log = structlog.get_logger()
@@ -38,18 +37,18 @@ class _Share:
 
 
 class JobRunner:
-    """Claims and runs jobs with an engine."""
+    """Claims and runs jobs."""
 
     def __init__(
         self,
         database: Database,
-        engine: LocalEngine,
+        maintenance: Maintenance,
         *,
         claim_ttl_s: float,
         now: Callable[[], datetime],
         ended: Callable[[str, str], None],
     ) -> None:
-        self._database, self._engine, self._ttl_s, self._now = database, engine, claim_ttl_s, now
+        self._database, self._maintenance, self._ttl_s, self._now = database, maintenance, claim_ttl_s, now
         self._ended = ended  # told the kind and the status of each job that came to its end
         self._name = f"runner-{uuid4().hex[:12]}"
         self._running: set[asyncio.Task[Any]] = set()
@@ -83,7 +82,7 @@ class JobRunner:
 
     async def _run(self, job_id: str) -> None:
         by = f"{self._name}-{uuid4().hex[:8]}"  # each run has a claim of its own: two runs of one process must not share one
-        async with self._database.write() as conn:
+        async with self._database.sweep() as conn:
             job = await jobs.claim(conn, job_id, by=by, now=self._now(), ttl_s=self._ttl_s)
         if job is None:
             return
@@ -95,11 +94,6 @@ class JobRunner:
         finally:
             await renewal  # it ends with the work
 
-    async def ready(self) -> list[str]:
-        """The jobs that nobody works on; for the sweeper."""
-        async with self._database.read() as conn:
-            return await jobs.ready(conn, self._now(), SWEPT)
-
     async def _handle(self, job: JobRow, share: _Share) -> dict[str, Any]:
         async def progress(done: float) -> None:
             share.done = done
@@ -109,7 +103,7 @@ class JobRunner:
     async def _renew(self, job_id: str, by: str, share: _Share, work: asyncio.Future[dict[str, Any]]) -> None:
         while not (await asyncio.wait({work}, timeout=self._ttl_s / 4))[0]:
             try:
-                async with self._database.write() as conn:
+                async with self._database.sweep() as conn:
                     held = await jobs.extend(conn, job_id, by=by, progress=share.done, now=self._now(), ttl_s=self._ttl_s)
             except PalimpsestError as error:  # a busy database: the next one may come in time
                 log.warning("claim not extended", action="extend", job=job_id, why=error.code)
@@ -120,7 +114,7 @@ class JobRunner:
                 return
 
     async def _end(self, job: JobRow, by: str, outcome: dict[str, Any] | BaseException) -> None:
-        async with self._database.write() as conn:
+        async with self._database.sweep() as conn:
             stopped = self._closing and isinstance(outcome, asyncio.CancelledError)
             promised = job.kind in PROMISED and isinstance(outcome, Exception) and not isinstance(outcome, NotFound)
             if stopped or promised or (isinstance(outcome, TRANSIENT) and job.attempts < ATTEMPTS):
@@ -144,13 +138,13 @@ class JobRunner:
         log.info("job ended", action="job_end", job=job.id, kind=job.kind, status=status)
 
     async def _consolidate(self, job: JobRow, progress: Progress) -> dict[str, Any]:
-        return await self._engine.run_consolidation(job.tenant, _bank(job), moved_by=job.id, progress=progress)
+        return await self._maintenance.consolidate(job.tenant, _bank(job), moved_by=job.id, progress=progress)
 
     async def _rebuild(self, job: JobRow, progress: Progress) -> dict[str, Any]:
-        return await self._engine.run_rebuild(job.tenant, _bank(job), moved_by=job.id, progress=progress)
+        return await self._maintenance.rebuild(job.tenant, _bank(job), moved_by=job.id, progress=progress)
 
     async def _erase(self, job: JobRow, progress: Progress) -> dict[str, Any]:
-        return await self._engine.run_erase(job.tenant, _bank(job), job.payload["seqs"], moved_by=job.id, progress=progress)
+        return await self._maintenance.erase(job.tenant, _bank(job), job.payload["seqs"], moved_by=job.id, progress=progress)
 
 
 def _bank(job: JobRow) -> str:

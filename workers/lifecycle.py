@@ -33,7 +33,7 @@ async def create(versions: Versions, tenant: str, name: str, encoder_digest: str
         gate=None,
     )
     now = versions.now()
-    async with versions.database.write() as conn:
+    async with versions.database.write(tenant) as conn:
         await banks.create_bank(conn, tenant, name, id=bank_id, config_hash=genesis.config_hash, encoder_digest=encoder_digest, now=now)
         move = HeadMove(expected_version=0, moved_by=actor.key_id, reason="created")
         await snapshots.commit_snapshot(conn, tenant, bank_id, genesis, now=now, epoch=None, move_head=move)
@@ -52,7 +52,7 @@ async def create(versions: Versions, tenant: str, name: str, encoder_digest: str
 
 async def delete(versions: Versions, tenant: str, bank_id: str, actor: Actor) -> None:
     """Delete the bank's rows in one transaction, then the blobs that nothing else needs."""
-    async with versions.database.write() as conn:
+    async with versions.database.write(tenant) as conn:
         digests = await banks.delete_bank(conn, tenant, bank_id)
         await audit.record(
             conn,
@@ -70,7 +70,7 @@ async def delete(versions: Versions, tenant: str, bank_id: str, actor: Actor) ->
 async def audit_snapshot(versions: Versions, tenant: str, bank_id: str, row: SnapshotRow, actor: Actor) -> None:
     """Note who took which snapshot."""
     detail = {"snapshot": row.id, "seq": row.seq, "digest": row.digest}
-    async with versions.database.write() as conn:
+    async with versions.database.write(tenant) as conn:
         await audit.record(
             conn,
             tenant,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model import Candidate, Recall
+from model import Asked, Candidate, Recall
 from service import wire
 from service.store import history
 from service.store.db import Database
@@ -55,6 +55,13 @@ class Found:
     state: wire.StateRef
 
 
+def asked(view: View, keys: Keys, top_k: int, barred: frozenset[int] = frozenset()) -> Asked:
+    """What the memory is asked at each key (n, 384): the best admissible responses without the `barred`."""
+    mask = view.admissible()
+    mask[list(barred)] = False
+    return Asked(view.state, keys, view.book, top_k, mask)
+
+
 @dataclass(frozen=True, slots=True)
 class Reader:
     """Asks views."""
@@ -65,18 +72,14 @@ class Reader:
 
     def candidates(self, view: View, keys: Keys, top_k: int, barred: frozenset[int] = frozenset()) -> list[list[Candidate]]:
         """The best admissible responses for each key (n, 384), best first, without the `barred`. Runs on the model thread."""
-        mask = view.admissible()
-        mask[list(barred)] = False
-        return self.recall.answer(view.state, keys, view.book, top_k=top_k, mask=mask)
+        return self.recall.answer_many([asked(view, keys, top_k, barred)])[0]
 
     def read_together(self, reads: Sequence[Read]) -> list[Found]:
         """The answers to several requests. Nothing is learned between the questions of one. Runs on the model thread."""
+        found = self.recall.answer_many([asked(read.view, read.keys, read.top_k) for read in reads])
         return [
-            Found(
-                self.candidates(read.view, read.keys, read.top_k),
-                wire.StateRef(snapshot_id=read.view.snapshot_id, seq=read.view.seq),
-            )
-            for read in reads
+            Found(candidates, wire.StateRef(snapshot_id=read.view.snapshot_id, seq=read.view.seq))
+            for read, candidates in zip(reads, found, strict=True)
         ]
 
     async def hold_back(
@@ -137,7 +140,7 @@ class Reader:
         known = {ordinal: text for ordinal in ordinals if (text := warm.texts.recent(ordinal)) is not None}
         missing = sorted(set(ordinals) - known.keys())
         if missing:
-            async with self.database.read() as conn:
+            async with self.database.read(tenant) as conn:
                 rows = await history.responses(conn, tenant, warm.row.id, missing)
             for row in rows:
                 warm.texts.keep(row.ordinal, row.text)
@@ -182,7 +185,7 @@ class Reader:
         live: list[SupportRow] = []
         below = view.seq + 1
         for _ in range(PAGES):
-            async with self.database.read() as conn:
+            async with self.database.read(tenant) as conn:
                 rows = await history.newest_of(conn, tenant, warm.row.id, response, 4 * newest, below)
             live += [row for row in rows if row.seq not in view.gone and holds(view.weights, row.seq)]
             if len(live) >= newest or len(rows) < 4 * newest:

@@ -49,7 +49,7 @@ async def lineage(database: Database, tenant: str, bank: str) -> Lineage:
     Raises:
         NotFound: the tenant has no such bank.
     """
-    async with database.read() as conn:
+    async with database.read(tenant) as conn:
         row = await banks.find_bank(conn, tenant, bank)
         usable = await snapshots.usable(conn, tenant, row.id)
         tombstones = await forgets.tombstones(conn, tenant, row.id)
@@ -68,6 +68,7 @@ class Replay:
     database: Database
     blobs: Blobs
     recall: Recall
+    refused: Callable[[], None] = lambda: None  # told of each snapshot that could not be loaded
 
     async def base(self, tenant: str, found: Lineage) -> tuple[State, SnapshotRow]:
         """The newest snapshot that can be loaded and from which the wanted state can be folded."""
@@ -78,6 +79,7 @@ class Replay:
             try:
                 return await self.load(tenant, snapshot), snapshot
             except (ChecksumMismatch, StateUnavailable) as refused:
+                self.refused()
                 log.error(
                     "snapshot refused",
                     action="snapshot_refused",
@@ -153,7 +155,7 @@ class Replay:
         applied, after, upto = 0, view.seq, found.bank.seq
         at = after
         while at < upto:
-            async with self.database.read() as conn:
+            async with self.database.read(tenant) as conn:
                 rows = await history.lessons(conn, tenant, found.bank.id, at, upto, PAGE)
             if not rows:
                 break
@@ -168,7 +170,7 @@ class Replay:
 
     async def admit(self, tenant: str, bank_id: str, view: View) -> None:
         """Set what the view may answer, from the ledger and its tombstones as they are now."""
-        async with self.database.read() as conn:
+        async with self.database.read(tenant) as conn:
             pairs = await history.event_responses(conn, tenant, bank_id)
             tombstones = await forgets.tombstones(conn, tenant, bank_id)
         view.counts = counted(pairs, view.weights, tombstones, len(view.book))
@@ -176,7 +178,7 @@ class Replay:
         view.forgotten = still_inside(view.weights, tombstones)
 
     async def _view(self, tenant: str, found: Lineage, base: SnapshotRow, state: State, snapshot_id: str) -> View:
-        async with self.database.read() as conn:
+        async with self.database.read(tenant) as conn:
             rows = await history.responses(conn, tenant, found.bank.id)
         book = self.recall.book()
         for row in rows:

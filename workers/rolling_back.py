@@ -50,7 +50,7 @@ class RollBack:
         """
         warm = await self.warm.current(tenant, bank_id)
         found = await lineage(self.replay.database, tenant, bank_id)
-        async with self.replay.database.read() as conn:
+        async with self.replay.database.read(tenant) as conn:
             target = await snapshots.get_snapshot(conn, tenant, request.to, bank_id)
         if if_match is not None and if_match.strip('"') not in ("*", found.head.id):
             raise HeadMoved(f"the head is {found.head.id}, not {if_match}")
@@ -81,7 +81,7 @@ class RollBack:
         """
         warm = await self.warm.current(tenant, bank_id)
         found = await lineage(self.replay.database, tenant, bank_id)
-        async with self.replay.database.read() as conn:
+        async with self.replay.database.read(tenant) as conn:
             name = next(row.snapshot for row in await snapshots.heads(conn, tenant, bank_id) if row.version == version)
             head = await snapshots.get_snapshot(conn, tenant, name, bank_id)
             before = await snapshots.get_snapshot(conn, tenant, head.parent or "", bank_id)
@@ -129,7 +129,7 @@ class RollBack:
         return before, head
 
     async def _flips(self, tenant: str, warm: WarmBank, old: View, new: View) -> tuple[list[wire.Flip], int]:
-        async with self.replay.database.read() as conn:
+        async with self.replay.database.read(tenant) as conn:
             rows = await history.page(conn, tenant, warm.row.id, None, PROBES, descending=True)
         probes = [row for row in rows if row.embedding is not None and row.input is not None and row.seq not in old.gone]
         flips = []

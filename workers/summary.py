@@ -14,7 +14,7 @@ from workers.versions import Taken
 
 async def describe(database: Database, tenant: str, found: Lineage, taken: Taken, thread: OwnThread, config: RecallConfig) -> wire.Memory:
     """The summary of a state that was taken under the bank's lock."""
-    async with database.read() as conn:
+    async with database.read(tenant) as conn:
         pending = await jobs.pending_for(conn, tenant, found.bank.id, ("rebuild", "erase"))
     digest, levels = await thread.run(_measure, taken.state, config)
     known = {row.seq for row in found.tombstones}

@@ -2,7 +2,7 @@
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -37,12 +37,13 @@ class Threads(TaskPool):  # the library has no types
 class WorkerThread:
     """A Celery worker in a thread of this process. It installs no signal handlers."""
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, queues: Sequence[str], *, parallel: int = PARALLEL) -> None:
         self._controller = WorkController(
             app=app,
-            hostname=f"embedded-{uuid4().hex[:8]}",
+            hostname=f"palimpsest-{uuid4().hex[:8]}",
             pool_cls=Threads,
-            concurrency=PARALLEL,
+            concurrency=parallel,
+            queues=list(queues),
             loglevel="WARNING",
             without_gossip=True,
             without_mingle=True,

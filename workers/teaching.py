@@ -10,21 +10,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from model import Candidate, Lesson, Recall
+import numpy as np
+
+from model import Recall
 from service import wire
 from service.errors import NotOwner, PalimpsestError, Quota, WriterBusy
 from service.ids import new_id
 from service.store import idempotency, ledger
 from service.store.db import CommitUnknown, Database
 from service.store.rows import Draft, EventRow
+from workers.batch import Batcher
 from workers.encoding import EncodedText
+from workers.learning import Taken, Taking
 from workers.reading import Keys, Reader
 from workers.replay import lesson_of
-from workers.threads import OwnThread
-from workers.view import View
+from workers.view import NO_KEYS, View
 from workers.warm import WarmBank, WarmBanks
-
-Step = tuple[list[Candidate], list[Candidate], list[list[Candidate]]]  # before, after, for each paraphrase
 
 TRIES = 3  # acquisitions before a caller is told that another writer holds the bank
 
@@ -46,7 +47,7 @@ class Teacher:
     warm: WarmBanks
     reader: Reader
     recall: Recall
-    thread: OwnThread
+    lessons: Batcher[Taking, Taken | Exception]
     observe: Callable[[str, float], None]
     now: Callable[[], datetime]
 
@@ -98,7 +99,7 @@ class Teacher:
             warm = await self.warm.locked(tenant, bank_id)
             begin = time.perf_counter()
             try:
-                async with self.database.write() as conn:
+                async with self.database.write(tenant) as conn:
                     rows = await ledger.append(
                         conn,
                         tenant,
@@ -132,7 +133,11 @@ class Teacher:
             raise AssertionError(f"event {row.seq} has nothing to learn")  # never appended so; redacted rows are not applied
         lesson = lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words)
         begin = time.perf_counter()
-        before, after, asked = await self.thread.run(self._step, view, lesson, row.response, paraphrases)
+        keys = np.stack(paraphrases) if paraphrases else NO_KEYS
+        (learned,) = await self.lessons.submit([Taking(view, lesson, row.response, keys)], tenant)
+        if isinstance(learned, Exception):
+            raise learned
+        before, after, asked = learned.before, learned.after, learned.paraphrases
         self.observe("apply", time.perf_counter() - begin)
         if view is warm.view:
             warm.supports.drop(row.response)
@@ -143,14 +148,6 @@ class Teacher:
         enough = self.recall.config.abstain_below
         fixed = sum(bool(found) and found[0].index == row.response and found[0].confidence >= enough for found in asked)
         return Measured(self.reader.said(before, texts), self.reader.said(after, texts), fixed)
-
-    def _step(self, view: View, lesson: Lesson, response: int, paraphrases: Sequence[Keys]) -> Step:
-        before = self.reader.candidates(view, lesson.key[None], 1)[0]
-        if response == len(view.book):
-            view.book.add(lesson.right)
-        view.learn(self.recall, lesson, response)
-        after = self.reader.candidates(view, lesson.key[None], 1)[0]
-        return before, after, [self.reader.candidates(view, key[None], 1)[0] for key in paraphrases]
 
 
 def _draft(item: wire.NewCorrection, text: EncodedText, words: EncodedText | None) -> Draft:

@@ -6,8 +6,9 @@ compare-and-swap; automatic and manual snapshots are points on the way that shor
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,7 +25,8 @@ from workers.view import View
 from workers.warm import WarmBank
 
 Note = Callable[[Any], Awaitable[None]]  # writes something more in an open transaction
-STAGED = timedelta(hours=1)  # longer than any save: a blob that is still only staged after it was left by a process that died
+STAGED = timedelta(hours=1)  # longer than any save or deletion: a blob that is still in one then was left by a process that died
+AGAIN_S = (0.05, 0.5)  # pauses of a save that meets a deletion
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,11 @@ class Taken:
     weights: Spans
     state: State
     responses: int  # distinct responses that live events in it support
+
+    @classmethod
+    def of(cls, bank_id: str, view: View) -> "Taken":
+        """The state of a view that nobody else changes any more."""
+        return cls(bank_id, view.snapshot_id, view.seq, view.weights, view.state, int((view.counts > 0).sum()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +72,14 @@ class Versions:
     async def take(self, warm: WarmBank, view: View) -> Taken:
         """Copy the view's state. The caller holds the bank's lock, so seq, weights and tensors belong together."""
         state = await self.thread.run(view.state.clone)
-        return Taken(warm.row.id, view.snapshot_id, view.seq, view.weights, state, int((view.counts > 0).sum()))
+        return replace(Taken.of(warm.row.id, view), state=state)
 
-    async def save(self, tenant: str, taken: Taken, kind: str, label: Label, move_head: HeadMove | None = None) -> SnapshotRow:
+    async def save(
+        self, tenant: str, taken: Taken, kind: str, label: Label, move_head: HeadMove | None = None, *, note: Note | None = None
+    ) -> SnapshotRow:
         """Make the taken state a snapshot, durable when this returns; with `move_head` it becomes the head in the same transaction.
+
+        `note` writes something more in that transaction.
 
         Raises:
             HeadMoved: the head is no longer the expected one; nothing was changed.
@@ -76,7 +87,11 @@ class Versions:
         """
         digest, parts = await self.heavy.run(_encoded, taken.state)
         async with self.saving:
-            return await self._save(tenant, taken, kind, label, move_head, digest, parts)
+            for pause_s in AGAIN_S:
+                with contextlib.suppress(blob_rows.BeingDeleted):
+                    return await self._save(tenant, taken, kind, label, move_head, note, digest, parts)
+                await asyncio.sleep(pause_s)  # another process deletes an old state with the same bytes
+            return await self._save(tenant, taken, kind, label, move_head, note, digest, parts)
 
     async def _save(
         self,
@@ -85,13 +100,15 @@ class Versions:
         kind: str,
         label: Label,
         move_head: HeadMove | None,
+        note: Note | None,
         digest: str,
         parts: list[tuple[str, bytes, str]],
     ) -> SnapshotRow:
-        levels = []
+        levels: list[LevelBlob] = []
+        staged: dict[str, str] = {}
         for name, data, sha256 in parts:
-            async with self.database.write() as conn:
-                await blob_rows.stage(conn, tenant, [(sha256, len(data))], self.now())
+            async with self.database.write(tenant) as conn:
+                staged |= await blob_rows.stage(conn, tenant, [(sha256, len(data))], self.now())
             levels.append(LevelBlob(name=name, sha256=await self.blobs.put(tenant, data), bytes=len(data)))
         draft = SnapshotDraft(
             id=new_id("snap"),
@@ -109,7 +126,7 @@ class Versions:
             created_by=label.created_by,
             gate=label.gate,
         )
-        return await self.commit(tenant, taken.bank_id, draft, move_head)
+        return await self.commit(tenant, taken.bank_id, draft, move_head, note=note, staged=staged)
 
     async def copy(
         self,
@@ -158,45 +175,56 @@ class Versions:
         *,
         note: Note | None = None,
         epoch: int | None = None,
+        staged: Mapping[str, str] | None = None,
     ) -> SnapshotRow:
-        """Insert the snapshot (and move the head) unless it holds what has been erased since."""
-        async with self.database.write() as conn:
+        """Insert the snapshot (and move the head) unless it holds what has been erased since; `staged` as in `commit_snapshot`."""
+        async with self.database.write(tenant) as conn:
             erased = tainting(draft.spans, await forgets.tombstones(conn, tenant, bank_id), erased_only=True)
             if erased:
                 raise Conflict(
                     f"the state to be saved holds erased corrections ({', '.join(erased)}); try again once they are rebuilt away"
                 )
-            row = await snapshots.commit_snapshot(conn, tenant, bank_id, draft, now=self.now(), epoch=epoch, move_head=move_head)
+            row = await snapshots.commit_snapshot(
+                conn, tenant, bank_id, draft, now=self.now(), epoch=epoch, move_head=move_head, staged=staged
+            )
             if note is not None:
                 await note(conn)
             return row
 
     async def thin(self, tenant: str, bank_id: str, keep: int) -> None:
         """Drop the oldest automatic snapshots beyond `keep` and the blobs that nothing needs any more."""
-        async with self.database.write() as conn:
+        async with self.database.write(tenant) as conn:
             spare = await snapshots.spare_autos(conn, tenant, bank_id, keep)
             digests = await snapshots.destroy_snapshots(conn, tenant, bank_id, spare, self.now()) if spare else []
         await self.drop_blobs(tenant, digests)
 
-    async def drop_blobs(self, tenant: str, digests: list[str]) -> None:
-        """Delete condemned blobs, then their rows; a crash in between leaves condemned rows for `drop_left_over`."""
+    async def drop_blobs(self, tenant: str, digests: list[str]) -> int:
+        """Delete those of the blobs that nothing needs, then their rows; how many they were.
+
+        A crash in between leaves rows for `drop_left_over`.
+        """
         if not digests:
-            return
+            return 0
         async with self.saving:
-            async with self.database.read() as conn:
-                digests = await blob_rows.condemned(conn, tenant, digests)  # a snapshot may have come to need one again
-            for digest in digests:
-                await self.blobs.delete(tenant, digest)
-            async with self.database.write() as conn:
-                await blob_rows.strike(conn, tenant, digests)
+            async with self.database.write(tenant) as conn:
+                now = self.now()
+                digests = await blob_rows.begin_delete(conn, tenant, digests, now=now, before=now - STAGED)
+            gone: list[str] = []
+            try:
+                for digest in digests:
+                    await self.blobs.delete(tenant, digest)
+                    gone.append(digest)
+            finally:  # when the store goes away half way: what is gone may be saved again, what is left may be tried again
+                async with self.database.write(tenant) as conn:
+                    await blob_rows.strike(conn, tenant, gone)
+                    await blob_rows.give_up(conn, tenant, digests[len(gone) :])
+        return len(gone)
 
     async def drop_left_over(self) -> int:
         """Delete the blobs of all tenants that a process left behind when it died between two steps; how many they were."""
-        async with self.database.write() as conn:
+        async with self.database.sweep() as conn:
             found = await blob_rows.left_over(conn, self.now() - STAGED)
-        for tenant, digests in found.items():
-            await self.drop_blobs(tenant, digests)
-        return sum(map(len, found.values()))
+        return sum([await self.drop_blobs(tenant, digests) for tenant, digests in found.items()])
 
 
 def tainting(spans: Spans, tombstones: list[TombstoneRow], *, erased_only: bool = False) -> list[str]:

@@ -42,6 +42,10 @@ class View:
     def learn(self, recall: Recall, lesson: Lesson, response: int) -> None:
         """Apply one event in place. The book must hold the response already."""
         recall.apply_(self.state, lesson)
+        self.learned(lesson, response)
+
+    def learned(self, lesson: Lesson, response: int) -> None:
+        """Note an event that the state holds by now."""
         if response >= len(self.counts):
             grown = np.zeros(max(64, 2 * (response + 1)), np.int32)  # doubling: a bank teaches responses one by one
             grown[: len(self.counts)] = self.counts

@@ -15,9 +15,12 @@ from uuid import uuid4
 import msgspec
 import structlog
 
+from service.errors import NotFound
 from service.store import banks
 from service.store.db import Database
+from service.store.lineage import restrict
 from service.store.rows import BankRow, SupportRow
+from workers.fencing import Fencing
 from workers.replay import Replay, lineage
 from workers.threads import OwnThread
 from workers.view import View
@@ -94,10 +97,25 @@ class WarmBank:
 
 
 class WarmBanks:
-    """The banks in memory, at most `size`."""
+    """The banks in memory, at most `size`.
 
-    def __init__(self, database: Database, replay: Replay, thread: OwnThread, *, size: int, observe: Callable[[str, float], None]) -> None:
-        self._database, self._replay, self._thread, self._observe = database, replay, thread, observe
+    Of a database that is `shared` with other processes, a bank answers only after its fence was looked up. Folds of requests run on
+    `thread`, those beside them on `heavy`.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        replay: Replay,
+        *,
+        thread: OwnThread,
+        heavy: OwnThread,
+        size: int,
+        shared: bool,
+        observe: Callable[[str, float], None],
+    ) -> None:
+        self._database, self._replay, self._thread, self._heavy, self._observe = database, replay, thread, heavy, observe
+        self._fencing = Fencing(database) if shared else None
         self._warm: Kept[str, WarmBank] = Kept(size)
         self._ids: Kept[tuple[str, str], str] = Kept(max(1_024, 4 * size))
         self._deleted = 0  # banks deleted so far: a name that was looked up before one is not kept after it
@@ -116,7 +134,7 @@ class WarmBanks:
         known = self._ids.recent((tenant, bank))
         if known is None:
             deleted = self._deleted
-            async with self._database.read() as conn:
+            async with self._database.read(tenant) as conn:
                 known = (await banks.find_bank(conn, tenant, bank)).id
             if deleted == self._deleted:
                 self._ids.keep((tenant, bank), known)
@@ -130,12 +148,20 @@ class WarmBanks:
         """The bank if it is warm."""
         return self._warm.recent(bank_id)
 
+    def all(self) -> list[WarmBank]:
+        """The warm banks, the least recently used first."""
+        return list(self._warm.values())
+
     async def get(self, tenant: str, bank_id: str) -> WarmBank:
-        """The warm bank, loaded if need be. The caller must not hold the lock."""
+        """The warm bank as the ledger has it now, loaded if need be. The caller must not hold the lock.
+
+        Raises:
+            NotFound: it was deleted.
+        """
         warm = self.peek(bank_id)
-        if warm is None:
+        if warm is None or not await self._stands(tenant, warm):
             async with self.lock(bank_id):
-                warm = await self.locked(tenant, bank_id)
+                warm = await self.current(tenant, bank_id)
         return warm
 
     async def locked(self, tenant: str, bank_id: str) -> WarmBank:
@@ -151,12 +177,38 @@ class WarmBanks:
     async def current(self, tenant: str, bank_id: str) -> WarmBank:
         """The warm bank, loaded anew if the ledger has moved on without it (another process has the bank). The caller holds the lock."""
         warm = await self.locked(tenant, bank_id)
-        async with self._database.read() as conn:
-            row = await banks.find_bank(conn, tenant, bank_id)
+        if self._fencing is None:
+            return warm  # whatever changes a bank in this process holds its lock, or tells (`refresh`)
+        try:
+            async with self._database.read(tenant) as conn:
+                row = await banks.find_bank(conn, tenant, bank_id)
+        except NotFound:
+            self.drop(bank_id)
+            self.forget_names(bank_id)
+            raise
         if (row.epoch, row.seq, row.head_version) != (warm.row.epoch, warm.view.seq, warm.head_version):
             self.drop(bank_id)
             warm = await self.locked(tenant, bank_id)
         return warm
+
+    async def refresh(self, tenant: str, bank_id: str) -> None:
+        """Follow a change that a job made: fold beside the requests, then swap. A bank that is not warm has nothing to follow."""
+        if self.peek(bank_id) is None:
+            return
+        found = await lineage(self._database, tenant, bank_id)
+        view, base = await self._replay.current(tenant, found, thread=self._heavy)
+        async with self.lock(bank_id):
+            warm = self.peek(bank_id)
+            if warm is None:
+                return
+            again = await lineage(self._database, tenant, bank_id)
+            beneath = restrict(again.wanted, view.seq) == view.weights and again.head.id == found.head.id
+            if not beneath or again.bank.epoch != warm.row.epoch:
+                self.drop(bank_id)  # it has changed again: the next use loads it
+                return
+            await self._replay.fold(tenant, again, view, thread=self._thread)
+            await self._replay.admit(tenant, bank_id, view)
+            self._warm.keep(bank_id, WarmBank(again.bank, again.bank.head_version, view, base.seq, base.id))
 
     def drop(self, bank_id: str) -> None:
         """Forget what is in memory; the next use folds the ledger again."""
@@ -169,8 +221,13 @@ class WarmBanks:
             del self._ids[name]
         self._locks.pop(bank_id, None)
 
+    async def _stands(self, tenant: str, warm: WarmBank) -> bool:
+        if self._fencing is None:
+            return True
+        return await self._fencing.of(tenant, warm.row.id) == (warm.row.epoch, warm.head_version)
+
     async def _load(self, tenant: str, bank_id: str) -> WarmBank:
-        async with self._database.write() as conn:
+        async with self._database.write(tenant) as conn:
             acquired = await banks.acquire(conn, tenant, bank_id, self.owner)
         found = await lineage(self._database, tenant, bank_id)
         view, base = await self._replay.current(tenant, found, thread=self._thread)

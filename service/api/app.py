@@ -4,11 +4,12 @@ from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.di import Provide
 
-from service.api import banks, corrections, docs_page, forget, health, jobs, keys, memory, openapi, trail, versions
+from service.api import banks, corrections, docs_page, forget, health, jobs, keys, memory, openapi, sessions, trail, versions
 from service.api.auth import Keyring, authorize
 from service.api.caller import provide_caller
 from service.api.deps import Deps
 from service.api.edge import Edge
+from service.api.limits import Limiter
 from service.api.problems import answer
 
 __all__ = ["Deps", "build_app", "routes_only"]
@@ -31,6 +32,11 @@ ROUTES = (
     keys.list_keys,
     keys.revoke_key,
     keys.whoami,
+    sessions.open_session,
+    sessions.list_sessions,
+    sessions.get_session,
+    sessions.close_session,
+    sessions.warm_session,
     versions.take_snapshot,
     versions.list_snapshots,
     versions.get_snapshot,
@@ -53,8 +59,9 @@ def build_app(deps: Deps) -> Edge:
     """The ASGI application over `deps`."""
     app = routes_only()
     keyring = Keyring(deps.database, deps.pepper, deps.now)
-    app.state.update({"deps": deps, "keyring": keyring})
-    return Edge(app, deps.metrics, deps.settings.max_in_flight, keyring.close)
+    limiter = Limiter(deps.coord, deps.settings, deps.metrics)
+    app.state.update({"deps": deps, "keyring": keyring, "limiter": limiter})
+    return Edge(app, deps.metrics, deps.settings.max_in_flight, leave=limiter.leave, close=keyring.close)
 
 
 def routes_only() -> Litestar:

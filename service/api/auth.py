@@ -20,6 +20,7 @@ from litestar.connection import ASGIConnection
 from litestar.datastructures import Headers
 from litestar.handlers import BaseRouteHandler
 
+from service.api.limits import Limiter
 from service.errors import Forbidden, PalimpsestError, Unauthenticated
 from service.keys import lookup_hash
 from service.store import tenants
@@ -79,6 +80,10 @@ class Keyring:
             raise Unauthenticated()
         return principal
 
+    def knows(self, presented: str) -> bool:
+        """Whether this key was found here before, and was not seen to be revoked since."""
+        return len(presented) <= KEY_MAX and lookup_hash(self._pepper, presented) in self._found
+
     def forget(self, key_id: str) -> None:
         """The key was revoked: the next request with it is refused."""
         for digest in [digest for digest, (_, principal) in self._found.items() if principal.key_id == key_id]:
@@ -89,9 +94,9 @@ class Keyring:
         await asyncio.gather(*self._touches)
 
     async def _load(self, digest: bytes) -> Principal:
-        self._found.pop(digest, None)
-        async with self._database.read() as conn:
+        async with self._database.read_key(digest) as conn:
             row = await tenants.find_key(conn, digest)
+        self._found.pop(digest, None)  # not before: it is known (`knows`) until this says otherwise
         if row is None or row.revoked_at is not None:
             raise Unauthenticated()
         principal = Principal(
@@ -111,7 +116,7 @@ class Keyring:
 
     async def _note_use(self, row: KeyRow) -> None:
         try:
-            async with self._database.write() as conn:
+            async with self._database.write(row.tenant) as conn:
                 await tenants.touch_key(conn, row.tenant, row.id, self._now())
         except PalimpsestError as error:  # a full disk must not stop reads; the time stays as it was
             log.warning("key use not noted", action="touch", key=row.id, why=error.code)
@@ -136,11 +141,28 @@ def presented_key(headers: Headers) -> str:
 
 
 async def authorize(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Guard of every route: lets public ones through, else finds the principal and checks the route's scopes."""
+    """Guard of every route: lets public ones through, else finds the principal, holds its tenant to the limits and checks the scopes."""
     if handler.opt.get("public"):
         return
-    principal = await connection.app.state.keyring.find(presented_key(connection.headers))
+    limiter: Limiter = connection.app.state.limiter
+    principal = await _principal(connection, limiter)
+    connection.scope["state"]["principal"] = principal  # the log tells whose request it was that is refused
+    limiter.enter(connection.scope["state"], principal.tenant)
+    if not handler.opt.get("by_items"):
+        await limiter.charge(principal.tenant)
     scopes = handler.opt.get("scopes", ())
     if scopes and not principal.allows(*scopes):
         raise Forbidden(f"this call needs a key with the scope {' or '.join(scopes)}; ask an admin for one")
-    connection.scope["state"]["principal"] = principal
+
+
+async def _principal(connection: ASGIConnection[Any, Any, Any, Any], limiter: Limiter) -> Principal:
+    keyring: Keyring = connection.app.state.keyring
+    presented = presented_key(connection.headers)
+    address = connection.client.host if connection.client else None
+    if limiter.is_closed(address) and not keyring.knows(presented):
+        raise limiter.too_many_tries()
+    try:
+        return await keyring.find(presented)
+    except Unauthenticated:
+        await limiter.tried(address)
+        raise

@@ -44,7 +44,7 @@ async def list_banks(
     """In the order of their ids."""
     only = None if caller.principal.banks is None else sorted(caller.principal.banks)
     pager = Pager("banks", str, limit, cursor)
-    async with caller.deps.database.read() as conn:
+    async with caller.deps.database.read(caller.tenant) as conn:
         page = await pager.page(lambda after, number: banks.list_banks(conn, caller.tenant, after, number, only), _id, present.bank)
     return replies.send(page)
 

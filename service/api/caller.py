@@ -10,6 +10,7 @@ from litestar import Request
 
 from service.api.auth import Keyring, Principal
 from service.api.deps import Connection, Deps
+from service.api.limits import Limiter
 from service.cluster.engine import Actor
 from service.errors import Forbidden, NotFound
 from service.store import audit, banks
@@ -21,12 +22,13 @@ DEFAULT_BANK = "default"
 class Caller:
     """Who asks, with what the answer is made from."""
 
-    __slots__ = ("deps", "keyring", "principal", "request", "request_id", "tenant")
+    __slots__ = ("deps", "keyring", "limiter", "principal", "request", "request_id", "tenant")
 
     def __init__(self, request: Request[Any, Any, Any]) -> None:
         self.request = request
         self.deps: Deps = request.app.state.deps
         self.keyring: Keyring = request.app.state.keyring
+        self.limiter: Limiter = request.app.state.limiter
         self.principal: Principal = request.scope["state"]["principal"]
         self.request_id: str = request.scope["state"]["request_id"]
         self.tenant = self.principal.tenant
@@ -59,7 +61,7 @@ class Caller:
         """
         pinned = self.principal.banks
         wanted = next(iter(pinned)) if named is None and pinned is not None and len(pinned) == 1 else named or DEFAULT_BANK
-        async with self.deps.database.read() as conn:
+        async with self.deps.database.read(self.tenant) as conn:
             try:
                 row = await banks.find_bank(conn, self.tenant, wanted)
             except NotFound:
@@ -67,6 +69,14 @@ class Caller:
         if row is None or (pinned is not None and row.id not in pinned):
             raise NotFound(f"this key has no bank {wanted!r}")
         return row
+
+    async def charge(self, items: int) -> None:
+        """Count a batch, on a route marked `BY_ITEMS`.
+
+        Raises:
+            TooFast: it is above the tenant's rate.
+        """
+        await self.limiter.charge(self.tenant, items)
 
     async def note(self, conn: Connection, action: str, target: str, detail: dict[str, Any]) -> None:
         """Add an audit line in the open transaction of what it tells about."""

@@ -11,6 +11,7 @@ from service.api.bodies import Strict
 from service.api.caller import Caller
 from service.api.deps import Connection
 from service.api.idempotency import once
+from service.api.limits import BY_ITEMS
 from service.api.pages import LIMIT_DEFAULT, BankParam, Cursor, Limit, Pager
 from service.api.texts import check_corrections, known_form
 from service.errors import Invalid, NotFound
@@ -50,12 +51,13 @@ async def teach(caller: NamedDependency[Caller], data: JSONBody[wire.NewCorrecti
     operation_id="teach_batch",
     summary="Teach up to 1,000 corrections, in order, all or none",
     tags=TAGS,
-    opt=needs("corrections:write"),
+    opt=needs("corrections:write") | BY_ITEMS,
     dto=Strict[wire.NewCorrections],
     status_code=201,
 )
 async def teach_batch(caller: NamedDependency[Caller], data: JSONBody[wire.NewCorrections]) -> Response[wire.TaughtBatch]:
     """One bank for the whole batch: `bank` here, or the same in every item."""
+    await caller.charge(len(data.items))
     check_corrections(data.items, batch=True)
     bank = await caller.bank(_one_bank(data))
 
@@ -75,7 +77,7 @@ async def list_corrections(
     """In the order they were taught."""
     row = await caller.bank_row(bank)
     pager = Pager(f"corrections:{row.id}", int, limit, cursor)
-    async with caller.deps.database.read() as conn:
+    async with caller.deps.database.read(caller.tenant) as conn:
         now = await _standing(conn, row)
         page = await pager.page(lambda after, number: history.page(conn, caller.tenant, row.id, after, number), _seq, lambda event: event)
         later = await history.later_same_input(conn, caller.tenant, row.id, [event.seq for event in page.items])
@@ -95,7 +97,7 @@ async def get_correction(
 ) -> Response[wire.Correction]:
     """Texts are null once it was erased."""
     row = await caller.bank_row(bank)
-    async with caller.deps.database.read() as conn:
+    async with caller.deps.database.read(caller.tenant) as conn:
         events = await history.by_ids(conn, caller.tenant, row.id, [known_form(correction_id)])
         if not events:
             raise NotFound(f"the bank {row.name} has no correction {correction_id}")
@@ -111,7 +113,7 @@ async def list_events(
     """With each row's place in the hash chain."""
     row = await caller.bank_row(bank)
     pager = Pager(f"events:{row.id}", int, limit, cursor)
-    async with caller.deps.database.read() as conn:
+    async with caller.deps.database.read(caller.tenant) as conn:
         page = await pager.page(lambda after, number: history.page(conn, caller.tenant, row.id, after, number), _seq, _event)
     return replies.send(page)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
+from service.cluster.coord import Coord
 from service.cluster.engine import Engine
 from service.settings import Settings
 from service.store.db import Database
@@ -21,7 +22,8 @@ class Deps:
     database: Database
     engine: Engine
     pepper: bytes  # HMAC key over API keys
+    coord: Coord  # counts the requests of all processes of the api
     metrics: Metrics
-    ring: Callable[[str], None]  # tells the job runners to look at a job id
+    ring: Callable[[str, str], None]  # tells the job runners to look at a job, by its id and kind
     now: Callable[[], datetime]  # aware, UTC
     ready: Callable[[], bool]  # whether the first recall would be served warm

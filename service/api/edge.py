@@ -7,6 +7,7 @@ answer is 503 at once; security headers; one log line and one count per request,
 import re
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import structlog
 from litestar.enums import ScopeType
@@ -28,8 +29,16 @@ log = structlog.get_logger()
 class Edge:
     """An ASGI application around the framework's."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, max_in_flight: int, close: Callable[[], Awaitable[None]]) -> None:
-        self._app, self._metrics, self._max = app, metrics, max_in_flight
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        max_in_flight: int,
+        *,
+        leave: Callable[[dict[str, Any]], None],
+        close: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._app, self._metrics, self._max, self._leave = app, metrics, max_in_flight, leave
         self.close = close  # ends what requests left running beside them; to be awaited before the database closes
         self._in_flight = 0
 
@@ -70,6 +79,7 @@ class Edge:
         try:
             await self._app(scope, receive, send)
         finally:
+            self._leave(scope["state"])  # the place that its tenant gave it, if it came so far
             self._in_flight -= 1
             self._metrics.in_flight(-1)
 

@@ -8,7 +8,6 @@ from service.api import replies
 from service.api.auth import PUBLIC
 from service.api.deps import Deps
 from service.errors import PalimpsestError
-from service.store import tenants
 from service.telemetry import CONTENT_TYPE
 
 TAGS = ["health"]
@@ -36,8 +35,7 @@ async def metrics(deps: NamedDependency[Deps]) -> Response[str]:
 
 async def _database(deps: Deps) -> wire.Component:
     try:
-        async with deps.database.read() as conn:
-            await tenants.any_key(conn)
+        await deps.database.ping()
     except PalimpsestError as error:
         return wire.Component(name="database", ok=False, detail=error.code)
     return wire.Component(name="database", ok=True, detail=deps.database.dialect)

@@ -7,6 +7,7 @@
   with the process, the retry is answered from what is stored (`recover`).
 """
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -18,11 +19,12 @@ from litestar import Response
 
 from service.api import replies
 from service.api.caller import Caller
-from service.errors import Conflict, Invalid, PalimpsestError
+from service.errors import Conflict, IdempotencyInFlight, Invalid, OutcomeUnknown, PalimpsestError
 from service.store import idempotency
 
 KEY_MAX = 200
-LEASE_S = 120  # a request that did not end within this time is taken for dead
+TRIES = 3  # workers that a request may be sent to when those before were lost on the way
+LEASE_S = 15.0  # a request that was silent for so long is taken for dead, and the same key may try again
 log = structlog.get_logger()
 
 Work = Callable[[str | None], Awaitable[msgspec.Struct]]
@@ -52,7 +54,7 @@ async def once(
         return replies.send(await work(None), status)
     database, tenant, now = caller.deps.database, caller.tenant, caller.deps.now()
     request_hash = await _request_hash(caller)
-    async with database.write() as conn:
+    async with database.write(caller.tenant) as conn:
         begun = await idempotency.begin(conn, tenant, name, request_hash=request_hash, now=now, lease_s=LEASE_S, quotes=quotes)
     match begun:
         case idempotency.Done() if begun.reply != idempotency.ERASED:
@@ -64,7 +66,7 @@ async def once(
                 raise Conflict("this request was done, and its reply is lost")
             reply = await recover(begun)
         case _:
-            reply = await _first(caller, name, work)
+            reply = await _first(caller, name, work, recover)
     await _finish(caller, name, status, replies.encode(stored(reply) if stored else reply), now if quotes else None)
     sent = replies.send(reply, status)
     if isinstance(begun, idempotency.Committed):
@@ -72,21 +74,52 @@ async def once(
     return sent
 
 
-async def _first(caller: Caller, name: str, work: Work) -> msgspec.Struct:
+async def _first(caller: Caller, name: str, work: Work, recover: Recover | None) -> msgspec.Struct:
     try:
-        return await work(name)
+        return await _renewing(caller, name, work(name) if recover is None else _surely(caller, name, work, recover))
     except Exception:  # not when cancelled: the engine ends what it began, and the key must still be there then
         try:
-            async with caller.deps.database.write() as conn:
+            async with caller.deps.database.write(caller.tenant) as conn:
                 await idempotency.abandon(conn, caller.tenant, name)
         except PalimpsestError as error:  # the key frees itself when its lease ends
             log.warning("idempotency key not freed", action="abandon", request=caller.request_id, why=error.code)
         raise
 
 
+async def _renewing(caller: Caller, name: str, work: Awaitable[msgspec.Struct]) -> msgspec.Struct:
+    """The work's reply; the key's lease is renewed for as long as it takes."""
+    task = asyncio.ensure_future(work)
+    try:
+        while not (await asyncio.wait({task}, timeout=LEASE_S / 3))[0]:
+            try:
+                async with caller.deps.database.write(caller.tenant) as conn:
+                    await idempotency.renew(conn, caller.tenant, name, now=caller.deps.now(), lease_s=LEASE_S)
+            except PalimpsestError as error:  # a busy database: the next one may come in time
+                log.warning("lease not renewed", action="renew", request=caller.request_id, why=error.code)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    return task.result()
+
+
+async def _surely(caller: Caller, name: str, work: Work, recover: Recover) -> msgspec.Struct:
+    """The reply also when a worker was lost on the way: it has marked the key committed, or never will once another has."""
+    for left in reversed(range(TRIES)):
+        try:
+            return await work(name)
+        except (OutcomeUnknown, IdempotencyInFlight):  # in flight: the lost one was quicker after all
+            async with caller.deps.database.read(caller.tenant) as conn:
+                done = await idempotency.committed(conn, caller.tenant, name)
+            if done is not None:
+                return await recover(done)
+            if not left:
+                raise
+    raise AssertionError("the last try returns or raises")
+
+
 async def _finish(caller: Caller, name: str, status: int, reply: bytes, quotes_since: datetime | None) -> None:
     try:
-        async with caller.deps.database.write() as conn:
+        async with caller.deps.database.write(caller.tenant) as conn:
             now = caller.deps.now()
             await idempotency.finish(conn, caller.tenant, name, status=status, reply=reply, now=now, quotes_since=quotes_since)
     except PalimpsestError as error:  # what was asked is done and durable: say so, although a retry cannot be answered from here

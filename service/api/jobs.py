@@ -34,7 +34,7 @@ async def consolidate(caller: NamedDependency[Caller], data: JSONBody[wire.NewCo
     row = await caller.bank_row(data.bank)
 
     async def work(_: str | None) -> wire.JobStarted:
-        async with caller.deps.database.write() as conn:
+        async with caller.deps.database.write(caller.tenant) as conn:
             job, found = await jobs.enqueue(
                 conn,
                 caller.tenant,
@@ -46,7 +46,7 @@ async def consolidate(caller: NamedDependency[Caller], data: JSONBody[wire.NewCo
             )
             if not found:
                 await caller.note(conn, "consolidation", row.id, {"job": job.id})
-        caller.deps.ring(job.id)
+        caller.deps.ring(job.id, job.kind)
         return wire.JobStarted(job_id=job.id, deduplicated=found)
 
     return await once(caller, work, status=202)
@@ -60,7 +60,7 @@ async def list_jobs(
     every = bank is None and caller.principal.banks is None
     bank_id = None if every else (await caller.bank_row(bank)).id
     pager = Pager(f"jobs:{bank_id}", str, limit, cursor)
-    async with caller.deps.database.read() as conn:
+    async with caller.deps.database.read(caller.tenant) as conn:
         page = await pager.page(lambda after, number: jobs.list_jobs(conn, caller.tenant, bank_id, after, number), _id, _shown)
     return replies.send(page)
 
@@ -68,7 +68,7 @@ async def list_jobs(
 @get("/v1/jobs/{job_id:str}", operation_id="get_job", summary="One job", tags=TAGS)
 async def get_job(caller: NamedDependency[Caller], job_id: FromPath[str]) -> Response[wire.Job]:
     """Any key that may use the job's bank may look."""
-    async with caller.deps.database.read() as conn:
+    async with caller.deps.database.read(caller.tenant) as conn:
         return replies.send(_shown(await _visible(conn, caller, job_id)))
 
 
@@ -84,7 +84,7 @@ async def cancel_job(caller: NamedDependency[Caller], job_id: FromPath[str]) -> 
     """A job that runs or has ended is left alone: 409."""
 
     async def work(_: str | None) -> wire.Job:
-        async with caller.deps.database.write() as conn:
+        async with caller.deps.database.write(caller.tenant) as conn:
             job = await _visible(conn, caller, job_id)
             if job.status == "canceled":
                 return _shown(job)

@@ -51,7 +51,7 @@ async def list_keys(caller: NamedDependency[Caller], limit: Limit = LIMIT_DEFAUL
     """Revoked and expired ones too."""
     caller.refuse_pinned("list keys")
     pager = Pager("keys", str, limit, cursor)
-    async with caller.deps.database.read() as conn:
+    async with caller.deps.database.read(caller.tenant) as conn:
         page = await pager.page(lambda after, number: tenants.list_keys(conn, caller.tenant, after, number), _id, _shown)
     return replies.send(page)
 
@@ -61,7 +61,7 @@ async def revoke_key(caller: NamedDependency[Caller], key_id: FromPath[str]) -> 
     """Refused for the last admin key of the tenant: nobody could mint another."""
     caller.refuse_pinned("revoke keys")
     now = caller.deps.now()
-    async with caller.deps.database.write() as conn:
+    async with caller.deps.database.write(caller.tenant) as conn:
         row = await tenants.get_key(conn, caller.tenant, known_form(key_id))
         if row.revoked_at is None:
             if _is_usable_admin(row, now) and not await _another_admin(conn, caller, row.id):
@@ -88,7 +88,7 @@ async def whoami(caller: NamedDependency[Caller]) -> Response[wire.WhoAmI]:
 
 async def _mint(caller: Caller, data: wire.NewKey) -> wire.MintedKey:
     minted, now = keys.mint(), caller.deps.now()
-    async with caller.deps.database.write() as conn:
+    async with caller.deps.database.write(caller.tenant) as conn:
         pinned = None
         if data.banks is not None:
             pinned = tuple(dict.fromkeys([(await banks.find_bank(conn, caller.tenant, name)).id for name in data.banks]))

@@ -13,6 +13,7 @@ from service.api.auth import needs
 from service.api.bodies import Strict
 from service.api.caller import Caller
 from service.api.idempotency import once
+from service.api.limits import BY_ITEMS
 from service.api.pages import BankParam
 from service.api.texts import check_inputs
 from service.errors import Invalid, StateUnavailable
@@ -55,7 +56,7 @@ async def recall(
     operation_id="recall_batch",
     summary="Ask about up to 1,000 situations at one state",
     tags=TAGS,
-    opt=needs("recall:read"),
+    opt=needs("recall:read") | BY_ITEMS,
     dto=Strict[wire.RecallBatchRequest],
     status_code=200,
 )
@@ -63,6 +64,7 @@ async def recall_batch(
     caller: NamedDependency[Caller], data: JSONBody[wire.RecallBatchRequest], min_state: MinState = None
 ) -> Response[wire.RecalledBatch]:
     """Results in the order of the inputs."""
+    await caller.charge(len(data.inputs))
     check_inputs("inputs", data.inputs)
     seen = _seen(min_state)
 

@@ -14,6 +14,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
 from service import wire
+from service.api.limits import TooFast
 from service.errors import PalimpsestError, Unauthenticated
 from service.telemetry import places
 
@@ -55,8 +56,8 @@ def problem(
 
 
 def headers_of(error: PalimpsestError) -> dict[str, str]:
-    """The headers that go with an error: when to come back, how to authenticate."""
-    headers = {}
+    """The headers that go with an error: which limit, when to come back, how to authenticate."""
+    headers = dict(error.headers) if isinstance(error, TooFast) else {}
     wait = error.retry_after_s if error.retry_after_s is not None else RETRY_AFTER_S.get(error.status)
     if wait is not None:
         headers["Retry-After"] = str(wait)

@@ -19,7 +19,7 @@ async def list_audit(
     """Ids and numbers only; no text that was taught."""
     caller.refuse_pinned("read the audit trail")
     pager = Pager("audit", str, limit, cursor)
-    async with caller.deps.database.read() as conn:
+    async with caller.deps.database.read(caller.tenant) as conn:
         page = await pager.page(lambda after, number: audit.page(conn, caller.tenant, after, number), _id, _shown)
     return replies.send(page)
 

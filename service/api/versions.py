@@ -52,7 +52,7 @@ async def list_snapshots(
     """`tainted_by` names the forgotten corrections that a snapshot still holds."""
     row = await caller.bank_row(bank)
     pager = Pager(f"snapshots:{row.id}", str, limit, cursor)
-    async with caller.deps.database.read() as conn:
+    async with caller.deps.database.read(caller.tenant) as conn:
         gone = await forgets.tombstones(conn, caller.tenant, row.id)
         page = await pager.page(
             lambda after, number: snapshots.list_snapshots(conn, caller.tenant, row.id, after, number),
@@ -66,7 +66,7 @@ async def list_snapshots(
 async def get_snapshot(caller: NamedDependency[Caller], snapshot_id: FromPath[str], bank: BankParam = None) -> Response[wire.Snapshot]:
     """Levels with the digests of their weights."""
     row = await caller.bank_row(bank)
-    async with caller.deps.database.read() as conn:
+    async with caller.deps.database.read(caller.tenant) as conn:
         snapshot = await snapshots.get_snapshot(conn, caller.tenant, known_form(snapshot_id), row.id)
         gone = await forgets.tombstones(conn, caller.tenant, row.id)
     return replies.send(present.snapshot(snapshot, row.head, gone))

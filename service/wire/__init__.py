@@ -47,6 +47,7 @@ from service.wire.agents import (
     Receipt,
     Taught,
     TaughtBatch,
+    Warmth,
 )
 from service.wire.parts import (
     BATCH_MAX,
@@ -70,6 +71,7 @@ from service.wire.parts import (
     TopK,
     Usage,
 )
+from service.wire.sessions import NewSession, OpenedSession, Session
 
 __all__ = [
     "BATCH_MAX",
@@ -103,8 +105,10 @@ __all__ = [
     "NewCorrection",
     "NewCorrections",
     "NewKey",
+    "NewSession",
     "NewSnapshot",
     "Note",
+    "OpenedSession",
     "Page",
     "ParaphraseCheck",
     "Problem",
@@ -121,6 +125,7 @@ __all__ = [
     "RolledBack",
     "Said",
     "Scope",
+    "Session",
     "Share",
     "Snapshot",
     "SnapshotKind",
@@ -130,5 +135,6 @@ __all__ = [
     "Text",
     "TopK",
     "Usage",
+    "Warmth",
     "WhoAmI",
 ]

@@ -168,3 +168,10 @@ class EventRow(Reply, frozen=True, kw_only=True):
     hash: str
     created_at: datetime
     redacted_at: datetime | None
+
+
+class Warmth(Reply, frozen=True, kw_only=True):
+    """Whether a bank was in memory when it was asked for, and how long its load took (0: none)."""
+
+    warm: bool
+    eta_ms: float

@@ -35,7 +35,7 @@ def test_doctor_of_an_address_where_nobody_serves_fails_with_one_line(tmp_path):
         ({"PROT": "1"}, "unknown setting PALIMPSEST_PROT"),
         ({"PORT": "many"}, "PALIMPSEST_PORT"),
         ({"BOOTSTRAP_KEY": "short"}, "PALIMPSEST_BOOTSTRAP_KEY needs at least 32 characters"),
-        ({"BLOBS": "s3://bucket", "PORT": "0"}, "PALIMPSEST_BLOBS"),
+        ({"BLOBS": "ftp://bucket", "PORT": "0"}, "PALIMPSEST_BLOBS"),
         ({"ENCODER": "/nowhere", "PORT": "0"}, "/nowhere"),
         ({"LOG_LEVEL": "loud", "PORT": "0"}, "PALIMPSEST_LOG_LEVEL"),
         ({"DATABASE": "mysql://x", "PORT": "0"}, "PALIMPSEST_DATABASE"),

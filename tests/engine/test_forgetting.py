@@ -4,7 +4,7 @@ import pytest
 from fixtures_service import client_of, finished, serving
 from saying import PIN, SPAIN, ask, digest, snapshot, teach
 
-from workers.forgetting import Forgetting
+from workers.rebuilding import Rebuilding
 
 
 async def forget(client, *ids, mode, expect=202):
@@ -141,11 +141,11 @@ async def test_live_correction_with_the_key_of_a_suppressed_one_is_answered(clie
     assert again["receipt"]["item"]["after"]["value"] == "change_pin"
 
 
-class Delayed(Forgetting):
-    """Forgetting in which something happens right after a rebuild."""
+class Delayed(Rebuilding):
+    """The job of a forget in which something happens right after a rebuild."""
 
-    def __init__(self, real: Forgetting, rebuild) -> None:
-        super().__init__(real.replay, real.warm, real.versions, real.thread)
+    def __init__(self, real: Rebuilding, rebuild) -> None:
+        super().__init__(real.replay, real.versions, real.thread, real.changed)
         object.__setattr__(self, "_rebuild", rebuild)
 
     async def rebuild(self, *args, **kwargs):
@@ -157,7 +157,8 @@ async def test_erasure_beside_another_one_that_is_not_rebuilt_yet_keeps_the_head
     async with serving(tmp_path / "var", encoder) as service, client_of(service) as client:
         one, two = await teach(client, PIN, "change_pin"), await teach(client, SPAIN, "transfer_time")
         await teach(client, "Can my daughter get a card?", "get_card")
-        forgetting, rebuild = service.engine.forgetting, service.engine.forgetting.rebuild
+        rebuilding = service.maintenance.rebuilding
+        rebuild = rebuilding.rebuild
         second = []
 
         async def rebuilt_then_forgotten(*args, **kwargs):
@@ -166,7 +167,7 @@ async def test_erasure_beside_another_one_that_is_not_rebuilt_yet_keeps_the_head
                 second.append(await forget(client, two["id"], mode="erase"))
             return head
 
-        object.__setattr__(service.engine, "forgetting", Delayed(forgetting, rebuilt_then_forgotten))
+        service.maintenance.rebuilding = Delayed(rebuilding, rebuilt_then_forgotten)
         first = await forget(client, one["id"], mode="erase")
         for said in (first, *second):
             assert (await finished(client, said["job_id"]))["status"] == "succeeded"

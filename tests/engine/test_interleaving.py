@@ -97,7 +97,7 @@ async def test_full_bank_takes_what_it_knows_and_refuses_what_is_new(tmp_path, e
         assert (refused.status_code, refused.json()["code"]) == (429, "quota")
         assert (await teach(client, SPAIN, "change_pin"))["seq"] == 3
         lived = await digest(client)
-        service.engine.warm.drop(await service.engine.warm.id_of(service.tenant, "default"))
+        service.engine.banks.drop(await service.engine.banks.id_of(service.tenant, "default"))
         assert await digest(client) == lived
 
 
@@ -109,7 +109,7 @@ async def test_failure_after_the_commit_never_says_that_nothing_was_kept(client,
 
     with monkeypatch.context() as patch:
         patch.setattr(history, "responses", busy)
-        service.engine.warm.peek(await service.engine.warm.id_of(service.tenant, "default")).texts.clear()
+        service.engine.banks.peek(await service.engine.banks.id_of(service.tenant, "default")).texts.clear()
         said = await client.post("/v1/corrections", json={"input": PIN, "right": "ask_the_branch"})
     assert said.status_code == 503
     assert "in the ledger" in said.json()["detail"]

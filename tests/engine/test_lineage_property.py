@@ -114,7 +114,7 @@ class Story:
     def cold(self) -> None:
         """Drop the warm state, as a crash would."""
         engine = self.lab.service.engine
-        engine.warm.drop(self.lab.run(engine.warm.id_of(self.lab.service.tenant, self.bank)))
+        engine.banks.drop(self.lab.run(engine.banks.id_of(self.lab.service.tenant, self.bank)))
 
     def digest(self) -> str:
         return self.lab.call("GET", f"/v1/memory?bank={self.bank}", expect=200)["digest"]

@@ -1,6 +1,7 @@
 """The whole service on PostgreSQL: the same statements, the same story, the same digests, and two services that contend for one bank."""
 
 import asyncio
+import contextlib
 import io
 import itertools
 
@@ -85,5 +86,75 @@ async def test_rollback_by_a_service_that_lost_the_bank_counts_what_the_other_ha
         await teach(second, SPAIN, "transfer_time")
         moved = await first.post("/v1/rollback", json={"to": saved["id"]})
         assert (moved.status_code, moved.json()["state"]["seq"]) == (200, 3), moved.text
-        one.engine.warm.drop(await one.engine.warm.id_of(one.tenant, "default"))
+        one.engine.banks.drop(await one.engine.banks.id_of(one.tenant, "default"))
         assert await digest(first) == saved["digest"], "what the other taught is rolled back as well, also after a reload"
+
+
+@contextlib.asynccontextmanager
+async def two_services(tmp_path, encoder, url):
+    """Two services on one database and one directory of blobs, and an admin's client of each; both have the default bank warm."""
+    shared = {"database": url, "key_pepper": "one pepper for all services of a database", "blobs": (tmp_path / "objects").as_uri()}
+    async with (
+        serving(tmp_path / "one", encoder, **shared) as one,
+        serving(tmp_path / "two", encoder, **shared) as two,
+        client_of(one) as first,
+        client_of(two) as second,
+    ):
+        yield first, second
+
+
+async def both_warm(first, second, text, right):
+    for client in (first, second):
+        assert (await ask(client, text))["answers"][0]["value"] == right
+
+
+async def test_what_one_service_taught_the_other_answers_at_once(tmp_path, encoder, url):
+    async with two_services(tmp_path, encoder, url) as (first, second):
+        await teach(first, PIN, "change_pin")
+        await both_warm(first, second, PIN, "change_pin")
+        newer = await teach(second, PIN, "ask_the_branch")
+        said = await ask(first, PIN)
+        assert said["answers"][0]["value"] == "ask_the_branch"
+        assert said["state"]["seq"] == newer["seq"]
+
+
+@pytest.mark.parametrize("mode", ["suppress", "rebuild", "erase"])
+async def test_what_one_service_was_told_to_forget_the_other_never_answers_again(tmp_path, encoder, url, mode):
+    """Not at the head, and not at a snapshot that it has in memory."""
+    async with two_services(tmp_path, encoder, url) as (first, second):
+        taught = await teach(first, PIN, "change_pin")
+        saved = await snapshot(first)
+        await both_warm(first, second, PIN, "change_pin")
+        assert (await ask(second, PIN, at=saved["id"]))["answers"][0]["value"] == "change_pin"
+        gone = await first.post("/v1/forget", json={"corrections": [taught["id"]], "mode": mode})
+        assert gone.status_code in (200, 202), gone.text
+        for body in ({}, {"at": saved["id"]}):
+            said = await second.post("/v1/recall", json={"input": PIN, "min_confidence": 0.0, **body})
+            assert said.status_code != 200 or said.json()["answers"] == [], said.text
+        if mode != "suppress":
+            assert (await finished(first, gone.json()["job_id"]))["status"] == "succeeded"
+        assert (await ask(second, PIN))["answers"] == []
+
+
+async def test_rollback_by_one_service_is_what_the_other_answers_from(tmp_path, encoder, url):
+    async with two_services(tmp_path, encoder, url) as (first, second):
+        await teach(first, PIN, "change_pin")
+        saved = await snapshot(first)
+        await teach(first, PIN, "ask_the_branch")
+        await both_warm(first, second, PIN, "ask_the_branch")
+        assert (await first.post("/v1/rollback", json={"to": saved["id"]})).status_code == 200
+        assert (await ask(second, PIN))["answers"][0]["value"] == "change_pin"
+        assert await digest(second) == saved["digest"]
+
+
+async def test_bank_that_one_service_deleted_the_other_does_not_know_any_more(tmp_path, encoder, url):
+    async with two_services(tmp_path, encoder, url) as (first, second):
+        bank = (await first.post("/v1/banks", json={"name": "other"})).json()["id"]
+        await teach(first, PIN, "change_pin", bank=bank)
+        assert (await ask(second, PIN, bank=bank))["answers"][0]["value"] == "change_pin"
+        assert (await first.delete(f"/v1/banks/{bank}")).is_success
+        for named in (bank, "other"):
+            assert (await second.post("/v1/recall", json={"input": PIN, "bank": named})).status_code == 404
+        again = (await first.post("/v1/banks", json={"name": "other"})).json()["id"]
+        await teach(first, PIN, "another_bank", bank=again)
+        assert (await ask(second, PIN, bank="other"))["answers"][0]["value"] == "another_bank"

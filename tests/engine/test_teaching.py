@@ -39,7 +39,7 @@ async def test_concurrent_corrections_get_contiguous_seqs_and_fold_in_their_orde
     taught = await asyncio.gather(*(teach(client, f"{PIN} {number}", f"answer {number % 3}") for number in range(20)))
     assert sorted(row["seq"] for row in taught) == list(range(1, 21))
     lived = await digest(client)
-    service.engine.warm.drop(await service.engine.warm.id_of(service.tenant, "default"))
+    service.engine.banks.drop(await service.engine.banks.id_of(service.tenant, "default"))
     assert await digest(client) == lived
 
 
@@ -62,7 +62,7 @@ async def test_cancelled_client_leaves_a_whole_correction_or_none(client, servic
         await asyncio.gather(task, return_exceptions=True)
     await teach(client, SPAIN, "transfer_time")
     lived = await digest(client)
-    service.engine.warm.drop(await service.engine.warm.id_of(service.tenant, "default"))
+    service.engine.banks.drop(await service.engine.banks.id_of(service.tenant, "default"))
     assert await digest(client) == lived
 
 
@@ -70,7 +70,7 @@ async def test_full_disk_at_the_append_acknowledges_and_keeps_nothing(client, se
     await teach(client, PIN, "change_pin")
     lived = await digest(client)
     database = service.engine.replay.database
-    async with database.write() as conn:
+    async with database.write(service.tenant) as conn:
         await conn.exec_driver_sql(f"PRAGMA max_page_count = {(await conn.exec_driver_sql('PRAGMA page_count')).scalar()}")
     long = {"input": SPAIN, "right": "transfer_time", "metadata": {"filler": "x" * 7_000}}
     replies = [await client.post("/v1/corrections", json=long) for _ in range(10)]
@@ -80,11 +80,11 @@ async def test_full_disk_at_the_append_acknowledges_and_keeps_nothing(client, se
     acknowledged = 1 + len(replies) - len(refused)
     async with contextlib.AsyncExitStack() as stack:  # the limit belongs to a connection: lift it from all of the pool
         for _ in range(POOL):
-            conn = await stack.enter_async_context(database.read())
+            conn = await stack.enter_async_context(database.read(service.tenant))
             await conn.exec_driver_sql("PRAGMA max_page_count = 1000000")
     memory = (await client.get("/v1/memory")).json()
     assert memory["events"] == acknowledged
-    service.engine.warm.drop(await service.engine.warm.id_of(service.tenant, "default"))
+    service.engine.banks.drop(await service.engine.banks.id_of(service.tenant, "default"))
     assert await digest(client) == memory["digest"]
     assert memory["digest"] != lived or acknowledged == 1
     await teach(client, SPAIN, "transfer_time")
@@ -96,7 +96,7 @@ async def test_retry_of_a_committed_correction_without_a_reply_gives_the_same_re
     await teach(client, PIN, "first answer")
     body = {"input": PIN, "right": "change_pin", "paraphrases": ["How can I change my PIN code?", "My tomato plants have yellow leaves"]}
     first = await client.post("/v1/corrections", json=body, headers=headers)
-    async with service.database.write() as conn:
+    async with service.database.write(service.tenant) as conn:
         await conn.exec_driver_sql("UPDATE idempotency SET status = 'committed', reply = NULL, reply_status = NULL")
     again = await client.post("/v1/corrections", json=body, headers=headers)
     assert again.status_code == 201, again.text
@@ -109,11 +109,11 @@ async def test_lost_reply_is_answered_after_a_rollback_and_never_with_what_was_f
     saved = (await client.post("/v1/snapshots", json={})).json()
     first = await client.post("/v1/corrections", json=body, headers=headers)
     assert (await client.post("/v1/rollback", json={"to": saved["id"]})).status_code == 200
-    async with service.database.write() as conn:
+    async with service.database.write(service.tenant) as conn:
         await conn.exec_driver_sql("UPDATE idempotency SET status = 'committed', reply = NULL, reply_status = NULL WHERE first_seq = 1")
     again = await client.post("/v1/corrections", json=body, headers=headers)
     assert (again.status_code, again.json().get("id")) == (201, first.json()["id"]), again.text
-    async with service.database.write() as conn:
+    async with service.database.write(service.tenant) as conn:
         await conn.exec_driver_sql("UPDATE idempotency SET status = 'committed', reply = NULL, reply_status = NULL WHERE first_seq = 1")
     await client.post("/v1/forget", json={"corrections": [first.json()["id"]], "mode": "suppress"})
     refused = await client.post("/v1/corrections", json=body, headers=headers)
@@ -137,7 +137,7 @@ async def test_correction_that_reached_the_ledger_beside_the_memory_is_folded_be
         embedding=encoded.key.tobytes(),
         tokens=encoded.tokens,
     )
-    async with service.database.write() as conn:
+    async with service.database.write(service.tenant) as conn:
         bank = await banks.find_bank(conn, service.tenant, "default")
         now = bank.created_at
         await ledger.append(conn, service.tenant, bank.id, [draft], epoch=bank.epoch, head_version=bank.head_version, now=now)
@@ -145,7 +145,7 @@ async def test_correction_that_reached_the_ledger_beside_the_memory_is_folded_be
     assert third["seq"] == 3
     assert (await ask(client, SPAIN))["answers"][0]["value"] == "transfer_time"
     lived = await digest(client)
-    service.engine.warm.drop(bank.id)
+    service.engine.banks.drop(bank.id)
     assert await digest(client) == lived
 
 
@@ -157,8 +157,8 @@ async def test_job_row_without_its_message_is_found_by_the_sweeper(tmp_path, enc
 
     async with serving(tmp_path / "var", encoder, sweep_s=0.1) as service, client_of(service) as client:
         await teach(client, PIN, "change_pin")
-        bank = await service.engine.warm.id_of(service.tenant, "default")
-        async with service.database.write() as conn:
+        bank = await service.engine.banks.id_of(service.tenant, "default")
+        async with service.database.write(service.tenant) as conn:
             job, _ = await jobs.enqueue(
                 conn, service.tenant, kind="consolidation", bank=bank, payload={}, dedupe=None, now=datetime.now(UTC)
             )

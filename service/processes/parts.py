@@ -1,0 +1,154 @@
+"""What the processes of the service are made of: the encoder, the engine, the first tenant and its key.
+
+As in every composition root, imports that load torch are inside functions: the api never needs them.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from service import keys
+from service.cluster.engine import Actor, Engine
+from service.errors import Conflict
+from service.ids import new_id
+from service.settings import Settings, SettingsRefused
+from service.store import audit, tenants
+from service.store.blobs import open_blobs
+from service.store.db import Database, current_revision, newest_revision
+from service.telemetry import Metrics
+
+if TYPE_CHECKING:
+    from model import RecallConfig
+    from model.encoder import Encoder
+    from workers.engine import LocalEngine
+
+DEFAULT = "default"  # the first tenant and its first bank
+SYSTEM = Actor(key_id="system", request_id="start")
+
+
+def utc_now() -> datetime:
+    """The service's clock."""
+    return datetime.now(UTC)
+
+
+def load_encoder(settings: Settings) -> "Encoder":
+    """The sentence encoder that the settings name. Reads and checks 90 MB: not on the event loop."""
+    from model.encoder import PINNED, Encoder, find_weights
+
+    directory = find_weights(settings.encoder or None)
+    return Encoder.load(directory, expected_sha256=settings.encoder_sha256 or PINNED, threads=settings.encoder_threads)
+
+
+def encoder_digest(settings: Settings) -> str:
+    """The digest of the encoder that the settings name, for a process that folds keys and encodes nothing."""
+    from model.encoder_weights import PINNED
+
+    return settings.encoder_sha256.strip().lower() or PINNED
+
+
+@contextlib.asynccontextmanager
+async def local_engine(
+    settings: Settings,
+    database: Database,
+    metrics: Metrics,
+    *,
+    ring: Callable[[str, str], None],
+    encoder: "Encoder | None" = None,
+    config: "RecallConfig | None" = None,
+) -> AsyncIterator["LocalEngine"]:
+    """The engine of a process that runs the model, closed at the end.
+
+    Raises:
+        EncoderRefused, SettingsRefused: what the settings name cannot be used.
+    """
+    import torch
+
+    from model import Recall, RecallConfig
+    from workers.encoding import Encoding
+    from workers.engine import LocalEngine, Policy
+
+    if encoder is None:
+        encoder = await asyncio.to_thread(load_encoder, settings)
+    recall = await asyncio.to_thread(Recall, config or RecallConfig(encoder_digest=encoder.digest))
+    engine = LocalEngine(
+        database,
+        open_blobs(settings.blobs_url),
+        recall,
+        Encoding(encoder, metrics.observe_stage, metrics.queue_wait),
+        policy=Policy(settings.warm_banks, settings.snapshot_every, settings.auto_snapshots, shared=database.dialect != "sqlite"),
+        observe=metrics.observe_stage,
+        waited=metrics.queue_wait,
+        refused=metrics.snapshot_refused,
+        ring=ring,
+        now=utc_now,
+        start_thread=lambda: torch.set_num_threads(settings.model_threads),
+    )
+    metrics.watch_warm_banks(lambda: len(engine.banks))
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+async def first_key(database: Database, settings: Settings) -> tuple[str, str | None]:
+    """The default tenant, made if need be, and its first admin key if it was minted just now (a given bootstrap key is not told)."""
+    tenant = await tenants.ensure_tenant(database, DEFAULT, utc_now())
+    async with database.read(tenant) as conn:
+        if await tenants.any_key(conn, tenant):
+            return tenant, None
+    minted = settings.bootstrap_key or keys.mint().key
+    await keep_key(database, settings, tenant, minted, name="first admin key", scopes=("admin",), expires_at=None)
+    return tenant, None if settings.bootstrap_key else minted
+
+
+async def keep_key(
+    database: Database, settings: Settings, tenant: str, secret: str, *, name: str, scopes: tuple[str, ...], expires_at: datetime | None
+) -> None:
+    """Make a secret a key of the whole tenant."""
+    async with database.write(tenant) as conn:
+        await tenants.add_key(
+            conn,
+            tenant,
+            id=new_id("key"),
+            name=name,
+            prefix=keys.visible_prefix(secret),
+            lookup_hash=keys.lookup_hash(keys.load_pepper(settings), secret),
+            scopes=scopes,
+            banks=None,
+            expires_at=expires_at,
+            now=utc_now(),
+        )
+
+
+async def first_bank(database: Database, engine: Engine, tenant: str) -> None:
+    """The default bank, made once: one that was deleted since does not come back."""
+    async with database.read(tenant) as conn:
+        if await audit.happened(conn, tenant, "bank.create"):
+            return
+    with contextlib.suppress(Conflict):  # another process was quicker
+        await engine.create_bank(tenant, DEFAULT, actor=SYSTEM)
+
+
+def refuse_alone(settings: Settings, *names: str) -> None:
+    """Refuse to be a process of a cluster without what the cluster shares.
+
+    Raises:
+        SettingsRefused: one of these settings is not given.
+    """
+    missing = [f"PALIMPSEST_{name.upper()}" for name in names if not getattr(settings, name)]
+    if missing:
+        raise SettingsRefused(f"this process is one of several and needs {', '.join(missing)}; for one process use: palimpsest serve")
+
+
+async def check_schema(settings: Settings) -> None:
+    """Refuse a database of another version; only `palimpsest migrate` changes it.
+
+    Raises:
+        SettingsRefused: its schema is not this version's.
+    """
+    found = await asyncio.to_thread(current_revision, settings.database_url)
+    wanted = newest_revision()
+    if found != wanted:
+        raise SettingsRefused(f"the database has schema {found or 'none'}, this version needs {wanted}; run: palimpsest migrate")

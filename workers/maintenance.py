@@ -1,0 +1,68 @@
+"""What jobs do to a bank, put together: consolidation, rebuild, erasure, and tidying the blob store. Needs no warm bank.
+
+Every piece of work may be cut off at any point, by a cancelled claim as by a crash: what it changes, it changes in one transaction.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from model import Recall
+from service.store import erasure
+from service.store.blobs import Blobs
+from service.store.db import Database
+from workers.consolidate import Consolidation
+from workers.reading import Reader
+from workers.rebuilding import Changed, Rebuilding
+from workers.replay import Progress, Replay
+from workers.threads import OwnThread
+from workers.versions import Versions
+
+LATE = timedelta(days=1)  # longer than any save that was under way when its tenant was erased
+log = structlog.get_logger()
+
+
+class Maintenance:
+    """The work behind jobs, for any bank."""
+
+    def __init__(
+        self,
+        database: Database,
+        blobs: Blobs,
+        recall: Recall,
+        *,
+        thread: OwnThread,
+        changed: Changed,
+        refused: Callable[[], None],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._database, self._blobs, self._now = database, blobs, now
+        replay, reader = Replay(database, blobs, recall, refused), Reader(database, recall, thread)
+        self.versions = Versions(database, blobs, recall, thread, thread, now)
+        self.consolidation = Consolidation(replay, reader, self.versions, thread, changed)
+        self.rebuilding = Rebuilding(replay, self.versions, thread, changed)
+
+    async def consolidate(self, tenant: str, bank_id: str, *, moved_by: str, progress: Progress) -> dict[str, Any]:
+        """Consolidate a bank; see `workers.consolidate`."""
+        return await self.consolidation.run(tenant, bank_id, moved_by=moved_by, progress=progress)
+
+    async def rebuild(self, tenant: str, bank_id: str, *, moved_by: str, progress: Progress) -> dict[str, Any]:
+        """Rebuild a bank without what was exactly forgotten; see `workers.rebuilding`."""
+        head = await self.rebuilding.rebuild(tenant, bank_id, moved_by=moved_by, progress=progress)
+        return {"head": head.id if head else None, "digest": head.digest if head else None}
+
+    async def erase(self, tenant: str, bank_id: str, seqs: Sequence[int], *, moved_by: str, progress: Progress) -> dict[str, Any]:
+        """Erase corrections from weights, ledger and snapshots; see `workers.rebuilding`."""
+        return await self.rebuilding.erase(tenant, bank_id, seqs, moved_by=moved_by, progress=progress)
+
+    async def tidy(self) -> None:
+        """Delete what a process that died may have left in the blob store; for the sweeper."""
+        dropped = await self.versions.drop_left_over()
+        async with self._database.sweep() as conn:
+            erased = await erasure.erased_since(conn, self._now() - LATE)
+        for tenant in erased:
+            dropped += await self._blobs.drop_tenant(tenant)
+        if dropped:
+            log.info("left-over blobs deleted", action="tidy", blobs=dropped)
