@@ -12,7 +12,7 @@ export OMP_NUM_THREADS := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check demo doctor bench openapi clean
+.PHONY: help run cluster test check demo doctor bench openapi clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ check: $(VENV)/.installed-dev ## format, lint and types
 
 demo: $(VENV)/.installed ## the story on real utterances, with a progress bar
 	$(BIN)/python -m bench demo
+
+cluster: $(VENV)/.installed-dev ## a whole cluster on this machine: PostgreSQL, Redis, S3, two apis, two workers, jobs
+	$(BIN)/python -m bench cluster
 
 doctor: $(VENV)/.installed ## learn, recall, supersede, consolidate, roll back, forget on a scratch bank
 	$(BIN)/palimpsest doctor

@@ -61,6 +61,11 @@ ROUTES = (
     Route("DELETE", "/v1/keys/{key_id}", "admin", 200),
     Route("GET", "/v1/whoami", ANY, 200),
     Route("GET", "/v1/audit", "admin", 200),
+    Route("POST", "/v1/sessions", "recall:read", 201, {"bank": "{bank_id}"}),
+    Route("GET", "/v1/sessions", "memory:inspect", 200),
+    Route("GET", "/v1/sessions/{session_id}", "recall:read", 200),
+    Route("POST", "/v1/sessions/{session_id}/warm", "recall:read", 200),
+    Route("DELETE", "/v1/sessions/{session_id}", "recall:read", 204),
     Route("DELETE", "/v1/banks/{bank_id}", "admin", 204),
 )
 
@@ -76,7 +81,8 @@ async def furnish(tenant: Tenant) -> dict[str, str]:
     bank = (await client.get("/v1/banks/default")).json()["id"]
     saved = await snapshot(client)
     minted = (await client.post("/v1/keys", json={"name": "spare", "scopes": ["recall:read"]})).json()
-    async with tenant.service.database.write() as conn:
+    opened = (await client.post("/v1/sessions", json={})).json()
+    async with tenant.service.database.write(tenant.id) as conn:
         what = {"kind": "consolidation", "bank": bank, "payload": {"by": "test"}, "dedupe": None}
         job, _ = await jobs.enqueue(conn, tenant.id, **what, now=datetime.now(UTC))
     return {
@@ -86,4 +92,5 @@ async def furnish(tenant: Tenant) -> dict[str, str]:
         "snapshot_id": saved["id"],
         "key_id": minted["id"],
         "job_id": job.id,
+        "session_id": opened["id"],
     }

@@ -158,6 +158,9 @@ MINTED_KEY = {
 }
 WHO_AM_I = {"tenant": Id("ten"), "key_id": Id("key"), "scopes": [TEXT], "banks": Maybe([Id("bank")])}
 AUDIT_ENTRY = {"id": Id("aud"), "actor": TEXT, "request_id": TEXT, "action": TEXT, "target": TEXT, "detail": dict, "created_at": TIME}
+SESSION = {"id": TEXT, "bank": Id("bank"), "created_at": TIME, "last_used_at": TIME, "expires_at": TIME}
+WARMTH = {"warm": bool, "eta_ms": NUMBER}
+OPENED_SESSION = {**SESSION, **WARMTH, "state": STATE}
 HEALTH = {"ready": bool, "components": [{"name": TEXT, "ok": bool, "detail": TEXT}]}
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -12,6 +13,7 @@ from fixtures_service import client_of
 from service import keys
 from service.api.app import Deps, build_app
 from service.api.docs_page import error_codes
+from service.cluster.coord import MemoryCoord
 from service.cluster.engine import Actor
 from service.embedded import Embedded
 from service.ids import new_id
@@ -37,7 +39,7 @@ class Tenant:
         minted = keys.mint()
         rights = {"name": "test", "banks": None, "expires_at": None, "now": datetime.now(UTC), **more}
         digest = keys.lookup_hash(keys.load_pepper(self.service.settings), minted.key)
-        async with self.service.database.write() as conn:
+        async with self.service.database.write(self.id) as conn:
             await tenants.add_key(conn, self.id, id=new_id("key"), prefix=minted.prefix, lookup_hash=digest, scopes=scopes, **rights)
         return minted.key
 
@@ -50,8 +52,7 @@ class Tenant:
 async def renting(service: Embedded) -> AsyncIterator[Tenant]:
     """A new tenant of the service."""
     async with contextlib.AsyncExitStack() as stack:
-        async with service.database.write() as conn:
-            id = await tenants.create_tenant(conn, f"tenant {uuid4().hex}", datetime.now(UTC))
+        id = await tenants.ensure_tenant(service.database, f"tenant {uuid4().hex}", datetime.now(UTC))
         await service.engine.create_bank(id, "default", actor=Actor(key_id="test", request_id="test"))
         tenant = Tenant(service, id, stack)
         tenant.client = await tenant.client_with("admin")
@@ -84,7 +85,7 @@ def kept(tenant: Tenant) -> dict:
         tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
         rows = {table: database.execute(f"SELECT {_columns(database, table)} FROM {table}").fetchall() for table in tables}
         banks = [bank for (bank,) in database.execute("SELECT id FROM bank")]
-    warm = {bank: found.view.state.digest() for bank in banks if (found := tenant.service.engine.warm.peek(bank))}
+    warm = {bank: found.view.state.digest() for bank in banks if (found := tenant.service.engine.banks.peek(bank))}
     return {"rows": rows, "warm": warm}
 
 
@@ -100,6 +101,7 @@ def deps_of(service: Embedded, **changes) -> Deps:
         "database": service.database,
         "engine": service.engine,
         "pepper": keys.load_pepper(service.settings),
+        "coord": MemoryCoord(time.monotonic),
         "metrics": Metrics(),
         "ring": lambda job_id: None,
         "now": lambda: datetime.now(UTC),

@@ -180,6 +180,7 @@ async def test_escape_of_half_a_surrogate_pair_is_refused(taught, path, raw, esc
         ("/v1/rollback", {"to": "snap_x", "force": True}, "force"),
         ("/v1/forget", {"corrections": ["cor_x"], "mode": "erase", "all": True}, "all"),
         ("/v1/consolidations", {"gate": False}, "gate"),
+        ("/v1/sessions", {"isolation": "private"}, "isolation"),
     ],
 )
 async def test_unknown_field_is_refused_by_name(taught, path, body, field):
@@ -239,6 +240,10 @@ async def test_unknown_field_is_refused_by_name(taught, path, body, field):
         ("/v1/forget", {"corrections": ["cor_x"]}, "mode"),
         ("/v1/forget", {"corrections": [], "mode": "erase"}, "corrections"),
         ("/v1/forget", {"corrections": "cor_x", "mode": "erase"}, "corrections"),
+        ("/v1/sessions", {"id": ""}, "id"),
+        ("/v1/sessions", {"id": "with space"}, "id"),
+        ("/v1/sessions", {"id": "x" * 129}, "id"),
+        ("/v1/sessions", {"id": 7}, "id"),
     ],
 )
 async def test_wrong_type_or_size_is_refused_by_the_name_of_its_field(taught, path, body, field):

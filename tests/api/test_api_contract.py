@@ -71,6 +71,15 @@ async def test_every_route_of_the_contract_answers_with_its_status_and_its_field
     await call("DELETE", f"/v1/keys/{key['id']}", 200, shapes.KEY, template="/v1/keys/{key_id}")
     await call("GET", "/v1/whoami", 200, shapes.WHO_AM_I)
     await call("GET", "/v1/audit", 200, page_of(shapes.AUDIT_ENTRY))
+    opened = await call("POST", "/v1/sessions", 201, shapes.OPENED_SESSION, body={"id": "ses:2"})
+    await call("POST", "/v1/sessions/ses:2/warm", 200, shapes.WARMTH, template="/v1/sessions/{session_id}/warm")
+    seen = await call("GET", "/v1/sessions/ses:2", 200, shapes.SESSION, template="/v1/sessions/{session_id}")
+    assert seen["created_at"] == opened["created_at"] < seen["last_used_at"]
+    listed = await call("GET", "/v1/sessions", 200, page_of(shapes.SESSION))
+    assert [row["id"] for row in listed["items"]] == ["ses:1", "ses:2"], "the first was opened by a correction"
+    response = await client.delete("/v1/sessions/ses:2")
+    assert (response.status_code, response.content) == (204, b"")
+    called.add(("DELETE", "/v1/sessions/{session_id}"))
     response = await client.delete(f"/v1/banks/{bank['id']}")
     assert (response.status_code, response.content) == (204, b"")
     called.add(("DELETE", "/v1/banks/{bank_id}"))
@@ -347,7 +356,7 @@ async def test_queued_consolidation_is_found_again_and_can_be_canceled_once(tena
 
     client = tenant.client
     bank = (await client.get("/v1/banks/default")).json()["id"]
-    async with tenant.service.database.write() as conn:  # without a bell: it stays queued
+    async with tenant.service.database.write(tenant.id) as conn:  # without a bell: it stays queued
         what = {"kind": "consolidation", "bank": bank, "payload": {"by": "test"}, "dedupe": f"consolidation:{bank}"}
         job, _ = await jobs.enqueue(conn, tenant.id, **what, now=datetime.now(UTC))
     for number in range(2):

@@ -48,7 +48,7 @@ async def test_metrics_count_routes_by_template_and_hold_no_ids(tenant, house):
     once = {"route": "/v1/banks/{bank_id}", "method": "GET", "status": "404"}
     assert [sample.value for sample in requests if sample.labels == once and sample.name.endswith("_total")] >= [1.0]
     assert {"encode", "append", "apply", "read"} <= {sample.labels["stage"] for sample in families["palimpsest_stage_seconds"].samples}
-    assert families["palimpsest_warm_banks"].samples[0].value == len(house.engine.warm) > 0
+    assert families["palimpsest_warm_banks"].samples[0].value == len(house.engine.banks) > 0
     jobs = [sample.labels for sample in families["palimpsest_jobs"].samples]
     assert {"kind": "consolidation", "status": "succeeded"} in jobs
     assert AN_ID.search(response.text) is None

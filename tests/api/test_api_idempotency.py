@@ -60,7 +60,7 @@ async def test_cancel_may_be_repeated_too(tenant):
     from service.store import jobs
 
     bank = (await tenant.client.get("/v1/banks/default")).json()["id"]
-    async with tenant.service.database.write() as conn:
+    async with tenant.service.database.write(tenant.id) as conn:
         what = {"kind": "consolidation", "bank": bank, "payload": {"by": "test"}, "dedupe": None}
         job, _ = await jobs.enqueue(conn, tenant.id, **what, now=datetime.now(UTC))
     first = await tenant.client.post(f"/v1/jobs/{job.id}/cancel", headers=ONCE)
@@ -113,7 +113,7 @@ async def test_two_requests_at_once_teach_one_correction(tenant):
 async def test_request_that_is_still_running_is_told_so(tenant):
     """The first request waits for the bank, so that the second surely meets it in flight."""
     await teach(tenant.client, SPAIN, "transfer_time")
-    warm = tenant.service.engine.warm
+    warm = tenant.service.engine.banks
     async with warm.lock(await warm.id_of(tenant.id, "default")):
         first = asyncio.ensure_future(tenant.client.post("/v1/corrections", json=GOOD, headers=ONCE))
         while "pending" not in str(kept(tenant)["rows"]["idempotency"]):

@@ -104,6 +104,7 @@ async def test_pinned_key_sees_its_bank_and_no_other(tenant, house):
     foreign = await teach(tenant.client, PIN, "change_pin")
     saved = await snapshot(tenant.client)
     job = (await tenant.client.post("/v1/consolidations", json={})).json()["job_id"]
+    session = (await tenant.client.post("/v1/sessions", json={})).json()["id"]
     minted = await mint(tenant.client, *SCOPES, banks=["mine", mine["id"]])
     assert minted["banks"] == [mine["id"]], "a name is kept as the id that it means"
     async with client_of(house, minted["key"]) as client:
@@ -120,6 +121,10 @@ async def test_pinned_key_sees_its_bank_and_no_other(tenant, house):
                 ("GET", "/v1/corrections"),
                 ("GET", "/v1/snapshots"),
                 ("GET", "/v1/jobs"),
+                ("GET", "/v1/sessions"),
+                ("GET", f"/v1/sessions/{session}"),
+                ("POST", f"/v1/sessions/{session}/warm"),
+                ("DELETE", f"/v1/sessions/{session}"),
             ):
                 refused(await client.request(method, path, params={"bank": bank}), 404, "not-found")
             for path, body in (
@@ -131,11 +136,12 @@ async def test_pinned_key_sees_its_bank_and_no_other(tenant, house):
                 ("/v1/rollback", {"to": saved["id"]}),
                 ("/v1/forget", {"corrections": [foreign["id"]], "mode": "erase"}),
                 ("/v1/consolidations", {}),
+                ("/v1/sessions", {"id": session}),
             ):
                 refused(await client.post(path, json={**body, "bank": bank}), 404, "not-found")
             refused(await client.get(f"/v1/banks/{bank}"), 404, "not-found")
             refused(await client.delete(f"/v1/banks/{bank}"), 404, "not-found")
-        for path in (f"/v1/jobs/{job}", f"/v1/snapshots/{saved['id']}", f"/v1/corrections/{foreign['id']}"):
+        for path in (f"/v1/sessions/{session}", f"/v1/jobs/{job}", f"/v1/snapshots/{saved['id']}", f"/v1/corrections/{foreign['id']}"):
             refused(await client.get(path), 404, "not-found")
         refused(await client.post(f"/v1/jobs/{job}/cancel"), 404, "not-found")
         refused(await client.post("/v1/rollback", json={"to": saved["id"]}), 404, "not-found")

@@ -9,7 +9,7 @@ from tenancy import refused
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-LISTS = ["/v1/corrections", "/v1/events", "/v1/snapshots", "/v1/jobs", "/v1/banks", "/v1/keys", "/v1/audit"]
+LISTS = ["/v1/corrections", "/v1/events", "/v1/snapshots", "/v1/jobs", "/v1/banks", "/v1/keys", "/v1/audit", "/v1/sessions"]
 
 
 async def walk(client, path, limit, between=None):
@@ -37,7 +37,8 @@ async def fill(tenant, number):
         await snapshot(tenant.client)
         await tenant.client.post("/v1/banks", json={"name": f"bank {place}"})
         await tenant.key("recall:read")
-        async with tenant.service.database.write() as conn:
+        await tenant.client.post("/v1/sessions", json={})
+        async with tenant.service.database.write(tenant.id) as conn:
             what = {"kind": "consolidation", "bank": None, "payload": {}, "dedupe": None}
             await jobs.enqueue(conn, tenant.id, **what, now=datetime.now(UTC))
 
@@ -99,7 +100,7 @@ async def test_garbled_or_foreign_cursor_is_refused(tenant):
     second = (await tenant.client.get("/v1/banks/bank 0")).json()["id"]
     cursors = {path: (await tenant.client.get(path, params={"limit": 1})).json()["next_cursor"] for path in LISTS}
     names = {"/v1/corrections": f"corrections:{bank}", "/v1/events": f"events:{bank}", "/v1/snapshots": f"snapshots:{bank}"}
-    names |= {"/v1/jobs": "jobs:None", "/v1/banks": "banks", "/v1/keys": "keys", "/v1/audit": "audit"}
+    names |= {"/v1/sessions": f"sessions:{bank}", "/v1/jobs": "jobs:None", "/v1/banks": "banks", "/v1/keys": "keys", "/v1/audit": "audit"}
     for path in LISTS:
         good = cursors[path]
         assert (await tenant.client.get(path, params={"cursor": good})).status_code == 200
@@ -110,7 +111,7 @@ async def test_garbled_or_foreign_cursor_is_refused(tenant):
         for cursor in (*foreign, *garbled, *forged):
             refused(await tenant.client.get(path, params={"cursor": cursor}), 400, "validation", "cursor")
         refused(await tenant.client.get(path, params={"cursor": "x" * 513}), 400, "validation", "cursor")
-    for path in ("/v1/corrections", "/v1/events", "/v1/snapshots"):
+    for path in ("/v1/corrections", "/v1/events", "/v1/snapshots", "/v1/sessions"):
         response = await tenant.client.get(path, params={"cursor": cursors[path], "bank": second})
         refused(response, 400, "validation", "cursor")
 

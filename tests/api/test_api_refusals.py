@@ -20,6 +20,7 @@ ROUTES_WITH_BANK = [
     ("POST", "/v1/rollback", {"to": "snap_x"}),
     ("POST", "/v1/forget", {"corrections": ["cor_x"], "mode": "suppress"}),
     ("POST", "/v1/consolidations", {}),
+    ("POST", "/v1/sessions", {}),
     ("GET", "/v1/corrections", None),
     ("GET", "/v1/corrections/cor_x", None),
     ("GET", "/v1/events", None),
@@ -27,6 +28,10 @@ ROUTES_WITH_BANK = [
     ("GET", "/v1/snapshots", None),
     ("GET", "/v1/snapshots/snap_x", None),
     ("GET", "/v1/jobs", None),
+    ("GET", "/v1/sessions", None),
+    ("GET", "/v1/sessions/ses_x", None),
+    ("DELETE", "/v1/sessions/ses_x", None),
+    ("POST", "/v1/sessions/ses_x/warm", None),
 ]
 
 

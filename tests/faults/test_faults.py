@@ -1,0 +1,156 @@
+"""A process dies at every await of an operation that reaches the database or the blob store, and a new one finds everything whole.
+
+On SQLite one run of an operation gives what `kill -9` would leave at each of its points, and a new service lives on every one of these
+remains that differ. On PostgreSQL, whose files cannot be copied, the operation is done anew for each point and killed there.
+"""
+
+import contextlib
+import traceback
+from pathlib import Path
+
+import pytest
+from fault_operations import OPERATIONS, Operation
+from fault_points import Crash, Fatal, Points, Recorded, Remains, armed
+from fault_promises import check_erased, examine, tidied_later
+from fault_world import SECRET, SECRET_RIGHT, Process, World, load, rows_of, url_of, watched
+from fixtures_service import client_of, serving
+from fixtures_store import fresh_url
+
+SLICES = 3  # tests that share an operation, so that they can run beside each other
+CHANGES = ("after the commit", "put: between", "put: after", "delete: after", "compacted", "end")  # before these something is written
+EVERY = 3  # of the points on PostgreSQL before which a process may die with different remains
+ALL = False  # every point on PostgreSQL instead; a quarter of an hour
+
+sliced = pytest.mark.parametrize(("name", "part"), [(name, part) for name in OPERATIONS for part in range(SLICES)])
+
+
+@pytest.fixture(scope="session")
+def recordings() -> dict[str, Recorded]:
+    return {}
+
+
+async def recorded(name: str, world: World, encoder, recordings, tmp_path_factory) -> Recorded:
+    """The operation, done once in this process on a copy of the world: what a death leaves at each of its points."""
+    if name not in recordings:
+        folder = tmp_path_factory.mktemp("recorded")
+        points = Recorded(folder / "var", folder / "remains")
+        await do(OPERATIONS[name], world.copy(folder / "var"), encoder, points)
+        recordings[name] = points
+    return recordings[name]
+
+
+async def do(operation: Operation, world: World, encoder, points: Points, **settings) -> None:
+    async with watched(world.directory, encoder, points, **settings) as process:
+        if operation.prepare:
+            await operation.prepare(process, world)
+        with armed():
+            await operation.run(process, world)
+            points.reach("end")
+
+
+@pytest.fixture
+def take(world, encoder, fold):
+    """Look at remains and collect what is broken."""
+
+    async def look(name: str, remains: Remains, **where) -> list[str]:
+        try:
+            await examine(remains, OPERATIONS[name], world, encoder, fold, **where)
+        except Exception as error:  # of one death; those of the others are to be seen as well
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            said = f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+            return [f"{name}, death at {remains.points[0]} … {remains.points[-1]}: {said}"]
+        return []
+
+    return look
+
+
+@sliced
+async def test_process_that_dies_at_any_point_leaves_everything_whole(name, part, world, encoder, recordings, tmp_path_factory, take):
+    points = await recorded(name, world, encoder, recordings, tmp_path_factory)
+    broken = [said for remains in points.remains[part::SLICES] for said in await take(name, remains)]
+    assert not broken, "\n".join(broken)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+async def test_no_operation_has_fewer_points_than_it_should(name, world, encoder, recordings, tmp_path_factory):
+    points = await recorded(name, world, encoder, recordings, tmp_path_factory)
+    check_points(name, points.names)
+    assert [point for remains in points.remains for point in remains.points] == points.names
+
+
+def check_points(name: str, names: list[str]) -> None:
+    """Fail if the operation went past what watches it."""
+    assert len(names) >= OPERATIONS[name].fewest
+    kinds = {point.split(" ", 1)[1] for point in names}
+    assert OPERATIONS[name].kinds <= kinds, f"{OPERATIONS[name].kinds - kinds} never happened"
+
+
+@sliced
+async def test_process_that_dies_on_postgresql_leaves_everything_whole(name, part, world, encoder, tmp_path, request, take):
+    with on_postgresql(world, tmp_path / "count", request) as (mine, url):
+        counted = Points()
+        await do(OPERATIONS[name], mine, encoder, counted, database=url)
+    check_points(name, counted.names)
+    broken = []
+    for number in chosen(name, counted.names)[part::SLICES]:
+        with on_postgresql(world, tmp_path / f"{number}", request) as (mine, url):
+            points = Fatal(mine.directory, tmp_path / f"{number}-remains", number)
+            with contextlib.suppress(Crash):
+                await do(OPERATIONS[name], mine, encoder, points, database=url)
+            assert points.remains is not None
+            assert points.remains.points == [counted.names[number]]
+            broken += await take(name, points.remains, url=url)
+    assert not broken, "\n".join(broken)
+
+
+def chosen(name: str, names: list[str]) -> list[int]:
+    """The points to die at: all, or of those before which nothing more is written every third, by turns of the operations."""
+    if ALL:
+        return list(range(len(names)))
+    last = [number - 1 for number, point in enumerate(names) if number and point.endswith(CHANGES)]
+    return last[list(OPERATIONS).index(name) % EVERY :: EVERY]
+
+
+@contextlib.contextmanager
+def on_postgresql(world: World, folder: Path, request):
+    """A copy of the world whose rows are in a PostgreSQL database, and its URL."""
+    with fresh_url("postgresql", folder, request) as url:
+        mine = world.copy(folder)
+        (folder / "palimpsest.db").unlink()
+        load(url, world.rows)
+        yield mine, url
+
+
+async def test_process_that_has_died_changes_nothing_any_more(world, encoder, tmp_path):
+    """What proves that a death is one: on its way out the operation, and whatever closes the service, is refused."""
+    mine = world.copy(tmp_path / "var")
+    counted = Points()
+    await do(OPERATIONS["erasure"], world.copy(tmp_path / "count"), encoder, counted)
+    number = len(counted.names) // 2
+    points = Fatal(mine.directory, tmp_path / "remains", number)
+    with pytest.raises(Crash):
+        await do(OPERATIONS["erasure"], mine, encoder, points)
+    assert rows_of(url_of(mine.directory)) == rows_of(url_of(points.remains.directory))
+
+
+async def test_bytes_that_were_half_written_at_the_death_are_deleted(world, encoder, tmp_path):
+    """They are those of weights: what is erased later must not stay in them, and no row tells of their file."""
+    points = Recorded(tmp_path / "var", tmp_path / "remains")
+    await do(OPERATIONS["snapshot"], world.copy(tmp_path / "var"), encoder, points)
+    half = [remains.directory for remains in points.remains if remains.points[0].endswith("put: between")]
+    assert len(half) == 2, "one for each level"
+    for directory in half:
+        async with serving(directory, encoder) as service, client_of(service) as client:
+            process = Process(service, client, Points())
+            await OPERATIONS["erasure"].again(process, world, False)
+            await tidied_later(process)
+        check_erased((SECRET, SECRET_RIGHT), encoder, rows_of(url_of(directory)), directory)
+        assert [path for path in (directory / "objects").rglob("*") if path.is_file() and len(path.name) != 64] == []
+
+
+def test_what_is_to_be_erased_is_found_before(world, encoder):
+    """The positive control of all that looks for it afterwards."""
+    for text in OPERATIONS["erasure"].erases + OPERATIONS["tenant erasure"].erases:
+        for place in ((world.rows, None), ({}, world.directory)):
+            with pytest.raises(AssertionError, match="what was erased is in"):
+                check_erased([text], encoder, *place)
