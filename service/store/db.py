@@ -10,6 +10,7 @@
 
 import asyncio
 import contextlib
+import re
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
@@ -25,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from service.errors import Capacity, PalimpsestError, StorageFull
 
-Whose = tuple[str, *tuple[str, ...]]  # the statement that says whose rows a transaction of PostgreSQL sees, and its values
+WORD = re.compile(r"[A-Za-z0-9_]{0,64}")  # what may stand between quotes in a statement of ours
 APP, SWEEPER = "palimpsest_app", "palimpsest_sweeper"  # roles; migration 0003 makes them
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 COMPACT_MS = 200  # how long emptying the write-ahead log waits for readers; its job tries again
@@ -57,38 +58,34 @@ class Database:
         Raises:
             StorageFull: nothing was kept. Capacity: nothing was kept. CommitUnknown: the connection broke inside the commit.
         """
-        return self._write(("SELECT set_config('app.tenant', %s, true)", tenant))
+        return self._write(_local("app.tenant", tenant))
 
     def read(self, tenant: str) -> AbstractAsyncContextManager[AsyncConnection]:
         """One transaction of a tenant that only reads, at one consistent state."""
-        return self._read(("SELECT set_config('app.tenant', %s, true)", tenant))
+        return self._read(_local("app.tenant", tenant))
 
     def read_key(self, lookup_hash: bytes) -> AbstractAsyncContextManager[AsyncConnection]:
         """One transaction that reads the API key of this hash, before anyone knows whose it is, and nothing else."""
-        return self._read(("SELECT set_config('app.key', %s, true)", lookup_hash.hex()))
+        return self._read(_local("app.key", lookup_hash.hex()))
 
     def sweep(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """One transaction over all tenants' jobs, blobs and idempotency keys, that may write; raises as `write`."""
-        return self._write((f"SET LOCAL ROLE {SWEEPER}",))
+        return self._write(f"SET LOCAL ROLE {SWEEPER}")
 
     async def ping(self) -> None:
         """Ask the database for nothing; raises `Capacity` when it cannot be reached."""
         with _translated():
-            async with self._engine.connect() as connection:
-                await connection.exec_driver_sql("SELECT 1")
-                await connection.rollback()
+            connection = await self._begun("BEGIN")
+            await connection.rollback()
+            await connection.close()
 
     @contextlib.asynccontextmanager
-    async def _write(self, whose: Whose) -> AsyncIterator[AsyncConnection]:
+    async def _write(self, whose: str) -> AsyncIterator[AsyncConnection]:
         async with self._turn():
             with _translated():
-                connection = await self._engine.connect()
+                connection = await self._begun("BEGIN IMMEDIATE" if self.dialect == "sqlite" else f"BEGIN; {whose}")
             try:
                 with _translated():
-                    if self.dialect == "sqlite":
-                        await connection.exec_driver_sql("BEGIN IMMEDIATE")
-                    else:
-                        await _enter(connection, whose)
                     yield connection
                     try:
                         await connection.commit()
@@ -104,18 +101,31 @@ class Database:
                 await connection.close()
 
     @contextlib.asynccontextmanager
-    async def _read(self, whose: Whose) -> AsyncIterator[AsyncConnection]:
+    async def _read(self, whose: str) -> AsyncIterator[AsyncConnection]:
         with _translated():
-            async with self._engine.connect() as connection:
-                if self.dialect == "sqlite":
-                    await connection.exec_driver_sql("BEGIN")
-                else:
-                    await connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-                    await _enter(connection, whose)
+            begin = "BEGIN" if self.dialect == "sqlite" else f"BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; {whose}"
+            connection = await self._begun(begin)
+            try:
+                yield connection
+            finally:
                 try:
-                    yield connection
-                finally:
                     await connection.rollback()
+                finally:
+                    await connection.close()
+
+    async def _begun(self, statement: str) -> AsyncConnection:
+        """A connection in a transaction that was begun with one round trip. One that the server has closed meanwhile is replaced."""
+        for last in (False, True):
+            connection = await self._engine.connect()
+            try:
+                await connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+            except BaseException as error:
+                await connection.close()
+                if last or not (isinstance(error, exc.DBAPIError) and error.connection_invalidated):
+                    raise
+            else:
+                return connection
+        raise AssertionError("the second try returns or raises")
 
     async def compact(self) -> None:
         """Move what is in SQLite's write-ahead log into the file and empty the log, so that erased text is in neither.
@@ -152,9 +162,11 @@ class Database:
             self._writer.release()
 
 
-async def _enter(connection: AsyncConnection, whose: Whose) -> None:
-    statement, *values = whose
-    await connection.exec_driver_sql(statement, tuple(values))
+def _local(setting: str, value: str) -> str:
+    """The statement that sets a setting until the transaction ends."""
+    if not WORD.fullmatch(value):
+        raise ValueError(f"{setting} cannot be {value!r}")
+    return f"SELECT set_config('{setting}', '{value}', true)"
 
 
 def migrate(url: str, revision: str = "head") -> None:
@@ -215,7 +227,7 @@ def _open(url: str) -> AsyncEngine:
             pool_size=POOL,
             max_overflow=0,
             pool_timeout=WAIT_S,
-            pool_pre_ping=True,
+            isolation_level="AUTOCOMMIT",  # we say BEGIN ourselves, in one message with what has to follow it
             connect_args={"options": options},
         )
     engine = create_async_engine(
