@@ -11,6 +11,7 @@ COMMANDS = {
     "latency": "bench.latency:latency",
     "crash": "bench.crash:crash",
     "cluster": "bench.cluster.command:command",
+    "cluster-failover": "bench.cluster.failover:command",
     "cluster-crash": "bench.cluster.crash:command",
     "demo": "bench.demo:demo",
     "load": "bench.load.command:load",

@@ -112,8 +112,10 @@ def command(rounds: int, writers: int, faults: tuple[str, ...], seed: int, json_
         raise SystemExit(1)
 
 
-async def run(rounds: int, writers: int, faults: list[str], seed: int, progress: Callable[[int], object]) -> Report:
-    """The rounds on a cluster of its own; see the module.
+async def run(
+    rounds: int, writers: int, faults: list[str], seed: int, progress: Callable[[int], object], *, in_turn: bool = False
+) -> Report:
+    """The rounds on a cluster of its own; see the module. Faults are drawn by weight, or come `in_turn`.
 
     Raises:
         NotStarted: a part of the cluster did not come up.
@@ -123,8 +125,8 @@ async def run(rounds: int, writers: int, faults: list[str], seed: int, progress:
     with tempfile.TemporaryDirectory(prefix="palimpsest-cluster-") as scratch:
         async with cluster(Path(scratch), Shape(relays=True, settings=SETTINGS)) as running:
             rig = Rig(running, random.Random(seed), Fold(recall, encoder), Path(scratch))
-            for _ in range(rounds):
-                await rig.round(writers, faults)
+            for place in range(rounds):
+                await rig.round(writers, [faults[place % len(faults)]] if in_turn else faults)
                 progress(1)
     return rig.report
 

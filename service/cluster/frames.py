@@ -37,8 +37,16 @@ class FrameServer:
     What the handler raises is sent to the caller. A call whose caller has gone, or whose deadline has passed, is cancelled.
     """
 
-    def __init__(self, handler: Handler, *, max_in_flight: int, worker: str = "", per_connection: int | None = None) -> None:
-        self._handler, self._worker = handler, worker
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        max_in_flight: int,
+        worker: str = "",
+        per_connection: int | None = None,
+        refused: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        self._handler, self._worker, self._refused = handler, worker, refused
         self._most, self._most_of_one = max_in_flight, per_connection or max_in_flight
         self._callers: dict[_Caller, asyncio.Task[None] | None] = {}
         self._listener: asyncio.Server | None = None
@@ -126,6 +134,7 @@ class FrameServer:
         caller.last_id = call.id
         if self._draining or self.in_flight >= self._most or len(caller.tasks) >= self._most_of_one:
             caller.link.send(Busy(call.id, RETRY_MS, self._draining))
+            self._refused("draining" if self._draining else "busy")
             return
         task = asyncio.get_running_loop().create_task(self._answer(caller.link, call))
         caller.tasks[call.id] = task

@@ -72,8 +72,9 @@ class RemoteEngine:
         tls: ssl.SSLContext | None = None,
         deadlines_s: Mapping[str, float] | None = None,
         traceparent: Callable[[], str] = str,
+        told: Callable[[str, str, float], None] = lambda method, outcome, seconds: None,
     ) -> None:
-        self._bank_of, self._tls, self._traceparent = bank_of, tls, traceparent
+        self._bank_of, self._tls, self._traceparent, self._told = bank_of, tls, traceparent, told
         self._deadlines_s = {**dict.fromkeys(METHODS, DEADLINE_S), **DEADLINES_S, **(deadlines_s or {})}
         self._live = LiveWorkers(coord, heard=self._heard)
         self._routes = Routes(coord, self._live)
@@ -105,6 +106,11 @@ class RemoteEngine:
             except Capacity as error:
                 found.append(wire.Component(name="worker", ok=False, detail=error.detail))
         return found
+
+    @property
+    def workers_alive(self) -> int:
+        """How many workers are alive as far as one can tell."""
+        return len(self._live.all())
 
     async def close(self) -> None:
         """Close all connections; calls in progress end as if they were broken."""
@@ -148,6 +154,22 @@ class RemoteEngine:
         raise Capacity("no worker answered in time", retry_after_s=1)
 
     async def _ask_worker(self, worker: WorkerInfo, ask: Ask) -> bytes:
+        """Ask one, and tell how it went."""
+        begin, outcome = time.perf_counter(), "failed"
+        try:
+            answer = await self._ask_patiently(worker, ask)
+            outcome = "done"
+            return answer
+        except Refused:
+            outcome = "refused"
+            raise
+        except Unknown:
+            outcome = "unknown"
+            raise
+        finally:
+            self._told(ask.method.name, outcome, time.perf_counter() - begin)
+
+    async def _ask_patiently(self, worker: WorkerInfo, ask: Ask) -> bytes:
         """Ask one; one that is only busy a second time, since to go elsewhere means that the bank is folded anew there."""
         loop, client = asyncio.get_running_loop(), self._client(worker)
         for last in (False, True):

@@ -38,7 +38,8 @@ async def run_api(settings: Settings) -> AsyncIterator["Edge"]:
             return (await banks.find_bank(conn, tenant, named)).id
 
     tls = tls_context(settings.tls_cert, settings.tls_key, settings.tls_ca, server=False) if settings.tls_cert else None
-    engine = RemoteEngine(coord, bank_of=bank_of, tls=tls)
+    engine = RemoteEngine(coord, bank_of=bank_of, tls=tls, told=metrics.call)
+    metrics.watch_workers(lambda: engine.workers_alive)
     bell = Bell(make_app(settings.broker), PREFIX)
     deps = Deps(
         settings=settings,

@@ -128,7 +128,7 @@ async def run_worker(settings: Settings) -> AsyncIterator[Station]:
         async with local_engine(settings, database, metrics, ring=bell.ring) as engine:
             await first_bank(database, engine, await tenants.ensure_tenant(database, "default", utc_now()))
             name = new_id("wrk")
-            server = FrameServer(serve_engine(engine), max_in_flight=settings.max_in_flight, worker=name)
+            server = FrameServer(serve_engine(engine), max_in_flight=settings.max_in_flight, worker=name, refused=metrics.refused)
             await server.start(settings.listen, tls)
             station = Station(settings, coord, engine, server, name, time.time())
             beside = [asyncio.ensure_future(each) for each in (station.beat(), station.follow())]
