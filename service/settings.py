@@ -115,6 +115,8 @@ def _check_cluster(settings: Settings) -> None:
         value = getattr(settings, name)
         if value and not LISTEN.fullmatch(value):
             raise SettingsRefused(f"PALIMPSEST_{name.upper()} must be unix:///path or tcp://host:port")
+    if re.match(r"tcp://(0\.0\.0\.0|\[::\]):", settings.listen) and not settings.advertise:
+        raise SettingsRefused("PALIMPSEST_LISTEN takes calls on every address; PALIMPSEST_ADVERTISE has to say by which one others come")
     tls = [bool(value) for value in (settings.tls_cert, settings.tls_key, settings.tls_ca)]
     if any(tls) and not all(tls):
         raise SettingsRefused("PALIMPSEST_TLS_CERT, PALIMPSEST_TLS_KEY and PALIMPSEST_TLS_CA are given together or not at all")

@@ -127,6 +127,19 @@ async def test_request_that_is_still_running_is_told_so(tenant):
     assert await events(tenant.client) == 2
 
 
+async def test_key_of_a_request_that_takes_long_is_not_given_away_while_it_runs(tenant, monkeypatch):
+    """Its lease is renewed; one that nobody renews, as of a process that died, is free soon."""
+    monkeypatch.setattr("service.api.idempotency.LEASE_S", 0.3)
+    await teach(tenant.client, SPAIN, "transfer_time")
+    banks = tenant.service.engine.banks
+    async with banks.lock(await banks.id_of(tenant.id, "default")):
+        first = asyncio.ensure_future(tenant.client.post("/v1/corrections", json=GOOD, headers=ONCE))
+        await asyncio.sleep(1.0)
+        refused(await tenant.client.post("/v1/corrections", json=GOOD, headers=ONCE), 409, "idempotency-in-flight")
+    assert (await first).status_code == 201
+    assert await events(tenant.client) == 2
+
+
 @pytest.mark.parametrize("body", [{"input": PIN, "right": "x", "bank": "nowhere"}, {"input": PIN, "right": " "}, {"input": PIN}])
 async def test_request_that_failed_frees_its_key(tenant, body):
     first = await tenant.client.post("/v1/corrections", json=body, headers=ONCE)

@@ -35,6 +35,11 @@ def test_benchmark_data_directory_is_not_a_setting_of_the_service():
         ({"PALIMPSEST_PORT": "70000"}, "PALIMPSEST_PORT"),
         ({"PALIMPSEST_WARM_BANKS": "0"}, "PALIMPSEST_WARM_BANKS"),
         ({"PALIMPSEST_BOOTSTRAP_KEY": "short"}, "PALIMPSEST_BOOTSTRAP_KEY"),
+        ({"PALIMPSEST_REDIS": "localhost:6379"}, "PALIMPSEST_REDIS"),
+        ({"PALIMPSEST_BROKER": "amqp://rabbit"}, "PALIMPSEST_BROKER"),
+        ({"PALIMPSEST_LISTEN": "7420"}, "PALIMPSEST_LISTEN"),
+        ({"PALIMPSEST_LISTEN": "tcp://0.0.0.0:7420"}, "PALIMPSEST_ADVERTISE"),
+        ({"PALIMPSEST_TLS_CERT": "/cert.pem"}, "PALIMPSEST_TLS_KEY"),
     ],
 )
 def test_what_cannot_be_used_is_refused_by_name(environ, named):
