@@ -27,7 +27,7 @@ class Parcel:
     @classmethod
     def of(cls, state: State, *, pinned: bool = False) -> "Parcel":
         """A copy of a state, wherever that is. `pinned` memory needs an accelerator."""
-        parts = [(level, name, tensor) for level, name, tensor in filled(state.levels)]
+        parts = list(filled(state.levels))
         size = sum(_room(tensor) for _, _, tensor in parts)
         block = torch.empty(size, dtype=torch.uint8, pin_memory=pinned)
         levels: Levels = {level: {} for level in state.levels}
@@ -36,7 +36,13 @@ class Parcel:
             copy = block[begin : begin + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
             levels[level][name] = copy.copy_(tensor)
             begin += _room(tensor)
-        return cls(state.config_hash, levels, state.clock, state.watermark, 2 ** math.ceil(math.log2(size)) if pinned else size)
+        return cls(state.config_hash, levels, state.clock, state.watermark, cls.size_of(state, pinned=pinned))
+
+    @staticmethod
+    def size_of(state: State, *, pinned: bool = False) -> int:
+        """The bytes that a parcel of the state takes."""
+        size = sum(_room(tensor) for _, _, tensor in filled(state.levels))
+        return 2 ** math.ceil(math.log2(size)) if pinned else size
 
     def state(self, config: RecallConfig) -> State:
         """The state, on the host, independent of the parcel."""

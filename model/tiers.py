@@ -149,6 +149,10 @@ class Tiers(Generic[Value]):
         shelf.banks.move_to_end(bank)
         return shelf.banks[bank].value
 
+    def values(self) -> list[Value]:
+        """The values of all warm banks: the host's, then the device's, in each the one that was used longest ago first."""
+        return [bank.value for tier in (Tier.HOST, Tier.DEVICE) for bank in self._shelves[tier].banks.values()]
+
     def put(self, tenant: str, bank: str, value: Value, *, device_bytes: int, host_bytes: int) -> Moves[Value]:
         """A bank is on the device from now on, with what it takes there and would take on the host. One that was warm is replaced.
 

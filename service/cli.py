@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, TypeVar, get_args
 
 import click
+import uvloop
 
 from service.directory import DirectoryInUse
 from service.errors import PalimpsestError
@@ -31,7 +32,8 @@ def _settings() -> Settings:
 def _run(work: Coroutine[Any, Any, T]) -> T:
     """Run to the end; what the service refuses to start with is told in one line instead of a traceback."""
     try:
-        return asyncio.run(work)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(work)
     except Exception as refused:
         encoder = sys.modules.get("model.encoder")  # torch comes with it: not into a process that has not loaded it
         if isinstance(refused, REFUSALS) or (encoder is not None and isinstance(refused, encoder.EncoderRefused)):

@@ -21,6 +21,7 @@ from service.processes.parts import DEFAULT, first_bank, first_key, load_encoder
 from service.processes.working_off import jobs_worked_off
 from service.settings import Settings
 from service.store import banks, blob_rows, idempotency, jobs
+from service.store.blobs import Blobs
 from service.store.db import Database, migrate
 from service.telemetry import Metrics
 
@@ -128,20 +129,21 @@ async def _engine(
         database = Database(settings.database_url)
         try:
             async with local_engine(settings, database, metrics, ring=ring, encoder=encoder, config=config) as engine:
-                await _take_over(database)
+                await _take_over(database, engine.replay.blobs)
                 yield database, engine
         finally:
             await database.close()
 
 
-async def _take_over(database: Database) -> None:
-    """End what a process that died in this directory was doing: its leases, claims and deletions need not run out first."""
+async def _take_over(database: Database, blobs: Blobs) -> None:
+    """End what a process that died in this directory was doing: its leases, claims, deletions and half-written files need not age first."""
     if database.dialect != "sqlite":
         return  # a server's database may be in use by others, who are alive
     async with database.sweep() as conn:
         await idempotency.release_leases(conn)
         await jobs.release_claims(conn, utc_now())
         await blob_rows.release_deletions(conn)
+    await blobs.drop_half_written(0.0)
 
 
 async def _warm(database: Database, engine: "LocalEngine", tenant: str, settings: Settings) -> None:

@@ -18,7 +18,7 @@ from workers.reading import Reader
 from workers.rebuilding import Changed, Rebuilding
 from workers.replay import Progress, Replay
 from workers.threads import OwnThread
-from workers.versions import Versions
+from workers.versions import STAGED, Versions
 
 LATE = timedelta(days=1)  # longer than any save that was under way when its tenant was erased
 log = structlog.get_logger()
@@ -59,7 +59,7 @@ class Maintenance:
 
     async def tidy(self) -> None:
         """Delete what a process that died may have left in the blob store; for the sweeper."""
-        dropped = await self.versions.drop_left_over()
+        dropped = await self.versions.drop_left_over() + await self._blobs.drop_half_written(STAGED.total_seconds())
         async with self._database.sweep() as conn:
             erased = await erasure.erased_since(conn, self._now() - LATE)
         for tenant in erased:

@@ -7,7 +7,7 @@ so a state is never left half changed.
 import asyncio
 import functools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -23,6 +23,14 @@ class OwnThread:
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` on the thread and give its result."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, functools.partial(work, *args, **kwargs))
+
+    def hand_over(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Have `work` done after everything that was handed over before; nobody need wait for it.
+
+        Raises:
+            RuntimeError: the thread was closed.
+        """
+        return self._pool.submit(work, *args, **kwargs)
 
     def close(self) -> None:
         """Wait for the work in progress; refuse more."""

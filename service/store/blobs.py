@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -47,6 +48,9 @@ class Blobs(Protocol):
             Capacity: something goes on writing for the tenant; it has to be stopped first.
         """
 
+    async def drop_half_written(self, older_than_s: float) -> int:
+        """Delete what processes that died while they wrote have left, if it is older than that; how much it was."""
+
 
 class LocalBlobs:
     """Blobs in a directory: `root/tenant/aa/aabb…`."""
@@ -75,6 +79,19 @@ class LocalBlobs:
     async def drop_tenant(self, tenant: str) -> int:
         """See `Blobs.drop_tenant`."""
         return await asyncio.to_thread(self._drop, self._path(tenant, "0" * 64).parent.parent, tenant)
+
+    async def drop_half_written(self, older_than_s: float) -> int:
+        """See `Blobs.drop_half_written`."""
+        return await asyncio.to_thread(self._drop_half_written, time.time() - older_than_s)
+
+    def _drop_half_written(self, before: float) -> int:
+        dropped = 0
+        for path in self._root.glob("ten_*/??/.*"):
+            with contextlib.suppress(FileNotFoundError):  # whoever wrote it has just ended
+                if path.stat().st_mtime <= before:
+                    self._delete(path)
+                    dropped += 1
+        return dropped
 
     def _path(self, tenant: str, sha256: str) -> Path:
         return self._root / place(tenant, sha256)

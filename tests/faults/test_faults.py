@@ -16,6 +16,9 @@ from fault_world import SECRET, SECRET_RIGHT, Process, World, load, rows_of, url
 from fixtures_service import client_of, serving
 from fixtures_store import fresh_url
 
+from service.embedded import utc_now
+from service.store import tenants
+
 SLICES = 3  # tests that share an operation, so that they can run beside each other
 CHANGES = ("after the commit", "put: between", "put: after", "delete: after", "compacted", "end")  # before these something is written
 EVERY = 3  # of the points on PostgreSQL before which a process may die with different remains
@@ -41,11 +44,20 @@ async def recorded(name: str, world: World, encoder, recordings, tmp_path_factor
 
 async def do(operation: Operation, world: World, encoder, points: Points, **settings) -> None:
     async with watched(world.directory, encoder, points, **settings) as process:
+        await note_key_use(process, world)
         if operation.prepare:
             await operation.prepare(process, world)
         with armed():
             await operation.run(process, world)
             points.reach("end")
+
+
+async def note_key_use(process: Process, world: World) -> None:
+    """Just now: else the service would do it now and again, beside the operation, and the points would not be the same each time."""
+    tenant = process.service.tenant
+    async with process.service.database.write(tenant) as conn:
+        for key in world.rows["api_key"]:
+            await tenants.touch_key(conn, tenant, key["id"], utc_now())
 
 
 @pytest.fixture

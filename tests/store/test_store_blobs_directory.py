@@ -173,3 +173,15 @@ async def test_url_names_the_directory(tmp_path):
 def test_url_of_a_place_that_this_version_does_not_know_is_refused(url):
     with pytest.raises(SettingsRefused, match="PALIMPSEST_BLOBS"):
         open_blobs(url)
+
+
+async def test_bytes_that_a_dead_process_was_writing_are_deleted_once_they_are_old(tmp_path):
+    blobs = LocalBlobs(tmp_path)
+    kept = await blobs.put(TENANT, b"whole")
+    half = next(tmp_path.rglob(kept)).parent / ".0123456789abcdef.0123456789abcdef"
+    half.write_bytes(b"hal")
+    assert await blobs.drop_half_written(60.0) == 0, "somebody may be writing it"
+    os.utime(half, (1, 1))
+    assert await blobs.drop_half_written(60.0) == 1
+    assert not half.exists()
+    assert await blobs.get(TENANT, kept) == b"whole"
