@@ -224,14 +224,12 @@ async def test_slow_listener_in_memory_misses_some_instead_of_filling_it():
 
 async def test_listener_ends_when_the_coordinator_is_closed(place):
     coord = place.another()
-
-    async def count() -> int:
-        return len([notice async for notice in coord.listen()])
-
-    counting = asyncio.ensure_future(count())
-    await asyncio.sleep(0.05)
-    await coord.close()
-    assert await asyncio.wait_for(counting, 5) == 1
+    async with aclosing(coord.listen()) as notices:
+        assert await heard(notices) == Notice("missed")
+        waiting = asyncio.ensure_future(anext(notices, None))
+        await asyncio.sleep(0)
+        await coord.close()
+        assert await asyncio.wait_for(waiting, 5) is None
 
 
 # --- allowances
