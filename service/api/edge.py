@@ -104,6 +104,7 @@ class Edge:
             route=route,
             status=status,
             ms=round(1e3 * seconds, 2),
+            request=scope["state"]["request_id"],
             key=principal.key_id if principal else None,
         )
 
