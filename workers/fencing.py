@@ -25,10 +25,10 @@ class Fencing:
         """The bank's fence as it is now, None if the bank is gone; raises what the database raises."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Fence | None] = loop.create_future()
-        self._waiting.setdefault(tenant, []).append((bank_id, future))
-        if tenant not in self._running:
-            self._running[tenant] = loop.create_task(self._answer(tenant))
         with self._stage("fence"):
+            self._waiting.setdefault(tenant, []).append((bank_id, future))
+            if tenant not in self._running:
+                self._running[tenant] = loop.create_task(self._answer(tenant))
             return await future
 
     async def _answer(self, tenant: str) -> None:

@@ -14,7 +14,7 @@ from fixtures_service import finished
 from bench.cluster.running import Cluster, Shape, cluster
 from bench.running import client_of
 
-pytestmark = [pytest.mark.serial, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.serial, pytest.mark.timeout(400)]
 CANARY, ANSWER = "xyzzy-canary-c41d the key is under the fourth stone", "plugh-canary-20e6"
 CLIENT_SPAN = "00f067aa0ba902b7"
 SHAPE = Shape(apis=1, workers=1, jobs=1, settings={"LOG_LEVEL": "debug"})
