@@ -90,11 +90,11 @@ class Edge:
     def _tell(self, scope: HTTPScope, status: int, seconds: float) -> None:
         route = scope.get("path_template") or "(none)"
         method = _method(scope)
-        if not scope["path"].startswith(UNCOUNTED):
-            told: tracing.Attributes = {"http.route": route, "http.response.status_code": status, **tracing.ours(telemetry.working_on())}
-            tracing.note(told, name=f"{method} {route}")
-            if status >= 500:
-                tracing.failed(str(status))
+        tracing.note({"http.response.status_code": status, **tracing.ours(telemetry.working_on())})
+        if route != "(none)":
+            tracing.note({"http.route": route}, name=f"{method} {route}")
+        if status >= 500:
+            tracing.failed(str(status))
         self._metrics.observe_request(route, method, status, seconds)
         principal = scope["state"].get("principal")
         log.info(
@@ -119,7 +119,7 @@ def _span(scope: HTTPScope) -> AbstractContextManager[None]:
     if scope["path"].startswith(UNCOUNTED):
         return tracing.NOTHING
     method = _method(scope)
-    told = {"http.request.method": method if method in METHODS else "_OTHER", "url.scheme": scope["scheme"]}
+    told = {"http.request.method": "_OTHER" if method == "other" else method, "url.scheme": scope["scheme"]}
     return tracing.request(method, scope["headers"], told)
 
 

@@ -175,8 +175,8 @@ class RemoteEngine:
         for last in (False, True):
             try:
                 left = ask.until - loop.time()
-                name, whose = ask.method.name, ask.tenant
-                return await client.call(name, whose, ask.body, left, traceparent=tracing.traceparent(), request=request)
+                whose = {"traceparent": tracing.traceparent(), "request": request}
+                return await client.call(ask.method.name, ask.tenant, ask.body, left, **whose)
             except Refused as error:
                 if last or error.again_s is None or loop.time() + error.again_s >= ask.until:
                     raise

@@ -193,6 +193,7 @@ def test_a_collector_that_does_not_answer_holds_up_neither_the_work_nor_the_end(
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.name=by-hand,deployment.environment.name=test")
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{deaf.getsockname()[1]}")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "5")  # seconds, in Python's SDK; longer than we wait
         begin = time.perf_counter()
         with tracing.exported("api"):
             with request():
