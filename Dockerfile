@@ -19,7 +19,7 @@ COPY palimpsest palimpsest
 COPY migrations migrations
 # The versions are pyproject.toml's.
 # hadolint ignore=DL3013
-RUN --mount=type=cache,target=/root/.cache/pip pip install ".[s3]"
+RUN --mount=type=cache,target=/root/.cache/pip pip install ".[s3,otel]"
 
 # Neither compiler nor sources: what was installed, and a user who may change none of it.
 FROM python:3.11.15-slim-trixie

@@ -81,7 +81,7 @@ def worker() -> None:
     from service.processes.worker import work
     from service.serving import run_until_stopped
 
-    sys.exit(_run(run_until_stopped(work, _settings())))
+    sys.exit(_run(run_until_stopped("worker", work, _settings())))
 
 
 @main.command()
@@ -92,7 +92,7 @@ def jobs(queues: tuple[str, ...]) -> None:
     from service.processes.jobs import run_jobs
     from service.serving import run_until_stopped
 
-    sys.exit(_run(run_until_stopped(functools.partial(run_jobs, queues), _settings())))
+    sys.exit(_run(run_until_stopped("jobs", functools.partial(run_jobs, queues), _settings())))
 
 
 @main.command()

@@ -87,6 +87,7 @@ async def run_embedded(
             engine.replay.blobs,
             engine.recall_model,
             thread=engine.heavy,
+            stage=metrics.stage,
             changed=engine.changed,
             refused=metrics.snapshot_refused,
             now=utc_now,
@@ -126,7 +127,7 @@ async def _engine(
 ) -> AsyncIterator[tuple[Database, "LocalEngine"]]:
     with held(settings.var_dir):
         await asyncio.to_thread(migrate, settings.database_url)
-        database = Database(settings.database_url)
+        database = Database(settings.database_url, stage=metrics.stage)
         try:
             async with local_engine(settings, database, metrics, ring=ring, encoder=encoder, config=config) as engine:
                 await _take_over(database, engine.replay.blobs)

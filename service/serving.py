@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import msgspec
 
-from service import keys
+from service import keys, tracing
 from service.embedded import run_embedded
 from service.processes.api import run_api
 from service.processes.parts import DEFAULT, first_key, keep_key, utc_now
@@ -30,10 +30,11 @@ async def serve_forever(settings: Settings) -> int:
     """Serve everything in this process until SIGTERM or SIGINT; the exit code."""
     configure_logging(settings.log_level)
     sock = _bound(settings)
-    async with run_embedded(settings) as service:
-        if service.first_key is not None:
-            print(f"Admin key (shown only now): {service.first_key}", flush=True)
-        await _serve(service.app, sock, f"(data in {settings.var_dir}, API page at /docs)")
+    with tracing.exported("serve"):
+        async with run_embedded(settings) as service:
+            if service.first_key is not None:
+                print(f"Admin key (shown only now): {service.first_key}", flush=True)
+            await _serve(service.app, sock, f"(data in {settings.var_dir}, API page at /docs)")
     return 0
 
 
@@ -41,19 +42,21 @@ async def serve_api(settings: Settings) -> int:
     """Serve the API of a cluster until SIGTERM or SIGINT; the exit code."""
     configure_logging(settings.log_level)
     sock = _bound(settings)
-    async with run_api(settings) as app:
-        await _serve(app, sock, "(API page at /docs)")
+    with tracing.exported("api"):
+        async with run_api(settings) as app:
+            await _serve(app, sock, "(API page at /docs)")
     return 0
 
 
-async def run_until_stopped(work: Callable[[Settings, asyncio.Event], Awaitable[None]], settings: Settings) -> int:
+async def run_until_stopped(process: str, work: Callable[[Settings, asyncio.Event], Awaitable[None]], settings: Settings) -> int:
     """Run a process that serves no HTTP of its own until SIGTERM or SIGINT; the exit code."""
     configure_logging(settings.log_level)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await work(settings, stop)
+    with tracing.exported(process):
+        await work(settings, stop)
     return 0
 
 

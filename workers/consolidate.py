@@ -91,13 +91,15 @@ class Consolidation:
             genesis = (await snapshots.usable(conn, tenant, found.bank.id))[-1]
         view = await self.replay.at(tenant, found, genesis)
         view.snapshot_id = found.head.id
-        await self.replay.fold(tenant, replace(found, wanted=_kept(found)), view, thread=self.thread, progress=progress)
+        with self.replay.stage("fold"):
+            await self.replay.fold(tenant, replace(found, wanted=_kept(found)), view, thread=self.thread, progress=progress)
         await self.replay.admit(tenant, found.bank.id, view)
         return view
 
     async def _finish(self, tenant: str, found: Lineage, view: View, moved_by: str) -> tuple[Gate, SnapshotRow]:
         head, _ = await self.replay.current(tenant, found, thread=self.thread)
-        gate = await self._gate(tenant, found, head, view)
+        with self.replay.stage("gate"):
+            gate = await self._gate(tenant, found, head, view)
         move = HeadMove(expected_version=found.bank.head_version, moved_by=moved_by, reason="consolidation") if gate.passed else None
         label = Label(moved_by, gate=gate.figures())
         bank, now = found.bank, self.versions.now()
@@ -106,7 +108,8 @@ class Consolidation:
             await banks.repay(conn, tenant, bank.id, tokens=bank.debt_tokens, events=bank.debt_events, now=now)
 
         note = paid if gate.passed else None
-        return gate, await self.versions.save(tenant, Taken.of(bank.id, view), "consolidation", label, move, note=note)
+        with self.replay.stage("snapshot"):
+            return gate, await self.versions.save(tenant, Taken.of(bank.id, view), "consolidation", label, move, note=note)
 
     async def _gate(self, tenant: str, found: Lineage, head: View, candidate: View) -> Gate:
         async with self.replay.database.read(tenant) as conn:

@@ -1,6 +1,5 @@
 """Texts to keys, for the whole process: one encoder in its own thread, concurrent requests in micro-batches."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.encoder import Encoder
+from service import tracing
+from service.tracing import Stage
 from workers.batch import Batcher
 from workers.threads import OwnThread
 
@@ -36,9 +37,9 @@ def own_words(response: str) -> str | None:
 class Encoding:
     """The encoder behind a queue."""
 
-    def __init__(self, encoder: Encoder, observe: Callable[[str, float], None], waited: Callable[[float], None] | None = None) -> None:
+    def __init__(self, encoder: Encoder, stage: Stage, waited: Callable[[float], None] | None = None) -> None:
         self.digest = encoder.digest
-        self._encoder, self._observe = encoder, observe
+        self._encoder, self._stage = encoder, stage
         self._thread = OwnThread("encoder")
         self._batches: Batcher[str, EncodedText] = Batcher(self._encode, self._thread, size=BATCH, waiting=WAITING, waited=waited)
 
@@ -49,8 +50,9 @@ class Encoding:
             Capacity: too many texts are waiting.
         """
         encoded: list[EncodedText] = []
-        for start in range(0, len(texts), SLICE):
-            encoded += await self._batches.submit(texts[start : start + SLICE], tenant)
+        with tracing.span("encode"):  # of this request, its wait for others with it; what is measured is a batch's
+            for start in range(0, len(texts), SLICE):
+                encoded += await self._batches.submit(texts[start : start + SLICE], tenant)
         return encoded
 
     def close(self) -> None:
@@ -58,7 +60,6 @@ class Encoding:
         self._thread.close()
 
     def _encode(self, texts: Sequence[str]) -> list[EncodedText]:
-        begin = time.perf_counter()
-        encoded = self._encoder.encode(texts)
-        self._observe("encode", time.perf_counter() - begin)
+        with self._stage("encode"):
+            encoded = self._encoder.encode(texts)
         return [EncodedText(key, tokens) for key, tokens in zip(encoded.vectors, encoded.tokens, strict=True)]

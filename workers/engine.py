@@ -24,6 +24,7 @@ from service.store import history, present, snapshots
 from service.store.blobs import Blobs
 from service.store.db import Database
 from service.store.lineage import restrict
+from service.tracing import Stage
 from workers import lifecycle, summary
 from workers.batch import Batcher
 from workers.encoding import EncodedText, Encoding, own_words
@@ -67,35 +68,35 @@ class LocalEngine:
         encoding: Encoding,
         *,
         policy: Policy,
-        observe: Callable[[str, float], None],
+        stage: Stage,
         waited: Callable[[float], None],
         refused: Callable[[], None],
         ring: Callable[[str, str], None],
         now: Callable[[], datetime],
         start_thread: Callable[[], None],
     ) -> None:
-        self._database, self._encoding, self._policy, self._observe, self._ring, self._now = (
+        self._database, self._encoding, self._policy, self._stage, self._ring, self._now = (
             database,
             encoding,
             policy,
-            observe,
+            stage,
             ring,
             now,
         )
         self.recall_model = recall
         self._model = OwnThread("model", start_thread)
         self.heavy = OwnThread("heavy", start_thread)  # folds and checkpoints, beside the requests
-        replay = Replay(database, blobs, recall, refused)
+        replay = Replay(database, blobs, recall, refused, stage)
         self.replay = replay
         self.banks = WarmBanks(
-            database, replay, thread=self._model, heavy=self.heavy, size=policy.warm_banks, shared=policy.shared, observe=observe
+            database, replay, thread=self._model, heavy=self.heavy, size=policy.warm_banks, shared=policy.shared, stage=stage
         )
         self._reader = Reader(database, recall, self._model)
         self.versions = Versions(database, blobs, recall, self._model, self.heavy, now)
         self._lessons: Batcher[Taking, Taken | Exception] = Batcher(
             partial(learn_together, recall), self._model, size=LESSONS, waiting=1_024
         )
-        self._teacher = Teacher(database, self.banks, self._reader, recall, self._lessons, observe, now)
+        self._teacher = Teacher(database, self.banks, self._reader, recall, self._lessons, stage, now)
         self._roll_back = RollBack(replay, self.banks, self._reader, self.versions)
         self.forgetting = Forgetting(replay, self.banks, now)
         self._reads: Batcher[Read, Found] = Batcher(self._reader.read_together, self._model, size=READS, waiting=8_192, waited=waited)
@@ -147,20 +148,21 @@ class LocalEngine:
         bank_id = await self.banks.id_of(tenant, bank)
         encoded = await self._encoding.encode(inputs, tenant)
         begin = time.perf_counter()
-        warm = await self.banks.get(tenant, bank_id)
-        view = warm.view if at is None else await self._view_at(tenant, warm, at)
-        if at is None and min_seq is not None and min_seq > view.seq:
-            raise StateUnavailable(f"the bank is at {view.seq}, you have seen {min_seq}", retry_after_s=1)
-        question = Question(top_k, min_confidence, explain)
-        (found,) = await self._reads.submit([Read(view, np.stack([text.key for text in encoded]), top_k)], tenant)
-        items = []
-        for text, candidates in zip(encoded, found.candidates, strict=True):
-            kept = candidates
-            if view.forgotten:
-                kept = await self._reader.hold_back(tenant, warm, view, text.key, candidates, top_k)
-            items.append(await self._reader.answers(tenant, warm, view, text.key, kept, question))
+        with self._stage("read"):
+            warm = await self.banks.get(tenant, bank_id)
+            view = warm.view if at is None else await self._view_at(tenant, warm, at)
+            if at is None and min_seq is not None and min_seq > view.seq:
+                raise StateUnavailable(f"the bank is at {view.seq}, you have seen {min_seq}", retry_after_s=1)
+            question = Question(top_k, min_confidence, explain)
+            with self._stage("answer"):
+                (found,) = await self._reads.submit([Read(view, np.stack([text.key for text in encoded]), top_k)], tenant)
+            items = []
+            for text, candidates in zip(encoded, found.candidates, strict=True):
+                kept = candidates
+                if view.forgotten:
+                    kept = await self._reader.hold_back(tenant, warm, view, text.key, candidates, top_k)
+                items.append(await self._reader.answers(tenant, warm, view, text.key, kept, question))
         seconds = time.perf_counter() - begin
-        self._observe("read", seconds)
         return items, found.state, wire.Usage(cpu_ms=round(1e3 * seconds, 3), tokens_in=sum(text.tokens for text in encoded))
 
     async def memory(self, tenant: str, bank: str) -> wire.Memory:
@@ -315,9 +317,8 @@ class LocalEngine:
         async with self.banks.lock(bank_id):
             warm = await self.banks.current(tenant, bank_id)
             taken = await self.versions.take(warm, warm.view)
-        begin = time.perf_counter()
-        row = await self.versions.save(tenant, taken, kind, label)
-        self._observe("snapshot", time.perf_counter() - begin)
+        with self._stage("snapshot"):
+            row = await self.versions.save(tenant, taken, kind, label)
         if actor is not None:
             await lifecycle.audit_snapshot(self.versions, tenant, bank_id, row, actor)
         return present.snapshot(row, warm.view.snapshot_id, [])

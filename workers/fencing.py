@@ -8,6 +8,7 @@ import asyncio
 from service.store import fences
 from service.store.db import Database
 from service.store.fences import Fence
+from service.tracing import Stage
 
 Waiting = list[tuple[str, "asyncio.Future[Fence | None]"]]
 
@@ -15,8 +16,8 @@ Waiting = list[tuple[str, "asyncio.Future[Fence | None]"]]
 class Fencing:
     """Looks fences up, for many at once."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, stage: Stage) -> None:
+        self._database, self._stage = database, stage
         self._waiting: dict[str, Waiting] = {}  # by tenant: a transaction is of one tenant
         self._running: dict[str, asyncio.Task[None]] = {}
 
@@ -24,10 +25,11 @@ class Fencing:
         """The bank's fence as it is now, None if the bank is gone; raises what the database raises."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Fence | None] = loop.create_future()
-        self._waiting.setdefault(tenant, []).append((bank_id, future))
-        if tenant not in self._running:
-            self._running[tenant] = loop.create_task(self._answer(tenant))
-        return await future
+        with self._stage("fence"):
+            self._waiting.setdefault(tenant, []).append((bank_id, future))
+            if tenant not in self._running:
+                self._running[tenant] = loop.create_task(self._answer(tenant))
+            return await future
 
     async def _answer(self, tenant: str) -> None:
         try:

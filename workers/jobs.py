@@ -13,11 +13,12 @@ from uuid import uuid4
 
 import structlog
 
+from service import telemetry, tracing
 from service.errors import Capacity, HeadMoved, NotFound, PalimpsestError, StateUnavailable, StorageFull, WriterBusy
 from service.store import jobs
 from service.store.db import Database
 from service.store.rows import JobRow
-from service.telemetry import places
+from service.telemetry import Metrics, places
 from workers.maintenance import Maintenance
 from workers.replay import Progress
 
@@ -46,10 +47,9 @@ class JobRunner:
         *,
         claim_ttl_s: float,
         now: Callable[[], datetime],
-        ended: Callable[[str, str], None],
+        metrics: Metrics,
     ) -> None:
-        self._database, self._maintenance, self._ttl_s, self._now = database, maintenance, claim_ttl_s, now
-        self._ended = ended  # told the kind and the status of each job that came to its end
+        self._database, self._maintenance, self._ttl_s, self._now, self._metrics = database, maintenance, claim_ttl_s, now, metrics
         self._name = f"runner-{uuid4().hex[:12]}"
         self._running: set[asyncio.Task[Any]] = set()
         self._closing = False
@@ -86,13 +86,19 @@ class JobRunner:
             job = await jobs.claim(conn, job_id, by=by, now=self._now(), ttl_s=self._ttl_s)
         if job is None:
             return
-        share = _Share()
-        work = asyncio.ensure_future(self._handle(job, share))
-        renewal = asyncio.ensure_future(self._renew(job_id, by, share, work))
-        try:
-            await self._end(job, by, await _outcome(job, work))
-        finally:
-            await renewal  # it ends with the work
+        telemetry.begin(request=job.payload.get("request", ""), tenant=job.tenant, bank=job.bank or "", job=job.id)
+        begun = self._now()
+        if job.attempts == 1:
+            self._metrics.job_begun(job.kind, (begun - job.created_at).total_seconds())
+        log.info("job begun", action="job_begin", kind=job.kind, attempt=job.attempts)
+        with tracing.job(f"process {job.kind}", job.payload.get("traceparent", ""), _told(job)):
+            share = _Share()
+            work = asyncio.ensure_future(self._handle(job, share))
+            renewal = asyncio.ensure_future(self._renew(job_id, by, share, work))
+            try:
+                await self._end(job, by, await _outcome(job, work), begun)
+            finally:
+                await renewal  # it ends with the work
 
     async def _handle(self, job: JobRow, share: _Share) -> dict[str, Any]:
         async def progress(done: float) -> None:
@@ -113,7 +119,9 @@ class JobRunner:
                 work.cancel()  # canceled by a person, or taken over since this process stood still
                 return
 
-    async def _end(self, job: JobRow, by: str, outcome: dict[str, Any] | BaseException) -> None:
+    async def _end(self, job: JobRow, by: str, outcome: dict[str, Any] | BaseException, begun: datetime) -> None:
+        if isinstance(outcome, BaseException):
+            tracing.failed(outcome)
         async with self._database.sweep() as conn:
             stopped = self._closing and isinstance(outcome, asyncio.CancelledError)
             promised = job.kind in PROMISED and isinstance(outcome, Exception) and not isinstance(outcome, NotFound)
@@ -134,8 +142,9 @@ class JobRunner:
                         "detail": "the job failed unexpectedly; the service's log has the reason under the job's id",
                     }
             await jobs.finish(conn, job.id, by=by, status=status, result=result, error=error, now=self._now())
-        self._ended(job.kind, status)
-        log.info("job ended", action="job_end", job=job.id, kind=job.kind, status=status)
+        seconds = (self._now() - begun).total_seconds()
+        self._metrics.job_ended(job.kind, status, seconds)
+        log.info("job ended", action="job_end", kind=job.kind, status=status, ms=round(1e3 * seconds))
 
     async def _consolidate(self, job: JobRow, progress: Progress) -> dict[str, Any]:
         return await self._maintenance.consolidate(job.tenant, _bank(job), moved_by=job.id, progress=progress)
@@ -145,6 +154,12 @@ class JobRunner:
 
     async def _erase(self, job: JobRow, progress: Progress) -> dict[str, Any]:
         return await self._maintenance.erase(job.tenant, _bank(job), job.payload["seqs"], moved_by=job.id, progress=progress)
+
+
+def _told(job: JobRow) -> tracing.Attributes:
+    """A job as a message that is processed: the row is its body, Celery's message only says that it is there."""
+    ids = tracing.ours(telemetry.working_on())
+    return {"messaging.system": "celery", "messaging.operation.type": "process", "messaging.message.id": job.id, **ids}
 
 
 def _bank(job: JobRow) -> str:

@@ -13,6 +13,7 @@ from model import Recall
 from service.store import erasure
 from service.store.blobs import Blobs
 from service.store.db import Database
+from service.tracing import Stage
 from workers.consolidate import Consolidation
 from workers.reading import Reader
 from workers.rebuilding import Changed, Rebuilding
@@ -34,12 +35,13 @@ class Maintenance:
         recall: Recall,
         *,
         thread: OwnThread,
+        stage: Stage,
         changed: Changed,
         refused: Callable[[], None],
         now: Callable[[], datetime],
     ) -> None:
         self._database, self._blobs, self._now = database, blobs, now
-        replay, reader = Replay(database, blobs, recall, refused), Reader(database, recall, thread)
+        replay, reader = Replay(database, blobs, recall, refused, stage), Reader(database, recall, thread)
         self.versions = Versions(database, blobs, recall, thread, thread, now)
         self.consolidation = Consolidation(replay, reader, self.versions, thread, changed)
         self.rebuilding = Rebuilding(replay, self.versions, thread, changed)

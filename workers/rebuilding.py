@@ -50,7 +50,8 @@ class Rebuilding:
                 continue  # more was forgotten meanwhile
             move = HeadMove(expected_version=found.bank.head_version, moved_by=moved_by, reason="rebuilt without forgotten corrections")
             try:
-                head = await self.versions.save(tenant, Taken.of(bank_id, view), "rebuild", Label(moved_by), move)
+                with self.replay.stage("snapshot"):
+                    head = await self.versions.save(tenant, Taken.of(bank_id, view), "rebuild", Label(moved_by), move)
             except HeadMoved:
                 continue
             await self.changed(tenant, bank_id)

@@ -16,12 +16,14 @@ import numpy as np
 import structlog
 
 from model import CheckpointRefused, Lesson, Recall, State, checkpoint
+from service import tracing
 from service.errors import ChecksumMismatch, StateUnavailable
 from service.store import banks, forgets, history, snapshots
 from service.store.blobs import Blobs
 from service.store.db import Database
 from service.store.lineage import Spans, can_serve, holds, live
 from service.store.rows import BankRow, LessonRow, SnapshotRow, TombstoneRow
+from service.tracing import Stage
 from workers.threads import OwnThread
 from workers.view import Key, View, counted, still_inside
 
@@ -69,6 +71,7 @@ class Replay:
     blobs: Blobs
     recall: Recall
     refused: Callable[[], None] = lambda: None  # told of each snapshot that could not be loaded
+    stage: Stage = tracing.span
 
     async def base(self, tenant: str, found: Lineage) -> tuple[State, SnapshotRow]:
         """The newest snapshot that can be loaded and from which the wanted state can be folded."""
@@ -132,7 +135,8 @@ class Replay:
         """The view that the bank should have now, and the snapshot it was folded from."""
         state, base = await self.base(tenant, found)
         view = await self._view(tenant, found, base, state, found.head.id)
-        await self.fold(tenant, found, view, thread=thread, progress=progress)
+        with self.stage("fold"):
+            await self.fold(tenant, found, view, thread=thread, progress=progress)
         await self.admit(tenant, found.bank.id, view)
         return view, base
 

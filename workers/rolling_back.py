@@ -104,7 +104,8 @@ class RollBack:
         idempotency_key: str | None,
     ) -> tuple[SnapshotRow, SnapshotRow]:
         bank_id = found.bank.id
-        before = await self.versions.save(tenant, await self.versions.take(warm, warm.view), "pre_rollback", Label(key_id))
+        with self.replay.stage("snapshot"):
+            before = await self.versions.save(tenant, await self.versions.take(warm, warm.view), "pre_rollback", Label(key_id))
         move = HeadMove(expected_version=warm.head_version, moved_by=key_id, reason=reason or f"rollback to {target.id}")
         detail = {"to": target.id, "before": before.digest, "after": target.digest, "pre_rollback": before.id}
 

@@ -19,6 +19,7 @@ from service.ids import new_id
 from service.store import idempotency, ledger
 from service.store.db import CommitUnknown, Database
 from service.store.rows import Draft, EventRow
+from service.tracing import Stage
 from workers.batch import Batcher
 from workers.encoding import EncodedText
 from workers.learning import Taken, Taking
@@ -48,7 +49,7 @@ class Teacher:
     reader: Reader
     recall: Recall
     lessons: Batcher[Taking, Taken | Exception]
-    observe: Callable[[str, float], None]
+    stage: Stage
     now: Callable[[], datetime]
 
     async def teach(
@@ -97,26 +98,26 @@ class Teacher:
     ) -> tuple[WarmBank, list[EventRow]]:
         for _ in range(TRIES):
             warm = await self.warm.locked(tenant, bank_id)
-            begin = time.perf_counter()
             try:
-                async with self.database.write(tenant) as conn:
-                    rows = await ledger.append(
-                        conn,
-                        tenant,
-                        bank_id,
-                        drafts,
-                        epoch=warm.row.epoch,
-                        head_version=warm.head_version,
-                        now=self.now(),
-                    )
-                    if rows[0].seq != warm.view.seq + 1:
-                        raise NotOwner()  # the ledger has what this memory lacks, as after a commit whose outcome was unknown
-                    most = self.recall.config.max_responses
-                    if any(row.response is not None and row.response >= most for row in rows):
-                        raise Quota(f"a bank tells at most {most} distinct responses apart, and this one has them; use another")
-                    if idempotency_key is not None:
-                        first, last = rows[0].seq, rows[-1].seq
-                        await idempotency.mark_committed(conn, tenant, idempotency_key, bank=bank_id, first_seq=first, last_seq=last)
+                with self.stage("append"):
+                    async with self.database.write(tenant) as conn:
+                        rows = await ledger.append(
+                            conn,
+                            tenant,
+                            bank_id,
+                            drafts,
+                            epoch=warm.row.epoch,
+                            head_version=warm.head_version,
+                            now=self.now(),
+                        )
+                        if rows[0].seq != warm.view.seq + 1:
+                            raise NotOwner()  # the ledger has what this memory lacks, as after a commit whose outcome was unknown
+                        most = self.recall.config.max_responses
+                        if any(row.response is not None and row.response >= most for row in rows):
+                            raise Quota(f"a bank tells at most {most} distinct responses apart, and this one has them; use another")
+                        if idempotency_key is not None:
+                            first, last = rows[0].seq, rows[-1].seq
+                            await idempotency.mark_committed(conn, tenant, idempotency_key, bank=bank_id, first_seq=first, last_seq=last)
             except NotOwner:
                 self.warm.drop(bank_id)  # another process took the bank: take it back from the ledger
                 continue
@@ -124,7 +125,6 @@ class Teacher:
                 if isinstance(error, CommitUnknown) or not isinstance(error, PalimpsestError):
                     self.warm.drop(bank_id)  # nobody can say whether it was committed
                 raise
-            self.observe("append", time.perf_counter() - begin)
             return warm, rows
         raise WriterBusy(retry_after_s=1)
 
@@ -132,13 +132,12 @@ class Teacher:
         if row.embedding is None or row.response is None or row.right is None:
             raise AssertionError(f"event {row.seq} has nothing to learn")  # never appended so; redacted rows are not applied
         lesson = lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words)
-        begin = time.perf_counter()
         keys = np.stack(paraphrases) if paraphrases else NO_KEYS
-        (learned,) = await self.lessons.submit([Taking(view, lesson, row.response, keys)], tenant)
-        if isinstance(learned, Exception):
-            raise learned
+        with self.stage("apply"):
+            (learned,) = await self.lessons.submit([Taking(view, lesson, row.response, keys)], tenant)
+            if isinstance(learned, Exception):
+                raise learned
         before, after, asked = learned.before, learned.after, learned.paraphrases
-        self.observe("apply", time.perf_counter() - begin)
         if view is warm.view:
             warm.supports.drop(row.response)
         if view.forgotten:

@@ -5,9 +5,7 @@ A warm bank is a cache of the ledger: it may be dropped at any moment and comes 
 """
 
 import asyncio
-import time
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 from uuid import uuid4
@@ -15,11 +13,13 @@ from uuid import uuid4
 import msgspec
 import structlog
 
+from service import telemetry
 from service.errors import NotFound
 from service.store import banks
 from service.store.db import Database
 from service.store.lineage import restrict
 from service.store.rows import BankRow, SupportRow
+from service.tracing import Stage
 from workers.fencing import Fencing
 from workers.replay import Replay, lineage
 from workers.threads import OwnThread
@@ -112,10 +112,10 @@ class WarmBanks:
         heavy: OwnThread,
         size: int,
         shared: bool,
-        observe: Callable[[str, float], None],
+        stage: Stage,
     ) -> None:
-        self._database, self._replay, self._thread, self._heavy, self._observe = database, replay, thread, heavy, observe
-        self._fencing = Fencing(database) if shared else None
+        self._database, self._replay, self._thread, self._heavy, self._stage = database, replay, thread, heavy, stage
+        self._fencing = Fencing(database, stage) if shared else None
         self._warm: Kept[str, WarmBank] = Kept(size)
         self._ids: Kept[tuple[str, str], str] = Kept(max(1_024, 4 * size))
         self._deleted = 0  # banks deleted so far: a name that was looked up before one is not kept after it
@@ -138,6 +138,7 @@ class WarmBanks:
                 known = (await banks.find_bank(conn, tenant, bank)).id
             if deleted == self._deleted:
                 self._ids.keep((tenant, bank), known)
+        telemetry.bind(bank=known)
         return known
 
     def lock(self, bank_id: str) -> asyncio.Lock:
@@ -168,10 +169,9 @@ class WarmBanks:
         """The warm bank, loaded if need be. The caller holds the lock."""
         warm = self.peek(bank_id)
         if warm is None:
-            begin = time.perf_counter()
-            warm = await self._load(tenant, bank_id)
-            self._warm.keep(bank_id, warm)
-            self._observe("load", time.perf_counter() - begin)
+            with self._stage("load"):
+                warm = await self._load(tenant, bank_id)
+                self._warm.keep(bank_id, warm)
         return warm
 
     async def current(self, tenant: str, bank_id: str) -> WarmBank:

@@ -20,6 +20,7 @@ from litestar.connection import ASGIConnection
 from litestar.datastructures import Headers
 from litestar.handlers import BaseRouteHandler
 
+from service import telemetry
 from service.api.limits import Limiter
 from service.errors import Forbidden, PalimpsestError, Unauthenticated
 from service.keys import lookup_hash
@@ -146,6 +147,7 @@ async def authorize(connection: ASGIConnection[Any, Any, Any, Any], handler: Bas
         return
     limiter: Limiter = connection.app.state.limiter
     principal = await _principal(connection, limiter)
+    telemetry.bind(tenant=principal.tenant)
     connection.scope["state"]["principal"] = principal  # the log tells whose request it was that is refused
     limiter.enter(connection.scope["state"], principal.tenant)
     if not handler.opt.get("by_items"):

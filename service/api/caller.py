@@ -8,6 +8,7 @@ from typing import Any
 
 from litestar import Request
 
+from service import telemetry
 from service.api.auth import Keyring, Principal
 from service.api.deps import Connection, Deps
 from service.api.limits import Limiter
@@ -68,6 +69,7 @@ class Caller:
                 row = None
         if row is None or (pinned is not None and row.id not in pinned):
             raise NotFound(f"this key has no bank {wanted!r}")
+        telemetry.bind(bank=row.id)
         return row
 
     async def charge(self, items: int) -> None:

@@ -7,12 +7,14 @@ answer is 503 at once; security headers; one log line and one count per request,
 import re
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
+from service import telemetry, tracing
 from service.api.problems import MEDIA_TYPE, headers_of, problem
 from service.errors import Capacity
 from service.ids import new_id
@@ -49,6 +51,7 @@ class Edge:
             return
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
+        telemetry.begin(request=request_id)
         begin = time.perf_counter()
         status = 500
         headers = [_NO_SNIFF, (b"x-request-id", request_id.encode())]
@@ -62,10 +65,11 @@ class Edge:
                 message["headers"] = [*message.get("headers", ()), *headers]
             await send(message)
 
-        try:
-            await self._counted(scope, receive, sent)
-        finally:
-            self._tell(scope, status, time.perf_counter() - begin)
+        with _span(scope):
+            try:
+                await self._counted(scope, receive, sent)
+            finally:
+                self._tell(scope, status, time.perf_counter() - begin)
 
     async def _counted(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         if scope["path"].startswith(UNCOUNTED):
@@ -85,7 +89,12 @@ class Edge:
 
     def _tell(self, scope: HTTPScope, status: int, seconds: float) -> None:
         route = scope.get("path_template") or "(none)"
-        method = scope["method"] if scope["method"] in METHODS else "other"  # clients may invent names; each would be a time series
+        method = _method(scope)
+        tracing.note({"http.response.status_code": status, **tracing.ours(telemetry.working_on())})
+        if route != "(none)":
+            tracing.note({"http.route": route}, name=f"{method} {route}")
+        if status >= 500:
+            tracing.failed(str(status))
         self._metrics.observe_request(route, method, status, seconds)
         principal = scope["state"].get("principal")
         log.info(
@@ -98,6 +107,20 @@ class Edge:
             request=scope["state"]["request_id"],
             key=principal.key_id if principal else None,
         )
+
+
+def _method(scope: HTTPScope) -> str:
+    """The request's method; clients may invent names, and each would be a time series."""
+    return scope["method"] if scope["method"] in METHODS else "other"
+
+
+def _span(scope: HTTPScope) -> AbstractContextManager[None]:
+    """The request as a span, without its path, which may hold a name that somebody gave; none of a probe."""
+    if scope["path"].startswith(UNCOUNTED):
+        return tracing.NOTHING
+    method = _method(scope)
+    told = {"http.request.method": "_OTHER" if method == "other" else method, "url.scheme": scope["scheme"]}
+    return tracing.request(method, scope["headers"], told)
 
 
 async def _refuse(scope: HTTPScope, send: Send) -> None:

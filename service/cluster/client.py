@@ -9,6 +9,7 @@ import random
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from contextvars import Context
 
 import structlog
 
@@ -48,7 +49,7 @@ class FrameClient:
         """Calls on their way."""
         return 0 if self._connection is None else len(self._connection.asked)
 
-    async def call(self, method: str, tenant: str, body: bytes, deadline_s: float, *, traceparent: str = "") -> bytes:
+    async def call(self, method: str, tenant: str, body: bytes, deadline_s: float, *, traceparent: str = "", request: str = "") -> bytes:
         """The body of the reply.
 
         Raises:
@@ -56,7 +57,7 @@ class FrameClient:
         """
         until = asyncio.get_running_loop().time() + deadline_s
         connection = await self._connected(until)
-        match await connection.ask(method, tenant, traceparent, body, until):
+        match await connection.ask(method, tenant, traceparent, body, until, request):
             case Reply() as reply:
                 return reply.body
             case Failure() as failure:
@@ -116,8 +117,8 @@ class _Connection:
     def __init__(self, link: Link, frames: AsyncGenerator[Frame, None]) -> None:
         self.link, self.over = link, False
         self._ids, self.asked = itertools.count(1), dict[int, asyncio.Future[Frame]]()
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._read(frames)), loop.create_task(self._ping())]
+        loop, nobodys = asyncio.get_running_loop(), Context()  # it outlives the call that it was made for
+        self._tasks = [loop.create_task(each, context=nobodys.copy()) for each in (self._read(frames), self._ping())]
 
     @classmethod
     async def to(cls, address: str, tls: ssl.SSLContext | None, worker: str) -> "_Connection":
@@ -135,11 +136,11 @@ class _Connection:
             raise
         return cls(link, frames)
 
-    async def ask(self, method: str, tenant: str, traceparent: str, body: bytes, until: float) -> Frame:
+    async def ask(self, method: str, tenant: str, traceparent: str, body: bytes, until: float, request: str) -> Frame:
         """The answer to a call. Raises `Refused`, `Unknown`, `TooLarge`."""
         loop, call_id = asyncio.get_running_loop(), next(self._ids)
         left_ms = max(1, int(1e3 * (until - loop.time())))
-        self.link.send(Call(call_id, left_ms, method, tenant, traceparent, body))
+        self.link.send(Call(call_id, left_ms, method, tenant, traceparent, body, request))
         answer: asyncio.Future[Frame] = loop.create_future()
         self.asked[call_id] = answer
         try:

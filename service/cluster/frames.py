@@ -9,11 +9,13 @@
 import asyncio
 import functools
 import ssl
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 import structlog
 
+from service import telemetry, tracing
 from service.cluster.faults import failure_of
 from service.cluster.link import VERSION, Busy, Call, Cancel, Failure, Goodbye, Hello, Link, Malformed, Ping, Pong, Reply, greeted
 from service.cluster.sockets import listen, remove, tls_context
@@ -141,12 +143,15 @@ class FrameServer:
         task.add_done_callback(functools.partial(caller.ended, call.id))
 
     async def _answer(self, link: Link, call: Call) -> None:
-        if call.traceparent:
-            structlog.contextvars.bind_contextvars(traceparent=call.traceparent)  # in this task's context alone
-        try:
-            link.send(await self._answered(call))
-        except PalimpsestError as error:  # too large
-            link.send(failure_of(call.id, error, call.method))
+        telemetry.begin(request=call.request, tenant=call.tenant)  # in this task's context alone
+        begin = time.perf_counter()
+        with tracing.call(call.method, call.traceparent):
+            try:
+                link.send(await self._answered(call))
+            except PalimpsestError as error:  # too large
+                link.send(failure_of(call.id, error, call.method))
+            tracing.note(tracing.ours(telemetry.working_on()))
+            log.debug("call", action="call", method=call.method, ms=round(1e3 * (time.perf_counter() - begin), 2))
         try:
             await link.ready(WRITE_S)
         except (OSError, TimeoutError):  # calls of a client that does not read must not keep their places
@@ -157,6 +162,7 @@ class FrameServer:
             async with asyncio.timeout(call.deadline_ms / 1e3) as limit:
                 return Reply(call.id, await self._handler(call))
         except Exception as error:  # the loop of requests: whatever it is, the caller is told and the worker goes on
+            tracing.failed(error)
             # an engine ends the writes that it has begun, so a call that ran out of time is not one that failed
             return failure_of(call.id, OutcomeUnknown("the worker did not answer in time") if limit.expired() else error, call.method)
 

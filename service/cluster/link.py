@@ -41,6 +41,7 @@ class Call(Struct, frozen=True, array_like=True, gc=False, tag=1):
     tenant: str
     traceparent: str
     body: bytes
+    request: str = ""  # its id, for the worker's log
 
 
 class Reply(Struct, frozen=True, array_like=True, gc=False, tag=2):

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping
+from contextvars import Context
 
 import structlog
 
@@ -39,7 +40,8 @@ class LiveWorkers:
     async def start(self) -> None:
         """Look for the first time, and go on looking; again is no harm."""
         if not self._tasks:
-            self._tasks = [asyncio.create_task(self._repeat()), asyncio.create_task(self._listen())]
+            nobodys = Context()  # the first request begins what outlives it
+            self._tasks = [asyncio.create_task(each, context=nobodys.copy()) for each in (self._repeat(), self._listen())]
             await self.refresh()
 
     async def close(self) -> None:

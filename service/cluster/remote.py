@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
-from service import wire
+from service import telemetry, tracing, wire
 from service.cluster import ring
 from service.cluster.client import FrameClient, Refused, Unknown
 from service.cluster.coord import Coord, Notice, WorkerInfo
@@ -71,10 +71,9 @@ class RemoteEngine:
         bank_of: BankOf,
         tls: ssl.SSLContext | None = None,
         deadlines_s: Mapping[str, float] | None = None,
-        traceparent: Callable[[], str] = str,
         told: Callable[[str, str, float], None] = lambda method, outcome, seconds: None,
     ) -> None:
-        self._bank_of, self._tls, self._traceparent, self._told = bank_of, tls, traceparent, told
+        self._bank_of, self._tls, self._told = bank_of, tls, told
         self._deadlines_s = {**dict.fromkeys(METHODS, DEADLINE_S), **DEADLINES_S, **(deadlines_s or {})}
         self._live = LiveWorkers(coord, heard=self._heard)
         self._routes = Routes(coord, self._live)
@@ -157,7 +156,8 @@ class RemoteEngine:
         """Ask one, and tell how it went."""
         begin, outcome = time.perf_counter(), "failed"
         try:
-            answer = await self._ask_patiently(worker, ask)
+            with tracing.span(f"{tracing.ENGINE}/{ask.method.name}", "client", tracing.rpc(ask.method.name)):
+                answer = await self._ask_patiently(worker, ask)
             outcome = "done"
             return answer
         except Refused:
@@ -171,11 +171,12 @@ class RemoteEngine:
 
     async def _ask_patiently(self, worker: WorkerInfo, ask: Ask) -> bytes:
         """Ask one; one that is only busy a second time, since to go elsewhere means that the bank is folded anew there."""
-        loop, client = asyncio.get_running_loop(), self._client(worker)
+        loop, client, request = asyncio.get_running_loop(), self._client(worker), telemetry.working_on().get("request", "")
         for last in (False, True):
             try:
                 left = ask.until - loop.time()
-                return await client.call(ask.method.name, ask.tenant, ask.body, left, traceparent=self._traceparent())
+                whose = {"traceparent": tracing.traceparent(), "request": request}
+                return await client.call(ask.method.name, ask.tenant, ask.body, left, **whose)
             except Refused as error:
                 if last or error.again_s is None or loop.time() + error.again_s >= ask.until:
                     raise
@@ -208,8 +209,10 @@ class RemoteEngine:
         found, until = self._names.get((tenant, bank), ("", 0.0))
         now = time.monotonic()
         if now < until:
+            telemetry.bind(bank=found)
             return found
         bank_id = await self._bank_of(tenant, bank)
+        telemetry.bind(bank=bank_id)
         if len(self._names) >= NAMES:
             self._names.clear()
         self._names[tenant, bank] = (bank_id, now + NAMES_S)

@@ -31,7 +31,8 @@ async def run_api(settings: Settings) -> AsyncIterator["Edge"]:
 
     refuse_alone(settings, "database", "redis", "broker", "key_pepper")
     await check_schema(settings)
-    metrics, database, coord = Metrics(), Database(settings.database_url), RedisCoord(settings.redis)
+    metrics, coord = Metrics(), RedisCoord(settings.redis)
+    database = Database(settings.database_url, stage=metrics.stage)
 
     async def bank_of(tenant: str, named: str) -> str:
         async with database.read(tenant) as conn:

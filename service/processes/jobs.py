@@ -17,6 +17,7 @@ from service.processes.working_off import jobs_worked_off
 from service.settings import Settings, SettingsRefused
 from service.store.blobs import open_blobs
 from service.store.db import Database
+from service.store.watched_blobs import WatchedBlobs
 from service.telemetry import Metrics
 
 log = structlog.get_logger()
@@ -42,16 +43,18 @@ async def run_jobs(queues: Sequence[str], settings: Settings, stop: asyncio.Even
     refuse_alone(settings, "database", "redis", "broker", "blobs")
     await refuse_redis_cluster(settings.broker)
     await check_schema(settings)
-    metrics, database, coord = Metrics(), Database(settings.database_url), RedisCoord(settings.redis)
+    metrics, coord = Metrics(), RedisCoord(settings.redis)
+    database = Database(settings.database_url, stage=metrics.stage)
     recall = await asyncio.to_thread(Recall, RecallConfig(encoder_digest=encoder_digest(settings)))
     thread = OwnThread("jobs", lambda: torch.set_num_threads(settings.model_threads))
     celery = make_app(settings.broker)
     bell, taken = Bell(celery, PREFIX), queues_of(PREFIX, tuple(queues) or QUEUE_NAMES)
     maintenance = Maintenance(
         database,
-        open_blobs(settings.blobs_url),
+        WatchedBlobs(open_blobs(settings.blobs_url), metrics.stage),
         recall,
         thread=thread,
+        stage=metrics.stage,
         changed=_teller(coord),
         refused=metrics.snapshot_refused,
         now=utc_now,

@@ -17,6 +17,7 @@ from service.settings import Settings, SettingsRefused
 from service.store import audit, tenants
 from service.store.blobs import open_blobs
 from service.store.db import Database, current_revision, newest_revision
+from service.store.watched_blobs import WatchedBlobs
 from service.telemetry import Metrics
 
 if TYPE_CHECKING:
@@ -74,11 +75,11 @@ async def local_engine(
     recall = await asyncio.to_thread(Recall, config or RecallConfig(encoder_digest=encoder.digest))
     engine = LocalEngine(
         database,
-        open_blobs(settings.blobs_url),
+        WatchedBlobs(open_blobs(settings.blobs_url), metrics.stage),
         recall,
-        Encoding(encoder, metrics.observe_stage, metrics.queue_wait),
+        Encoding(encoder, metrics.stage, metrics.queue_wait),
         policy=Policy(settings.warm_banks, settings.snapshot_every, settings.auto_snapshots, shared=database.dialect != "sqlite"),
-        observe=metrics.observe_stage,
+        stage=metrics.stage,
         waited=metrics.queue_wait,
         refused=metrics.snapshot_refused,
         ring=ring,

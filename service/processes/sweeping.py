@@ -96,7 +96,8 @@ class Sweeper:
     async def _repeat(self, look: Callable[[], Awaitable[None]], seconds: float) -> None:
         while not self._stopping.is_set():
             try:
-                await look()
+                with self._metrics.stage(look.__name__):
+                    await look()
             except Exception as error:  # a full disk or a busy database: look again later; a sweeper that died would be missed by nobody
                 log.warning("sweep failed", action="sweep", error=type(error).__qualname__, places=places(error))
             with contextlib.suppress(TimeoutError):

@@ -121,7 +121,8 @@ async def run_worker(settings: Settings) -> AsyncIterator[Station]:
     from service.bell import Bell
     from workers.celery_app import PREFIX, make_app
 
-    metrics, database, coord = Metrics(), Database(settings.database_url), RedisCoord(settings.redis)
+    metrics, coord = Metrics(), RedisCoord(settings.redis)
+    database = Database(settings.database_url, stage=metrics.stage)
     tls = tls_context(settings.tls_cert, settings.tls_key, settings.tls_ca, server=True) if settings.tls_cert else None
     bell = Bell(make_app(settings.broker), PREFIX)
     try:

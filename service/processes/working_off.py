@@ -33,7 +33,7 @@ async def jobs_worked_off(
     from workers.tasks import WorkerThread, register
 
     loop = asyncio.get_running_loop()
-    runner = JobRunner(database, maintenance, claim_ttl_s=settings.claim_ttl_s, now=utc_now, ended=metrics.job)
+    runner = JobRunner(database, maintenance, claim_ttl_s=settings.claim_ttl_s, now=utc_now, metrics=metrics)
     sweeper = Sweeper(settings, database, maintenance, bell.ring, metrics)
 
     def run(job_id: str) -> None:

@@ -24,7 +24,9 @@ from sqlalchemy import create_engine, event, exc
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from service import tracing
 from service.errors import Capacity, PalimpsestError, StorageFull
+from service.tracing import Stage
 
 WORD = re.compile(r"[A-Za-z0-9_]{0,64}")  # what may stand between quotes in a statement of ours
 APP, SWEEPER = "palimpsest_app", "palimpsest_sweeper"  # roles; migration 0003 makes them
@@ -47,8 +49,9 @@ class CommitUnknown(PalimpsestError):
 class Database:
     """Connections and transactions of one database."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, stage: Stage = tracing.span) -> None:
         self.dialect = make_url(url).get_backend_name()
+        self._stage, self._told = stage, {"db.system.name": self.dialect}
         self._engine = _open(url)
         self._writer = asyncio.Lock() if self.dialect == "sqlite" else None
 
@@ -58,19 +61,19 @@ class Database:
         Raises:
             StorageFull: nothing was kept. Capacity: nothing was kept. CommitUnknown: the connection broke inside the commit.
         """
-        return self._write(_local("app.tenant", tenant))
+        return self._staged("write", self._write(_local("app.tenant", tenant)))
 
     def read(self, tenant: str) -> AbstractAsyncContextManager[AsyncConnection]:
         """One transaction of a tenant that only reads, at one consistent state."""
-        return self._read(_local("app.tenant", tenant))
+        return self._staged("read", self._read(_local("app.tenant", tenant)))
 
     def read_key(self, lookup_hash: bytes) -> AbstractAsyncContextManager[AsyncConnection]:
         """One transaction that reads the API key of this hash, before anyone knows whose it is, and nothing else."""
-        return self._read(_local("app.key", lookup_hash.hex()))
+        return self._staged("read", self._read(_local("app.key", lookup_hash.hex())))
 
     def sweep(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """One transaction over all tenants' jobs, blobs and idempotency keys, that may write; raises as `write`."""
-        return self._write(f"SET LOCAL ROLE {SWEEPER}")
+        return self._staged("write", self._write(f"SET LOCAL ROLE {SWEEPER}"))
 
     async def ping(self) -> None:
         """Ask the database for nothing; raises `Capacity` when it cannot be reached."""
@@ -78,6 +81,9 @@ class Database:
             connection = await self._begun("BEGIN")
             await connection.rollback()
             await connection.close()
+
+    def _staged(self, what: str, transaction: AbstractAsyncContextManager[AsyncConnection]) -> AbstractAsyncContextManager[AsyncConnection]:
+        return tracing.around(transaction, self._stage(f"{what}_transaction", "client", self._told))
 
     @contextlib.asynccontextmanager
     async def _write(self, whose: str) -> AsyncIterator[AsyncConnection]:

@@ -8,6 +8,7 @@ from sqlalchemy import Row, and_, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service import telemetry, tracing
 from service.errors import NotFound
 from service.ids import new_id
 from service.store.rows import JobRow
@@ -19,14 +20,15 @@ OPEN = ("queued", "running")
 async def enqueue(
     conn: AsyncConnection, tenant: str, *, kind: str, bank: str | None, payload: dict[str, Any], dedupe: str | None, now: datetime
 ) -> tuple[JobRow, bool]:
-    """Queue a job; an open one with the same `dedupe` is returned instead, with True."""
+    """Queue a job; an open one with the same `dedupe` is returned instead, with True. Its payload names the request that caused it."""
+    cause = {"request": telemetry.working_on().get("request"), "traceparent": tracing.traceparent()}
     values = {
         "id": new_id("job"),
         "tenant": tenant,
         "kind": kind,
         "bank": bank,
         "status": "queued",
-        "payload": payload,
+        "payload": payload | {name: value for name, value in cause.items() if value},
         "dedupe": dedupe,
         "progress": 0.0,
         "attempts": 0,

@@ -17,7 +17,7 @@ WORKER = {"app.kubernetes.io/name": "palimpsest", "app.kubernetes.io/instance": 
 EVERYTHING = {
     "image": {"repository": "registry.example.com/palimpsest", "digest": f"sha256:{'a' * 64}"},
     "imagePullSecrets": [{"name": "pull"}],
-    "settings": {"PALIMPSEST_RATE": "50", "PALIMPSEST_LOG_LEVEL": "debug"},
+    "settings": {"PALIMPSEST_RATE": "50", "PALIMPSEST_LOG_LEVEL": "debug", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"},
     "tls": {"existingSecret": "frames"},
     "blobs": {"endpoint": "https://s3.example.com", "credentials": False},
     "api": {"autoscaling": {"enabled": False}, "service": {"type": "LoadBalancer", "annotations": {"a": "b"}}},
