@@ -1,6 +1,7 @@
 """Erasing a tenant for good: its rows, its snapshots' bytes, its warm banks. Safe to run again, also after it was cut off.
 
-What a save that was under way puts into the blob store afterwards, `Maintenance.tidy` deletes: it looks at erased tenants again for a day.
+It waits for saves that are under way in other processes. What one beside it puts into the blob store of a SQLite file's service all the
+same, `Maintenance.tidy` deletes: it looks at erased tenants again for a day.
 """
 
 import contextlib
@@ -29,7 +30,8 @@ async def erase_tenant(settings: Settings, named: str) -> str:
             async with database.write(tenant) as conn:
                 await erasure.erase_tenant(conn, tenant, utc_now())
         await _tell(settings, tenant)
-        blobs = await open_blobs(settings.blobs_url).drop_tenant(tenant) if tenant.startswith("ten_") else 0
+        async with database.at_blobs(tenant, alone=True):
+            blobs = await open_blobs(settings.blobs_url).drop_tenant(tenant) if tenant.startswith("ten_") else 0
         await database.compact()
     finally:
         await database.close()

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, ScalarSelect, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, ScalarSelect, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import HeadMoved, NotFound, NotOwner
@@ -78,9 +78,12 @@ async def list_snapshots(conn: AsyncConnection, tenant: str, bank: str, after: s
     return [_snapshot(row) for row in await conn.execute(query.order_by(snapshot.c.ordinal.desc()).limit(limit))]
 
 
-async def usable(conn: AsyncConnection, tenant: str, bank: str) -> list[SnapshotRow]:
-    """All kept snapshots of the bank, newest first."""
-    query = select(snapshot).where(snapshot.c.tenant == tenant, snapshot.c.bank == bank, snapshot.c.destroyed_at.is_(None))
+async def usable(conn: AsyncConnection, tenant: str, bank: str, *, gone_since: datetime | None = None) -> list[SnapshotRow]:
+    """All kept snapshots of the bank, newest first; and those that were destroyed at `gone_since` or later."""
+    wanted: list[ColumnElement[bool]] = [snapshot.c.destroyed_at.is_(None)]
+    if gone_since is not None:
+        wanted.append(snapshot.c.destroyed_at >= gone_since)
+    query = select(snapshot).where(snapshot.c.tenant == tenant, snapshot.c.bank == bank, or_(*wanted))
     return [_snapshot(row) for row in await conn.execute(query.order_by(snapshot.c.ordinal.desc()))]
 
 

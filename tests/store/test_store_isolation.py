@@ -63,7 +63,7 @@ CASES = {
     "blob_rows.begin_delete": lambda c, t, w: blob_rows.begin_delete(c, t, [sha("unused")], now=NOW, before=NOW),
     "blob_rows.strike": lambda c, t, w: blob_rows.strike(c, t, [sha("going")]),
     "blob_rows.give_up": lambda c, t, w: blob_rows.give_up(c, t, [sha("going")]),
-    "blob_rows.condemned": lambda c, t, w: blob_rows.condemned(c, t),
+    "blob_rows.unneeded": lambda c, t, w: blob_rows.unneeded(c, t),
     "erasure.erase_tenant": lambda c, t, w: erasure.erase_tenant(c, t, NOW),
     "erasure.was_erased": lambda c, t, w: erasure.was_erased(c, t),
     "fences.fences": lambda c, t, w: fences.fences(c, t, [w.bank.id]),
