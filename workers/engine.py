@@ -250,6 +250,14 @@ class LocalEngine:
         self._old.clear()  # old views learn of it when they are loaded again
         await self._whole(self.banks.refresh(tenant, bank_id))
 
+    def forget_tenant(self, tenant: str) -> None:
+        """The tenant was erased: nothing of it stays in memory."""
+        self._old.clear()
+        for warm in self.banks.all():
+            if warm.row.tenant == tenant:
+                self.banks.drop(warm.row.id)
+                self.banks.forget_names(warm.row.id)
+
     async def settle(self, debt: int) -> int:
         """Save every warm bank that learned more than `debt` events since its last snapshot, so that its next owner loads it at once."""
         owing = [warm for warm in self.banks.all() if warm.view.seq - warm.saved_seq > debt]

@@ -39,7 +39,11 @@ async def erase_tenant(settings: Settings, named: str) -> str:
 
 
 async def _tell(settings: Settings, tenant: str) -> None:
-    """Workers drop its banks from memory now; without this they would at their next use, which the erased rows refuse."""
+    """Workers drop its banks from memory now, and Redis the names of its sessions.
+
+    Without this the former would at their next use, which the erased rows refuse, and when they hear from Redis again; the latter at their
+    time.
+    """
     if not settings.redis:
         return
     from service.cluster.redis_coord import RedisCoord
@@ -47,4 +51,5 @@ async def _tell(settings: Settings, tenant: str) -> None:
     coord = RedisCoord(settings.redis)
     with contextlib.suppress(CoordDown):
         await coord.tell(Notice(kind="tenant-erased", tenant=tenant))
+        await coord.forget_sessions(tenant)
     await coord.close()

@@ -24,7 +24,7 @@ from sqlalchemy import create_engine, event, exc
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from service.errors import Capacity, PalimpsestError, StorageFull
+from service.errors import Capacity, NotFound, PalimpsestError, StorageFull
 
 WORD = re.compile(r"[A-Za-z0-9_]{0,64}")  # what may stand between quotes in a statement of ours
 APP, SWEEPER = "palimpsest_app", "palimpsest_sweeper"  # roles; migration 0003 makes them
@@ -58,7 +58,8 @@ class Database:
         """One transaction of a tenant that may write: committed and durable when the block ends, rolled back when it raises.
 
         Raises:
-            StorageFull: nothing was kept. Capacity: nothing was kept. CommitUnknown: the connection broke inside the commit.
+            StorageFull, Capacity: nothing was kept. NotFound: nothing was kept, since the bank or the tenant of a row is gone.
+            CommitUnknown: the connection broke inside the commit.
         """
         return self._write(_local("app.tenant", tenant))
 
@@ -230,6 +231,11 @@ def current_revision(url: str) -> str | None:
         engine.dispose()
 
 
+def refers_to_nothing(error: exc.IntegrityError) -> bool:
+    """Whether a row was to belong to another that is not there (any more)."""
+    return getattr(error.orig, "sqlstate", "") == "23503" or "FOREIGN KEY" in str(error.orig)
+
+
 def make_url_safe(url: str) -> str:
     """The URL as it may be shown: without its password."""
     return make_url(url).render_as_string(hide_password=True)
@@ -289,6 +295,10 @@ def _open(url: str) -> AsyncEngine:
 def _translated():  # type: ignore[no-untyped-def]  # noqa: ANN202
     try:
         yield
+    except exc.IntegrityError as error:
+        if not refers_to_nothing(error):
+            raise
+        raise NotFound("what this belongs to is gone: its bank or its tenant was deleted meanwhile") from error
     except exc.TimeoutError as error:
         raise Capacity("the database is busy", retry_after_s=1) from error
     except (exc.OperationalError, exc.InternalError, exc.InterfaceError) as error:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import HeadMoved, NotFound, NotOwner
 from service.store import blob_rows
+from service.store.banks import find_bank
 from service.store.rows import HeadMove, HeadRow, LevelBlob, SnapshotDraft, SnapshotRow
 from service.store.tables import bank as banks
 from service.store.tables import head, snapshot
@@ -31,8 +32,8 @@ async def commit_snapshot(
     `staged` is what `blob_rows.stage` gave for blobs that were written for it; others have to be live already.
 
     Raises:
-        HeadMoved: the head is not at the expected version. NotOwner: the bank has another epoch. BeingDeleted: as for `blob_rows.revive`.
-            Nothing is kept in any case.
+        HeadMoved: the head is not at the expected version. NotOwner: the bank has another epoch. NotFound: there is no such bank.
+        BeingDeleted: as for `blob_rows.revive`. Nothing is kept in any case.
     """
     mine = (banks.c.tenant == tenant) & (banks.c.id == bank)
     version = move_head.expected_version if move_head else None
@@ -42,6 +43,7 @@ async def commit_snapshot(
     if version is not None:
         fenced = fenced.where(banks.c.head_version == version)
     if (await conn.execute(fenced)).rowcount != 1:
+        await find_bank(conn, tenant, bank)
         raise HeadMoved() if version is not None else NotOwner()
     newest = select(func.max(snapshot.c.ordinal)).where(snapshot.c.tenant == tenant, snapshot.c.bank == bank)
     ordinal = (await conn.execute(newest)).scalar()
