@@ -20,7 +20,7 @@ from service.store.tables import event, forget, head, idempotency, job, response
 async def create_bank(
     conn: AsyncConnection, tenant: str, name: str, *, id: str, config_hash: str, encoder_digest: str, now: datetime
 ) -> BankRow:
-    """An empty bank, still without a head; `Conflict` if the tenant has one of this name, `NotFound` if there is no such tenant."""
+    """An empty bank, still without a head; `Conflict` if the tenant has one of this name."""
     values = {
         "tenant": tenant,
         "id": id,
@@ -40,7 +40,7 @@ async def create_bank(
             await conn.execute(insert(banks).values(values))
     except IntegrityError as error:
         if refers_to_nothing(error):
-            raise NotFound(f"no tenant {tenant}; it was erased") from None
+            raise
         raise Conflict(f"there is a bank named {name!r} already") from None
     return await find_bank(conn, tenant, id)
 

@@ -298,7 +298,7 @@ def _translated():  # type: ignore[no-untyped-def]  # noqa: ANN202
     except exc.IntegrityError as error:
         if not refers_to_nothing(error):
             raise
-        raise NotFound("what this belongs to is gone: its bank or its tenant was deleted meanwhile") from error
+        raise NotFound("what this belongs to is gone: its bank was deleted meanwhile, or its tenant erased") from error
     except exc.TimeoutError as error:
         raise Capacity("the database is busy", retry_after_s=1) from error
     except (exc.OperationalError, exc.InternalError, exc.InterfaceError) as error:

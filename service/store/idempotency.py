@@ -14,7 +14,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.errors import IdempotencyInFlight, IdempotencyMismatch, NotFound
+from service.errors import IdempotencyInFlight, IdempotencyMismatch
 from service.store.db import refers_to_nothing
 from service.store.forgets import any_since
 from service.store.tables import idempotency
@@ -48,8 +48,7 @@ async def begin(
     """What this key means now. `quotes`: its reply quotes the memory, and is `ERASED` (or made from the ledger) after a forget.
 
     Raises:
-        IdempotencyMismatch: it was used with another request. IdempotencyInFlight: the first request is still running. NotFound: the
-            tenant was erased.
+        IdempotencyMismatch: it was used with another request. IdempotencyInFlight: the first request is still running.
     """
     mine = (idempotency.c.tenant == tenant) & (idempotency.c.key == key)
     lease = now + timedelta(seconds=lease_s)
@@ -61,7 +60,7 @@ async def begin(
                 await conn.execute(insert(idempotency).values(tenant=tenant, **values))
         except IntegrityError as error:
             if refers_to_nothing(error):
-                raise NotFound(f"no tenant {tenant}; it was erased") from None
+                raise
             raise IdempotencyInFlight(retry_after_s=1) from None
         return Fresh()
     if row.request_hash != request_hash:

@@ -20,6 +20,8 @@ from fixtures_store import fresh_url
 from service.embedded import utc_now
 from service.store import tenants
 
+pytestmark = pytest.mark.timeout(300)  # on a busy machine; a test is dozens of services
+
 SLICES = 3  # tests that share an operation, so that they can run beside each other
 # Before these something is written.
 CHANGES = ("after the commit", "put: between", "put: after", "delete: after", "drop_tenant: after", "compacted", "end")
