@@ -5,6 +5,8 @@ import os
 
 import click
 
+from bench.ending import end_in_order_on_sigterm
+
 COMMANDS = {
     "corrections": "bench.corrections:corrections",
     "lm": "bench.lm:lm",
@@ -44,4 +46,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy loads: its threads would fight with those of the service
+    end_in_order_on_sigterm()
     main(prog_name="python -m bench")

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from bench.ending import end_with_parent
 from bench.promises import Broken
 from bench.running import address_of, client_of, until_ready
 from model import Lesson, Recall, State
@@ -44,7 +45,11 @@ class Victim:
         """Start the process and do not wait for anything."""
         with (self.directory / "log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "service.cli", "serve"), stdout=asyncio.subprocess.PIPE, stderr=log, env=self._environ
+                *(sys.executable, "-m", "service.cli", "serve"),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                env=self._environ,
+                preexec_fn=end_with_parent,
             )
 
     async def start(self) -> float:

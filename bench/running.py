@@ -13,6 +13,8 @@ from secrets import token_urlsafe
 
 import httpx
 
+from bench.ending import end_with_parent
+
 START_S = 120.0  # a cold disk and a busy machine
 STOP_S = 30.0
 SAYS = re.compile(r"serves on (http://\S+)")
@@ -53,7 +55,11 @@ async def running_service(environ: Mapping[str, str] = os.environ) -> AsyncItera
         log = Path(scratch) / "log"
         with log.open("wb") as errors:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "service.cli", "serve"), stdout=asyncio.subprocess.PIPE, stderr=errors, env=variables
+                *(sys.executable, "-m", "service.cli", "serve"),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+                env=variables,
+                preexec_fn=end_with_parent,
             )
         try:
             url = await address_of(process, log)

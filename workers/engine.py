@@ -20,7 +20,8 @@ from model import Recall
 from service import wire
 from service.cluster.engine import Actor
 from service.errors import Conflict, StateUnavailable
-from service.store import history, present, snapshots
+from service.ids import new_id
+from service.store import history, ledger, present, snapshots
 from service.store.blobs import Blobs
 from service.store.db import Database
 from service.store.lineage import restrict
@@ -106,7 +107,14 @@ class LocalEngine:
     # --- the port
 
     async def teach(
-        self, tenant: str, bank: str, items: Sequence[wire.NewCorrection], *, actor: Actor, idempotency_key: str | None
+        self,
+        tenant: str,
+        bank: str,
+        items: Sequence[wire.NewCorrection],
+        *,
+        actor: Actor,
+        idempotency_key: str | None,
+        ids: Sequence[str] | None = None,
     ) -> list[wire.Taught]:
         """See `Engine.teach`."""
         bank_id = await self.banks.id_of(tenant, bank)
@@ -114,7 +122,13 @@ class LocalEngine:
         encoded = await self._encoding.encode([*(item.input for item in items), *new.values()], tenant)
         words = dict(zip(new, encoded[len(items) :], strict=True))
         asked = await self._paraphrases(tenant, items)
-        return await self._whole(self._teach(tenant, bank_id, items, encoded[: len(items)], words, asked, idempotency_key))
+        named = [new_id("cor") for _ in items] if ids is None else ids
+        try:
+            return await self._whole(self._teach(tenant, bank_id, items, named, encoded[: len(items)], words, asked, idempotency_key))
+        except ledger.AlreadyTaught:
+            async with self._database.read(tenant) as conn:
+                rows = await history.by_ids(conn, tenant, bank_id, named)
+            return await self.taught(tenant, bank_id, rows[0].seq, items)
 
     async def taught(self, tenant: str, bank: str, first_seq: int, items: Sequence[wire.NewCorrection]) -> list[wire.Taught]:
         """See `Engine.taught`."""
@@ -252,6 +266,14 @@ class LocalEngine:
         self._old.clear()  # old views learn of it when they are loaded again
         await self._whole(self.banks.refresh(tenant, bank_id))
 
+    def forget_tenant(self, tenant: str) -> None:
+        """The tenant was erased: nothing of it stays in memory."""
+        self._old.clear()
+        for warm in self.banks.all():
+            if warm.row.tenant == tenant:
+                self.banks.drop(warm.row.id)
+                self.banks.forget_names(warm.row.id)
+
     async def settle(self, debt: int) -> int:
         """Save every warm bank that learned more than `debt` events since its last snapshot, so that its next owner loads it at once."""
         owing = [warm for warm in self.banks.all() if warm.view.seq - warm.saved_seq > debt]
@@ -290,13 +312,14 @@ class LocalEngine:
         tenant: str,
         bank_id: str,
         items: Sequence[wire.NewCorrection],
+        ids: Sequence[str],
         encoded: Sequence[EncodedText],
         words: Mapping[str, EncodedText],
         asked: Sequence[Sequence[EncodedText]],
         idempotency_key: str | None,
     ) -> list[wire.Taught]:
         async with self.banks.lock(bank_id):
-            taught = await self._teacher.teach(tenant, bank_id, items, encoded, words, asked, idempotency_key)
+            taught = await self._teacher.teach(tenant, bank_id, items, ids, encoded, words, asked, idempotency_key)
             warm = self.banks.peek(bank_id)
             due = warm is not None and warm.view.seq - warm.saved_seq >= self._policy.snapshot_every
             if warm is not None and due:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.errors import HeadMoved
-from service.store import banks, blob_rows, forgets, idempotency, snapshots
+from service.store import banks, forgets, idempotency, snapshots
 from service.store.lineage import live, restrict
 from service.store.rows import HeadMove, SnapshotRow
 from workers.replay import Progress, Replay, lineage
@@ -59,23 +59,27 @@ class Rebuilding:
         raise HeadMoved()
 
     async def erase(self, tenant: str, bank_id: str, seqs: Sequence[int], *, moved_by: str, progress: Progress) -> dict[str, Any]:
-        """Rebuild, then redact the ledger rows and destroy every snapshot that held them. Idempotent: a second run finds nothing left."""
+        """Rebuild, then redact the ledger rows and destroy every snapshot that held them, to the last byte.
+
+        Idempotent: a run after one that was cut off ends what is left, and tells of what both have destroyed.
+        """
         head = await self.rebuild(tenant, bank_id, moved_by=moved_by, progress=progress)
         now = self.versions.now()
         async with self.replay.database.write(tenant) as conn:
             await banks.acquire(conn, tenant, bank_id, ERASER)  # every warm copy is void: its caches may hold the texts
             mine = set(seqs)  # what another erasure names is still in the head until its own rebuild
             tombstones = [row for row in await forgets.tombstones(conn, tenant, bank_id) if row.seq in mine]
-            kept = await snapshots.usable(conn, tenant, bank_id)
-            held = [row.id for row in kept if tainting(row.spans, tombstones, erased_only=True)]
-            if (await banks.find_bank(conn, tenant, bank_id)).head in held:
+            asked = min((row.created_at for row in tombstones), default=now)
+            found = await snapshots.usable(conn, tenant, bank_id, gone_since=asked)
+            held = [row for row in found if tainting(row.spans, tombstones, erased_only=True)]
+            kept = [row.id for row in held if row.destroyed_at is None]
+            if (await banks.find_bank(conn, tenant, bank_id)).head in kept:
                 raise HeadMoved("the head holds what is to be erased; it has to be rebuilt first")
-            if held:
-                await snapshots.destroy_snapshots(conn, tenant, bank_id, held, now)
+            if kept:
+                await snapshots.destroy_snapshots(conn, tenant, bank_id, kept, now)
             await idempotency.scrub(conn, tenant, await forgets.texts_of(conn, tenant, bank_id, seqs))
             await forgets.redact(conn, tenant, bank_id, seqs, now)
-            digests = await blob_rows.condemned(conn, tenant)  # also those that an attempt before this one could not delete
         await self.changed(tenant, bank_id)
-        await self.versions.drop_blobs(tenant, digests)
+        await self.versions.drop_unneeded(tenant)  # also what a save or a deletion that died has left of these weights
         await self.replay.database.compact()
-        return {"redacted": len(seqs), "destroyed_snapshots": held, "head": head.id if head else None}
+        return {"redacted": len(seqs), "destroyed_snapshots": [row.id for row in held], "head": head.id if head else None}

@@ -15,7 +15,6 @@ import numpy as np
 from model import Recall
 from service import wire
 from service.errors import NotOwner, PalimpsestError, Quota, WriterBusy
-from service.ids import new_id
 from service.store import idempotency, ledger
 from service.store.db import CommitUnknown, Database
 from service.store.rows import Draft, EventRow
@@ -57,13 +56,18 @@ class Teacher:
         tenant: str,
         bank_id: str,
         items: Sequence[wire.NewCorrection],
+        ids: Sequence[str],
         encoded: Sequence[EncodedText],
         words: Mapping[str, EncodedText],
         paraphrases: Sequence[Sequence[EncodedText]],
         idempotency_key: str | None,
     ) -> list[wire.Taught]:
-        """All items or none, in order; `words` are the own words of responses that may be new. The caller holds the bank's lock."""
-        drafts = [_draft(item, text, words.get(item.right)) for item, text in zip(items, encoded, strict=True)]
+        """All items or none, in order; `words` are the own words of responses that may be new. The caller holds the bank's lock.
+
+        Raises:
+            AlreadyTaught: as `ledger.append`.
+        """
+        drafts = [_draft(item, id, text, words.get(item.right)) for item, id, text in zip(items, ids, encoded, strict=True)]
         warm, rows = await self._append(tenant, bank_id, drafts, idempotency_key)
         try:
             return await self.apply(tenant, warm, warm.view, rows, paraphrases)
@@ -149,9 +153,9 @@ class Teacher:
         return Measured(self.reader.said(before, texts), self.reader.said(after, texts), fixed)
 
 
-def _draft(item: wire.NewCorrection, text: EncodedText, words: EncodedText | None) -> Draft:
+def _draft(item: wire.NewCorrection, id: str, text: EncodedText, words: EncodedText | None) -> Draft:
     return Draft(
-        id=new_id("cor"),
+        id=id,
         session_id=item.session_id,
         input=item.input,
         wrong=item.wrong,

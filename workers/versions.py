@@ -1,21 +1,22 @@
 """Versions of a bank: snapshots are saved, heads are moved.
 
-A snapshot is committed in the order blob row (pending), blob, snapshot row with the blobs made live: whatever dies in between leaves at
-most a blob that nothing refers to, which `drop_left_over` finds. Only rollback, rebuild and consolidation move the head, each by
-compare-and-swap; automatic and manual snapshots are points on the way that shorten a cold start and that one can return to.
+A snapshot is committed in the order blob rows (pending), blobs, snapshot row with the blobs made live: whatever dies in between leaves at
+most blobs that nothing refers to, which `drop_left_over` finds later, and `drop_unneeded` at once. Only rollback, rebuild and
+consolidation move the head, each by compare-and-swap; automatic and manual snapshots are points on the way that shorten a cold start and
+that one can return to.
 """
 
-import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from model import Recall, State, checkpoint
 from service.errors import Conflict, NotFound, TaintedSnapshot
 from service.ids import new_id
-from service.store import blob_rows, forgets, snapshots
+from service.store import banks, blob_rows, forgets, snapshots
 from service.store.blobs import Blobs
 from service.store.db import Database
 from service.store.lineage import Spans, holds
@@ -26,7 +27,7 @@ from workers.warm import WarmBank
 
 Note = Callable[[Any], Awaitable[None]]  # writes something more in an open transaction
 STAGED = timedelta(hours=1)  # longer than any save or deletion: a blob that is still in one then was left by a process that died
-AGAIN_S = (0.05, 0.5)  # pauses of a save that meets a deletion
+TRIES = 3  # of a save that meets deletions
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,6 @@ class Versions:
     thread: OwnThread  # the model thread: copies are taken between updates
     heavy: OwnThread  # encoding and hashing, beside the requests
     now: Callable[[], datetime]
-    saving: asyncio.Lock = field(default_factory=asyncio.Lock)  # a blob must not be deleted while a save comes to need it again
 
     async def take(self, warm: WarmBank, view: View) -> Taken:
         """Copy the view's state. The caller holds the bank's lock, so seq, weights and tensors belong together."""
@@ -83,15 +83,18 @@ class Versions:
 
         Raises:
             HeadMoved: the head is no longer the expected one; nothing was changed.
-            Conflict: a correction in the state was erased meanwhile; nothing was kept.
+            Conflict: a correction in the state was erased meanwhile; nothing was kept. NotFound: the bank was deleted meanwhile.
         """
         digest, parts = await self.heavy.run(_encoded, taken.state)
-        async with self.saving:
-            for pause_s in AGAIN_S:
-                with contextlib.suppress(blob_rows.BeingDeleted):
+        for left in reversed(range(TRIES)):
+            try:
+                async with self.database.at_blobs(tenant):
                     return await self._save(tenant, taken, kind, label, move_head, note, digest, parts)
-                await asyncio.sleep(pause_s)  # another process deletes an old state with the same bytes
-            return await self._save(tenant, taken, kind, label, move_head, note, digest, parts)
+            except blob_rows.BeingDeleted:  # an old state with the same bytes
+                if not left:
+                    raise
+                await self.drop_unneeded(tenant)  # wait for whoever deletes it, or end it for one who died
+        raise AssertionError("the last try returns or raises")
 
     async def _save(
         self,
@@ -104,12 +107,12 @@ class Versions:
         digest: str,
         parts: list[tuple[str, bytes, str]],
     ) -> SnapshotRow:
-        levels: list[LevelBlob] = []
-        staged: dict[str, str] = {}
-        for name, data, sha256 in parts:
-            async with self.database.write(tenant) as conn:
-                staged |= await blob_rows.stage(conn, tenant, [(sha256, len(data))], self.now())
-            levels.append(LevelBlob(name=name, sha256=await self.blobs.put(tenant, data), bytes=len(data)))
+        async with self.database.write(tenant) as conn:
+            await banks.lock(conn, tenant, taken.bank_id)
+            await banks.find_bank(conn, tenant, taken.bank_id)
+            await _refuse_erased(conn, tenant, taken.bank_id, taken.weights)  # before a byte of it is written
+            staged = await blob_rows.stage(conn, tenant, {(sha256, len(data)) for _, data, sha256 in parts}, self.now())
+        levels = [LevelBlob(name=name, sha256=await self.blobs.put(tenant, data), bytes=len(data)) for name, data, _ in parts]
         draft = SnapshotDraft(
             id=new_id("snap"),
             kind=kind,
@@ -179,11 +182,7 @@ class Versions:
     ) -> SnapshotRow:
         """Insert the snapshot (and move the head) unless it holds what has been erased since; `staged` as in `commit_snapshot`."""
         async with self.database.write(tenant) as conn:
-            erased = tainting(draft.spans, await forgets.tombstones(conn, tenant, bank_id), erased_only=True)
-            if erased:
-                raise Conflict(
-                    f"the state to be saved holds erased corrections ({', '.join(erased)}); try again once they are rebuilt away"
-                )
+            await _refuse_erased(conn, tenant, bank_id, draft.spans)
             row = await snapshots.commit_snapshot(
                 conn, tenant, bank_id, draft, now=self.now(), epoch=epoch, move_head=move_head, staged=staged
             )
@@ -205,19 +204,34 @@ class Versions:
         """
         if not digests:
             return 0
-        async with self.saving:
+        async with self.database.at_blobs(tenant):
             async with self.database.write(tenant) as conn:
                 now = self.now()
                 digests = await blob_rows.begin_delete(conn, tenant, digests, now=now, before=now - STAGED)
-            gone: list[str] = []
-            try:
-                for digest in digests:
-                    await self.blobs.delete(tenant, digest)
-                    gone.append(digest)
-            finally:  # when the store goes away half way: what is gone may be saved again, what is left may be tried again
-                async with self.database.write(tenant) as conn:
-                    await blob_rows.strike(conn, tenant, gone)
-                    await blob_rows.give_up(conn, tenant, digests[len(gone) :])
+            return await self._delete(tenant, digests)
+
+    async def drop_unneeded(self, tenant: str) -> int:
+        """Delete every byte of the tenant that no snapshot needs, however it was left there; how many blobs they were.
+
+        Waits for those who are at the tenant's blobs.
+        """
+        async with self.database.at_blobs(tenant, alone=True):
+            async with self.database.write(tenant) as conn:
+                digests = await blob_rows.begin_delete(conn, tenant, await blob_rows.unneeded(conn, tenant), now=self.now())
+            await self.blobs.drop_half_written(0.0, tenant)
+            return await self._delete(tenant, digests)
+
+    async def _delete(self, tenant: str, digests: list[str]) -> int:
+        """Delete blobs that are in deletion, then their rows."""
+        gone: list[str] = []
+        try:
+            for digest in digests:
+                await self.blobs.delete(tenant, digest)
+                gone.append(digest)
+        finally:  # when the store goes away half way: what is gone may be saved again, what is left may be tried again
+            async with self.database.write(tenant) as conn:
+                await blob_rows.strike(conn, tenant, gone)
+                await blob_rows.give_up(conn, tenant, digests[len(gone) :])
         return len(gone)
 
     async def drop_left_over(self) -> int:
@@ -230,6 +244,12 @@ class Versions:
 def tainting(spans: Spans, tombstones: list[TombstoneRow], *, erased_only: bool = False) -> list[str]:
     """The exactly forgotten corrections that a state of `spans` still holds."""
     return [row.event_id for row in tombstones if row.exact and holds(spans, row.seq) and (not erased_only or row.mode == "erase")]
+
+
+async def _refuse_erased(conn: AsyncConnection, tenant: str, bank_id: str, spans: Spans) -> None:
+    erased = tainting(spans, await forgets.tombstones(conn, tenant, bank_id), erased_only=True)
+    if erased:
+        raise Conflict(f"the state to be saved holds erased corrections ({', '.join(erased)}); try again once they are rebuilt away")
 
 
 def refuse_tainted(snapshot: SnapshotRow, tombstones: list[TombstoneRow]) -> None:

@@ -17,6 +17,7 @@ import httpx
 
 from bench.cluster.relay import Relay
 from bench.cluster.servers import BUCKET, NotStarted, Postgres, Redis, Server, Store, free_port
+from bench.ending import end_with_parent
 
 START_S = 120.0  # a cold disk and a busy machine
 STOP_S = 60.0
@@ -35,7 +36,11 @@ class Process:
         """Start it and do not wait for anything."""
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "service.cli", *self._words), stdout=log, stderr=log, env=dict(self._environ)
+                *(sys.executable, "-m", "service.cli", *self._words),
+                stdout=log,
+                stderr=log,
+                env=dict(self._environ),
+                preexec_fn=end_with_parent,
             )
 
     async def ready(self) -> None:

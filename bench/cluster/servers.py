@@ -5,7 +5,6 @@ the process that started them, however that ends.
 """
 
 import asyncio
-import ctypes
 import importlib.util
 import os
 import pwd
@@ -18,10 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from bench.ending import end_with_parent
+
 START_S = 60.0
 BUCKET = "palimpsest"
 S3_ENVIRON = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true"}
-PR_SET_PDEATHSIG = 1
 POSTGRES = """
 listen_addresses = '127.0.0.1'
 max_connections = 200
@@ -199,7 +199,7 @@ class Store(Server):
 
 def _spawn(command: Sequence[str], log: BinaryIO, home: Path, identity: dict[str, Any]) -> subprocess.Popen[bytes]:
     # before the new program runs nothing else runs in the child, so that the threads of this process do not matter
-    return subprocess.Popen(command, stdout=log, stderr=log, cwd=home, preexec_fn=_end_with_parent, **identity)  # noqa: S603, PLW1509
+    return subprocess.Popen(command, stdout=log, stderr=log, cwd=home, preexec_fn=_begin, **identity)  # noqa: S603, PLW1509
 
 
 def free_port() -> int:
@@ -235,7 +235,6 @@ def _copied(binaries: Path, home: Path) -> Path:
     return home / package.name / binaries.parent.name / binaries.name
 
 
-def _end_with_parent() -> None:
+def _begin() -> None:
     os.umask(0o022)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()

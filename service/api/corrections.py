@@ -15,6 +15,7 @@ from service.api.limits import BY_ITEMS
 from service.api.pages import LIMIT_DEFAULT, BankParam, Cursor, Limit, Pager
 from service.api.texts import check_corrections, known_form
 from service.errors import Invalid, NotFound
+from service.ids import new_id
 from service.store import forgets, history, snapshots
 from service.store.idempotency import Committed
 from service.store.rows import BankRow, EventRow
@@ -37,8 +38,10 @@ async def teach(caller: NamedDependency[Caller], data: JSONBody[wire.NewCorrecti
     check_corrections([data], batch=False)
     bank = await caller.bank(data.bank)
 
+    ids = [new_id("cor")]
+
     async def work(key: str | None) -> wire.Taught:
-        return (await caller.deps.engine.teach(caller.tenant, bank, [data], actor=caller.actor, idempotency_key=key))[0]
+        return (await caller.deps.engine.teach(caller.tenant, bank, [data], actor=caller.actor, idempotency_key=key, ids=ids))[0]
 
     async def recover(done: Committed) -> wire.Taught:
         return (await caller.deps.engine.taught(caller.tenant, done.bank, done.first_seq, [data]))[0]
@@ -61,8 +64,10 @@ async def teach_batch(caller: NamedDependency[Caller], data: JSONBody[wire.NewCo
     check_corrections(data.items, batch=True)
     bank = await caller.bank(_one_bank(data))
 
+    ids = [new_id("cor") for _ in data.items]
+
     async def work(key: str | None) -> wire.TaughtBatch:
-        return _batch(await caller.deps.engine.teach(caller.tenant, bank, data.items, actor=caller.actor, idempotency_key=key))
+        return _batch(await caller.deps.engine.teach(caller.tenant, bank, data.items, actor=caller.actor, idempotency_key=key, ids=ids))
 
     async def recover(done: Committed) -> wire.TaughtBatch:
         return _batch(await caller.deps.engine.taught(caller.tenant, done.bank, done.first_seq, data.items))

@@ -72,6 +72,9 @@ class Coord(Protocol):
     async def session_bank(self, tenant: str, session: str) -> str | None:
         """The bank that the session talks to."""
 
+    async def forget_sessions(self, tenant: str) -> None:
+        """None of the tenant's sessions is remembered any more."""
+
     async def tell(self, notice: Notice) -> None:
         """Tell all listeners, of this process too."""
 
@@ -147,6 +150,10 @@ class MemoryCoord:
         """See `Coord.session_bank`."""
         return self._sessions.get(f"{tenant}/{session}")
 
+    async def forget_sessions(self, tenant: str) -> None:
+        """See `Coord.forget_sessions`."""
+        self._sessions.drop_all(f"{tenant}/")
+
     async def tell(self, notice: Notice) -> None:
         """See `Coord.tell`."""
         for listener in self._listeners:
@@ -216,6 +223,9 @@ class _Ending(Generic[T]):
 
     def drop(self, key: str) -> None:
         self._kept.pop(key, None)
+
+    def drop_all(self, begin: str) -> None:
+        self._kept = {key: kept for key, kept in self._kept.items() if not key.startswith(begin)}
 
     def clear(self) -> None:
         self._kept.clear()

@@ -23,11 +23,20 @@ class Engine(Protocol):
     """Runs the model over the ledger: writes are durable before they are applied, reads see every write that came before."""
 
     async def teach(
-        self, tenant: str, bank: str, items: Sequence[wire.NewCorrection], *, actor: Actor, idempotency_key: str | None
+        self,
+        tenant: str,
+        bank: str,
+        items: Sequence[wire.NewCorrection],
+        *,
+        actor: Actor,
+        idempotency_key: str | None,
+        ids: Sequence[str] | None = None,
     ) -> list[wire.Taught]:
         """Append the corrections in one transaction, apply them in order, and measure a receipt for each.
 
-        With `idempotency_key` (begun by the api) the append marks the key committed in the same transaction.
+        With `idempotency_key` (begun by the api) the append marks the key committed in the same transaction. With `ids`, fresh ones for
+        the items, a call that was lost on the way can be made again: whichever comes second finds them in the ledger and is answered as
+        by `taught`.
         """
 
     async def taught(self, tenant: str, bank: str, first_seq: int, items: Sequence[wire.NewCorrection]) -> list[wire.Taught]:

@@ -27,6 +27,7 @@ T = TypeVar("T")
 SCRIPTS = Path(__file__).parent / "scripts"
 TIMEOUT_S = 0.5  # for whatever is asked, connecting and waiting for a connection included
 POOL = 16  # connections for what is asked
+SCANNED = 1_000  # keys looked through in one call
 LISTENERS = 8  # connections for listeners, apart: they are never given back
 QUIET_S = 1.0  # a listener that heard nothing for so long asks whether anybody is there
 AGAIN_S = (0.05, 1.0)  # between two attempts of a listener to connect: at first, at last
@@ -81,6 +82,16 @@ class RedisCoord:
         """See `Coord.session_bank`."""
         bank_id = await self._ask(self._asked.get(self._session(tenant, session)))
         return None if bank_id is None else _text(bank_id)
+
+    async def forget_sessions(self, tenant: str) -> None:
+        """See `Coord.forget_sessions`. Looks through all keys, a page at a time."""
+        cursor = 0
+        while True:
+            cursor, keys = await self._ask(self._asked.scan(cursor, match=self._session(tenant, "*"), count=SCANNED))
+            if keys:
+                await self._ask(self._asked.unlink(*keys))
+            if not cursor:
+                return
 
     async def tell(self, notice: Notice) -> None:
         """See `Coord.tell`."""

@@ -1,7 +1,8 @@
 """The engine port of an api in a cluster: a call goes to the worker that has the bank warm, and to another one when that cannot take it.
 
 - R1: a call that was refused was not begun, so it is made elsewhere, until its deadline.
-- R2: a call that was lost is made again by itself only if it has the effect of once (`AGAIN`); otherwise `OutcomeUnknown` is raised.
+- R2: a call that was lost is made again by itself only if it has the effect of once: it reads (`READS`), or what it writes carries its ids.
+  Otherwise `OutcomeUnknown` is raised; so it is for whatever ends a write after that, since another try cannot speak for the lost one.
 - R3: the coordinator may be emptied or down: calls go on with what is known.
 """
 
@@ -21,14 +22,14 @@ from service.cluster.engine import Engine
 from service.cluster.live import LiveWorkers
 from service.cluster.routes import Routes
 from service.cluster.rpc import METHODS, Method
-from service.errors import Capacity, NotFound, OutcomeUnknown
+from service.errors import Capacity, NotFound, OutcomeUnknown, PalimpsestError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 BankOf = Callable[[str, str], Awaitable[str]]
 
-AGAIN = frozenset({"recall", "memory", "health", "warm", "taught", "rolled_back"})  # they change nothing
+READS = frozenset({"recall", "memory", "health", "warm", "taught", "rolled_back"})  # they change nothing
 DEADLINES_S = {"recall": 10.0, "health": 2.0, "warm": 10.0}  # of the others: the next line
 DEADLINE_S = 60.0  # below the lease of an idempotency key
 ROUND_S = (0.05, 1.0)  # after all workers have refused, before they are asked again: at first, at most
@@ -44,6 +45,7 @@ class Ask:
     body: bytes
     until: float  # in the event loop's seconds
     bank_id: str | None  # what is routed by; None: any worker
+    once: bool  # however often it is made, it has the effect of once
 
 
 def _remote(function: Callable[P, R]) -> Callable[P, R]:
@@ -122,7 +124,8 @@ class RemoteEngine:
         await self._live.start()
         bank_id = await self._id_of(tenant, arguments["bank"]) if method.has_bank else None
         try:
-            answer = await self._ask(Ask(method, tenant, method.encode(arguments), until, bank_id))
+            once = method.name in READS or arguments.get("ids") is not None
+            answer = await self._ask(Ask(method, tenant, method.encode(arguments), until, bank_id, once))
         except NotFound:
             self._names.pop((tenant, arguments.get("bank", "")), None)  # perhaps it was the bank
             raise
@@ -131,7 +134,17 @@ class RemoteEngine:
         return method.decode_result(answer)
 
     async def _ask(self, ask: Ask) -> bytes:
-        """The answer of one worker: asked in turn, and again from the first when all have refused, until the deadline."""
+        """The answer of one worker."""
+        lost: list[Exception] = []
+        try:
+            return await self._ask_in_turn(ask, lost)
+        except PalimpsestError as error:
+            if lost and ask.method.name not in READS:
+                raise OutcomeUnknown() from error
+            raise
+
+    async def _ask_in_turn(self, ask: Ask, lost: list[Exception]) -> bytes:
+        """Asked in turn, and again from the first when all have refused, until the deadline; `lost` gets the tries of unknown outcome."""
         loop = asyncio.get_running_loop()
         (wait, longest), refused = ROUND_S, set[str]()
         while loop.time() < ask.until and not self._closed:
@@ -147,7 +160,8 @@ class RemoteEngine:
             except Refused:
                 refused.add(worker.id)
             except (Unknown, OutcomeUnknown) as error:
-                if ask.method.name not in AGAIN:
+                lost.append(error)
+                if not ask.once:
                     raise OutcomeUnknown() from error
                 refused.add(worker.id)
         raise Capacity("no worker answered in time", retry_after_s=1)

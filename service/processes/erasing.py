@@ -1,6 +1,7 @@
 """Erasing a tenant for good: its rows, its snapshots' bytes, its warm banks. Safe to run again, also after it was cut off.
 
-What a save that was under way puts into the blob store afterwards, `Maintenance.tidy` deletes: it looks at erased tenants again for a day.
+It waits for saves that are under way in other processes. What one beside it puts into the blob store of a SQLite file's service all the
+same, `Maintenance.tidy` deletes: it looks at erased tenants again for a day.
 """
 
 import contextlib
@@ -29,7 +30,8 @@ async def erase_tenant(settings: Settings, named: str) -> str:
             async with database.write(tenant) as conn:
                 await erasure.erase_tenant(conn, tenant, utc_now())
         await _tell(settings, tenant)
-        blobs = await open_blobs(settings.blobs_url).drop_tenant(tenant) if tenant.startswith("ten_") else 0
+        async with database.at_blobs(tenant, alone=True):
+            blobs = await open_blobs(settings.blobs_url).drop_tenant(tenant) if tenant.startswith("ten_") else 0
         await database.compact()
     finally:
         await database.close()
@@ -37,7 +39,11 @@ async def erase_tenant(settings: Settings, named: str) -> str:
 
 
 async def _tell(settings: Settings, tenant: str) -> None:
-    """Workers drop its banks from memory now; without this they would at their next use, which the erased rows refuse."""
+    """Workers drop its banks from memory now, and Redis the names of its sessions.
+
+    Without this the former would at their next use, which the erased rows refuse, and when they hear from Redis again; the latter at their
+    time.
+    """
     if not settings.redis:
         return
     from service.cluster.redis_coord import RedisCoord
@@ -45,4 +51,5 @@ async def _tell(settings: Settings, tenant: str) -> None:
     coord = RedisCoord(settings.redis)
     with contextlib.suppress(CoordDown):
         await coord.tell(Notice(kind="tenant-erased", tenant=tenant))
+        await coord.forget_sessions(tenant)
     await coord.close()

@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from service.ids import new_id
 from service.processes.parts import check_schema, first_bank, local_engine, refuse_alone, utc_now
 from service.processes.vitals import shown, vitals
 from service.settings import Settings
-from service.store import tenants
+from service.store import erasure, tenants
 from service.store.db import Database
 from service.telemetry import Metrics, places
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from workers.engine import LocalEngine
 
 BEATS = 4  # renewals of a heartbeat within its time
+MISSED = timedelta(days=1)  # longer than Redis is away
 SETTLED = 32  # events that a bank's next owner folds in a moment: fewer need no snapshot
 log = structlog.get_logger()
 
@@ -71,13 +73,18 @@ class Station:
                 elif notice.kind == "bank-gone" and notice.bank:
                     self.engine.banks.drop(notice.bank)
                 elif notice.kind == "tenant-erased":
-                    for warm in self.engine.banks.all():
-                        if warm.row.tenant == notice.tenant:
-                            self.engine.banks.drop(warm.row.id)
+                    self.engine.forget_tenant(notice.tenant)
+                elif notice.kind == "missed":  # what is out of date is seen before the next answer, but nobody asks for the erased
+                    for tenant in await self._erased():
+                        self.engine.forget_tenant(tenant)
             except PalimpsestError as error:
                 log.warning("notice not followed", action="follow", bank=notice.bank, why=error.code)
             except Exception as error:  # one bank's trouble must not make this worker deaf
                 log.error("notice not followed", action="follow", bank=notice.bank, error=type(error).__qualname__, places=places(error))
+
+    async def _erased(self) -> list[str]:
+        async with self.engine.replay.database.sweep() as conn:
+            return await erasure.erased_since(conn, utc_now() - MISSED)
 
     async def leave(self) -> None:
         """Hand over: no more calls, those in progress to their end, states saved."""

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import Conflict, NotFound
 from service.store.blob_rows import condemn_unused
+from service.store.db import refers_to_nothing
 from service.store.rows import BankRow
 from service.store.tables import bank as banks
 from service.store.tables import event, forget, head, idempotency, job, response, session, snapshot, tombstone
@@ -37,7 +38,9 @@ async def create_bank(
     try:
         async with conn.begin_nested():
             await conn.execute(insert(banks).values(values))
-    except IntegrityError:
+    except IntegrityError as error:
+        if refers_to_nothing(error):
+            raise
         raise Conflict(f"there is a bank named {name!r} already") from None
     return await find_bank(conn, tenant, id)
 

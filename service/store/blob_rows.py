@@ -4,6 +4,7 @@ A blob is *pending* from before its bytes are written until a snapshot needs it 
 there), and *deleting* while one process deletes its bytes; its row goes last. So no committed snapshot ever points at bytes that nobody
 keeps, however many processes there are:
 
+- whoever writes or deletes bytes is at the tenant's blobs (`Database.at_blobs`); one who is alone there finds only what the dead have left;
 - every change of state holds the row's lock, and what decides it is read after the lock was got;
 - no deletion begins while a kept snapshot needs the blob;
 - a snapshot is committed only with blobs that are live, or that were staged for it and have not been deleted since. A row that was deleted
@@ -11,7 +12,7 @@ keeps, however many processes there are:
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import Row, and_, case, delete, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert_postgresql
@@ -21,6 +22,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.errors import Capacity
 from service.ids import new_id
 from service.store.tables import blob, snapshot
+
+EVER = datetime.max.replace(tzinfo=UTC)
 
 
 class BeingDeleted(Capacity):
@@ -78,11 +81,11 @@ async def in_use(conn: AsyncConnection, tenant: str) -> set[str]:
     return {level["sha256"] for levels in (await conn.execute(query)).scalars() for level in levels}
 
 
-async def begin_delete(conn: AsyncConnection, tenant: str, digests: Iterable[str], *, now: datetime, before: datetime) -> list[str]:
+async def begin_delete(conn: AsyncConnection, tenant: str, digests: Iterable[str], *, now: datetime, before: datetime = EVER) -> list[str]:
     """Those of the blobs whose bytes the caller must delete, now that this is committed; nobody else does, and no save relies on them.
 
-    They are the condemned ones, and those that a process which must have died since was writing or deleting `before` a time. One that a
-    kept snapshot needs after all is live again instead.
+    They are the condemned ones, and those that a process which must have died since was writing or deleting `before` a time: any time, if
+    the caller is alone at the blobs. One that a kept snapshot needs after all is live again instead.
     """
     rows = [row for row in await _locked(conn, tenant, digests) if row.state == "condemned" or _left(row, before)]
     needed = await in_use(conn, tenant)
@@ -105,9 +108,9 @@ async def give_up(conn: AsyncConnection, tenant: str, digests: Iterable[str]) ->
     await conn.execute(update(blob).where(mine).values(state="condemned"))
 
 
-async def condemned(conn: AsyncConnection, tenant: str) -> list[str]:
-    """The tenant's blobs that no snapshot needs and nobody has begun to delete."""
-    return list((await conn.execute(select(blob.c.sha256).where(blob.c.tenant == tenant, blob.c.state == "condemned"))).scalars())
+async def unneeded(conn: AsyncConnection, tenant: str) -> list[str]:
+    """The tenant's blobs that no snapshot needs, or none yet."""
+    return list((await conn.execute(select(blob.c.sha256).where(blob.c.tenant == tenant, blob.c.state != "live"))).scalars())
 
 
 async def left_over(conn: AsyncConnection, before: datetime) -> dict[str, list[str]]:

@@ -48,8 +48,8 @@ class Blobs(Protocol):
             Capacity: something goes on writing for the tenant; it has to be stopped first.
         """
 
-    async def drop_half_written(self, older_than_s: float) -> int:
-        """Delete what processes that died while they wrote have left, if it is older than that; how much it was."""
+    async def drop_half_written(self, older_than_s: float, tenant: str | None = None) -> int:
+        """Delete what processes that died while they wrote (for the tenant) have left, if it is older than that; how much it was."""
 
 
 class LocalBlobs:
@@ -80,13 +80,13 @@ class LocalBlobs:
         """See `Blobs.drop_tenant`."""
         return await asyncio.to_thread(self._drop, self._path(tenant, "0" * 64).parent.parent, tenant)
 
-    async def drop_half_written(self, older_than_s: float) -> int:
+    async def drop_half_written(self, older_than_s: float, tenant: str | None = None) -> int:
         """See `Blobs.drop_half_written`."""
-        return await asyncio.to_thread(self._drop_half_written, time.time() - older_than_s)
+        return await asyncio.to_thread(self._drop_half_written, time.time() - older_than_s, tenant or "ten_*")
 
-    def _drop_half_written(self, before: float) -> int:
+    def _drop_half_written(self, before: float, tenants: str) -> int:
         dropped = 0
-        for path in self._root.glob("ten_*/??/.*"):
+        for path in self._root.glob(f"{tenants}/??/.*"):
             with contextlib.suppress(FileNotFoundError):  # whoever wrote it has just ended
                 if path.stat().st_mtime <= before:
                     self._delete(path)

@@ -25,7 +25,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from service import tracing
-from service.errors import Capacity, PalimpsestError, StorageFull
+from service.errors import Capacity, NotFound, PalimpsestError, StorageFull
 from service.tracing import Stage
 
 WORD = re.compile(r"[A-Za-z0-9_]{0,64}")  # what may stand between quotes in a statement of ours
@@ -35,6 +35,7 @@ COMPACT_MS = 200  # how long emptying the write-ahead log waits for readers; its
 BUSY_MS = 5_000  # how long a SQLite statement waits for another process
 POOL = 10  # connections to PostgreSQL; SQLite readers too
 WAIT_S = 10.0  # for a free connection or the writer's turn, then 503
+BLOBS_S = 600  # longer than any work at blobs: afterwards the server takes a process that said nothing for dead
 FULL = ("database or disk is full", "disk I/O error", "No space left on device", "could not extend file", "File too large")
 PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_MS}", "foreign_keys=ON", "secure_delete=ON")
 
@@ -54,12 +55,14 @@ class Database:
         self._stage, self._told = stage, {"db.system.name": self.dialect}
         self._engine = _open(url)
         self._writer = asyncio.Lock() if self.dialect == "sqlite" else None
+        self._at_blobs = asyncio.Lock()
 
     def write(self, tenant: str) -> AbstractAsyncContextManager[AsyncConnection]:
         """One transaction of a tenant that may write: committed and durable when the block ends, rolled back when it raises.
 
         Raises:
-            StorageFull: nothing was kept. Capacity: nothing was kept. CommitUnknown: the connection broke inside the commit.
+            StorageFull, Capacity: nothing was kept. NotFound: nothing was kept, since the bank or the tenant of a row is gone.
+            CommitUnknown: the connection broke inside the commit.
         """
         return self._staged("write", self._write(_local("app.tenant", tenant)))
 
@@ -74,6 +77,31 @@ class Database:
     def sweep(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """One transaction over all tenants' jobs, blobs and idempotency keys, that may write; raises as `write`."""
         return self._staged("write", self._write(f"SET LOCAL ROLE {SWEEPER}"))
+
+    @contextlib.asynccontextmanager
+    async def at_blobs(self, tenant: str, *, alone: bool = False) -> AsyncIterator[None]:
+        """Whoever writes or deletes blobs of the tenant does it inside; of this process one at a time, and none beside one that is `alone`.
+
+        So who is alone knows that all that is half done was left by a process that died. Begin no such block inside a transaction. The
+        lock goes with the process that held it. A SQLite file has one process, and what comes beside it for a moment is not kept out.
+
+        Raises:
+            Capacity: somebody is at them for too long.
+        """
+        async with self._at_blobs:
+            if self.dialect == "sqlite":
+                yield
+                return
+            with _translated():
+                connection = await self._begun(_blobs_lock(tenant, alone=alone))
+            try:
+                yield
+            finally:
+                try:
+                    with contextlib.suppress(exc.DBAPIError):
+                        await connection.rollback()
+                finally:
+                    await connection.close()
 
     async def ping(self) -> None:
         """Ask the database for nothing; raises `Capacity` when it cannot be reached."""
@@ -175,6 +203,15 @@ def _local(setting: str, value: str) -> str:
     return f"SELECT set_config('{setting}', '{value}', true)"
 
 
+def _blobs_lock(tenant: str, *, alone: bool) -> str:
+    """The statements that begin a transaction which holds the tenant's blobs."""
+    if not WORD.fullmatch(tenant):
+        raise ValueError(f"no tenant can be {tenant!r}")
+    lock = "pg_advisory_xact_lock" if alone else "pg_advisory_xact_lock_shared"
+    patient = f"SET LOCAL idle_in_transaction_session_timeout = '{BLOBS_S}s'"
+    return f"BEGIN; {patient}; SELECT {lock}(hashtextextended('blobs of {tenant}', 0))"
+
+
 def migrate(url: str, revision: str = "head") -> None:
     """Bring the schema to `revision`; safe to call at every start.
 
@@ -198,6 +235,11 @@ def current_revision(url: str) -> str | None:
             return MigrationContext.configure(connection).get_current_revision()
     finally:
         engine.dispose()
+
+
+def refers_to_nothing(error: exc.IntegrityError) -> bool:
+    """Whether a row was to belong to another that is not there (any more)."""
+    return getattr(error.orig, "sqlstate", "") == "23503" or "FOREIGN KEY" in str(error.orig)
 
 
 def make_url_safe(url: str) -> str:
@@ -259,6 +301,10 @@ def _open(url: str) -> AsyncEngine:
 def _translated():  # type: ignore[no-untyped-def]  # noqa: ANN202
     try:
         yield
+    except exc.IntegrityError as error:
+        if not refers_to_nothing(error):
+            raise
+        raise NotFound("what this belongs to is gone: its bank was deleted meanwhile, or its tenant erased") from error
     except exc.TimeoutError as error:
         raise Capacity("the database is busy", retry_after_s=1) from error
     except (exc.OperationalError, exc.InternalError, exc.InterfaceError) as error:

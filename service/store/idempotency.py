@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import IdempotencyInFlight, IdempotencyMismatch
+from service.store.db import refers_to_nothing
 from service.store.forgets import any_since
 from service.store.tables import idempotency
 
@@ -57,7 +58,9 @@ async def begin(
         try:
             async with conn.begin_nested():
                 await conn.execute(insert(idempotency).values(tenant=tenant, **values))
-        except IntegrityError:
+        except IntegrityError as error:
+            if refers_to_nothing(error):
+                raise
             raise IdempotencyInFlight(retry_after_s=1) from None
         return Fresh()
     if row.request_hash != request_hash:

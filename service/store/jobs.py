@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service import telemetry, tracing
 from service.errors import NotFound
 from service.ids import new_id
+from service.store.db import refers_to_nothing
 from service.store.rows import JobRow
 from service.store.tables import job
 
@@ -42,7 +43,9 @@ async def enqueue(
             async with conn.begin_nested():
                 await conn.execute(insert(job).values(values))
             return await get_job(conn, tenant, str(values["id"])), False
-        except IntegrityError:  # another transaction queued it between the two statements
+        except IntegrityError as error:  # another transaction queued it between the two statements
+            if refers_to_nothing(error):
+                raise
             found = (await conn.execute(same)).one()
     return _job(found), True
 

@@ -20,9 +20,10 @@ import msgspec
 from sqlalchemy import func, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert_postgresql
 from sqlalchemy.dialects.sqlite import insert as upsert_sqlite
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.errors import ChecksumMismatch, NotOwner
+from service.errors import ChecksumMismatch, NotOwner, PalimpsestError
 from service.store.banks import find_bank, genesis_hash
 from service.store.rows import Draft, EventRow
 from service.store.tables import bank as banks
@@ -30,6 +31,10 @@ from service.store.tables import event, response, session
 
 BODY_VERSION = 1
 PAGE = 1_000
+
+
+class AlreadyTaught(PalimpsestError):
+    """A call that was lost on the way has appended these corrections; its replies can be made again (never sent to a client)."""
 
 
 class _Said(NamedTuple):
@@ -49,6 +54,7 @@ async def append(
 
     Raises:
         NotOwner: the bank has another epoch or head than the caller believes (or is gone); nothing was written.
+        AlreadyTaught: one of the ids is in the ledger; nothing of this transaction may be kept.
     """
     mine = (banks.c.tenant == tenant) & (banks.c.id == bank)
     fence = (banks.c.epoch == epoch) & (banks.c.head_version == head_version)
@@ -68,7 +74,10 @@ async def append(
     for seq, draft in enumerate(drafts, start=first):
         rows.append(_row(tenant, bank, draft, seq, epoch, said[draft.right].ordinal, prev, now))
         prev = rows[-1]["hash"]
-    await conn.execute(insert(event), rows)
+    try:
+        await conn.execute(insert(event), rows)
+    except IntegrityError as error:  # seqs are given out under the row's lock, so it is an id
+        raise AlreadyTaught() from error
     await conn.execute(update(banks).where(mine).values(last_hash=prev, responses=known))
     await _touch_sessions(conn, tenant, bank, {draft.session_id for draft in drafts if draft.session_id}, now)
     return [_event(draft, values, said[draft.right].words) for draft, values in zip(drafts, rows, strict=True)]

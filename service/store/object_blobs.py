@@ -85,7 +85,7 @@ class ObjectBlobs:
             dropped += len(paths)
         raise still_written(tenant)
 
-    async def drop_half_written(self, older_than_s: float) -> int:
+    async def drop_half_written(self, older_than_s: float, tenant: str | None = None) -> int:
         """See `Blobs.drop_half_written`: an object is there whole or not at all."""
         return 0
 

@@ -5,11 +5,12 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, ScalarSelect, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, ScalarSelect, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import HeadMoved, NotFound, NotOwner
 from service.store import blob_rows
+from service.store.banks import find_bank
 from service.store.rows import HeadMove, HeadRow, LevelBlob, SnapshotDraft, SnapshotRow
 from service.store.tables import bank as banks
 from service.store.tables import head, snapshot
@@ -31,8 +32,8 @@ async def commit_snapshot(
     `staged` is what `blob_rows.stage` gave for blobs that were written for it; others have to be live already.
 
     Raises:
-        HeadMoved: the head is not at the expected version. NotOwner: the bank has another epoch. BeingDeleted: as for `blob_rows.revive`.
-            Nothing is kept in any case.
+        HeadMoved: the head is not at the expected version. NotOwner: the bank has another epoch. NotFound: there is no such bank.
+        BeingDeleted: as for `blob_rows.revive`. Nothing is kept in any case.
     """
     mine = (banks.c.tenant == tenant) & (banks.c.id == bank)
     version = move_head.expected_version if move_head else None
@@ -42,6 +43,7 @@ async def commit_snapshot(
     if version is not None:
         fenced = fenced.where(banks.c.head_version == version)
     if (await conn.execute(fenced)).rowcount != 1:
+        await find_bank(conn, tenant, bank)
         raise HeadMoved() if version is not None else NotOwner()
     newest = select(func.max(snapshot.c.ordinal)).where(snapshot.c.tenant == tenant, snapshot.c.bank == bank)
     ordinal = (await conn.execute(newest)).scalar()
@@ -78,9 +80,12 @@ async def list_snapshots(conn: AsyncConnection, tenant: str, bank: str, after: s
     return [_snapshot(row) for row in await conn.execute(query.order_by(snapshot.c.ordinal.desc()).limit(limit))]
 
 
-async def usable(conn: AsyncConnection, tenant: str, bank: str) -> list[SnapshotRow]:
-    """All kept snapshots of the bank, newest first."""
-    query = select(snapshot).where(snapshot.c.tenant == tenant, snapshot.c.bank == bank, snapshot.c.destroyed_at.is_(None))
+async def usable(conn: AsyncConnection, tenant: str, bank: str, *, gone_since: datetime | None = None) -> list[SnapshotRow]:
+    """All kept snapshots of the bank, newest first; and those that were destroyed at `gone_since` or later."""
+    wanted: list[ColumnElement[bool]] = [snapshot.c.destroyed_at.is_(None)]
+    if gone_since is not None:
+        wanted.append(snapshot.c.destroyed_at >= gone_since)
+    query = select(snapshot).where(snapshot.c.tenant == tenant, snapshot.c.bank == bank, or_(*wanted))
     return [_snapshot(row) for row in await conn.execute(query.order_by(snapshot.c.ordinal.desc()))]
 
 

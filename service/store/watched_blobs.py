@@ -33,6 +33,6 @@ class WatchedBlobs:
         """See `Blobs.drop_tenant`."""
         return await self._blobs.drop_tenant(tenant)
 
-    async def drop_half_written(self, older_than_s: float) -> int:
+    async def drop_half_written(self, older_than_s: float, tenant: str | None = None) -> int:
         """See `Blobs.drop_half_written`."""
-        return await self._blobs.drop_half_written(older_than_s)
+        return await self._blobs.drop_half_written(older_than_s, tenant)

@@ -5,6 +5,9 @@ from routes import ROUTES, furnish
 from saying import PIN, ask
 from tenancy import kept, refused
 
+from service.api.app import routes_only
+from service.api.openapi import document
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LISTS = ["/v1/corrections", "/v1/events", "/v1/snapshots", "/v1/jobs", "/v1/banks", "/v1/keys", "/v1/audit", "/v1/sessions"]
@@ -24,6 +27,25 @@ async def test_ids_of_another_tenant_are_not_found_on_any_route_and_nothing_chan
                 tried += 1
     assert tried >= 30
     assert kept(tenant) == before, "something of either tenant changed"
+
+
+async def test_bank_of_another_tenant_is_not_found_by_a_query_either(tenant, other):
+    """Of every route that takes one, by its id and by a name that only the other has."""
+    mine, theirs = await furnish(tenant), await furnish(other)
+    named = (await other.client.post("/v1/banks", json={"name": "theirs alone"})).json()["name"]
+    asked = [path for path, operations in document(routes_only())["paths"].items() if takes_bank(operations.get("get"))]
+    assert len(asked) >= 5
+    for path in asked:
+        for bank in (theirs["bank_id"], named):
+            response = await tenant.client.get(path.format(**mine), params={"bank": bank})
+            said = refused(response, 404, "not-found")
+            assert not [name for name in theirs.values() if name != bank and name in str(said)]
+        found = await tenant.client.get(path.format(**mine), params={"bank": mine["bank_id"]})
+        assert found.status_code == 200, "it is the tenant that makes the difference"
+
+
+def takes_bank(operation: dict | None) -> bool:
+    return operation is not None and any((given["in"], given["name"]) == ("query", "bank") for given in operation["parameters"])
 
 
 async def test_same_requests_of_the_owner_are_done(tenant, other):

@@ -35,6 +35,7 @@ class Ledger:
     """What all workers share: each bank's lessons, in order."""
 
     banks: dict[str, list[wire.NewCorrection]] = field(default_factory=dict)
+    places: dict[str, int] = field(default_factory=dict)  # of lessons by id
 
     async def bank_of(self, tenant: str, bank: str) -> str:
         if bank not in self.banks:
@@ -61,10 +62,14 @@ class SmallEngine:
             raise NotFound(f"no bank {bank}")
         return self.ledger.banks[bank]
 
-    async def teach(self, tenant, bank, items, *, actor, idempotency_key):
+    async def teach(self, tenant, bank, items, *, actor, idempotency_key, ids=None):
         lessons = await self._begin("teach", bank)
-        lessons += items
-        return [taught(item, len(lessons)) for item in items]
+        for item, id in zip(items, ids or [None] * len(items), strict=True):
+            if id not in self.ledger.places:
+                lessons.append(item)
+                if id is not None:
+                    self.ledger.places[id] = len(lessons)
+        return [taught(item, self.ledger.places.get(id, len(lessons))) for item, id in zip(items, ids or [None] * len(items), strict=True)]
 
     async def taught(self, tenant, bank, first_seq, items):
         await self._begin("taught", bank)

@@ -190,6 +190,16 @@ async def test_session_remembers_its_bank_for_its_tenant_and_time(place, coord):
     assert await coord.session_bank("tnt_1", "s:1") is None
 
 
+async def test_sessions_of_a_tenant_are_forgotten_and_no_others(coord):
+    for tenant in ("tnt_1", "tnt_2"):
+        for session in ("s:1", "s:2", "*"):
+            await coord.remember_session(tenant, session, "bnk_1", LONG)
+    await coord.forget_sessions("tnt_2")
+    await coord.forget_sessions("tnt_3")
+    assert [await coord.session_bank("tnt_2", session) for session in ("s:1", "s:2", "*")] == [None] * 3
+    assert [await coord.session_bank("tnt_1", session) for session in ("s:1", "s:2", "*")] == ["bnk_1"] * 3
+
+
 # --- notices
 
 
@@ -332,6 +342,7 @@ async def test_every_method_says_that_redis_is_down_within_its_time_and_works_ag
         lambda: coord.route("b"),
         lambda: coord.remember_session("t", "s", "b", LONG),
         lambda: coord.session_bank("t", "s"),
+        lambda: coord.forget_sessions("t"),
         lambda: coord.tell(Notice("workers-changed")),
         lambda: coord.take("t", rate=1, burst=1),
         lambda: coord.ping(),
@@ -463,6 +474,8 @@ async def test_every_call_keeps_to_one_slot_of_a_redis_cluster():
         assert await coord.move_route("b", "w2", LONG, expected="w1")
         await coord.remember_session("t", "s", "b", LONG)
         assert await coord.session_bank("t", "s") == "b"
+        await coord.forget_sessions("t")
+        assert await coord.session_bank("t", "s") is None
         assert await coord.take("t", rate=1, burst=1) == 0.0
         await coord.tell(Notice("workers-changed"))
         await coord.close()

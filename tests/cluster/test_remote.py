@@ -270,6 +270,47 @@ async def test_write_that_was_under_way_when_its_worker_died_is_not_made_again_b
     assert sum(fleet.done(name).values()) == 1
 
 
+async def teach_named(engine, bank: str, text: str, id: str = "cor_1") -> list[wire.Taught]:
+    return await engine.teach("tnt_1", bank, [lesson(text)], actor=ACTOR, idempotency_key=None, ids=[id])
+
+
+@pytest.mark.parametrize("done", [False, True])
+async def test_corrections_with_ids_that_were_under_way_when_their_worker_died_are_taught_once(fleet, done):
+    """By the one that died, whose reply is lost, or by the next."""
+    engine = fleet.engine()
+    writing = asyncio.ensure_future(teach_named(engine, "slow_1", "a"))
+    await until(lambda: sum(fleet.done("teach").values()) == 1)
+    first = await holder(fleet, "slow_1")
+    if done:
+        fleet.ledger.banks["slow_1"].append(lesson("a"))
+        fleet.ledger.places["cor_1"] = 1
+    for name in fleet.workers.keys() - {first}:
+        fleet.workers[name].engine.go.set()
+    await fleet.workers[first].die()
+    (said,) = await writing
+    assert said.seq == 1
+    assert [each.input for each in fleet.ledger.banks["slow_1"]] == ["a"]
+    assert sum(fleet.done("teach").values()) == 2
+
+
+async def test_what_ends_a_write_after_it_was_lost_once_does_not_speak_for_the_lost_try(fleet):
+    """Nothing of the second try was kept; of the first nobody can say."""
+    engine = fleet.engine()
+    writing = asyncio.ensure_future(teach_named(engine, "slow_1", "a"))
+    await until(lambda: sum(fleet.done("teach").values()) == 1)
+    first = await holder(fleet, "slow_1")
+    for name in fleet.workers.keys() - {first}:
+        fleet.workers[name].engine.teach = refuse
+        fleet.workers[name].engine.go.set()
+    await fleet.workers[first].die()
+    with pytest.raises(OutcomeUnknown):
+        await writing
+
+
+async def refuse(*args, **kwargs):
+    raise Capacity("the database is busy")
+
+
 async def test_draining_worker_hands_over_and_nothing_fails_or_is_done_twice(fleet):
     engines = [fleet.engine(), fleet.engine()]
     sent = itertools.count()

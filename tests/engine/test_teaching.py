@@ -8,7 +8,9 @@ from fixtures_service import client_of, finished, serving
 from saying import PIN, SPAIN, ask, digest, teach
 
 from service.errors import StorageFull
+from service.processes.parts import SYSTEM
 from service.store.db import POOL
+from service.wire import NewCorrection
 
 
 async def test_receipt_tells_before_and_after(client):
@@ -227,3 +229,20 @@ async def test_answers_without_words_are_told_apart(client):
     await teach(client, "Did the tomato plants die in the frost?", "\N{THUMBS DOWN SIGN}")
     assert (await ask(client, "Was it good?"))["answers"][0]["value"] == "\N{THUMBS UP SIGN}"
     assert (await ask(client, "Did the tomato plants die in the frost?"))["answers"][0]["value"] == "\N{THUMBS DOWN SIGN}"
+
+
+async def test_corrections_with_the_same_ids_are_taught_once_and_answered_alike(service):
+    """A call that was lost on the way is made again, while the first is still at it or long after."""
+    engine, ids = service.engine, ["cor_1", "cor_2"]
+    items = [NewCorrection(input=PIN, right="change_pin"), NewCorrection(input=SPAIN, right="transfer_time")]
+
+    async def teach_them():
+        said = await engine.teach(service.tenant, "default", items, actor=SYSTEM, idempotency_key=None, ids=ids)
+        return [(each.id, each.seq, each.receipt) for each in said]
+
+    first, beside = await asyncio.gather(teach_them(), teach_them())
+    await engine.teach(service.tenant, "default", [NewCorrection(input=PIN, right="ask_the_branch")], actor=SYSTEM, idempotency_key=None)
+    lived = (await engine.memory(service.tenant, "default")).digest
+    assert first == beside == await teach_them()
+    memory = await engine.memory(service.tenant, "default")
+    assert (memory.events, memory.digest) == (3, lived)

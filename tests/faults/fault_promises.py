@@ -43,9 +43,13 @@ async def examine(remains: Remains, operation: Operation, world: World, encoder,
             rows = rows_of(url or url_of(remains.directory))
             assert operation.ended(rows, world), "its job was lost"
             check_erased(operation.erases, encoder, rows)
+            if operation.forgets and operation.erases:
+                check_nothing_is_left_over(rows, remains.directory)  # the job has said that it succeeded
         await _check_weights(process, world, fold, operation.lessons(happened))
         await operation.again(process, world, happened)
         await _until_jobs_ended(process)
+        if operation.erases:
+            check_nothing_is_left_over(rows_of(url or url_of(remains.directory)), remains.directory)
         await _check_weights(process, world, fold, operation.lessons(happened, again=True))
         await _check_nothing_forgotten_is_answered(process, world, secret=operation.forgets)
         await _check_ledger(process, world, erased=SECRET in operation.erases)
@@ -53,7 +57,7 @@ async def examine(remains: Remains, operation: Operation, world: World, encoder,
         await tidied_later(process)
     rows = rows_of(url or url_of(remains.directory))
     _check_store(rows, remains.directory)
-    _check_nothing_is_left_over(rows, remains.directory)
+    check_nothing_is_left_over(rows, remains.directory)
     check_erased(operation.erases, encoder, rows, remains.directory)
 
 
@@ -84,7 +88,8 @@ def _check_store(rows: Rows, directory: Path) -> None:
         assert heads[bank["id"], bank["head_version"]] in kept, "the head is a destroyed snapshot"
 
 
-def _check_nothing_is_left_over(rows: Rows, directory: Path) -> None:
+def check_nothing_is_left_over(rows: Rows, directory: Path) -> None:
+    """Fail if there is a byte in the store that no kept snapshot needs, or a row that tells of one."""
     needed = {(row["tenant"], level["sha256"]) for row in rows["snapshot"] if row["destroyed_at"] is None for level in row["levels"]}
     assert {(row["tenant"], row["sha256"]): row["state"] for row in rows["blob"]} == dict.fromkeys(needed, "live")
     assert _stored(directory).keys() == needed

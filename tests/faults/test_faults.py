@@ -5,24 +5,28 @@ remains that differ. On PostgreSQL, whose files cannot be copied, the operation 
 """
 
 import contextlib
+import shutil
 import traceback
 from pathlib import Path
 
 import pytest
 from fault_operations import OPERATIONS, Operation
 from fault_points import Crash, Fatal, Points, Recorded, Remains, armed
-from fault_promises import check_erased, examine, tidied_later
-from fault_world import SECRET, SECRET_RIGHT, Process, World, load, rows_of, url_of, watched
+from fault_promises import check_erased, check_nothing_is_left_over, examine, unsynced
+from fault_world import SECRET, SECRET_RIGHT, Process, World, load, rows_of, run_out, url_of, watched
 from fixtures_service import client_of, serving
 from fixtures_store import fresh_url
 
 from service.embedded import utc_now
 from service.store import tenants
 
+pytestmark = pytest.mark.timeout(300)  # on a busy machine; a test is dozens of services
+
 SLICES = 3  # tests that share an operation, so that they can run beside each other
 # Before these something is written.
 CHANGES = ("after the commit", "put: between", "put: after", "delete: after", "drop_tenant: after", "compacted", "end")
-EVERY = 3  # of the points on PostgreSQL before which a process may die with different remains
+EVERY = 3  # of the points on PostgreSQL before which a process may die with different remains, but for erasures
+LEFT = ("put: between", "put: after", "delete: after")  # with bytes in the store that no snapshot needs, or a row without them
 ALL = False  # every point on PostgreSQL instead; a quarter of an hour
 
 sliced = pytest.mark.parametrize(("name", "part"), [(name, part) for name in OPERATIONS for part in range(SLICES)])
@@ -117,10 +121,15 @@ async def test_process_that_dies_on_postgresql_leaves_everything_whole(name, par
 
 
 def chosen(name: str, names: list[str]) -> list[int]:
-    """The points to die at: all, or of those before which nothing more is written every third, by turns of the operations."""
+    """The points to die at: all, or of those before which nothing more is written every third, by turns of the operations.
+
+    Of an erasure all of those.
+    """
     if ALL:
         return list(range(len(names)))
     last = [number - 1 for number, point in enumerate(names) if number and point.endswith(CHANGES)]
+    if OPERATIONS[name].erases:
+        return last
     return last[list(OPERATIONS).index(name) % EVERY :: EVERY]
 
 
@@ -146,18 +155,45 @@ async def test_process_that_has_died_changes_nothing_any_more(world, encoder, tm
     assert rows_of(url_of(mine.directory)) == rows_of(url_of(points.remains.directory))
 
 
-async def test_bytes_that_were_half_written_at_the_death_are_deleted(world, encoder, tmp_path):
-    """They are those of weights, and no row tells of their file: what is erased later must not stay in it."""
-    points = Recorded(tmp_path / "var", tmp_path / "remains")
-    await do(OPERATIONS["snapshot"], world.copy(tmp_path / "var"), encoder, points)
-    half = [remains.directory for remains in points.remains if remains.points[0].endswith("put: between")]
-    assert len(half) == 2, "one for each level"
-    for directory in half:
-        async with serving(directory, encoder) as service, client_of(service) as client:
-            process = Process(service, client, Points())
-            await OPERATIONS["erasure"].again(process, world, False)
-            await tidied_later(process)
-        check_erased((SECRET, SECRET_RIGHT), encoder, rows_of(url_of(directory)), directory)
+SAVING = ("snapshot", "automatic snapshot")  # what also deletes an older one, which holds the secret as well
+
+
+@pytest.mark.parametrize("name", SAVING)
+async def test_erasure_ends_what_a_save_that_died_has_left_of_the_weights(name, world, encoder, recordings, tmp_path_factory):
+    """No snapshot tells of these bytes, and while they are half written no row does: nobody waits for the sweeper to find them."""
+    points = await recorded(name, world, encoder, recordings, tmp_path_factory)
+    assert len([remains for remains in points.remains if remains.points[0].endswith("put: between")]) == 2, "one for each level"
+    for remains in points.remains:
+        directory = tmp_path_factory.mktemp("erased") / "var"
+        shutil.copytree(remains.directory, directory)
+        await erase_and_look(directory, world, encoder, url_of(directory))
+
+
+@pytest.mark.parametrize("part", range(SLICES))
+@pytest.mark.parametrize("name", SAVING)
+async def test_erasure_ends_what_a_save_that_died_has_left_on_postgresql(name, part, world, encoder, tmp_path, request):
+    with on_postgresql(world, tmp_path / "count", request) as (mine, url):
+        counted = Points()
+        await do(OPERATIONS[name], mine, encoder, counted, database=url)
+    numbers = [number for number, point in enumerate(counted.names) if point.endswith(LEFT)]
+    assert len(numbers) >= 4, "two levels are written"
+    for number in numbers[part::SLICES]:
+        with on_postgresql(world, tmp_path / f"{number}", request) as (mine, url):
+            points = Fatal(mine.directory, tmp_path / f"{number}-remains", number)
+            with contextlib.suppress(Crash):
+                await do(OPERATIONS[name], mine, encoder, points, database=url)
+            assert points.remains is not None
+            run_out(url)
+            await erase_and_look(points.remains.directory, world, encoder, url, database=url)
+
+
+async def erase_and_look(directory: Path, world: World, encoder, url: str, **settings) -> None:
+    """Erase the secret: no byte that a snapshot does not need is there when the job says `succeeded`."""
+    async with unsynced(), serving(directory, encoder, **settings) as service, client_of(service) as client:
+        await OPERATIONS["erasure"].again(Process(service, client, Points()), world, False)
+    rows = rows_of(url)
+    check_nothing_is_left_over(rows, directory)
+    check_erased((SECRET, SECRET_RIGHT), encoder, rows, directory)
 
 
 def test_what_is_to_be_erased_is_found_before(world, encoder):

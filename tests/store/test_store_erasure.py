@@ -10,12 +10,12 @@ import pytest
 import pytest_asyncio
 from keeping import NOW, behind_its_back, draft, later, new_bank, new_tenant
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
-from world import World, owned
+from sqlalchemy.ext.asyncio import AsyncConnection
+from world import BANK, World, key, owned
 
-from service.errors import Conflict, NotFound, NotOwner
+from service.errors import NotFound, NotOwner
 from service.ids import new_id
-from service.store import audit, erasure, ledger, tenants
+from service.store import audit, banks, blob_rows, erasure, idempotency, jobs, ledger, sessions, tenants
 from service.store.db import Database
 from service.store.tables import metadata
 
@@ -123,9 +123,27 @@ async def others(database_url):
 
 async def until_gone(work: Callable[[], Awaitable[None]]) -> None:
     """Repeat the work until its bank or its tenant is gone; any other refusal comes through."""
-    with contextlib.suppress(NotOwner, Conflict, IntegrityError):
+    with contextlib.suppress(NotOwner, NotFound):
         while True:
             await work()
+
+
+async def test_whoever_comes_after_the_erasure_is_told_that_the_tenant_is_gone(database, tenant, bank):
+    await erase(database, tenant)
+
+    async def later(write: Callable[[AsyncConnection], Awaitable[object]]) -> None:
+        with pytest.raises(NotFound, match=r"or its tenant erased|no bank"):
+            async with database.write(tenant) as conn:
+                await write(conn)
+
+    await later(lambda conn: banks.create_bank(conn, tenant, "new", id="bnk_new", **BANK))
+    await later(lambda conn: idempotency.begin(conn, tenant, "key", request_hash=b"r" * 32, now=NOW, lease_s=9))
+    await later(lambda conn: audit.record(conn, tenant, actor="a", request_id="r", action="x", target="t", detail={}, now=NOW))
+    await later(lambda conn: jobs.enqueue(conn, tenant, kind="rebuild", bank=bank.id, payload={}, dedupe=None, now=NOW))
+    await later(lambda conn: blob_rows.stage(conn, tenant, [("0" * 64, 1)], NOW))
+    await later(lambda conn: sessions.open_session(conn, tenant, bank.id, "s", now=NOW, before=NOW))
+    await later(lambda conn: tenants.add_key(conn, tenant, **key("key_new")))
+    assert holding(await everything(database), tenant) == {"erased_tenant"}
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.01, 0.02, 0.04])

@@ -2,16 +2,18 @@
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import create_engine, inspect, text
+from alembic.script import ScriptDirectory
+from sqlalchemy import MetaData, Table, create_engine, inspect, text
 from sqlalchemy.exc import DatabaseError
 
 from service.errors import Capacity
-from service.store.db import current_revision, downgrade, migrate
+from service.store.db import MIGRATIONS, current_revision, downgrade, migrate
 from service.store.tables import metadata
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,6 +118,186 @@ def test_processes_that_start_together_migrate_once(empty_url):
     said = [process.communicate(timeout=30)[1] for process in started]
     assert [process.returncode for process in started] == [0, 0], said
     assert differences(empty_url) == []
+
+
+MOMENT = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
+ROWS = {  # one in every table that there ever was, with the columns that it had at first; a later one has to be added here
+    "tenant": {"id": "t", "name": "acme", "created_at": MOMENT},
+    "api_key": {
+        "tenant": "t",
+        "id": "key_1",
+        "name": "admin",
+        "prefix": "pal_1",
+        "lookup_hash": b"k" * 32,
+        "scopes": ["admin"],
+        "created_at": MOMENT,
+        "last_used_at": MOMENT,
+    },
+    "bank": {
+        "tenant": "t",
+        "id": "b",
+        "name": "main",
+        "epoch": 3,
+        "owner": "wrk",
+        "seq": 1,
+        "last_hash": "h" * 64,
+        "responses": 1,
+        "config_hash": "c",
+        "encoder_digest": "e",
+        "head_version": 1,
+        "created_at": MOMENT,
+    },
+    "session": {"tenant": "t", "bank": "b", "id": "s", "created_at": MOMENT, "last_used_at": MOMENT},
+    "response": {"tenant": "t", "bank": "b", "ordinal": 0, "text": "change_pin", "text_hash": b"h" * 32},
+    "event": {
+        "tenant": "t",
+        "bank": "b",
+        "seq": 1,
+        "id": "cor_1",
+        "epoch": 3,
+        "kind": "correction",
+        "session": "s",
+        "response": 0,
+        "body": b"body",
+        "embedding": b"vector",
+        "salt": b"s" * 16,
+        "input_hash": b"i" * 16,
+        "tokens": 7,
+        "content_hash": "c" * 64,
+        "prev_hash": "p" * 64,
+        "hash": "h" * 64,
+        "created_at": MOMENT,
+    },
+    "snapshot": {
+        "tenant": "t",
+        "id": "snap_1",
+        "bank": "b",
+        "kind": "manual",
+        "seq": 1,
+        "spans": [[0, 1]],
+        "digest": "d",
+        "config_hash": "c",
+        "clock": {"tokens": 7},
+        "levels": [{"name": "fast", "sha256": "f" * 64, "bytes": 9}],
+        "label": "first",
+        "pinned": True,
+        "created_by": "key_1",
+        "ordinal": 0,
+        "created_at": MOMENT,
+    },
+    "head": {
+        "tenant": "t",
+        "bank": "b",
+        "version": 1,
+        "snapshot": "snap_1",
+        "moved_by": "key_1",
+        "reason": "created",
+        "created_at": MOMENT,
+    },
+    "forget": {
+        "tenant": "t",
+        "id": "fgt_1",
+        "bank": "b",
+        "mode": "erase",
+        "seqs": [1],
+        "event_ids": ["cor_1"],
+        "job": "job_1",
+        "created_by": "key_1",
+        "created_at": MOMENT,
+    },
+    "tombstone": {
+        "tenant": "t",
+        "bank": "b",
+        "seq": 1,
+        "event_id": "cor_1",
+        "response": 0,
+        "forget": "fgt_1",
+        "mode": "erase",
+        "exact": True,
+        "created_at": MOMENT,
+    },
+    "job": {
+        "id": "job_1",
+        "tenant": "t",
+        "kind": "erase",
+        "bank": "b",
+        "status": "queued",
+        "payload": {"seqs": [1]},
+        "dedupe": "d",
+        "progress": 0.5,
+        "attempts": 1,
+        "created_at": MOMENT,
+        "updated_at": MOMENT,
+    },
+    "idempotency": {
+        "tenant": "t",
+        "key": "k",
+        "request_hash": b"r" * 32,
+        "status": "done",
+        "bank": "b",
+        "first_seq": 1,
+        "last_seq": 1,
+        "reply_status": 201,
+        "reply": b"{}",
+        "created_at": MOMENT,
+    },
+    "audit": {
+        "tenant": "t",
+        "id": "aud_1",
+        "actor": "key_1",
+        "request_id": "req_1",
+        "action": "forget",
+        "target": "b",
+        "detail": {"mode": "erase"},
+        "created_at": MOMENT,
+    },
+    "blob": {"tenant": "t", "sha256": "f" * 64, "bytes": 9, "state": "live", "created_at": MOMENT},
+    "erased_tenant": {"id": "gone", "erased_at": MOMENT},
+}
+
+
+def revisions() -> list[str]:
+    """All of them, the oldest first."""
+    return [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()][::-1]
+
+
+def reflected(connection) -> list[Table]:
+    """The tables as the database has them, those that others refer to first."""
+    found = MetaData()
+    found.reflect(connection)
+    return [table for table in found.sorted_tables if table.name != "alembic_version"]
+
+
+@pytest.mark.parametrize("old", revisions()[:-1])
+def test_rows_of_every_table_survive_the_way_up_and_the_way_back_from_every_revision(empty_url, old):
+    """A step that a table of rows could not take, or that lost one, would show."""
+    migrate(empty_url, old)
+    engine = engine_of(empty_url)
+    with engine.begin() as connection:
+        columns = {table.name: [column.name for column in table.columns] for table in reflected(connection)}
+        for table in reflected(connection):
+            connection.execute(table.insert().values(ROWS[table.name]))
+
+    def kept() -> dict[str, list[dict]]:
+        """What is there, of the columns that there were."""
+        with engine.connect() as connection:
+            tables = [table for table in reflected(connection) if table.name in columns]
+            found = {table.name: connection.execute(table.select()).mappings().all() for table in tables}
+        return {name: [{column: row[column] for column in columns[name]} for row in rows] for name, rows in found.items()}
+
+    before = kept()
+    assert [len(rows) for rows in before.values()] == [1] * len(columns)
+    for _ in range(2):
+        migrate(empty_url)
+        assert kept() == before
+        assert differences(empty_url) == []
+        downgrade(empty_url, old)
+        assert kept() == before
+    engine.dispose()
+
+
+def test_there_is_a_row_for_every_table():
+    assert ROWS.keys() == metadata.tables.keys()
 
 
 def test_rows_of_the_first_release_survive_the_way_up_and_the_way_back(empty_url):
