@@ -10,24 +10,27 @@
 
 import asyncio
 import contextlib
-import re
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, event, exc
+from sqlalchemy import Select, create_engine, event, exc
+from sqlalchemy.dialects.postgresql.psycopg import dialect
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from service.errors import Capacity, PalimpsestError, StorageFull
+from service.store.asking import Asking, Lines, Rows, Values, local
 
-WORD = re.compile(r"[A-Za-z0-9_]{0,64}")  # what may stand between quotes in a statement of ours
 APP, SWEEPER = "palimpsest_app", "palimpsest_sweeper"  # roles; migration 0003 makes them
+OPTIONS = f"-c role={APP} -c statement_timeout=30000 -c idle_in_transaction_session_timeout=60000"
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 COMPACT_MS = 200  # how long emptying the write-ahead log waits for readers; its job tries again
 BUSY_MS = 5_000  # how long a SQLite statement waits for another process
@@ -51,6 +54,7 @@ class Database:
         self.dialect = make_url(url).get_backend_name()
         self._engine = _open(url)
         self._writer = asyncio.Lock() if self.dialect == "sqlite" else None
+        self._lines = Lines(lambda: _connect(url)) if self.dialect == "postgresql" else None
 
     def write(self, tenant: str) -> AbstractAsyncContextManager[AsyncConnection]:
         """One transaction of a tenant that may write: committed and durable when the block ends, rolled back when it raises.
@@ -58,15 +62,27 @@ class Database:
         Raises:
             StorageFull: nothing was kept. Capacity: nothing was kept. CommitUnknown: the connection broke inside the commit.
         """
-        return self._write(_local("app.tenant", tenant))
+        return self._write(local("app.tenant", tenant))
 
     def read(self, tenant: str) -> AbstractAsyncContextManager[AsyncConnection]:
         """One transaction of a tenant that only reads, at one consistent state."""
-        return self._read(_local("app.tenant", tenant))
+        return self._read(local("app.tenant", tenant))
 
     def read_key(self, lookup_hash: bytes) -> AbstractAsyncContextManager[AsyncConnection]:
         """One transaction that reads the API key of this hash, before anyone knows whose it is, and nothing else."""
-        return self._read(_local("app.key", lookup_hash.hex()))
+        return self._read(local("app.key", lookup_hash.hex()))
+
+    def asking(self, tenant: str) -> Asking:
+        """For single statements of a tenant that only read, each in a transaction of its own; raises as `read`."""
+
+        async def answer(statement: Select[Any], values: Values) -> Rows:
+            if self._lines is None:
+                async with self.read(tenant) as conn:
+                    return [tuple(row) for row in await conn.execute(statement, values)]
+            with _translated():
+                return await self._lines.ask(tenant, statement, values)
+
+        return Asking(answer)
 
     def sweep(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """One transaction over all tenants' jobs, blobs and idempotency keys, that may write; raises as `write`."""
@@ -145,6 +161,8 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections."""
+        if self._lines is not None:
+            await self._lines.close()
         await self._engine.dispose()
 
     @contextlib.asynccontextmanager
@@ -160,13 +178,6 @@ class Database:
             yield
         finally:
             self._writer.release()
-
-
-def _local(setting: str, value: str) -> str:
-    """The statement that sets a setting until the transaction ends."""
-    if not WORD.fullmatch(value):
-        raise ValueError(f"{setting} cannot be {value!r}")
-    return f"SELECT set_config('{setting}', '{value}', true)"
 
 
 def migrate(url: str, revision: str = "head") -> None:
@@ -221,14 +232,13 @@ def _sync(url: str) -> str:
 def _open(url: str) -> AsyncEngine:
     parsed = make_url(url)
     if parsed.get_backend_name() == "postgresql":
-        options = f"-c role={APP} -c statement_timeout=30000 -c idle_in_transaction_session_timeout=60000"
         return create_async_engine(
             parsed.set(drivername="postgresql+psycopg"),
             pool_size=POOL,
             max_overflow=0,
             pool_timeout=WAIT_S,
             isolation_level="AUTOCOMMIT",  # we say BEGIN ourselves, in one message with what has to follow it
-            connect_args={"options": options},
+            connect_args={"options": OPTIONS},
         )
     engine = create_async_engine(
         parsed.set(drivername="sqlite+aiosqlite"),
@@ -249,6 +259,13 @@ def _open(url: str) -> AsyncEngine:
     return engine
 
 
+async def _connect(url: str) -> psycopg.AsyncConnection:
+    """A connection for short questions, to where the engine's go."""
+    args, kwargs = dialect().create_connect_args(make_url(url))  # type: ignore[no-untyped-call]
+    options = f"{OPTIONS} -c default_transaction_read_only=on"
+    return await psycopg.AsyncConnection.connect(*args, **kwargs | {"autocommit": True, "options": options})
+
+
 @contextlib.contextmanager
 def _translated():  # type: ignore[no-untyped-def]  # noqa: ANN202
     try:
@@ -259,5 +276,11 @@ def _translated():  # type: ignore[no-untyped-def]  # noqa: ANN202
         said = str(error.orig)
         if any(sign in said for sign in FULL):
             raise StorageFull() from error
-        why = type(error.orig).__name__
-        raise Capacity(f"the database cannot be used now ({why}); see that it runs and can be reached", retry_after_s=1) from error
+        raise _unusable(error.orig) from error
+    except (psycopg.OperationalError, psycopg.InternalError, psycopg.InterfaceError) as error:
+        raise _unusable(error) from error
+
+
+def _unusable(error: BaseException | None) -> Capacity:
+    why = type(error).__name__
+    return Capacity(f"the database cannot be used now ({why}); see that it runs and can be reached", retry_after_s=1)
