@@ -17,7 +17,7 @@ import msgspec
 from service import keys, tracing
 from service.embedded import run_embedded
 from service.processes.api import run_api
-from service.processes.parts import DEFAULT, first_key, keep_key, utc_now
+from service.processes.parts import DEFAULT, first_key, keep_key, settle, utc_now
 from service.settings import Settings
 from service.store import tenants
 from service.store.db import Database, make_url_safe, migrate
@@ -86,6 +86,7 @@ async def _serve(app: Any, sock: socket.socket, more: str) -> None:  # noqa: ANN
         server_header=False,
         proxy_headers=False,  # a peer's address is the socket's: a header could say anything
     )
+    settle()
     host, port = sock.getsockname()[:2]
     print(f"Palimpsest serves on http://{host}:{port}  {more}", flush=True)
     server = uvicorn.Server(config)

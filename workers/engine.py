@@ -134,7 +134,7 @@ class LocalEngine:
         """See `Engine.taught`."""
         last_seq = first_seq + len(items) - 1
         bank_id = await self.banks.id_of(tenant, bank)
-        warm = await self.banks.get(tenant, bank_id)
+        warm = await self.banks.get(tenant, bank_id, await self.banks.fence(tenant, bank_id))
         found = await lineage(self._database, tenant, bank_id)
         bank_then = structs.replace(found.bank, seq=first_seq - 1)
         before = replace(found, bank=bank_then, wanted=restrict(found.wanted, first_seq - 1))
@@ -160,10 +160,11 @@ class LocalEngine:
     ) -> tuple[list[wire.RecalledItem], wire.StateRef, wire.Usage]:
         """See `Engine.recall`."""
         bank_id = await self.banks.id_of(tenant, bank)
-        encoded = await self._encoding.encode(inputs, tenant)
+        # The request is there: the fence may be asked for now, beside the encoder, which takes longer.
+        encoded, fence = await asyncio.gather(self._encoding.encode(inputs, tenant), self.banks.fence(tenant, bank_id))
         begin = time.perf_counter()
         with self._stage("read"):
-            warm = await self.banks.get(tenant, bank_id)
+            warm = await self.banks.get(tenant, bank_id, fence)
             view = warm.view if at is None else await self._view_at(tenant, warm, at)
             if at is None and min_seq is not None and min_seq > view.seq:
                 raise StateUnavailable(f"the bank is at {view.seq}, you have seen {min_seq}", retry_after_s=1)
@@ -249,7 +250,7 @@ class LocalEngine:
         begin = time.perf_counter()
         bank_id = await self.banks.id_of(tenant, bank)
         was_warm = self.banks.peek(bank_id) is not None
-        await self.banks.get(tenant, bank_id)
+        await self.banks.get(tenant, bank_id, await self.banks.fence(tenant, bank_id))
         return wire.Warmth(warm=was_warm, eta_ms=round(1e3 * (time.perf_counter() - begin), 3))
 
     async def health(self) -> list[wire.Component]:

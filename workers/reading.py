@@ -183,12 +183,11 @@ class Reader:
 
     async def _live_rows(self, tenant: str, warm: WarmBank, view: View, response: int, newest: int) -> list[SupportRow]:
         live: list[SupportRow] = []
-        below = view.seq + 1
+        asking, below, size = self.database.asking(tenant), view.seq + 1, newest  # as a rule all of them are in the weights
         for _ in range(PAGES):
-            async with self.database.read(tenant) as conn:
-                rows = await history.newest_of(conn, tenant, warm.row.id, response, 4 * newest, below)
+            rows = await history.newest_of(asking, tenant, warm.row.id, response, size, below)
             live += [row for row in rows if row.seq not in view.gone and holds(view.weights, row.seq)]
-            if len(live) >= newest or len(rows) < 4 * newest:
+            if len(live) >= newest or len(rows) < size:
                 break
-            below = rows[-1].seq
+            below, size = rows[-1].seq, 4 * newest
         return live[:newest]

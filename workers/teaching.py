@@ -17,12 +17,12 @@ from service import wire
 from service.errors import NotOwner, PalimpsestError, Quota, WriterBusy
 from service.store import idempotency, ledger
 from service.store.db import CommitUnknown, Database
-from service.store.rows import Draft, EventRow
+from service.store.rows import Draft, EventRow, SupportRow
 from service.tracing import Stage
 from workers.batch import Batcher
 from workers.encoding import EncodedText
 from workers.learning import Taken, Taking
-from workers.reading import Keys, Reader
+from workers.reading import NEWEST, Keys, Reader
 from workers.replay import lesson_of
 from workers.view import NO_KEYS, View
 from workers.warm import WarmBank, WarmBanks
@@ -143,7 +143,8 @@ class Teacher:
                 raise learned
         before, after, asked = learned.before, learned.after, learned.paraphrases
         if view is warm.view:
-            warm.supports.drop(row.response)
+            support = SupportRow(seq=row.seq, id=row.id, embedding=row.embedding)
+            warm.supports.add(row.response, support, NEWEST, alone=int(view.counts[row.response]) == 1)
         if view.forgotten:
             before = await self.reader.hold_back(tenant, warm, view, lesson.key, before, 1, again=False)  # the state has moved on
             after = await self.reader.hold_back(tenant, warm, view, lesson.key, after, 1)

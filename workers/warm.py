@@ -15,12 +15,12 @@ import structlog
 
 from service import telemetry
 from service.errors import NotFound
-from service.store import banks
+from service.store import banks, fences
 from service.store.db import Database
+from service.store.fences import Fence
 from service.store.lineage import restrict
 from service.store.rows import BankRow, SupportRow
 from service.tracing import Stage
-from workers.fencing import Fencing
 from workers.replay import Replay, lineage
 from workers.threads import OwnThread
 from workers.view import View
@@ -72,10 +72,12 @@ class Supports:
         if changes == self.changes:
             self._rows.keep(response, rows)
 
-    def drop(self, response: int) -> None:
-        """A correction that says `response` came or went."""
+    def add(self, response: int, row: SupportRow, most: int, *, alone: bool) -> None:
+        """A correction that says `response` came, the newest of `most` to keep; `alone`: there is no other. Else those must be here."""
         self.changes += 1
-        self._rows.pop(response, None)
+        known = [] if alone else self._rows.get(response)
+        if known is not None:
+            self._rows.keep(response, [row, *known][:most])
 
     def clear(self) -> None:
         """Other corrections support the answers now."""
@@ -115,7 +117,7 @@ class WarmBanks:
         stage: Stage,
     ) -> None:
         self._database, self._replay, self._thread, self._heavy, self._stage = database, replay, thread, heavy, stage
-        self._fencing = Fencing(database, stage) if shared else None
+        self._shared = shared
         self._warm: Kept[str, WarmBank] = Kept(size)
         self._ids: Kept[tuple[str, str], str] = Kept(max(1_024, 4 * size))
         self._deleted = 0  # banks deleted so far: a name that was looked up before one is not kept after it
@@ -153,14 +155,23 @@ class WarmBanks:
         """The warm banks, the least recently used first."""
         return list(self._warm.values())
 
-    async def get(self, tenant: str, bank_id: str) -> WarmBank:
-        """The warm bank as the ledger has it now, loaded if need be. The caller must not hold the lock.
+    async def fence(self, tenant: str, bank_id: str) -> Fence | None:
+        """What the bank is fenced with now, to be asked once a request is there; nobody need ask who is alone with the database."""
+        if not self._shared:
+            return None
+        with self._stage("fence"):
+            return await fences.fence(self._database.asking(tenant), tenant, bank_id)
+
+    async def get(self, tenant: str, bank_id: str, fence: Fence | None) -> WarmBank:
+        """The warm bank as the ledger had it when its `fence` was asked for, or later; loaded if need be.
+
+        The caller must not hold the lock.
 
         Raises:
             NotFound: it was deleted.
         """
         warm = self.peek(bank_id)
-        if warm is None or not await self._stands(tenant, warm):
+        if warm is None or (self._shared and fence != (warm.row.epoch, warm.head_version)):
             async with self.lock(bank_id):
                 warm = await self.current(tenant, bank_id)
         return warm
@@ -177,7 +188,7 @@ class WarmBanks:
     async def current(self, tenant: str, bank_id: str) -> WarmBank:
         """The warm bank, loaded anew if the ledger has moved on without it (another process has the bank). The caller holds the lock."""
         warm = await self.locked(tenant, bank_id)
-        if self._fencing is None:
+        if not self._shared:
             return warm  # whatever changes a bank in this process holds its lock, or tells (`refresh`)
         try:
             async with self._database.read(tenant) as conn:
@@ -220,11 +231,6 @@ class WarmBanks:
         for name in [name for name, known in self._ids.items() if known == bank_id]:
             del self._ids[name]
         self._locks.pop(bank_id, None)
-
-    async def _stands(self, tenant: str, warm: WarmBank) -> bool:
-        if self._fencing is None:
-            return True
-        return await self._fencing.of(tenant, warm.row.id) == (warm.row.epoch, warm.head_version)
 
     async def _load(self, tenant: str, bank_id: str) -> WarmBank:
         async with self._database.write(tenant) as conn:

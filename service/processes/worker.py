@@ -21,7 +21,7 @@ from service.cluster.redis_coord import RedisCoord
 from service.cluster.rpc import serve_engine
 from service.errors import PalimpsestError
 from service.ids import new_id
-from service.processes.parts import check_schema, first_bank, local_engine, refuse_alone, utc_now
+from service.processes.parts import check_schema, first_bank, local_engine, refuse_alone, settle, utc_now
 from service.processes.vitals import shown, vitals
 from service.settings import Settings
 from service.store import erasure, tenants
@@ -115,6 +115,7 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
         SettingsRefused, EncoderRefused: a setting is missing or cannot be used.
     """
     async with run_worker(settings) as station:
+        settle()
         print(f"Palimpsest worker {station.name} takes calls on {settings.listen}", flush=True)
         await stop.wait()
         await station.leave()

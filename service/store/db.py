@@ -10,26 +10,29 @@
 
 import asyncio
 import contextlib
-import re
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, event, exc
+from sqlalchemy import Select, create_engine, event, exc
+from sqlalchemy.dialects.postgresql.psycopg import dialect
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from service import tracing
 from service.errors import Capacity, NotFound, PalimpsestError, StorageFull
+from service.store.asking import WORD, Asking, Lines, Rows, Values, local
 from service.tracing import Stage
 
-WORD = re.compile(r"[A-Za-z0-9_]{0,64}")  # what may stand between quotes in a statement of ours
 APP, SWEEPER = "palimpsest_app", "palimpsest_sweeper"  # roles; migration 0003 makes them
+OPTIONS = f"-c role={APP} -c statement_timeout=30000 -c idle_in_transaction_session_timeout=60000"
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 COMPACT_MS = 200  # how long emptying the write-ahead log waits for readers; its job tries again
 BUSY_MS = 5_000  # how long a SQLite statement waits for another process
@@ -56,6 +59,7 @@ class Database:
         self._engine = _open(url)
         self._writer = asyncio.Lock() if self.dialect == "sqlite" else None
         self._at_blobs = asyncio.Lock()
+        self._lines = Lines(lambda: _connect(url)) if self.dialect == "postgresql" else None
 
     def write(self, tenant: str) -> AbstractAsyncContextManager[AsyncConnection]:
         """One transaction of a tenant that may write: committed and durable when the block ends, rolled back when it raises.
@@ -64,15 +68,27 @@ class Database:
             StorageFull, Capacity: nothing was kept. NotFound: nothing was kept, since the bank or the tenant of a row is gone.
             CommitUnknown: the connection broke inside the commit.
         """
-        return self._staged("write", self._write(_local("app.tenant", tenant)))
+        return self._staged("write", self._write(local("app.tenant", tenant)))
 
     def read(self, tenant: str) -> AbstractAsyncContextManager[AsyncConnection]:
         """One transaction of a tenant that only reads, at one consistent state."""
-        return self._staged("read", self._read(_local("app.tenant", tenant)))
+        return self._staged("read", self._read(local("app.tenant", tenant)))
 
     def read_key(self, lookup_hash: bytes) -> AbstractAsyncContextManager[AsyncConnection]:
         """One transaction that reads the API key of this hash, before anyone knows whose it is, and nothing else."""
-        return self._staged("read", self._read(_local("app.key", lookup_hash.hex())))
+        return self._staged("read", self._read(local("app.key", lookup_hash.hex())))
+
+    def asking(self, tenant: str) -> Asking:
+        """For single statements of a tenant that only read, each in a transaction of its own; raises as `read`."""
+
+        async def answer(statement: Select[Any], values: Values) -> Rows:
+            if self._lines is None:
+                async with self.read(tenant) as conn:
+                    return [tuple(row) for row in await conn.execute(statement, values)]
+            with _translated():
+                return await self._lines.ask(tenant, statement, values)
+
+        return Asking(answer)
 
     def sweep(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """One transaction over all tenants' jobs, blobs and idempotency keys, that may write; raises as `write`."""
@@ -179,6 +195,8 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections."""
+        if self._lines is not None:
+            await self._lines.close()
         await self._engine.dispose()
 
     @contextlib.asynccontextmanager
@@ -194,13 +212,6 @@ class Database:
             yield
         finally:
             self._writer.release()
-
-
-def _local(setting: str, value: str) -> str:
-    """The statement that sets a setting until the transaction ends."""
-    if not WORD.fullmatch(value):
-        raise ValueError(f"{setting} cannot be {value!r}")
-    return f"SELECT set_config('{setting}', '{value}', true)"
 
 
 def _blobs_lock(tenant: str, *, alone: bool) -> str:
@@ -269,14 +280,13 @@ def _sync(url: str) -> str:
 def _open(url: str) -> AsyncEngine:
     parsed = make_url(url)
     if parsed.get_backend_name() == "postgresql":
-        options = f"-c role={APP} -c statement_timeout=30000 -c idle_in_transaction_session_timeout=60000"
         return create_async_engine(
             parsed.set(drivername="postgresql+psycopg"),
             pool_size=POOL,
             max_overflow=0,
             pool_timeout=WAIT_S,
             isolation_level="AUTOCOMMIT",  # we say BEGIN ourselves, in one message with what has to follow it
-            connect_args={"options": options},
+            connect_args={"options": OPTIONS},
         )
     engine = create_async_engine(
         parsed.set(drivername="sqlite+aiosqlite"),
@@ -297,6 +307,13 @@ def _open(url: str) -> AsyncEngine:
     return engine
 
 
+async def _connect(url: str) -> psycopg.AsyncConnection:
+    """A connection for short questions, to where the engine's go."""
+    args, kwargs = dialect().create_connect_args(make_url(url))  # type: ignore[no-untyped-call]
+    options = f"{OPTIONS} -c default_transaction_read_only=on"
+    return await psycopg.AsyncConnection.connect(*args, **kwargs | {"autocommit": True, "options": options})
+
+
 @contextlib.contextmanager
 def _translated():  # type: ignore[no-untyped-def]  # noqa: ANN202
     try:
@@ -311,5 +328,11 @@ def _translated():  # type: ignore[no-untyped-def]  # noqa: ANN202
         said = str(error.orig)
         if any(sign in said for sign in FULL):
             raise StorageFull() from error
-        why = type(error.orig).__name__
-        raise Capacity(f"the database cannot be used now ({why}); see that it runs and can be reached", retry_after_s=1) from error
+        raise _unusable(error.orig) from error
+    except (psycopg.OperationalError, psycopg.InternalError, psycopg.InterfaceError) as error:
+        raise _unusable(error) from error
+
+
+def _unusable(error: BaseException | None) -> Capacity:
+    why = type(error).__name__
+    return Capacity(f"the database cannot be used now ({why}); see that it runs and can be reached", retry_after_s=1)

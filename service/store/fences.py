@@ -3,13 +3,15 @@
 Loading a bank, a forget and an erasure raise the epoch; a rollback, a rebuild and a consolidation raise the head's version.
 """
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.store.asking import Asking
 from service.store.tables import bank as banks
+
+FENCE = select(banks.c.epoch, banks.c.head_version).where(banks.c.tenant == bindparam("tenant"), banks.c.id == bindparam("bank"))
 
 
 class Fence(NamedTuple):
@@ -19,7 +21,7 @@ class Fence(NamedTuple):
     head_version: int
 
 
-async def fences(conn: AsyncConnection, tenant: str, bank_ids: Iterable[str]) -> dict[str, Fence]:
-    """The fences of those of the tenant's banks that exist."""
-    query = select(banks.c.id, banks.c.epoch, banks.c.head_version).where(banks.c.tenant == tenant, banks.c.id.in_(list(bank_ids)))
-    return {row.id: Fence(row.epoch, row.head_version) for row in await conn.execute(query)}
+async def fence(conn: AsyncConnection | Asking, tenant: str, bank: str) -> Fence | None:
+    """The fence of the tenant's bank, None if there is no such bank."""
+    rows = list(await conn.execute(FENCE, {"tenant": tenant, "bank": bank}))
+    return Fence(*rows[0]) if rows else None

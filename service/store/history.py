@@ -4,14 +4,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, select
+from sqlalchemy import ColumnElement, Row, Select, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.store.asking import Asking, Values
 from service.store.rows import EventRow, LessonRow, ResponseRow, SupportRow
 from service.store.tables import event, response
 
 CHUNK = 500  # values in one IN list
+FAR = 2**31 - 1  # above every seq
 
+NEWEST_OF = (
+    select(event.c.seq, event.c.id, event.c.embedding)
+    .where(event.c.tenant == bindparam("tenant"), event.c.bank == bindparam("bank"), event.c.response == bindparam("ordinal"))
+    .where(event.c.redacted_at.is_(None), event.c.seq < bindparam("below"))
+    .order_by(event.c.seq.desc())
+    .limit(bindparam("limit"))
+)
 _SAID = (response.c.tenant == event.c.tenant) & (response.c.bank == event.c.bank) & (response.c.ordinal == event.c.response)
 
 
@@ -34,13 +43,10 @@ async def event_responses(conn: AsyncConnection, tenant: str, bank: str) -> list
     return [(row[0], row[1]) for row in await conn.execute(query)]
 
 
-async def newest_of(conn: AsyncConnection, tenant: str, bank: str, ordinal: int, limit: int, below: int | None = None) -> list[SupportRow]:
+async def newest_of(conn: AsyncConnection | Asking, tenant: str, bank: str, ordinal: int, limit: int, below: int = FAR) -> list[SupportRow]:
     """The newest unredacted corrections that say a response, newest first, below a seq."""
-    query = select(event.c.seq, event.c.id, event.c.embedding).where(*_of(tenant, bank), event.c.response == ordinal)
-    query = query.where(event.c.redacted_at.is_(None)).order_by(event.c.seq.desc()).limit(limit)
-    if below is not None:
-        query = query.where(event.c.seq < below)
-    return [SupportRow(seq=row[0], id=row[1], embedding=row[2]) for row in await conn.execute(query)]
+    values: Values = {"tenant": tenant, "bank": bank, "ordinal": ordinal, "limit": limit, "below": below}
+    return [SupportRow(seq=row[0], id=row[1], embedding=row[2]) for row in await conn.execute(NEWEST_OF, values)]
 
 
 async def responses(conn: AsyncConnection, tenant: str, bank: str, ordinals: Sequence[int] | None = None) -> list[ResponseRow]:

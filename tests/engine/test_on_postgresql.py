@@ -11,6 +11,7 @@ from fixtures_store import fresh_url
 from saying import PIN, SPAIN, ask, digest, snapshot, teach
 
 from service.doctor import examine
+from service.errors import NotFound
 
 
 @pytest.fixture
@@ -116,6 +117,55 @@ async def test_what_one_service_taught_the_other_answers_at_once(tmp_path, encod
         said = await ask(first, PIN)
         assert said["answers"][0]["value"] == "ask_the_branch"
         assert said["state"]["seq"] == newer["seq"]
+
+
+async def test_fence_of_a_bank_that_another_service_took_refuses_the_warm_copy_and_so_does_an_older_one(tmp_path, encoder, url):
+    """A request asks for the fence beside the encoder: what is warm afterwards may be older than the fence, or newer."""
+    shared = {"database": url, "key_pepper": "one pepper for all services of a database", "blobs": (tmp_path / "objects").as_uri()}
+    async with (
+        serving(tmp_path / "one", encoder, **shared) as one,
+        serving(tmp_path / "two", encoder, **shared) as two,
+        client_of(one) as first,
+        client_of(two) as second,
+    ):
+        await teach(first, PIN, "change_pin")
+        banks, tenant = one.engine.banks, one.tenant
+        bank_id = await banks.id_of(tenant, "default")
+        before = await banks.fence(tenant, bank_id)
+        was_warm = await banks.get(tenant, bank_id, before)
+        assert (was_warm.view.seq, before) == (1, (was_warm.row.epoch, was_warm.head_version))
+
+        await teach(second, PIN, "ask_the_branch")
+        after = await banks.fence(tenant, bank_id)
+        assert after.epoch > before.epoch
+        taken_back = await banks.get(tenant, bank_id, after)
+        assert (taken_back.view.seq, taken_back.row.epoch) == (2, after.epoch + 1)
+
+        again = await banks.get(tenant, bank_id, before)
+        assert again.view.seq == 2
+        assert (await first.delete(f"/v1/banks/{bank_id}")).is_success
+        assert await banks.fence(tenant, bank_id) is None
+        with pytest.raises(NotFound):
+            await banks.get(tenant, bank_id, None)
+
+
+async def test_bank_that_changed_hands_while_a_question_was_encoded_answers_from_the_ledger(tmp_path, encoder, url, monkeypatch):
+    """The question's fence is older than the warm copy that it finds: it is not believed, and the row is read."""
+    async with serving(tmp_path / "one", encoder, database=url) as service, client_of(service) as client:
+        taught = await teach(client, PIN, "change_pin")
+        encode, begun = service.engine._encoding.encode, []
+
+        async def slowly(*args):
+            encoded = await encode(*args)
+            if not begun:
+                begun.append(True)
+                gone = await client.post("/v1/forget", json={"corrections": [taught["id"]], "mode": "suppress"})
+                assert gone.status_code == 202, gone.text
+            return encoded
+
+        monkeypatch.setattr(service.engine._encoding, "encode", slowly)
+        assert (await ask(client, PIN, min_confidence=0))["answers"] == []
+        assert begun
 
 
 @pytest.mark.parametrize("mode", ["suppress", "rebuild", "erase"])

@@ -66,7 +66,7 @@ CASES = {
     "blob_rows.unneeded": lambda c, t, w: blob_rows.unneeded(c, t),
     "erasure.erase_tenant": lambda c, t, w: erasure.erase_tenant(c, t, NOW),
     "erasure.was_erased": lambda c, t, w: erasure.was_erased(c, t),
-    "fences.fences": lambda c, t, w: fences.fences(c, t, [w.bank.id]),
+    "fences.fence": lambda c, t, w: fences.fence(c, t, w.bank.id),
     "forgets.add_forget": lambda c, t, w: forgets.add_forget(c, t, w.bank.id, event_ids=w.ids, **FORGET),
     "forgets.tombstones": lambda c, t, w: forgets.tombstones(c, t, w.bank.id),
     "forgets.any_since": lambda c, t, w: forgets.any_since(c, t, NOW),

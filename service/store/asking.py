@@ -1,0 +1,143 @@
+"""Short questions: what every recall asks of the database, for the price of one message to PostgreSQL and one back.
+
+A transaction of `Database.read` costs three messages and SQLAlchemy's work around each, five to ten times what the server itself needs. A
+short question is one statement that only reads. It goes over connections of its own, in one message that names the tenant and asks; the
+server makes one transaction of a message, so row-level security holds the question to its tenant, and the name ends with the answer.
+
+Questions that come while every connection is busy share the next message, whoever's they are, each under its own tenant's name; equal ones
+are asked once. So a question is answered by a statement that began after it was asked, never by an older one. What fails fails for all who
+share the message: these statements cannot fail but with the server.
+"""
+
+import asyncio
+import functools
+import itertools
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import psycopg
+from sqlalchemy import Select
+from sqlalchemy.dialects.postgresql.psycopg import dialect
+
+LINES = 2  # connections; a slow question on one does not hold up the fences on the other
+MOST = 64  # questions in one message
+ANSWER_S = 10.0  # for connecting and for an answer, then the connection is given up
+WORD = re.compile(r"[A-Za-z0-9_]{0,64}")  # what may stand between quotes in a statement of ours
+
+Values = Mapping[str, str | int]
+Rows = Sequence[tuple[Any, ...]]
+
+
+class Asking:
+    """Whom a tenant's short questions are put to. `answer` has the rows of a statement with its values."""
+
+    def __init__(self, answer: Callable[[Select[Any], Values], Awaitable[Rows]]) -> None:
+        self._answer = answer
+
+    async def execute(self, statement: Select[Any], values: Values) -> Rows:
+        """The rows of one statement that reads, of columns of plain types, as a connection's `execute` gives them."""
+        return await self._answer(statement, values)
+
+
+class Lines:
+    """A few connections for short questions, opened when there is a first one and again when the server has closed them."""
+
+    def __init__(self, connect: Callable[[], Awaitable[psycopg.AsyncConnection]]) -> None:
+        self._connect = connect
+        self._idle: list[psycopg.AsyncConnection] = []
+        self._waiting: dict[str, asyncio.Future[Rows]] = {}  # by what is sent: equal questions have one answer
+        self._busy: set[asyncio.Task[None]] = set()
+
+    async def ask(self, tenant: str, statement: Select[Any], values: Values) -> Rows:
+        """The rows of a statement as the tenant may see them.
+
+        Raises:
+            psycopg.Error: there is no answer.
+        """
+        question, loop = f"{local('app.tenant', tenant)};{_text(statement) % _quoted(values)}", asyncio.get_running_loop()
+        answer = self._waiting.get(question)
+        if answer is None:
+            answer = self._waiting[question] = loop.create_future()
+        if len(self._busy) < LINES:
+            task = loop.create_task(self._work())
+            self._busy.add(task)
+            task.add_done_callback(self._busy.discard)
+        return await asyncio.shield(answer)  # one who leaves takes nobody's answer along
+
+    async def close(self) -> None:
+        """End the connections, once what is on its way has come."""
+        if self._busy:
+            await asyncio.wait(self._busy)
+        while self._idle:
+            await self._idle.pop().close()
+
+    async def _work(self) -> None:
+        while self._waiting:
+            asked = dict(itertools.islice(self._waiting.items(), MOST))
+            for question in asked:
+                del self._waiting[question]
+            await self._answer(asked)
+
+    async def _answer(self, asked: Mapping[str, asyncio.Future[Rows]]) -> None:
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                answers = await self._sent(";".join(asked), len(asked))
+        except Exception as error:  # whoever waits learns of it; who comes later asks again
+            told = psycopg.errors.ConnectionTimeout("no answer in time") if isinstance(error, TimeoutError) else error
+            for answer in asked.values():
+                answer.set_exception(told)
+            return
+        for answer, rows in zip(asked.values(), answers, strict=True):
+            answer.set_result(rows)
+
+    async def _sent(self, message: str, questions: int) -> list[Rows]:
+        """The answers to the questions in a message. It is sent again, once and by a new connection, if the server had closed the one."""
+        while True:
+            fresh = not self._idle
+            connection = await self._connect() if fresh else self._idle.pop()
+            try:
+                answers = await _rows(connection, message, questions)
+            except BaseException:
+                closed = connection.broken
+                await connection.close()
+                if fresh or not closed:
+                    raise
+                while self._idle:  # as old as this one
+                    await self._idle.pop().close()
+            else:
+                self._idle.append(connection)
+                return answers
+
+
+def local(setting: str, value: str) -> str:
+    """The statement that sets a setting until the transaction ends."""
+    if not WORD.fullmatch(value):
+        raise ValueError(f"{setting} cannot be {value!r}")
+    return f"SELECT set_config('{setting}', '{value}', true)"
+
+
+async def _rows(connection: psycopg.AsyncConnection, message: str, questions: int) -> list[Rows]:
+    cursor = await connection.execute(message.encode())
+    answers: list[Rows] = []
+    for _ in range(questions):
+        cursor.nextset()  # past the tenant's name
+        answers.append(await cursor.fetchall())
+        cursor.nextset()
+    return answers
+
+
+@functools.cache
+def _text(statement: Select[Any]) -> str:
+    """The statement as PostgreSQL reads it, with a place for each value. Statements are constants of their modules."""
+    return str(statement.compile(dialect=dialect()))  # type: ignore[no-untyped-call]
+
+
+def _quoted(values: Values) -> dict[str, str]:
+    return {name: str(value) if isinstance(value, int) else _word(name, value) for name, value in values.items()}
+
+
+def _word(name: str, value: str) -> str:
+    if not WORD.fullmatch(value):
+        raise ValueError(f"{name} cannot be {value!r}")
+    return f"'{value}'"
