@@ -112,8 +112,8 @@ class Fatal(Points):
 class WatchedDatabase(Database):
     """The database; begin, every statement and both sides of a commit are points."""
 
-    def __init__(self, url: str, points: Points) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, points: Points, **more) -> None:
+        super().__init__(url, **more)
         self._points = points
 
         @event.listens_for(self._engine.sync_engine, "before_cursor_execute")

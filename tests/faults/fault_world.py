@@ -99,7 +99,7 @@ async def watched(directory: Path, encoder, points: Points, **settings) -> Async
     """The embedded service on the directory, with its database and blobs watched, which does by itself nothing after its start."""
     with contextlib.ExitStack() as patches:
         for module in ("service.embedded", "service.processes.erasing"):
-            patches.enter_context(patch(f"{module}.Database", lambda url: WatchedDatabase(url, points)))
+            patches.enter_context(patch(f"{module}.Database", lambda url, **more: WatchedDatabase(url, points, **more)))
         for module in ("service.processes.parts", "service.processes.erasing"):
             patches.enter_context(patch(f"{module}.open_blobs", lambda url: WatchedBlobs(open_blobs(url), points)))
         patches.enter_context(patch("service.bell.Bell", SilentBell))
