@@ -30,6 +30,7 @@ _JOB_S = (0.01, 0.05, 0.25, 1.0, 5.0, 30.0, 120.0, 600.0, 3_600.0)
 STAGES = (
     "read_transaction",
     "write_transaction",
+    "question",
     "encode",
     "fence",
     "load",

@@ -85,7 +85,7 @@ class Database:
             if self._lines is None:
                 async with self.read(tenant) as conn:
                     return [tuple(row) for row in await conn.execute(statement, values)]
-            with _translated():
+            with _translated(), self._stage("question", "client", self._told):
                 return await self._lines.ask(tenant, statement, values)
 
         return Asking(answer)

@@ -93,8 +93,8 @@ def test_a_question_has_spans_for_encoding_fence_and_memory(told):
     assert read.parent == answered.id
     assert spans.one(trace, worker, "answer").parent == read.id
     fence = spans.one(trace, worker, "fence")
-    assert fence.parent == read.id
-    assert "read_transaction" in {span.name for span in spans.of(trace) if span.parent == fence.id}
+    assert fence.parent == answered.id
+    assert "question" in {span.name for span in spans.of(trace) if span.parent == fence.id}
 
 
 def test_a_snapshot_has_spans_for_each_blob(told):
