@@ -132,7 +132,7 @@ async def test_whoever_comes_after_the_erasure_is_told_that_the_tenant_is_gone(d
     await erase(database, tenant)
 
     async def later(write: Callable[[AsyncConnection], Awaitable[object]]) -> None:
-        with pytest.raises(NotFound, match="or its tenant erased|no bank"):
+        with pytest.raises(NotFound, match=r"or its tenant erased|no bank"):
             async with database.write(tenant) as conn:
                 await write(conn)
 
