@@ -7,6 +7,10 @@ import click
 
 COMMANDS = {
     "corrections": "bench.corrections:corrections",
+    **{
+        name: f"bench.scoreboard.{name}:command"
+        for name in ("incremental", "facts", "supersession", "abstention", "capacity", "cost", "results")
+    },
     "lm": "bench.lm:lm",
     "latency": "bench.latency:latency",
     "crash": "bench.crash:crash",

@@ -65,7 +65,7 @@ def corrections(
     begin = time.perf_counter()
     try:
         with tqdm(desc="encode", total=len(plan.texts()), unit=" texts") as bar:
-            vectors = encode(plan, bar.update)
+            vectors = encode(plan.texts(), settings, bar.update, jobs=jobs)
         with tqdm(desc="play", total=plan.steps, unit=" requests") as bar:
             runs = measure(plan, vectors, bar.update)
     except (EncoderRefused, HTTPError, NotServing, Refused) as refused:

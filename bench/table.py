@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -35,21 +35,30 @@ def render(runs: Sequence[Run]) -> str:
         seeds = len({run.seed for run in here})
         title = f"{data}, {stream}: {first.requests:,} requests, {seeds} seed{'s' * (seeds != 1)}, accuracy over {first.window:,} requests"
         rows = [HEAD, *(_row(memory, [run.tally for run in here if run.memory == memory]) for memory in _names(here))]
-        blocks.append("\n".join([title, "", *_aligned(rows)]))
+        blocks.append("\n".join([title, "", *aligned(rows, left=(0, 2))]))
     return "\n\n".join(blocks)
 
 
 def as_json(runs: Sequence[Run], sets: Sequence[DataSet], *, encoder: str, seconds: float) -> dict[str, Any]:
     """Everything that was measured, and what it was measured with."""
+    lines = [{"data": run.data, "stream": run.stream, "seed": run.seed, "memory": run.memory, **run.tally.as_json()} for run in runs]
+    data = [{"name": data.name, "rows": len(data.rows), "sha256": data.sha256} for data in sets]
+    return report("corrections", lines, data, encoder=encoder, seconds=seconds, change_seed=CHANGE_SEED)
+
+
+def report(
+    benchmark: str, runs: Sequence[dict[str, Any]], data: Sequence[dict[str, Any]], *, encoder: str, seconds: float, **more: object
+) -> dict[str, Any]:
+    """The JSON of a benchmark: its runs, and what they were measured with and on."""
     return {
-        "benchmark": "corrections",
+        "benchmark": benchmark,
         "version": version("palimpsest"),
         "machine": {"python": platform.python_version(), "processor": platform.machine(), "system": platform.system()},
         "encoder": encoder,
-        "change_seed": CHANGE_SEED,
+        **more,
         "seconds": round(seconds, 1),
-        "data": [{"name": data.name, "rows": len(data.rows), "sha256": data.sha256} for data in sets],
-        "runs": [{"data": run.data, "stream": run.stream, "seed": run.seed, "memory": run.memory, **run.tally.as_json()} for run in runs],
+        "data": list(data),
+        "runs": list(runs),
     }
 
 
@@ -80,11 +89,11 @@ def _row(memory: str, tallies: Sequence[Tally]) -> tuple[str, ...]:
     )
 
 
-def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+def aligned(rows: Sequence[tuple[str, ...]], *, left: Collection[int]) -> Iterator[str]:
+    """Rows as lines of equal columns; those in `left` begin under each other, the others end so."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = [
-            cell.ljust(width) if column in (0, 2) else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(width) if column in left else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         yield "  " + "  ".join(cells).rstrip()
