@@ -49,6 +49,7 @@ class Unit:
     vectors: Vectors
     settings: Settings
     rest: Rest | None
+    every: int | None  # requests between two consolidations of Palimpsest; None: it is not consolidated
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class Plan:
     settings: Settings
     rest: Rest | None
     jobs: int
+    every: int | None = None
 
     @property
     def steps(self) -> int:
@@ -76,7 +78,7 @@ class Plan:
     def units(self, vectors: Vectors) -> list[Unit]:
         """The work, in the order of the table."""
         return [
-            Unit(data.name, kind, seed, requests, vectors.only(_distinct(requests)), self.settings, self.rest)
+            Unit(data.name, kind, seed, requests, vectors.only(_distinct(requests)), self.settings, self.rest, self.every)
             for data, kind, seed, requests in self._streams()
         ]
 
@@ -124,7 +126,7 @@ async def play_unit(unit: Unit, progress: Progress) -> list[Run]:
     runs = []
 
     async def one(name: str, memory: Memory) -> None:
-        runs.append(Run(unit.data, unit.kind, unit.seed, name, await play(memory, unit.requests, progress)))
+        runs.append(Run(unit.data, unit.kind, unit.seed, name, await play(memory, unit.requests, unit.vectors, progress, every=unit.every)))
 
     for name, rival in RIVALS:
         await one(name, rival(unit.vectors))

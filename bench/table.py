@@ -2,6 +2,8 @@
 
 import json
 import platform
+import shlex
+import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,7 +14,22 @@ from typing import Any
 from bench.data import DataSet
 from bench.streams import CHANGE_SEED, Tally
 
-HEAD = ("memory", "mistakes", "(of each seed)", "avoidable", "silent", "before", "after", "end", "held", "ask ms", "tell ms")
+NOT_SAID = ("--json", "--png", "--key")
+HEAD = (
+    "memory",
+    "mistakes",
+    "(of each seed)",
+    "avoidable",
+    "repeated",
+    "silent",
+    "before",
+    "after",
+    "end",
+    "lost",
+    "held",
+    "ask ms",
+    "tell ms",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +69,7 @@ def report(
     """The JSON of a benchmark: its runs, and what they were measured with and on."""
     return {
         "benchmark": benchmark,
+        "command": shlex.join(["python", "-m", "bench", *_without_files(sys.argv[1:])]),
         "version": version("palimpsest"),
         "machine": {"python": platform.python_version(), "processor": platform.machine(), "system": platform.system()},
         "encoder": encoder,
@@ -60,6 +78,16 @@ def report(
         "data": list(data),
         "runs": list(runs),
     }
+
+
+def _without_files(arguments: Sequence[str]) -> list[str]:
+    """The options that say what was measured, not where it was written, nor the key of a service."""
+    kept, named = [], False
+    for argument in arguments:
+        if not named and argument.split("=")[0] not in NOT_SAID:
+            kept.append(argument)
+        named = not named and argument in NOT_SAID
+    return kept
 
 
 def write_json(path: Path, report: dict[str, Any]) -> None:
@@ -81,8 +109,10 @@ def _row(memory: str, tallies: Sequence[Tally]) -> tuple[str, ...]:
         f"{mean('mistakes'):,.0f}",
         " ".join(f"{tally.mistakes:,}" for tally in tallies),
         f"{mean('avoidable'):,.0f}",
+        f"{mean('repeated'):,.0f}",
         f"{mean('silent'):,.0f}",
         *(f"{mean(field):.3f}" for field in ("before", "after", "end")),
+        f"{mean('lost'):,.0f}" if tallies[0].consolidations else "–",
         f"{mean('size_bytes') / 2**20:.1f} MiB",
         f"{mean('ask_ms'):.2f}",
         f"{mean('tell_ms'):.2f}",

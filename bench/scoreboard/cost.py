@@ -1,4 +1,4 @@
-"""`python -m bench cost`: what a thousand corrections cost: milliseconds, bytes, seconds of consolidation; beside mem0 and a bare vector store.
+"""`python -m bench cost`: what corrections cost in milliseconds, bytes and seconds of consolidation; beside mem0 and a vector store.
 
 CLINC150's training utterances in random order, one correction a call, each acknowledged when it is durable (but for the bare store, which
 has everything in memory). After every thousand, test utterances are asked one a call. Times are medians in the same run on the same

@@ -1,14 +1,14 @@
 """`python -m bench facts`: single facts, edited one after the other. Kept, found by another wording, and nothing else touched?
 
-The edits of a file in random order, taught one at a time. After T of them everything is asked about those T, each figure between 0 and 1:
+The edits of a file in random order, taught one after the other. After T of them everything is asked about those T, figures from 0 to 1:
 
-- *reliability*: the edited prompt is answered with its latest target; `oldest` and `newest` are that of the first and last tenth of the edits
+- *reliability*: the edited prompt is answered with its latest target; `oldest`, `newest` are that of the first and last tenth of the edits
 - *generality*: its rephrasing is
-- *near*: silence at a prompt of the same relation about another subject (CounterFact's locality prompt), which was met with silence before
+- *near*: silence at a prompt of the same relation about another subject (CounterFact's locality prompt): there was silence before
 - *far*: silence at questions that have to do with nothing (those of Natural Questions that come with zsRE)
 
-A memory answers above a threshold. One threshold for all streams is chosen for each memory on the validation edits (`counterfact_val`, never
-in a stream), where the harmonic mean of reliability, generality and near is highest. The product is shown at its own default as well.
+A memory answers above a threshold. One threshold for all streams is chosen for each memory on validation edits (`counterfact_val`, never in
+a stream), where the harmonic mean of reliability, generality and near is highest. The product is shown at its own default as well.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence

@@ -110,7 +110,8 @@ def fourier(width: int, beta: float, *, features: int = FEATURES, seed: int = 0)
 
     def mapped(x: Floats) -> Floats:
         angles = x @ directions
-        return np.concatenate([np.cos(angles), np.sin(angles)], axis=1) / np.float32(np.sqrt(features // 2))
+        waves = np.concatenate([np.cos(angles), np.sin(angles)], axis=1) / np.float32(np.sqrt(features // 2))
+        return np.asarray(waves, np.float32)
 
     return mapped
 

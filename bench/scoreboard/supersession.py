@@ -1,4 +1,4 @@
-"""`python -m bench supersession`: thirteen years of a cheat-sheet, corrected again and again. Is the newest answer told, and what after an undo?
+"""`python -m bench supersession`: thirteen years of a cheat-sheet and its corrections. Is the newest answer told, and what after an undo?
 
 Entries whose command was really corrected at least once, all in one stream ordered by time. Two streams: *corrections*, the first command
 and each real correction of it; *versions*, every dated version, also those that only reword or re-style. Afterwards each entry is asked
