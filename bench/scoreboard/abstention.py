@@ -11,7 +11,7 @@ out-of-scope ones (*outside*) are asked for the best answer and its confidence.
 
 from collections.abc import AsyncIterator, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 import numpy as np
@@ -27,6 +27,7 @@ from bench.scoreboard.stores import STORE, Store
 if TYPE_CHECKING:
     from bench.asking import Palimpsest
 
+T = TypeVar("T")
 KEPT = 0.95
 TABLES = (
     Table(
@@ -54,7 +55,7 @@ def command(chosen: Chosen, taught: int | None, asked: int | None, consolidate: 
     """Out-of-scope questions: AUROC, recall at 95 % in-scope, calibration error of the confidence."""
     loaded = data_of(lambda below: intents("clinc150", below))
     data = loaded.holds
-    inside, outside = spread(data.test, asked), spread(data.outside, asked)
+    inside, outside = evenly(data.test, asked), evenly(data.outside, asked)
     orders = [
         [data.train[place] for place in np.random.default_rng(seed).permutation(len(data.train))[:taught]] for seed in range(chosen.seeds)
     ]
@@ -104,7 +105,7 @@ def figures_of(inside: Sequence[Said], rows: Sequence[Row], outside: Sequence[Sa
     }
 
 
-def spread(rows: Sequence, number: int | None) -> list:
+def evenly(rows: Sequence[T], number: int | None) -> list[T]:
     """So many of the rows, evenly over the file, which has its classes one after the other; all without a number."""
     if number is None or number >= len(rows):
         return list(rows)

@@ -44,7 +44,8 @@ class Linear:
         steps = epochs * -(-len(rows) // BATCH)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         for _ in range(epochs):
-            for some in torch.randperm(len(rows), generator=self._random).split(BATCH):
+            order = torch.randperm(len(rows), generator=self._random)
+            for some in (order[begin : begin + BATCH] for begin in range(0, len(order), BATCH)):
                 loss = cross_entropy((rows[some] @ weights.T + bias).masked_fill(closed, -1e9), right[some])
                 if penalty is not None:
                     loss = loss + penalty(weights, bias)
