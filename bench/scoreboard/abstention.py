@@ -9,9 +9,9 @@ out-of-scope ones (*outside*) are asked for the best answer and its confidence.
 - *refused*, *silenced*: outside questions met with silence, and right answers to inside ones that were, by the memory's own threshold
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import click
 import numpy as np
@@ -23,9 +23,6 @@ from bench.scoreboard.measures import auroc, calibration_error, threshold_keepin
 from bench.scoreboard.report import Figure, Line, Table
 from bench.scoreboard.sources import intents
 from bench.scoreboard.stores import STORE, Store
-
-if TYPE_CHECKING:
-    from bench.asking import Palimpsest
 
 T = TypeVar("T")
 KEPT = 0.95
@@ -67,27 +64,26 @@ def command(chosen: Chosen, taught: int | None, asked: int | None, consolidate: 
 
     async def measure(bench: Bench, progress: Progress) -> list[Line]:
         lines: list[Line] = []
+
+        async def asked_all(memory: Asked, name: str, taught: int, seed: int) -> None:
+            said = await memory.ask_many([*(text for text, _ in inside), *outside], progress)
+            figures = figures_of(said[: len(inside)], inside, said[len(inside) :], cosine=name == STORE)
+            lines.append({"table": "abstention", "memory": name, "taught": taught, "seed": seed, **figures})
+
         for seed, order in enumerate(orders):
-            async for name, memory in _taught(bench, order, consolidate, progress):
-                said = await memory.ask_many([*(text for text, _ in inside), *outside], progress)
-                figures = figures_of(said[: len(inside)], inside, said[len(inside) :], cosine=name == STORE)
-                lines.append({"table": "abstention", "memory": name, "taught": len(order), "seed": seed, **figures})
+            for name, product in bench.products():
+                async with product as memory:
+                    await memory.tell_many(order, progress)
+                    await asked_all(memory, name, len(order), seed)
+                    if consolidate:
+                        await memory.consolidate()
+                        await asked_all(memory, f"{name}, consolidated", len(order), seed)
+            store = Store(bench.vectors)
+            await store.tell_many(order, progress)
+            await asked_all(store, STORE, len(order), seed)
         return lines
 
     run_board("abstention", TABLES, chosen, [loaded], texts, measure, steps=steps)
-
-
-async def _taught(bench: Bench, order: Sequence[Row], consolidate: bool, progress: Progress) -> AsyncIterator[tuple[str, Asked]]:
-    memory: Palimpsest
-    async for name, memory in bench.products():
-        await memory.tell_many(order, progress)
-        yield name, memory
-        if consolidate:
-            await memory.consolidate()
-            yield f"{name}, consolidated", memory
-    store = Store(bench.vectors)
-    await store.tell_many(order, progress)
-    yield STORE, store
 
 
 def figures_of(inside: Sequence[Said], rows: Sequence[Row], outside: Sequence[Said], *, cosine: bool) -> Line:

@@ -5,7 +5,8 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -49,17 +50,15 @@ class Bench:
     vectors: "Vectors"
     chosen: Chosen
 
-    async def products(self) -> AsyncIterator[tuple[str, Palimpsest]]:
-        """A new bank of the product at its engine port, then one of the running service if that is to be measured too."""
+    def products(self) -> list[tuple[str, AbstractAsyncContextManager[Palimpsest]]]:
+        """A new bank of the product at its engine port, and one of the running service if that is to be measured too; to be opened."""
         from bench.runs import ENGINE, REST
         from bench.subjects import engine_memory, rest_memory
 
-        async with engine_memory(self.settings, self.vectors) as memory:
-            yield ENGINE, memory
+        opened: list[tuple[str, AbstractAsyncContextManager[Palimpsest]]] = [(ENGINE, engine_memory(self.settings, self.vectors))]
         if self.chosen.rest is not None:
-            scratch = self.chosen.rest == SCRATCH
-            async with rest_memory(None if scratch else self.chosen.rest, self.chosen.key) as over:
-                yield REST, over
+            opened.append((REST, rest_memory(None if self.chosen.rest == SCRATCH else self.chosen.rest, self.chosen.key)))
+        return opened
 
 
 def options(seeds: int) -> Callable[[Decorated], Decorated]:

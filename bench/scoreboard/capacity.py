@@ -125,8 +125,9 @@ def command(chosen: Chosen, sizes: tuple[int, ...]) -> None:
     async def measure(bench: Bench, progress: Progress) -> list[Line]:
         lines: list[Line] = []
         for seed, order in enumerate(orders):
-            async for name, memory in bench.products():
-                lines += await filled(name, memory, order, sizes, asked[seed], seed, progress)
+            for name, product in bench.products():
+                async with product as memory:
+                    lines += await filled(name, memory, order, sizes, asked[seed], seed, progress)
             lines += await filled(STORE, Store(bench.vectors), order, sizes, asked[seed], seed, progress)
         return lines
 

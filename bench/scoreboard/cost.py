@@ -8,6 +8,7 @@ vectors, without the encoder, which is the same for all. *on disk* is what the d
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from statistics import median
 
@@ -18,7 +19,7 @@ from matplotlib.figure import Figure as Picture
 from bench.asking import Asked, Consolidating, Progress
 from bench.data import Row
 from bench.scoreboard.board import Bench, Chosen, data_of, options, run_board, timed_ms, words_of
-from bench.scoreboard.peers import MEM0, Absent, mem0_memory
+from bench.scoreboard.peers import MEM0, mem0_memory, why_absent
 from bench.scoreboard.pictures import curves
 from bench.scoreboard.report import Figure, Line, Table
 from bench.scoreboard.sources import intents
@@ -57,34 +58,32 @@ def command(chosen: Chosen, corrections: int, step: int, mem0: bool) -> None:
     ]
     asked = [data.test[place][0] for place in np.random.default_rng(0).permutation(len(data.test))[:TESTED]]
     texts = [*(text for order in orders for text, _ in order), *asked, *words_of(data.classes)]
+    if mem0 and (absent := why_absent()):
+        click.echo(absent, err=True)
+        mem0 = False
     passes = 2 + (chosen.rest is not None) + mem0
     steps = passes * sum(len(order) + len(asked) * -(-len(order) // step) for order in orders)
 
     async def measure(bench: Bench, progress: Progress) -> list[Line]:
         lines: list[Line] = []
         for seed, order in enumerate(orders):
-            async for name, memory in _everyone(bench, mem0):
-                lines += [
-                    {"table": "cost", "memory": name, "seed": seed, **line} for line in await paid(memory, order, step, asked, progress)
-                ]
+            memories: list[tuple[str, AbstractAsyncContextManager[Asked]]] = [*bench.products()]
+            memories.append((STORE, contextlib.nullcontext(Store(bench.vectors))))
+            if mem0:
+                memories.append((MEM0, _mem0(bench)))
+            for name, opened in memories:
+                async with opened as memory:
+                    found = await paid(memory, order, step, asked, progress)
+                lines += [{"table": "cost", "memory": name, "seed": seed, **line} for line in found]
         return lines
 
     run_board("cost", TABLES, chosen, [loaded], texts, measure, steps=steps, draw=draw)
 
 
-async def _everyone(bench: Bench, mem0: bool) -> AsyncIterator[tuple[str, Asked]]:
-    async for name, memory in bench.products():
-        yield name, memory
-    yield STORE, Store(bench.vectors)
-    if mem0:
-        with contextlib.ExitStack() as stack:
-            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="palimpsest-bench-")))
-            try:
-                peer = stack.enter_context(mem0_memory(bench.vectors, scratch))
-            except Absent as absent:
-                click.echo(str(absent), err=True)
-                return
-            yield MEM0, peer
+@contextlib.asynccontextmanager
+async def _mem0(bench: Bench) -> AsyncIterator[Asked]:
+    with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as scratch, mem0_memory(bench.vectors, Path(scratch)) as memory:
+        yield memory
 
 
 async def paid(memory: Asked, order: Sequence[Row], step: int, asked: Sequence[str], progress: Progress) -> list[Line]:

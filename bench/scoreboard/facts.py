@@ -11,7 +11,7 @@ A memory answers above a threshold. One threshold for all streams is chosen for 
 a stream), where the harmonic mean of reliability, generality and near is highest. The product is shown at its own default as well.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -128,12 +128,12 @@ def command(chosen: Chosen, streams: tuple[str, ...], sizes: tuple[int, ...], va
     steps = passes * (_steps(chosen_on, (len(chosen_on),), ()) + sum(_steps(order, sizes, far) for one in played.values() for order in one))
 
     async def measure(bench: Bench, progress: Progress) -> list[Line]:
-        validated = everyone(bench, chosen_on, (len(chosen_on),), (), progress)
-        thresholds = {name: answers[0].best_threshold() async for name, answers in validated}
+        validated = await everyone(bench, chosen_on, (len(chosen_on),), (), progress)
+        thresholds = {name: answers[0].best_threshold() for name, answers in validated.items()}
         lines: list[Line] = []
         for name, orders in played.items():
             for seed, order in enumerate(orders):
-                async for memory, answers in everyone(bench, order, sizes, far, progress):
+                for memory, answers in (await everyone(bench, order, sizes, far, progress)).items():
                     lines += lines_of(name, seed, memory, answers, thresholds)
         return lines
 
@@ -160,11 +160,13 @@ async def answers_after(
 
 async def everyone(
     bench: Bench, edits: Sequence[Fact], sizes: Sequence[int], far: Sequence[str], progress: Progress
-) -> AsyncIterator[tuple[str, list[Answers]]]:
+) -> dict[str, list[Answers]]:
     """The product and its rival on one stream, each from the beginning."""
-    async for name, memory in bench.products():
-        yield name, await answers_after(memory, edits, sizes, far, progress)
-    yield STORE, await answers_after(Store(bench.vectors), edits, sizes, far, progress)
+    found = {}
+    for name, product in bench.products():
+        async with product as memory:
+            found[name] = await answers_after(memory, edits, sizes, far, progress)
+    return {**found, STORE: await answers_after(Store(bench.vectors), edits, sizes, far, progress)}
 
 
 def lines_of(stream: str, seed: int, memory: str, answers: Sequence[Answers], thresholds: Mapping[str, float]) -> list[Line]:

@@ -141,8 +141,9 @@ def command(chosen: Chosen, names: tuple[str, ...], when: When, per_class: int |
         lines: list[Line] = []
         for name, orders in courses.items():
             for seed, one in enumerate(orders):
-                async for memory, product in bench.products():
-                    lines += [{"data": name, "seed": seed, **line} for line in await taught(memory, product, one, when, progress)]
+                for named, product in bench.products():
+                    async with product as memory:
+                        lines += [{"data": name, "seed": seed, **line} for line in await taught(named, memory, one, when, progress)]
             if heads:
                 lines += [{"data": name, **line} for line in rivals(bench.vectors, loaded[name].holds, orders, per_class, features)]
         return [{"table": "incremental", **line} for line in lines]

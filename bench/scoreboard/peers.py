@@ -1,6 +1,6 @@
 """mem0 as a user without a language model runs it: `infer=False`, its own local store on disk, the same encoder's vectors.
 
-Of the optional extra `peers`; where it is not installed, `Absent` says so. Nothing leaves the machine: its telemetry is switched off, and
+Of the optional extra `peers`; where it is not there, `why_absent` says so. Nothing leaves the machine: its telemetry is switched off, and
 the language model that its constructor insists on is never called.
 """
 
@@ -18,10 +18,6 @@ from bench.vectors import Vectors
 
 MEM0 = "mem0, infer=False"
 USER = "bench"
-
-
-class Absent(Exception):
-    """A peer is not installed; the message says how to get it."""
 
 
 class Mem0:
@@ -57,15 +53,14 @@ class Mem0:
         return bytes_below(self._directory)
 
 
+def why_absent() -> str | None:
+    """What to tell a user who has not installed mem0; None when it is there."""
+    return None if find_spec("mem0") else "mem0 is not installed, it is left out; pip install 'palimpsest[peers]' brings it"
+
+
 @contextlib.contextmanager
 def mem0_memory(vectors: Vectors, directory: Path) -> Iterator[Mem0]:
-    """A new memory of mem0 in a directory.
-
-    Raises:
-        Absent: mem0 is not installed.
-    """
-    if find_spec("mem0") is None:
-        raise Absent("mem0 is not installed, it is left out; pip install 'palimpsest[peers]' brings it")
+    """A new memory of mem0 in a directory. It must be installed."""
     os.environ |= {"MEM0_TELEMETRY": "False", "MEM0_DIR": str(directory / "home")}  # read when it is imported
     from mem0 import Memory
 

@@ -90,9 +90,9 @@ def intents(name: str, below: Path) -> Loaded[Intents]:
 
 
 def facts(name: str, below: Path) -> Loaded[tuple[Fact, ...]]:
-    """The edits of a file of `FACTS`. Raises DataAbsent."""
+    """The edits of a file of `FACTS` that have an answer (two of zsRE's have none). Raises DataAbsent."""
     file, read = FACTS[name]
-    return _read(name, below, (file,), lambda raw: tuple(read(row) for row in _lines(raw)))
+    return _read(name, below, (file,), lambda raw: tuple(edit for edit in map(read, _lines(raw)) if edit.prompt and edit.target))
 
 
 def far_questions(below: Path) -> Loaded[tuple[Row, ...]]:

@@ -9,7 +9,7 @@ Undo: the last correction of a sample of entries is forgotten. Each is then aske
 is how many are answered with that one's command, at once and when the weights are rebuilt.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -120,18 +120,15 @@ def command(chosen: Chosen, streams: tuple[Stream, ...], number: int | None, sam
         lines: list[Line] = []
         for stream, made in played.items():
             for seed in range(chosen.seeds):
-                async for name, memory in _everyone(bench):
-                    lines += await play(name, memory, items, stream, made, undoable(made, sample, seed), seed, progress)
+                undone = undoable(made, sample, seed)
+                for name, product in bench.products():
+                    async with product as memory:
+                        lines += await play(name, memory, items, stream, made, undone, seed, progress)
+                for name, store in ((STORE, Store(bench.vectors)), (OLDEST, Store(bench.vectors, newest=False))):
+                    lines += await play(name, store, items, stream, made, undone, seed, progress)
         return lines
 
     run_board("supersession", TABLES, chosen, [loaded], texts, measure, steps=steps)
-
-
-async def _everyone(bench: Bench) -> AsyncIterator[tuple[str, Palimpsest | Store]]:
-    async for name, memory in bench.products():
-        yield name, memory
-    yield STORE, Store(bench.vectors)
-    yield OLDEST, Store(bench.vectors, newest=False)
 
 
 async def play(

@@ -32,7 +32,9 @@ def measured(name, tmp_path, *options):
     result = CliRunner().invoke(main, [name, "--seeds", "1", "--json", str(report), *options], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert results.tables_of(name)[0].title in result.output
-    return {tuple(line[field] for field in results.tables_of(name)[0].by): line for line in json.loads(report.read_text())["runs"]}
+    table = results.tables_of(name)[0]
+    lines = json.loads(report.read_text())["runs"]
+    return {tuple(line[field] for field in table.by): line for line in lines if line["table"] == table.name}
 
 
 def test_tables_are_means_over_seeds_of_the_lines_that_name_them():
@@ -106,7 +108,9 @@ def test_short_supersession(tmp_path):
         abs(sum(line[each] for each in ("current", "stale", "wrong", "silent")) - 1) < 1e-9 for line in lines.values() if "stale" in line
     )
     assert lines["corrections", "latest", STORE]["current"] > 0.8
-    assert (tmp_path / "supersession.json").exists()
+    undone = [line for line in json.loads((tmp_path / "supersession.json").read_text())["runs"] if line["table"] == "undo"]
+    assert [(line["memory"], line["undone"]) for line in undone] == [(ENGINE, 5), (STORE, 5)]
+    assert undone[0]["rebuilt"] == undone[1]["at_once"] == 1.0
 
 
 @needs_data
