@@ -3,6 +3,7 @@
 import json
 import os
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -10,9 +11,11 @@ from bench.__main__ import main
 from bench.data import directory
 from bench.runs import ENGINE
 from bench.scoreboard import results
+from bench.scoreboard.peers import mem0_memory, why_absent
 from bench.scoreboard.report import Figure, Table, as_markdown, as_text, rows, spread
 from bench.scoreboard.sources import INTENTS, cheat_sheet, facts, far_questions, intents, sentences
 from bench.scoreboard.stores import STORE
+from bench.vectors import Vectors
 
 needs_data = pytest.mark.skipif(
     not (directory(os.environ) / "edits").is_dir(), reason="the public data sets are not there (PALIMPSEST_DATA names their directory)"
@@ -183,3 +186,15 @@ def test_page_without_a_place_for_it_is_left_alone(tmp_path):
 def test_the_projects_own_page_is_what_its_files_say():
     result = CliRunner().invoke(main, ["results", "--check"])
     assert result.exit_code == 0, result.output
+
+
+@pytest.mark.skipif(why_absent() is not None, reason="the extra `peers` is not installed")
+async def test_mem0_keeps_what_it_is_told_in_its_own_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("MEM0_DIR", "")  # and what mem0_memory sets goes away again
+    monkeypatch.setenv("MEM0_TELEMETRY", "")
+    keys = np.eye(384, dtype=np.float32)[:3]
+    vectors = Vectors({"a": 0, "b": 1, "c": 2}, keys, [3] * 3, "d" * 64)
+    with mem0_memory(vectors, tmp_path) as memory:
+        assert len(await memory.tell_many([("a", "A"), ("b", "B")], lambda done: None)) == 2
+        assert [said.value for said in await memory.ask_many(["b", "a"], lambda done: None)] == ["B", "A"]
+        assert 0 < await memory.size_bytes() == await memory.disk_bytes()
