@@ -4,16 +4,18 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from bench.data import SOURCES, DataAbsent, directory, load_all
-from bench.scoreboard.pictures import curves
 from bench.scoreboard.report import Line
 from bench.streams import KINDS, Kind
 from service.settings import Settings, SettingsRefused, from_environment
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SCRATCH = "scratch"  # --rest without an address
 
@@ -87,8 +89,10 @@ def corrections(
         draw(report["runs"]).savefig(png, dpi=130)
 
 
-def draw(lines: Sequence[Line]) -> Figure:
+def draw(lines: Sequence[Line]) -> "Figure":
     """Accuracy over the requests, a panel for each data set and stream."""
+    from bench.scoreboard.pictures import curves
+
     points = [
         {
             **{name: line[name] for name in ("data", "stream", "memory")},

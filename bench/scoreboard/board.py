@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from bench.asking import Palimpsest, Progress
@@ -24,11 +23,13 @@ from bench.table import report, write_json
 from service.settings import Settings, SettingsRefused, from_environment
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from bench.vectors import Vectors
 
 T = TypeVar("T")
 Decorated = Callable[..., Any]
-Draw = Callable[[Sequence[Line]], Figure]
+Draw = Callable[[Sequence[Line]], "Figure"]
 
 
 @dataclass(frozen=True, slots=True)

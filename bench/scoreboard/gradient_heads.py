@@ -19,8 +19,8 @@ from bench.scoreboard.heads import Floats, Labels, accuracy
 
 EPOCHS, BATCH, RATE = 30, 128, 0.02
 BUFFER = 2_000  # rows that the replay may keep
-PULLS = (1.0, 100.0, 10_000.0)  # λ of EWC
-DECAYS = (0.0, 1e-6, 1e-5, 1e-4)
+PULLS = (1.0, 1e2, 1e4, 1e6)  # λ of EWC
+DECAYS = (0.0, 1e-5, 1e-4, 3e-4, 1e-3)
 SCALE = 10.0  # unit rows are short for a softmax
 
 Penalty = Callable[[Tensor, Tensor], Tensor]

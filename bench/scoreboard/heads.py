@@ -22,8 +22,8 @@ Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 FEATURES = 2_000
-RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)  # beside a covariance whose mean eigenvalue is scaled to 1
-WIDTHS = (1.0, 2.0, 4.0, 8.0)  # β of the kernel exp(−β |x − y|²)
+RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # beside a covariance whose mean eigenvalue is scaled to 1
+WIDTHS = (0.5, 1.0, 2.0, 4.0)  # β of the kernel exp(−β |x − y|²)
 
 
 class Head(Protocol):
