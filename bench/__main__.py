@@ -9,6 +9,10 @@ from bench.ending import end_in_order_on_sigterm
 
 COMMANDS = {
     "corrections": "bench.corrections:corrections",
+    **{
+        name: f"bench.scoreboard.{name}:command"
+        for name in ("incremental", "facts", "supersession", "abstention", "capacity", "cost", "results")
+    },
     "lm": "bench.lm:lm",
     "latency": "bench.latency:latency",
     "crash": "bench.crash:crash",

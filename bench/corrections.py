@@ -2,14 +2,20 @@
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from tqdm import tqdm
 
 from bench.data import SOURCES, DataAbsent, directory, load_all
+from bench.scoreboard.report import Line
 from bench.streams import KINDS, Kind
 from service.settings import Settings, SettingsRefused, from_environment
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SCRATCH = "scratch"  # --rest without an address
 
@@ -22,6 +28,7 @@ SCRATCH = "scratch"  # --rest without an address
 @click.option("--requests", default=10_000, show_default=True, type=click.IntRange(2), help="Length of a stream.")
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(1), help="Number of random orders.")
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes; one for each core is fastest.")
+@click.option("--consolidate-every", "every", type=click.IntRange(1), help="Consolidate Palimpsest each time after so many requests.")
 @click.option(
     "--rest",
     is_flag=False,
@@ -31,15 +38,18 @@ SCRATCH = "scratch"  # --rest without an address
 )
 @click.option("--key", envvar="PALIMPSEST_KEY", help="Key for --rest URL; it must be an admin's.")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Also write everything measured to this file.")
+@click.option("--png", type=click.Path(dir_okay=False, path_type=Path), help="Accuracy over the stream. Default: beside the JSON.")
 def corrections(
     names: tuple[str, ...],
     kinds: tuple[Kind, ...],
     requests: int,
     seeds: int,
     jobs: int,
+    every: int | None,
     rest: str | None,
     key: str | None,
     json_path: Path | None,
+    png: Path | None,
 ) -> None:
     """Ask, and correct where the answer was wrong or missing: who needs the fewest corrections?
 
@@ -61,19 +71,40 @@ def corrections(
     from model.encoder import EncoderRefused
 
     over = None if rest is None else Rest(None, None) if rest == SCRATCH else Rest(rest, key)
-    plan = Plan(sets, kinds or KINDS, seeds, requests, quiet(settings), over, jobs)
+    plan = Plan(sets, kinds or KINDS, seeds, requests, quiet(settings), over, jobs, every)
     begin = time.perf_counter()
     try:
         with tqdm(desc="encode", total=len(plan.texts()), unit=" texts") as bar:
-            vectors = encode(plan, bar.update)
+            vectors = encode(plan.texts(), settings, bar.update, jobs=jobs)
         with tqdm(desc="play", total=plan.steps, unit=" requests") as bar:
             runs = measure(plan, vectors, bar.update)
     except (EncoderRefused, HTTPError, NotServing, Refused) as refused:
         raise click.ClickException(str(refused) or type(refused).__name__) from None
     seconds = time.perf_counter() - begin
     click.echo(f"{render(runs)}\n\n{seconds:,.0f} s in all, encoder {vectors.digest[:12]}")
+    report = as_json(runs, sets, encoder=vectors.digest, seconds=seconds)
     if json_path is not None:
-        write_json(json_path, as_json(runs, sets, encoder=vectors.digest, seconds=seconds))
+        write_json(json_path, report)
+    if png := png or (json_path.with_suffix(".png") if json_path else None):
+        draw(report["runs"]).savefig(png, dpi=130)
+
+
+def draw(lines: Sequence[Line]) -> "Figure":
+    """Accuracy over the requests, a panel for each data set and stream."""
+    from bench.scoreboard.pictures import curves
+
+    points = [
+        {
+            **{name: line[name] for name in ("data", "stream", "memory")},
+            "requests": (at + 0.5) * line["requests"] / len(line["curve"]),
+            "accuracy": share,
+        }
+        for line in lines
+        for at, share in enumerate(line["curve"])
+    ]
+    streams = dict.fromkeys((line["data"], line["stream"]) for line in lines)
+    panels = [(f"{data}, {stream}", {"data": data, "stream": stream}, "accuracy") for data, stream in streams]
+    return curves(points, panels=panels, across="requests", of="memory")
 
 
 def quiet(settings: Settings) -> Settings:

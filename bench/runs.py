@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from itertools import product
 from multiprocessing.queues import Queue
 
-import numpy as np
-
 from bench.data import DataSet
 from bench.rivals import RIVALS
 from bench.streams import Kind, Memory, Request, play, stream
 from bench.subjects import engine_memory, rest_memory
 from bench.table import Run
-from bench.vectors import Vectors, encode_all
+from bench.vectors import VectorFile, Vectors, encode_all
 from service.embedded import load_encoder
 from service.settings import Settings
 from workers.encoding import own_words
@@ -51,6 +49,7 @@ class Unit:
     vectors: Vectors
     settings: Settings
     rest: Rest | None
+    every: int | None  # requests between two consolidations of Palimpsest; None: it is not consolidated
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +63,7 @@ class Plan:
     settings: Settings
     rest: Rest | None
     jobs: int
+    every: int | None = None
 
     @property
     def steps(self) -> int:
@@ -78,7 +78,7 @@ class Plan:
     def units(self, vectors: Vectors) -> list[Unit]:
         """The work, in the order of the table."""
         return [
-            Unit(data.name, kind, seed, requests, vectors.only(_distinct(requests)), self.settings, self.rest)
+            Unit(data.name, kind, seed, requests, vectors.only(_distinct(requests)), self.settings, self.rest, self.every)
             for data, kind, seed, requests in self._streams()
         ]
 
@@ -87,15 +87,23 @@ class Plan:
             yield data, kind, seed, stream(data.rows, kind, seed=seed, requests=self.requests)
 
 
-def encode(plan: Plan, progress: Progress) -> Vectors:
-    """The vectors of all texts of the plan."""
-    texts = plan.texts()
-    if plan.jobs == 1:
-        return encode_all(load_encoder(plan.settings), texts, progress)
-    with _pool(plan.jobs, progress) as pool:
-        parts = list(pool.map(_encode_there, [plan.settings] * plan.jobs, [texts[part :: plan.jobs] for part in range(plan.jobs)]))
-    places = {text: place for place, text in enumerate(text for part in parts for text in part.places)}
-    return Vectors(places, np.concatenate([part.keys for part in parts]), [n for part in parts for n in part.tokens], parts[0].digest)
+def encode(texts: Sequence[str], settings: Settings, progress: Progress, *, jobs: int = 1) -> Vectors:
+    """The vectors of all distinct `texts`, from earlier runs or by the encoder that the settings name.
+
+    Raises:
+        EncoderRefused: its files are not there.
+    """
+    encoder = load_encoder(settings)
+    kept = VectorFile.of(encoder.digest)
+    if jobs == 1:
+        return encode_all(encoder, texts, progress, kept)
+    distinct = list(dict.fromkeys(texts))
+    known = kept.find(distinct)
+    missing = [text for text in distinct if text not in known]
+    progress(len(known))
+    with _pool(jobs, progress) as pool:
+        list(pool.map(_encode_there, [settings] * jobs, [missing[part::jobs] for part in range(jobs)]))
+    return encode_all(encoder, texts, lambda done: None, kept)  # by now all of them are in the file
 
 
 def measure(plan: Plan, vectors: Vectors, progress: Progress) -> list[Run]:
@@ -118,7 +126,7 @@ async def play_unit(unit: Unit, progress: Progress) -> list[Run]:
     runs = []
 
     async def one(name: str, memory: Memory) -> None:
-        runs.append(Run(unit.data, unit.kind, unit.seed, name, await play(memory, unit.requests, progress)))
+        runs.append(Run(unit.data, unit.kind, unit.seed, name, await play(memory, unit.requests, unit.vectors, progress, every=unit.every)))
 
     for name, rival in RIVALS:
         await one(name, rival(unit.vectors))
@@ -167,9 +175,11 @@ def _start(queue: "Queue[int | None]") -> None:
     _told = queue
 
 
-def _encode_there(settings: Settings, texts: list[str]) -> Vectors:
+def _encode_there(settings: Settings, texts: list[str]) -> None:
+    """Into the file of vectors, where the parent reads them."""
     assert _told is not None
-    return encode_all(load_encoder(settings), texts, _told.put)
+    encoder = load_encoder(settings)
+    encode_all(encoder, texts, _told.put, VectorFile.of(encoder.digest))
 
 
 def _play_there(unit: Unit) -> list[Run]:

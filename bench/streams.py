@@ -8,22 +8,30 @@ Order: the training rows in random order, drawn with the seed. A stream longer t
 (HWU64 has 8,954 rows, so its stream of 10,000 repeats 1,046 of them); without that a tenth of the stream would be missing.
 
 Mistakes: the requests answered wrongly or with silence, which is the number of corrections. The first time that an answer is wanted
-nobody can know it; the others are the *avoidable* mistakes.
+nobody can know it; the others are the *avoidable* mistakes. `bench.repeats` says which of these are *repeated*.
+
+Survival: where consolidations are wanted every so many requests, all corrections that still hold are asked verbatim before and after each;
+*lost* are those that were right before and wrong after.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from bench.asking import Consolidating
 from bench.data import Row
+from bench.repeats import Repeats
+from bench.vectors import Vectors
 
 Kind = Literal["corrections-only", "policy-change"]
 KINDS: tuple[Kind, ...] = ("corrections-only", "policy-change")
 CHANGE_SEED = 7
 WINDOW = 1_000
+POINTS = 20  # of the curve
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +56,44 @@ class Memory(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Survival:
+    """A consolidation after `at` requests: corrections that hold, how many of them were right before it, and lost or won by it."""
+
+    at: int
+    corrections: int
+    right: int
+    lost: int
+    won: int
+    seconds: float
+    passed: bool  # the gate
+
+
+@dataclass(frozen=True, slots=True)
 class Tally:
     """What a memory did on a stream; `before`, `after`, `end` are its accuracy in the last `window` requests before the middle, the first
-    after it, and the last of all.
+    after it, and the last of all, `curve` that in each twentieth of the stream.
     """
 
     requests: int
     mistakes: int
     avoidable: int
+    repeated: int
+    again: int  # of the repeated ones, in the very same words
     silent: int  # of the mistakes; the others were wrong answers
     before: float
     after: float
     end: float
+    curve: list[float]
     window: int
     size_bytes: int
     ask_ms: float  # mean
     tell_ms: float
+    consolidations: list[Survival]
+
+    @property
+    def lost(self) -> int:
+        """Corrections that were right before a consolidation and wrong after it, all together."""
+        return sum(survival.lost for survival in self.consolidations)
 
     def as_json(self) -> dict[str, Any]:
         """Its fields."""
@@ -92,38 +122,74 @@ def stream(rows: Sequence[Row], kind: Kind, *, seed: int, requests: int) -> list
     return made
 
 
-async def play(memory: Memory, requests: Sequence[Request], progress: Callable[[int], object]) -> Tally:
-    """Run the protocol. `progress` is told of each request done."""
+async def play(
+    memory: Memory, requests: Sequence[Request], vectors: Vectors, progress: Callable[[int], object], *, every: int | None = None
+) -> Tally:
+    """Run the protocol. `progress` is told of each request done. A memory that can is made to consolidate `every` so many requests."""
     hits, silent, asking_s, telling_s = [], 0, 0.0, 0.0
-    for request in requests:
+    repeats, consolidations = Repeats(vectors), []
+    for step, request in enumerate(requests, 1):
         begin = time.perf_counter()
         said = await memory.ask(request.text)
         asked = time.perf_counter()
         hits.append(said == request.right)
+        told = asked
         if said != request.right:
             silent += said is None
             await memory.tell(request.text, request.right, said)
-        asking_s, telling_s = asking_s + asked - begin, telling_s + time.perf_counter() - asked
+            told = time.perf_counter()
+            repeats.wrong(request.text, request.right)
+        asking_s, telling_s = asking_s + asked - begin, telling_s + told - asked
+        if every is not None and step % every == 0 and isinstance(memory, Consolidating):
+            consolidations.append(await survival(memory, repeats.live, step))
         progress(1)
-    return tally(hits, requests, silent, await memory.size_bytes(), asking_s, telling_s)
+    return tally(hits, requests, silent, await memory.size_bytes(), asking_s, telling_s, repeats, consolidations)
 
 
-def tally(hits: Sequence[bool], requests: Sequence[Request], silent: int, size_bytes: int, asking_s: float, telling_s: float) -> Tally:
+async def survival(memory: Any, live: Mapping[str, str], at: int) -> Survival:  # noqa: ANN401  # both `Asked` and `Consolidating`
+    """Consolidate, and see which of the corrections that hold stay right."""
+
+    async def right() -> list[bool]:
+        said = await memory.ask_many(list(live), lambda done: None)
+        return [one.answer == answer for one, answer in zip(said, live.values(), strict=True)]
+
+    before = await right()
+    done = await memory.consolidate()
+    pairs = list(zip(before, await right(), strict=True))
+    lost, won = pairs.count((True, False)), pairs.count((False, True))
+    return Survival(at, len(live), sum(before), lost, won, done.seconds, done.passed)
+
+
+def tally(
+    hits: Sequence[bool],
+    requests: Sequence[Request],
+    silent: int,
+    size_bytes: int,
+    asking_s: float,
+    telling_s: float,
+    repeats: Repeats,
+    consolidations: Sequence[Survival] = (),
+) -> Tally:
     """The figures of a stream from which requests were answered right."""
     mistakes, middle = hits.count(False), len(hits) // 2
     window = max(1, min(WINDOW, middle))
+    ends = [round(len(hits) * point / POINTS) for point in range(POINTS + 1)]
     return Tally(
         requests=len(hits),
         mistakes=mistakes,
         avoidable=mistakes - len({request.right for request in requests}),
+        repeated=repeats.repeated,
+        again=repeats.again,
         silent=silent,
         before=_share(hits[max(0, middle - window) : middle]),
         after=_share(hits[middle : middle + window]),
         end=_share(hits[-window:]),
+        curve=[round(_share(hits[begin:end]), 4) for begin, end in pairwise(ends)],
         window=window,
         size_bytes=size_bytes,
         ask_ms=1e3 * asking_s / max(1, len(hits)),
         tell_ms=1e3 * telling_s / max(1, mistakes),
+        consolidations=list(consolidations),
     )
 
 

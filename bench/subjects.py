@@ -5,26 +5,39 @@ included. Through the engine the texts come encoded (`bench.vectors` says why th
 them itself, so equal mistakes in both rows also say that the two paths and the two encodings agree.
 """
 
+import asyncio
 import contextlib
 import os
 import tempfile
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 import httpx
 from msgspec import structs
 
+from bench.asking import Consolidated, Progress, Said
+from bench.data import Row
 from bench.running import client_of, running_service
 from bench.vectors import RememberedEncoder, Vectors
 from service import wire
-from service.cluster.engine import Actor, Engine
-from service.embedded import DEFAULT, open_engine
+from service.cluster.engine import Actor
+from service.embedded import DEFAULT, open_engine, utc_now
+from service.errors import GateFailed
 from service.settings import Settings
+from workers.maintenance import Maintenance
+
+if TYPE_CHECKING:
+    from workers.engine import LocalEngine
+
+T = TypeVar("T")
 
 ACTOR = Actor(key_id="bench", request_id="bench")
+SOME = 200  # texts or corrections in one call, so that a progress bar moves
+JOB_S = 3_600.0  # a consolidation of 100,000 corrections on a busy machine
 
 
 class Refused(Exception):
@@ -33,27 +46,87 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class EngineMemory:
-    """A bank, asked and taught at the engine port."""
+    """A bank, asked and taught at the engine port; its jobs are done here, by what the jobs process does them with."""
 
-    engine: Engine
+    engine: "LocalEngine"
     tenant: str
+    var_dir: Path
     bank: str = DEFAULT
 
     async def ask(self, text: str) -> str | None:
         """The first answer of a recall."""
-        items, _, _ = await self.engine.recall(
-            self.tenant, self.bank, [text], top_k=1, min_confidence=None, at=None, explain=False, min_seq=None
-        )
-        return items[0].answers[0].value if items[0].answers else None
+        (item,) = await self._recall([text], None)
+        return item.answers[0].value if item.answers else None
+
+    async def ask_many(self, texts: Sequence[str], progress: Progress) -> list[Said]:
+        """See `bench.asking`."""
+        found: list[Said] = []
+        for some in _some(texts):
+            items = await self._recall(some, 0.0)
+            found += [_said([(answer.value, answer.confidence) for answer in item.answers], item.abstained) for item in items]
+            progress(len(some))
+        return found
 
     async def tell(self, text: str, right: str, said: str | None) -> None:
         """A correction, acknowledged."""
         correction = wire.NewCorrection(input=text, right=right, wrong=said)
         await self.engine.teach(self.tenant, self.bank, [correction], actor=ACTOR, idempotency_key=None)
 
+    async def tell_many(self, rows: Sequence[Row], progress: Progress) -> list[str]:
+        """See `bench.asking`; each batch is one transaction."""
+        names: list[str] = []
+        for some in _some(rows):
+            items = [wire.NewCorrection(input=text, right=right) for text, right in some]
+            taught = await self.engine.teach(self.tenant, self.bank, items, actor=ACTOR, idempotency_key=None)
+            names += [one.id for one in taught]
+            progress(len(some))
+        return names
+
     async def size_bytes(self) -> int:
         """The weights, all levels."""
         return (await self.engine.memory(self.tenant, self.bank)).bytes
+
+    async def disk_bytes(self) -> int | None:
+        """Database, blobs and all."""
+        return bytes_below(self.var_dir)
+
+    async def forget(self, names: Sequence[str]) -> None:
+        """See `bench.asking`."""
+        await self.engine.forget(self.tenant, self.bank, names, mode="rebuild", reason=None, actor=ACTOR)
+
+    async def rebuild(self) -> None:
+        """See `bench.asking`."""
+        await self._maintenance().rebuild(self.tenant, await self._bank_id(), moved_by="bench", progress=_ignored)
+
+    async def consolidate(self) -> Consolidated:
+        """See `bench.asking`."""
+        begin, passed = time.perf_counter(), True
+        try:
+            await self._maintenance().consolidate(self.tenant, await self._bank_id(), moved_by="bench", progress=_ignored)
+        except GateFailed:
+            passed = False
+        return Consolidated(time.perf_counter() - begin, passed)
+
+    async def _recall(self, texts: Sequence[str], min_confidence: float | None) -> list[wire.RecalledItem]:
+        items, _, _ = await self.engine.recall(
+            self.tenant, self.bank, texts, top_k=1, min_confidence=min_confidence, at=None, explain=False, min_seq=None
+        )
+        return items
+
+    async def _bank_id(self) -> str:
+        return await self.engine.banks.id_of(self.tenant, self.bank)
+
+    def _maintenance(self) -> Maintenance:
+        engine, replay = self.engine, self.engine.replay
+        return Maintenance(
+            replay.database,
+            replay.blobs,
+            engine.recall_model,
+            thread=engine.heavy,
+            changed=engine.changed,
+            refused=lambda: None,
+            now=utc_now,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,24 +135,76 @@ class RestMemory:
 
     client: httpx.AsyncClient
     bank: str
+    jobs: list[str] = field(default_factory=list)  # rebuilds that were not waited for
 
     async def ask(self, text: str) -> str | None:
         """The first answer of `POST /v1/recall`."""
-        answers = (await self._post("/v1/recall", {"bank": self.bank, "input": text}))["answers"]
+        answers = (await self._post("/v1/recall", {"input": text}))["answers"]
         return str(answers[0]["value"]) if answers else None
+
+    async def ask_many(self, texts: Sequence[str], progress: Progress) -> list[Said]:
+        """See `bench.asking`; `POST /v1/recall/batch`."""
+        found: list[Said] = []
+        for some in _some(texts):
+            reply = await self._post("/v1/recall/batch", {"inputs": list(some), "min_confidence": 0.0})
+            for item in reply["results"]:
+                found.append(_said([(answer["value"], answer["confidence"]) for answer in item["answers"]], item["abstained"]))
+            progress(len(some))
+        return found
 
     async def tell(self, text: str, right: str, said: str | None) -> None:
         """`POST /v1/corrections`."""
-        body = {"bank": self.bank, "input": text, "right": right}
+        body = {"input": text, "right": right}
         await self._post("/v1/corrections", body if said is None else {**body, "wrong": said})
+
+    async def tell_many(self, rows: Sequence[Row], progress: Progress) -> list[str]:
+        """See `bench.asking`; `POST /v1/corrections/batch`."""
+        names: list[str] = []
+        for some in _some(rows):
+            reply = await self._post("/v1/corrections/batch", {"items": [{"input": text, "right": right} for text, right in some]})
+            names += [str(one["id"]) for one in reply["items"]]
+            progress(len(some))
+        return names
 
     async def size_bytes(self) -> int:
         """The weights, all levels."""
         reply = reply_of(await self.client.get("/v1/memory", params={"bank": self.bank}))
         return int(reply["bytes"])
 
-    async def _post(self, path: str, body: dict[str, str]) -> dict[str, Any]:
-        return reply_of(await self.client.post(path, json=body))
+    async def disk_bytes(self) -> int | None:
+        """They are the service's."""
+        return None
+
+    async def forget(self, names: Sequence[str]) -> None:
+        """See `bench.asking`; `POST /v1/forget`."""
+        reply = await self._post("/v1/forget", {"corrections": list(names), "mode": "rebuild"})
+        self.jobs.append(str(reply["job_id"]))
+
+    async def rebuild(self) -> None:
+        """See `bench.asking`."""
+        while self.jobs:
+            if (job := await self._ended(self.jobs.pop()))["status"] != "succeeded":
+                raise Refused(f"the rebuild {job['status']}: {job['error']}")
+
+    async def consolidate(self) -> Consolidated:
+        """See `bench.asking`; `POST /v1/consolidations`."""
+        begin = time.perf_counter()
+        job = await self._ended((await self._post("/v1/consolidations", {}))["job_id"])
+        passed = job["status"] == "succeeded"
+        if not passed and (job["error"] or {}).get("code") != GateFailed.code:
+            raise Refused(f"the consolidation {job['status']}: {job['error']}")
+        return Consolidated(time.perf_counter() - begin, passed)
+
+    async def _ended(self, job_id: str) -> dict[str, Any]:
+        async with asyncio.timeout(JOB_S):
+            while True:
+                job = reply_of(await self.client.get(f"/v1/jobs/{job_id}"))
+                if job["status"] not in ("queued", "running"):
+                    return job
+                await asyncio.sleep(0.05)
+
+    async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        return reply_of(await self.client.post(path, json={"bank": self.bank, **body}))
 
 
 @contextlib.asynccontextmanager
@@ -88,7 +213,7 @@ async def engine_memory(settings: Settings, vectors: Vectors) -> AsyncIterator[E
     with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as scratch:
         own = structs.replace(settings, var_dir=Path(scratch) / "var", database="", blobs="", bootstrap_key="", key_pepper="")
         async with open_engine(own, encoder=RememberedEncoder(vectors)) as (engine, tenant):
-            yield EngineMemory(engine, tenant)
+            yield EngineMemory(engine, tenant, own.var_dir)
 
 
 @contextlib.asynccontextmanager
@@ -116,3 +241,20 @@ def reply_of(response: httpx.Response) -> dict[str, Any]:
         request = response.request
         raise Refused(f"{request.method} {request.url.path} gave {response.status_code}: {response.text[:300]}")
     return dict(response.json()) if response.content else {}
+
+
+def bytes_below(directory: Path) -> int:
+    """The files of a directory and of those in it."""
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def _said(answers: Sequence[tuple[str, float]], abstained: bool) -> Said:
+    return Said(*answers[0], silent=abstained) if answers else Said(None, 0.0, silent=True)
+
+
+def _some(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (items[begin : begin + SOME] for begin in range(0, len(items), SOME))
+
+
+async def _ignored(share: float) -> None:
+    """Of a job's progress nobody is told here."""

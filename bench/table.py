@@ -2,7 +2,9 @@
 
 import json
 import platform
-from collections.abc import Iterator, Sequence
+import shlex
+import sys
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +14,22 @@ from typing import Any
 from bench.data import DataSet
 from bench.streams import CHANGE_SEED, Tally
 
-HEAD = ("memory", "mistakes", "(of each seed)", "avoidable", "silent", "before", "after", "end", "held", "ask ms", "tell ms")
+NOT_SAID = ("--json", "--png", "--key")
+HEAD = (
+    "memory",
+    "mistakes",
+    "(of each seed)",
+    "avoidable",
+    "repeated",
+    "silent",
+    "before",
+    "after",
+    "end",
+    "lost",
+    "held",
+    "ask ms",
+    "tell ms",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +52,42 @@ def render(runs: Sequence[Run]) -> str:
         seeds = len({run.seed for run in here})
         title = f"{data}, {stream}: {first.requests:,} requests, {seeds} seed{'s' * (seeds != 1)}, accuracy over {first.window:,} requests"
         rows = [HEAD, *(_row(memory, [run.tally for run in here if run.memory == memory]) for memory in _names(here))]
-        blocks.append("\n".join([title, "", *_aligned(rows)]))
+        blocks.append("\n".join([title, "", *aligned(rows, left=(0, 2))]))
     return "\n\n".join(blocks)
 
 
 def as_json(runs: Sequence[Run], sets: Sequence[DataSet], *, encoder: str, seconds: float) -> dict[str, Any]:
     """Everything that was measured, and what it was measured with."""
+    lines = [{"data": run.data, "stream": run.stream, "seed": run.seed, "memory": run.memory, **run.tally.as_json()} for run in runs]
+    data = [{"name": data.name, "rows": len(data.rows), "sha256": data.sha256} for data in sets]
+    return report("corrections", lines, data, encoder=encoder, seconds=seconds, change_seed=CHANGE_SEED)
+
+
+def report(
+    benchmark: str, runs: Sequence[dict[str, Any]], data: Sequence[dict[str, Any]], *, encoder: str, seconds: float, **more: object
+) -> dict[str, Any]:
+    """The JSON of a benchmark: its runs, and what they were measured with and on."""
     return {
-        "benchmark": "corrections",
+        "benchmark": benchmark,
+        "command": shlex.join(["python", "-m", "bench", *_without_files(sys.argv[1:])]),
         "version": version("palimpsest"),
         "machine": {"python": platform.python_version(), "processor": platform.machine(), "system": platform.system()},
         "encoder": encoder,
-        "change_seed": CHANGE_SEED,
+        **more,
         "seconds": round(seconds, 1),
-        "data": [{"name": data.name, "rows": len(data.rows), "sha256": data.sha256} for data in sets],
-        "runs": [{"data": run.data, "stream": run.stream, "seed": run.seed, "memory": run.memory, **run.tally.as_json()} for run in runs],
+        "data": list(data),
+        "runs": list(runs),
     }
+
+
+def _without_files(arguments: Sequence[str]) -> list[str]:
+    """The options that say what was measured, not where it was written, nor the key of a service."""
+    kept, named = [], False
+    for argument in arguments:
+        if not named and argument.split("=")[0] not in NOT_SAID:
+            kept.append(argument)
+        named = not named and argument in NOT_SAID
+    return kept
 
 
 def write_json(path: Path, report: dict[str, Any]) -> None:
@@ -72,19 +109,21 @@ def _row(memory: str, tallies: Sequence[Tally]) -> tuple[str, ...]:
         f"{mean('mistakes'):,.0f}",
         " ".join(f"{tally.mistakes:,}" for tally in tallies),
         f"{mean('avoidable'):,.0f}",
+        f"{mean('repeated'):,.0f}",
         f"{mean('silent'):,.0f}",
         *(f"{mean(field):.3f}" for field in ("before", "after", "end")),
+        f"{mean('lost'):,.0f}" if tallies[0].consolidations else "–",
         f"{mean('size_bytes') / 2**20:.1f} MiB",
         f"{mean('ask_ms'):.2f}",
         f"{mean('tell_ms'):.2f}",
     )
 
 
-def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+def aligned(rows: Sequence[tuple[str, ...]], *, left: Collection[int]) -> Iterator[str]:
+    """Rows as lines of equal columns; those in `left` begin under each other, the others end so."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = [
-            cell.ljust(width) if column in (0, 2) else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(width) if column in left else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         yield "  " + "  ".join(cells).rstrip()

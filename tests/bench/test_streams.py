@@ -1,11 +1,20 @@
 """The protocol's arithmetic: order, policy change, mistakes and windows."""
 
+import numpy as np
 import pytest
 
-from bench.streams import Request, changed_intents, play, stream, tally
+from bench.asking import Consolidated, Said
+from bench.repeats import Repeats
+from bench.streams import Request, changed_intents, play, stream, survival, tally
+from bench.vectors import Vectors
 
 ROWS = [(f"text {number}", f"intent {number % 10}") for number in range(50)]
 NEW = " (new policy)"
+VECTORS = Vectors({"a": 0, "b": 1}, np.eye(2, dtype=np.float32), [3, 3], "d" * 64)
+
+
+def figures(hits, requests, *, silent=0, asking_s=0.0, telling_s=0.0):
+    return tally(hits, requests, silent, 0, asking_s, telling_s, Repeats(VECTORS))
 
 
 class Scripted:
@@ -59,7 +68,7 @@ def test_policy_change_gives_half_of_the_intents_a_new_answer_from_the_middle_on
 async def test_memory_is_told_only_where_it_was_wrong_or_silent():
     requests = [Request("a", "1"), Request("b", "2"), Request("a", "1"), Request("b", "2")]
     memory, done = Scripted([None, "1", "1", "2"]), []
-    result = await play(memory, requests, done.append)
+    result = await play(memory, requests, VECTORS, done.append)
     assert memory.told == [("a", "1", None), ("b", "2", "1")]
     assert (result.requests, result.mistakes, result.silent, result.avoidable) == (4, 2, 1, 0)
     assert (result.before, result.after, result.end) == (0.0, 1.0, 1.0)
@@ -68,13 +77,58 @@ async def test_memory_is_told_only_where_it_was_wrong_or_silent():
 
 def test_first_appearance_of_an_answer_is_no_avoidable_mistake():
     requests = [Request("a", "1"), Request("b", "1"), Request("a", "1" + NEW), Request("b", "1" + NEW)]
-    result = tally([False, False, False, False], requests, 1, 0, 0.0, 0.0)
+    result = figures([False, False, False, False], requests, silent=1)
     assert (result.mistakes, result.avoidable) == (4, 2)
 
 
 def test_windows_lie_before_the_middle_after_it_and_at_the_end():
     hits = [False] * 1_000 + [True] * 1_000 + [True, False] * 500 + [False] * 750 + [True] * 250
-    result = tally(hits, [Request("a", "1")] * len(hits), 0, 0, 4.0, 1.0)
+    result = figures(hits, [Request("a", "1")] * len(hits), asking_s=4.0, telling_s=1.0)
     assert (result.window, result.before, result.after, result.end) == (1_000, 1.0, 0.5, 0.25)
     assert result.ask_ms == pytest.approx(1.0)
     assert result.tell_ms == pytest.approx(1e3 / hits.count(False))
+
+
+def test_curve_has_the_accuracy_of_each_twentieth():
+    hits = [False] * 50 + [True] * 50 + [True, False] * 50
+    assert figures(hits, [Request("a", "1")] * 200).curve == [0.0] * 5 + [1.0] * 5 + [0.5] * 10
+
+
+async def test_repeated_mistakes_are_counted_on_the_way():
+    requests = [Request("a", "1"), Request("b", "2"), Request("a", "1"), Request("a", "1" + NEW)]
+    result = await play(Scripted([None, "1", "2", "1"]), requests, VECTORS, lambda done: None)
+    assert (result.mistakes, result.repeated, result.again) == (4, 1, 1)
+
+
+class Consolidating(Scripted):
+    """Forgets what it was told about `a` in a consolidation, and answers about `b` from then on."""
+
+    consolidations = 0
+
+    async def ask_many(self, texts, progress):
+        right = dict.fromkeys(texts) | {text: right for text, right, _ in self.told}
+        lost = "a" if self.consolidations else "b"
+        return [Said(None if text == lost else right[text], 0.5, silent=text == lost) for text in texts]
+
+    async def consolidate(self):
+        self.consolidations += 1
+        return Consolidated(2.0, passed=False)
+
+
+async def test_consolidations_come_every_so_many_requests_and_tell_what_they_lost():
+    requests = [Request("a", "1"), Request("b", "2"), Request("a", "1"), Request("b", "2"), Request("a", "1")]
+    memory = Consolidating([None, "1", "1", "2", "1"])
+    result = await play(memory, requests, VECTORS, lambda done: None, every=2)
+    first, second = result.consolidations
+    assert memory.consolidations == 2
+    assert (first.at, first.corrections, first.right, first.lost, first.won, first.seconds, first.passed) == (2, 2, 1, 1, 1, 2.0, False)
+    assert (second.at, second.right, second.lost) == (4, 1, 0)
+    assert result.lost == 1
+    assert (await play(Scripted([None] * 5), requests, VECTORS, lambda done: None, every=2)).consolidations == []
+
+
+async def test_survival_asks_for_the_corrections_that_hold():
+    memory = Consolidating([])
+    memory.told = [("a", "1", None), ("b", "2", None)]
+    found = await survival(memory, {"a": "1", "b": "other"}, 7)
+    assert (found.at, found.corrections, found.right, found.lost, found.won) == (7, 2, 1, 1, 0)

@@ -1,0 +1,166 @@
+"""What the boards share: their options, the encoder, the product under test, and the way from figures to a table, JSON and PNG."""
+
+import asyncio
+import contextlib
+import functools
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from tqdm import tqdm
+
+from bench.asking import Palimpsest, Progress
+from bench.corrections import SCRATCH, quiet
+from bench.data import DataAbsent, directory
+from bench.scoreboard.report import Line, Table, as_text
+from bench.scoreboard.sources import Loaded
+from bench.table import report, write_json
+from service.settings import Settings, SettingsRefused, from_environment
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from bench.vectors import Vectors
+
+T = TypeVar("T")
+Decorated = Callable[..., Any]
+Draw = Callable[[Sequence[Line]], "Figure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What was chosen on the command line of any board."""
+
+    seeds: int
+    rest: str | None
+    key: str | None
+    json_path: Path | None
+    png: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What a board measures with."""
+
+    settings: Settings
+    vectors: "Vectors"
+    chosen: Chosen
+
+    def products(self) -> list[tuple[str, AbstractAsyncContextManager[Palimpsest]]]:
+        """A new bank of the product at its engine port, and one of the running service if that is to be measured too; to be opened."""
+        from bench.runs import ENGINE, REST
+        from bench.subjects import engine_memory, rest_memory
+
+        opened: list[tuple[str, AbstractAsyncContextManager[Palimpsest]]] = [(ENGINE, engine_memory(self.settings, self.vectors))]
+        if self.chosen.rest is not None:
+            opened.append((REST, rest_memory(None if self.chosen.rest == SCRATCH else self.chosen.rest, self.chosen.key)))
+        return opened
+
+
+def options(seeds: int) -> Callable[[Decorated], Decorated]:
+    """The options that every board has; they arrive as one `chosen`."""
+
+    path = click.Path(dir_okay=False, path_type=Path)
+    over = "Also measure a running service at URL (on banks that are deleted afterwards); without URL, one started for it."
+
+    def decorate(command: Decorated) -> Decorated:
+        @click.option("--seeds", default=seeds, show_default=True, type=click.IntRange(1), help="Number of random orders.")
+        @click.option("--rest", is_flag=False, flag_value=SCRATCH, metavar="[URL]", help=over)
+        @click.option("--key", envvar="PALIMPSEST_KEY", help="Key for --rest URL; it must be an admin's.")
+        @click.option("--json", "json_path", type=path, help="Also write everything measured to this file.")
+        @click.option("--png", type=path, help="Curves, where the board has some. Default: beside the JSON.")
+        @functools.wraps(command)  # with the options that were given below this one
+        def called(seeds: int, rest: str | None, key: str | None, json_path: Path | None, png: Path | None, **others: object) -> None:
+            if rest not in (None, SCRATCH) and not key:
+                raise click.UsageError("--rest URL needs --key or PALIMPSEST_KEY")
+            command(chosen=Chosen(seeds, rest, key, json_path, png), **others)
+
+        return called
+
+    return decorate
+
+
+def data_of(load: Callable[[Path], T]) -> T:
+    """What `load` finds in the directory of the data sets, or one clear message."""
+    try:
+        return load(directory(os.environ))
+    except DataAbsent as absent:
+        raise click.ClickException(str(absent)) from None
+
+
+def run_board(
+    name: str,
+    tables: Sequence[Table],
+    chosen: Chosen,
+    data: Sequence[Loaded[Any]],
+    texts: Iterable[str],
+    measure: Callable[[Bench, Progress], Awaitable[list[Line]]],
+    *,
+    steps: int,
+    draw: Draw | None = None,
+) -> None:
+    """Encode the texts, measure, print the tables, write the files. `steps` is how much progress `measure` will tell of."""
+    begin = time.perf_counter()
+    with told():
+        from bench.runs import encode  # torch loads from here on, after all that can be refused at once
+
+        settings = quiet(from_environment(os.environ))
+        wanted = list(dict.fromkeys(text for text in texts if text))
+        with tqdm(desc="encode", total=len(wanted), unit=" texts") as bar:
+            vectors = encode(wanted, settings, bar.update)
+        bench = Bench(settings, vectors, chosen)
+
+        async def measured() -> list[Line]:
+            with tqdm(desc=name, total=steps, unit=" steps") as bar:
+                return await measure(bench, bar.update)
+
+        lines = asyncio.run(measured())
+    seconds = time.perf_counter() - begin
+    click.echo(f"{as_text(tables, lines)}\n\n{seconds:,.0f} s in all, encoder {vectors.digest[:12]}")
+    if chosen.json_path is not None:
+        facts = [{"name": loaded.name, "rows": loaded.rows, "sha256": loaded.sha256} for loaded in data]
+        write_json(chosen.json_path, report(name, lines, facts, encoder=vectors.digest, seconds=seconds))
+    png = chosen.png or (chosen.json_path.with_suffix(".png") if chosen.json_path else None)
+    if draw is not None and png is not None:
+        png.parent.mkdir(parents=True, exist_ok=True)
+        draw(lines).savefig(png, dpi=130)
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Errors that are the user's to repair end in one message."""
+    from httpx import HTTPError
+
+    from bench.running import NotServing
+    from bench.subjects import Refused
+    from model.encoder import EncoderRefused
+
+    try:
+        yield
+    except (DataAbsent, EncoderRefused, HTTPError, NotServing, Refused, SettingsRefused) as refused:
+        raise click.ClickException(str(refused) or type(refused).__name__) from None
+
+
+def words_of(answers: Iterable[str]) -> Iterator[str]:
+    """The words that the product reads of answers when it meets them first; they have to be encoded as well."""
+    from workers.encoding import own_words
+
+    for answer in dict.fromkeys(answers):
+        if words := own_words(answer):
+            yield words
+
+
+async def timed_ms(work: Awaitable[object]) -> float:
+    """How long it took."""
+    begin = time.perf_counter()
+    await work
+    return 1e3 * (time.perf_counter() - begin)
+
+
+def unheard(done: int) -> None:
+    """Progress that nobody is told of."""

@@ -1,0 +1,204 @@
+"""`python -m bench facts`: single facts, edited one after the other. Kept, found by another wording, and nothing else touched?
+
+The edits of a file in random order, taught one after the other. After T of them everything is asked about those T, figures from 0 to 1:
+
+- *reliability*: the edited prompt is answered with its latest target; `oldest`, `newest` are that of the first and last tenth of the edits
+- *generality*: its rephrasing is
+- *near*: silence at a prompt of the same relation about another subject (CounterFact's locality prompt): there was silence before
+- *far*: silence at questions that have to do with nothing (those of Natural Questions that come with zsRE)
+
+A memory answers above a threshold. One threshold for all streams is chosen for each memory on validation edits (`counterfact_val`, never in
+a stream), where the harmonic mean of reliability, generality and near is highest. The product is shown at its own default as well.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import click
+import numpy as np
+from matplotlib.figure import Figure as Picture
+
+from bench.asking import Asked, Progress, Said
+from bench.scoreboard.board import Bench, Chosen, data_of, options, run_board, words_of
+from bench.scoreboard.measures import auroc, harmonic
+from bench.scoreboard.pictures import curves
+from bench.scoreboard.report import Figure, Line, Table
+from bench.scoreboard.sources import Fact, facts, far_questions
+from bench.scoreboard.stores import STORE, Store
+
+SIZES = (1, 10, 100, 1_000, 5_000)
+STREAMS = ("counterfact", "zsre")
+DEFAULT = "its default threshold"
+SHARES = ("reliability", "generality", "near", "far")
+TABLES = (
+    Table(
+        "facts",
+        "Edited facts after T edits, one threshold chosen on validation edits",
+        ("stream", "T", "memory"),
+        (
+            *(Figure(share, share) for share in SHARES),
+            Figure("oldest", "oldest tenth"),
+            Figure("newest", "newest tenth"),
+            Figure("apart", "AUROC rephrased/near"),
+            Figure("threshold", "threshold"),
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """What is asked after some edits: for each edit its latest target; `far` is asked once."""
+
+    edits: Sequence[Fact]
+    targets: Sequence[str]
+    near: Sequence[str]  # no prompt of an edit
+    far: Sequence[str]
+
+    @classmethod
+    def of(cls, edits: Sequence[Fact], far: Sequence[str]) -> "Probes":
+        """Of these edits, in the order of the stream."""
+        latest = {edit.prompt: edit.target for edit in edits}
+        near = [edit.near for edit in edits if edit.near and edit.near not in latest]
+        return cls(edits, [latest[edit.prompt] for edit in edits], near, far)
+
+    @property
+    def texts(self) -> list[str]:
+        """All of them, in the order that `Answers` takes them."""
+        return [*(edit.prompt for edit in self.edits), *(edit.rephrase for edit in self.edits), *self.near, *self.far]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a memory said to all probes."""
+
+    probes: Probes
+    said: Sequence[Said]
+
+    def line(self, threshold: float | None) -> Line:
+        """The figures at a threshold; None: the memory's own silence counts."""
+        probes, edits = self.probes, len(self.probes.edits)
+        near_end = 2 * edits + len(probes.near)
+        given = [said.answer if threshold is None else said.value if said.confidence >= threshold else None for said in self.said]
+        kept = [answer == target for answer, target in zip(given[:edits], probes.targets, strict=True)]
+        found = [answer == target for answer, target in zip(given[edits : 2 * edits], probes.targets, strict=True)]
+        tenth = max(1, edits // 10)
+        sure = [said.confidence for said in self.said]
+        return {
+            "reliability": fmean(kept),
+            "generality": fmean(found),
+            "near": _silence(given[2 * edits : near_end]),
+            "far": _silence(given[near_end:]),
+            "oldest": fmean(kept[:tenth]),
+            "newest": fmean(kept[-tenth:]),
+            "apart": auroc(sure[edits : 2 * edits], sure[2 * edits : near_end]) if probes.near else None,
+            "threshold": threshold,
+        }
+
+    def best_threshold(self) -> float:
+        """Where the harmonic mean of reliability, generality and near is highest; of equal ones the lowest."""
+        tried = sorted({said.confidence for said in self.said[: 2 * len(self.probes.edits)]})
+        step = max(1, len(tried) // 500)
+        return max(tried[::step], key=lambda threshold: harmonic(*(self.line(threshold)[share] or 0.0 for share in SHARES[:3])))
+
+
+@click.command("facts")
+@options(seeds=3)
+@click.option(
+    "--stream", "streams", multiple=True, type=click.Choice(STREAMS), default=STREAMS, show_default=True, help="Several for several."
+)
+@click.option("--size", "sizes", multiple=True, type=click.IntRange(1), default=SIZES, show_default=True, help="T; several for several.")
+@click.option("--validation", default=979, show_default=True, type=click.IntRange(10), help="Validation edits.")
+@click.option("--far", "far_rows", default=1_000, show_default=True, type=click.IntRange(1), help="Unrelated questions.")
+def command(chosen: Chosen, streams: tuple[str, ...], sizes: tuple[int, ...], validation: int, far_rows: int) -> None:
+    """Edited facts: reliability, generality, locality near and far, by age, at one threshold chosen on validation rows."""
+    valid = data_of(lambda below: facts("counterfact_val", below))
+    loaded = {name: data_of(lambda below, name=name: facts(name, below)) for name in streams}  # type: ignore[misc]
+    questions = data_of(far_questions)
+    far = [question for question, _ in questions.holds[:far_rows]]
+    chosen_on = valid.holds[:validation]
+    played = {
+        name: [in_order(one.holds, seed)[: max(size for size in sizes if size <= len(one.holds))] for seed in range(chosen.seeds)]
+        for name, one in loaded.items()
+    }
+    edits = [*chosen_on, *(edit for orders in played.values() for order in orders for edit in order)]
+    texts = [*(text for edit in edits for text in (edit.prompt, edit.rephrase, edit.near)), *far, *words_of(edit.target for edit in edits)]
+    passes = 2 + (chosen.rest is not None)
+    steps = passes * (_steps(chosen_on, (len(chosen_on),), ()) + sum(_steps(order, sizes, far) for one in played.values() for order in one))
+
+    async def measure(bench: Bench, progress: Progress) -> list[Line]:
+        validated = await everyone(bench, chosen_on, (len(chosen_on),), (), progress)
+        thresholds = {name: answers[0].best_threshold() for name, answers in validated.items()}
+        lines: list[Line] = []
+        for name, orders in played.items():
+            for seed, order in enumerate(orders):
+                for memory, answers in (await everyone(bench, order, sizes, far, progress)).items():
+                    lines += lines_of(name, seed, memory, answers, thresholds)
+        return lines
+
+    run_board("facts", TABLES, chosen, [valid, *loaded.values(), questions], texts, measure, steps=steps, draw=draw)
+
+
+def in_order(edits: Sequence[Fact], seed: int) -> list[Fact]:
+    """The stream of a seed."""
+    return [edits[place] for place in np.random.default_rng(seed).permutation(len(edits))]
+
+
+async def answers_after(
+    memory: Asked, edits: Sequence[Fact], sizes: Sequence[int], far: Sequence[str], progress: Progress
+) -> list[Answers]:
+    """Teach the edits one after the other, and ask after each of `sizes` that the stream reaches."""
+    found, done = [], 0
+    for size in sorted(size for size in set(sizes) if size <= len(edits)):
+        await memory.tell_many([(edit.prompt, edit.target) for edit in edits[done:size]], progress)
+        done = size
+        probes = Probes.of(edits[:size], far)
+        found.append(Answers(probes, await memory.ask_many(probes.texts, progress)))
+    return found
+
+
+async def everyone(
+    bench: Bench, edits: Sequence[Fact], sizes: Sequence[int], far: Sequence[str], progress: Progress
+) -> dict[str, list[Answers]]:
+    """The product and its rival on one stream, each from the beginning."""
+    found = {}
+    for name, product in bench.products():
+        async with product as memory:
+            found[name] = await answers_after(memory, edits, sizes, far, progress)
+    return {**found, STORE: await answers_after(Store(bench.vectors), edits, sizes, far, progress)}
+
+
+def lines_of(stream: str, seed: int, memory: str, answers: Sequence[Answers], thresholds: Mapping[str, float]) -> list[Line]:
+    """The runs of one memory on one stream; a memory that can be silent by itself is shown so as well."""
+    lines = []
+    for one in answers:
+        named = {"table": "facts", "stream": stream, "seed": seed, "T": len(one.probes.edits)}
+        lines.append({**named, "memory": memory, **one.line(thresholds[memory])})
+        if any(said.silent for said in one.said):
+            lines.append({**named, "memory": f"{memory}, {DEFAULT}", **one.line(None)})
+    return lines
+
+
+def draw(lines: Sequence[Line]) -> Picture:
+    """Each share over the number of edits, a panel for each stream."""
+    return curves(
+        lines,
+        panels=[
+            (f"{stream}: {share}", {"stream": stream}, share)
+            for stream in dict.fromkeys(line["stream"] for line in lines)
+            for share in SHARES
+        ],
+        across="T",
+        of="memory",
+        log=True,
+    )
+
+
+def _silence(given: Sequence[str | None]) -> float | None:
+    return fmean(answer is None for answer in given) if given else None
+
+
+def _steps(edits: Sequence[Fact], sizes: Sequence[int], far: Sequence[str]) -> int:
+    reached = [size for size in set(sizes) if size <= len(edits)]
+    return max(reached, default=0) + sum(len(Probes.of(edits[:size], far).texts) for size in reached)

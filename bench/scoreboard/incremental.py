@@ -1,0 +1,245 @@
+"""`python -m bench incremental`: classes arrive task after task, and nothing old is shown again. Who still knows the first ones at the end?
+
+The published protocol (InCA, VAG, KLDA): CLINC150 in 10 tasks of 15 classes (its domains), BANKING77 in 7 of 11, HWU64 in 8 of 8. All
+training utterances of a task are taught, in random order, as corrections; then all test utterances of the classes met so far are asked.
+Order 0 is the published order of classes (domains; alphabetical), the others are random ones. With R[t][j] the accuracy on the classes of
+task j after task t, and A_t that on all classes met so far:
+
+- *last* A_T; *average* the mean of A_1 … A_T; *spread* how far *last* lies apart over the orders
+- *BWT* the mean over old tasks of R[T][j] − R[j][j]; *forgetting* that of the best earlier R[t][j] minus R[T][j]
+
+Both of these fall without any forgetting as classes are added; compare them with the heads that keep sums. A memory's silence counts as
+wrong; *best guess* counts its best answer instead. Where `--consolidate` says so the product consolidates at the end, and *last* is asked
+again; `each` does it after every task.
+
+Hyperparameters of the heads are chosen once for a data set on validation rows (CLINC150 `val`, HWU64 `valid`, 1,000 rows of BANKING77's
+training file), then all training rows are learned, as the product does.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING, Literal
+
+import click
+import numpy as np
+from matplotlib.figure import Figure as Picture
+
+from bench.asking import Palimpsest, Progress, Said
+from bench.data import Row
+from bench.scoreboard.board import Bench, Chosen, data_of, options, run_board, words_of
+from bench.scoreboard.heads import (
+    FEATURES,
+    ClassMean,
+    Floats,
+    Head,
+    Labels,
+    Lda,
+    NearestNeighbour,
+    accuracy,
+    best_klda,
+    best_lda,
+    fourier,
+)
+from bench.scoreboard.pictures import curves
+from bench.scoreboard.report import Figure, Line, Table, spread
+from bench.scoreboard.sources import INTENTS, Intents, intents
+
+if TYPE_CHECKING:
+    from bench.vectors import Vectors
+
+When = Literal["never", "end", "each"]
+WHEN: tuple[When, ...] = ("never", "end", "each")
+PERCENT = 100.0
+TABLES = (
+    Table(
+        "incremental",
+        "Class-incremental accuracy, per cent, after the last task",
+        ("data", "memory"),
+        (
+            Figure("last", "last", ".1f", PERCENT),
+            Figure("last", "spread", ".1f", PERCENT, spread),
+            Figure("average", "average", ".1f", PERCENT),
+            Figure("bwt", "BWT", ".1f", PERCENT),
+            Figure("forgetting", "forgetting", ".1f", PERCENT),
+            Figure("guess", "best guess", ".1f", PERCENT),
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What is learned in which order: rows of each task, and the rows of its classes that are asked."""
+
+    tasks: tuple[tuple[str, ...], ...]
+    train: tuple[tuple[Row, ...], ...]
+    test: tuple[tuple[Row, ...], ...]
+
+
+def course(data: Intents, seed: int, per_class: int | None = None) -> Course:
+    """Order `seed`: 0 is the published one. With `per_class` only so many rows of each class, for a short form."""
+    random = np.random.default_rng(seed)
+    tasks = data.tasks
+    if seed:
+        shuffled = [data.classes[place] for place in random.permutation(len(data.classes))]
+        ends = np.cumsum([len(task) for task in tasks])
+        tasks = tuple(tuple(shuffled[end - len(task) : end]) for end, task in zip(ends.tolist(), tasks, strict=True))
+    train = []
+    for task in tasks:
+        rows = _of(data.train, task, per_class)
+        train.append(tuple(rows[place] for place in random.permutation(len(rows))))
+    return Course(tasks, tuple(train), tuple(tuple(_of(data.test, task, per_class)) for task in tasks))
+
+
+def _of(rows: Sequence[Row], classes: Sequence[str], per_class: int | None) -> list[Row]:
+    found: dict[str, list[Row]] = {intent: [] for intent in classes}
+    for row in rows:
+        if row[1] in found and (per_class is None or len(found[row[1]]) < per_class):
+            found[row[1]].append(row)
+    return [row for own in found.values() for row in own]
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Right answers: `hits[t][j]` of the test rows of task j after task t, j ≤ t."""
+
+    hits: list[list[int]]
+    sizes: list[int]  # test rows of each task
+
+    def figures(self) -> Line:
+        """Last, average, BWT and forgetting."""
+        last = len(self.hits) - 1
+        after = [sum(row) / sum(self.sizes[: len(row)]) for row in self.hits]
+        share = [[hit / size for hit, size in zip(row, self.sizes, strict=False)] for row in self.hits]
+        old = range(last)
+        return {
+            "last": after[-1],
+            "average": fmean(after),
+            "bwt": fmean(share[last][j] - share[j][j] for j in old) if last else None,
+            "forgetting": fmean(max(share[t][j] for t in range(j, last)) - share[last][j] for j in old) if last else None,
+            "after": after,
+        }
+
+
+@click.command("incremental")
+@options(seeds=5)
+@click.option("--data", "names", multiple=True, type=click.Choice(INTENTS), default=INTENTS, show_default=True, help="Several for several.")
+@click.option("--consolidate", "when", default="end", show_default=True, type=click.Choice(WHEN), help="When the product consolidates.")
+@click.option("--per-class", type=click.IntRange(1), help="Rows of each class, for a short form. Default: all.")
+@click.option("--features", default=FEATURES, show_default=True, type=click.IntRange(2), help="Random features of KLDA.")
+@click.option("--heads/--no-heads", default=True, help="Whether to run the rivals.")
+def command(chosen: Chosen, names: tuple[str, ...], when: When, per_class: int | None, features: int, heads: bool) -> None:
+    """Class-incremental intents: last, average, BWT and forgetting over class orders, beside the heads of the literature."""
+    loaded = {name: data_of(lambda below, name=name: intents(name, below)) for name in dict.fromkeys(names)}  # type: ignore[misc]
+    courses = {name: [course(one.holds, seed, per_class) for seed in range(chosen.seeds)] for name, one in loaded.items()}
+    texts = [text for name, one in loaded.items() for text in _texts(courses[name], one.holds, per_class)]
+    passes = 1 + (chosen.rest is not None)
+    steps = passes * sum(_steps(one, when) for orders in courses.values() for one in orders)
+
+    async def measure(bench: Bench, progress: Progress) -> list[Line]:
+        lines: list[Line] = []
+        for name, orders in courses.items():
+            for seed, one in enumerate(orders):
+                for named, product in bench.products():
+                    async with product as memory:
+                        lines += [{"data": name, "seed": seed, **line} for line in await taught(named, memory, one, when, progress)]
+            if heads:
+                lines += [{"data": name, **line} for line in rivals(bench.vectors, loaded[name].holds, orders, per_class, features)]
+        return [{"table": "incremental", **line} for line in lines]
+
+    run_board("incremental", TABLES, chosen, list(loaded.values()), texts, measure, steps=steps, draw=draw)
+
+
+async def taught(name: str, memory: Palimpsest, one: Course, when: When, progress: Progress) -> list[Line]:
+    """The product through a course; a second line tells what it knows after a consolidation at the end."""
+    hits, guesses = [], [0]
+    for task, rows in enumerate(one.train):
+        await memory.tell_many(rows, progress)
+        if when == "each":
+            await memory.consolidate()
+        asked = [row for test in one.test[: task + 1] for row in test]
+        said = await memory.ask_many([text for text, _ in asked], progress)
+        hits.append(_hits(said, one.test[: task + 1]))
+        guesses.append(sum(one_said.value == right for one_said, (_, right) in zip(said, asked, strict=True)))
+    sizes = [len(test) for test in one.test]
+    lines = [{"memory": name + (", consolidated after each task" if when == "each" else ""), **Marks(hits, sizes).figures()}]
+    lines[0]["guess"] = guesses[-1] / sum(sizes)
+    if when == "end":
+        consolidated = await memory.consolidate()
+        asked = [row for test in one.test for row in test]
+        said = await memory.ask_many([text for text, _ in asked], progress)
+        guess = sum(one_said.value == right for one_said, (_, right) in zip(said, asked, strict=True)) / sum(sizes)
+        again = Marks([*hits[:-1], _hits(said, one.test)], sizes).figures()
+        how = {"consolidation_s": consolidated.seconds, "gate_passed": consolidated.passed}
+        lines.append({"memory": f"{name}, consolidated at the end", **again, "guess": guess, **how})
+    return lines
+
+
+def _hits(said: Sequence[Said], tests: Sequence[Sequence[Row]]) -> list[int]:
+    given = iter(said)
+    return [sum(next(given).answer == right for _, right in test) for test in tests]
+
+
+def rivals(vectors: "Vectors", data: Intents, courses: Sequence[Course], per_class: int | None, features: int) -> Iterator[Line]:
+    """Every head through every course."""
+    from bench.scoreboard.gradient_heads import Ewc, Probe, Replay, best_decay, best_pull  # torch
+
+    number = {intent: place for place, intent in enumerate(data.classes)}
+
+    def arrays(rows: Sequence[Row]) -> tuple[Floats, Labels]:
+        return np.stack([vectors[text] for text, _ in rows]), np.array([number[intent] for _, intent in rows])
+
+    valid_rows = _of(data.valid, data.classes, per_class)
+    aside = set(valid_rows) if data.valid_is_train else set()
+    valid = arrays(valid_rows)
+    first = [arrays(kept) for rows in courses[0].train if (kept := [row for row in rows if row not in aside])]
+    x, y = (np.concatenate(part) for part in zip(*first, strict=True))
+    classes, width = len(number), x.shape[1]
+    ridge, (beta, kernel_ridge) = best_lda(x, y, *valid, classes), best_klda(x, y, *valid, classes, features)
+    pull, decay = best_pull(first, *valid, classes), best_decay(x, y, *valid, classes)
+    for seed, one in enumerate(courses):
+        made: dict[str, Head] = {
+            "1-nearest neighbour": NearestNeighbour(),
+            "class mean": ClassMean(classes),
+            "LDA": Lda(classes, ridge),
+            "KLDA": Lda(classes, kernel_ridge, fourier(width, beta, features=features)),
+            "EWC, linear head": Ewc(width, classes, pull, seed),
+            "replay, linear head": Replay(width, classes, seed=seed),
+        }
+        train, test = [arrays(rows) for rows in one.train], [arrays(rows) for rows in one.test]
+        picked = {"LDA": {"ridge": ridge}, "KLDA": {"beta": beta, "ridge": kernel_ridge}, "EWC, linear head": {"pull": pull}}
+        for name, head in made.items():
+            hits = []
+            for task, (rows, labels) in enumerate(train):
+                head.learn(rows, labels)
+                hits.append([int((head.predict(asked) == right).sum()) for asked, right in test[: task + 1]])
+            yield {"memory": name, "seed": seed, **Marks(hits, [len(right) for _, right in test]).figures(), "chosen": picked.get(name)}
+        probe = Probe(width, classes, decay, seed)
+        probe.learn(*(np.concatenate(part) for part in zip(*train, strict=True)))
+        asked, right = (np.concatenate(part) for part in zip(*test, strict=True))
+        yield {"memory": "joint linear probe", "seed": seed, "last": accuracy(probe.predict(asked), right), "chosen": {"decay": decay}}
+
+
+def draw(lines: Sequence[Line]) -> Picture:
+    """Accuracy on all classes met so far, over the tasks."""
+    points = [
+        {"data": line["data"], "memory": line["memory"], "task": task, "accuracy": share}
+        for line in lines
+        for task, share in enumerate(line.get("after") or [], 1)
+    ]
+    return curves(
+        points, panels=[(name, {"data": name}, "accuracy") for name in dict.fromkeys(p["data"] for p in points)], across="task", of="memory"
+    )
+
+
+def _texts(courses: Sequence[Course], data: Intents, per_class: int | None) -> Iterator[str]:
+    for one in courses:
+        yield from (text for part in (*one.train, *one.test) for text, _ in part)
+    yield from (text for text, _ in _of(data.valid, data.classes, per_class))
+    yield from words_of(data.classes)
+
+
+def _steps(one: Course, when: When) -> int:
+    asked = sum(sum(len(test) for test in one.test[: task + 1]) for task in range(len(one.test)))
+    return sum(map(len, one.train)) + asked + (sum(map(len, one.test)) if when == "end" else 0)
