@@ -23,7 +23,7 @@ from bench.asking import Consolidated, Progress, Said
 from bench.data import Row
 from bench.running import client_of, running_service
 from bench.vectors import RememberedEncoder, Vectors
-from service import wire
+from service import tracing, wire
 from service.cluster.engine import Actor
 from service.embedded import DEFAULT, open_engine, utc_now
 from service.errors import GateFailed
@@ -123,6 +123,7 @@ class EngineMemory:
             replay.blobs,
             engine.recall_model,
             thread=engine.heavy,
+            stage=tracing.span,
             changed=engine.changed,
             refused=lambda: None,
             now=utc_now,
