@@ -102,7 +102,8 @@ async def fill_disk(cluster: Cluster, dice: random.Random) -> str:
     size = dice.choice(FULL)
     cluster.postgres.limit_files(size)
     await _a_while(dice)
-    cluster.postgres.limit_files(None)
+    if cluster.postgres.alive:
+        cluster.postgres.limit_files(None)
     await cluster.postgres.recovered()
     return f"postgres, files of {size >> 10} KiB"
 

@@ -5,12 +5,10 @@ the process that started them, however that ends.
 """
 
 import asyncio
-import contextlib
 import ctypes
 import importlib.util
 import os
 import pwd
-import resource
 import shutil
 import signal
 import socket
@@ -85,8 +83,13 @@ class Server:
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal; one that has ended gets none."""
-        if self._process is not None and self._process.poll() is None:
+        if self.alive and self._process is not None:
             self._process.send_signal(number)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:
@@ -159,18 +162,17 @@ class Postgres(Server):
             NotStarted: see `Server.start`.
         """
         while not await self.answers():
-            if self._process is not None and self._process.poll() is not None:
+            if not self.alive:
                 await self.start()
             await asyncio.sleep(0.05)
 
     def limit_files(self, size: int | None) -> None:
-        """Let no file grow beyond so many bytes, as on a disk that is full; None: as the disk allows."""
-        if sys.platform == "linux":
-            children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
-            for pid in (self.pid, *map(int, children.read_text().split())):  # the server first: whom it starts now has its limit
-                with contextlib.suppress(ProcessLookupError):
-                    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-                    resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard if size is None else size, hard))
+        """Let no file of a running server grow beyond so many bytes, as on a disk that is full; None: as the disk allows."""
+        limit = "unlimited" if size is None else size
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        for pid in (self.pid, *children):  # the server first: whom it starts now has its limit; one that has ended needs none
+            command = ["prlimit", f"--pid={pid}", f"--fsize={limit}:"]
+            subprocess.run(command, check=False, capture_output=True, timeout=10, **self._identity)  # noqa: S603 (util-linux)
 
     async def backends(self) -> list[int]:
         """The processes that serve clients' connections."""
