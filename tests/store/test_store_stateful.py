@@ -12,7 +12,7 @@ from service.errors import HeadMoved, NotOwner
 from service.store import banks, forgets, history, ledger, snapshots
 
 MODES = ("suppress", "rebuild", "erase")
-EXAMPLES = 500
+EXAMPLES = 100  # the long form is `make long`
 some = st.integers(0, 1_000)
 
 
@@ -151,6 +151,7 @@ class StoreBesideModel(RuleBasedStateMachine):
             assert await snapshots.spare_autos(conn, tenant, bank, 2) == kept[::-1][2:]
 
 
+@pytest.mark.timeout(3_600)
 def test_store_holds_what_the_model_holds_whatever_is_done(runner_and_database):
     runner, database = runner_and_database
     run_state_machine_as_test(
