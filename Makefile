@@ -12,7 +12,7 @@ export OMP_NUM_THREADS := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster test check demo doctor bench openapi clean
+.PHONY: help run cluster test long check demo doctor bench openapi clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,11 @@ run: $(VENV)/.installed ## set everything up and serve on 127.0.0.1:$PORT, data 
 test: $(VENV)/.installed-dev ## the whole test suite: the parallel part, then what measures time or kills processes
 	$(BIN)/pytest -q -n 2 -m 'not serial'
 	$(BIN)/pytest -q -m serial
+
+long: $(VENV)/.installed-dev ## what takes hours: 500 walks of 50 steps beside each model, 1,000 rounds of faults, 10,000 contended corrections
+	STATEFUL_EXAMPLES=500 $(BIN)/pytest -q tests/store/test_store_stateful.py tests/cluster/test_coord_stateful.py
+	$(BIN)/python -m bench cluster-contention --appends 10000
+	$(BIN)/python -m bench cluster-crash --rounds 1000 --ledger docs/measured/cluster-crash.jsonl
 
 check: $(VENV)/.installed-dev ## format, lint and types
 	$(BIN)/ruff format --check .

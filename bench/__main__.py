@@ -19,6 +19,7 @@ COMMANDS = {
     "cluster": "bench.cluster.command:command",
     "cluster-failover": "bench.cluster.failover:command",
     "cluster-crash": "bench.cluster.crash:command",
+    "cluster-contention": "bench.cluster.contention:command",
     "demo": "bench.demo:demo",
     "load": "bench.load.command:load",
     "synthetic": "bench.synthetic.command:synthetic",

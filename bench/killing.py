@@ -22,6 +22,7 @@ from bench.running import address_of, client_of, until_ready
 from model import Lesson, Recall, State
 from model.encoder import Encoder
 from workers.encoding import own_words
+from workers.reading import Keys
 
 SNAPSHOT_EVERY = 16  # events: automatic snapshots and their retention run all the time
 SETTINGS = {"SNAPSHOT_EVERY": str(SNAPSHOT_EVERY), "AUTO_SNAPSHOTS": "2", "SWEEP_S": "0.5", "LOG_LEVEL": "error"}
@@ -79,6 +80,12 @@ class Victim:
         await self._process.communicate()
         return self._process.returncode
 
+    @property
+    def pid(self) -> int:
+        """The process that runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def client(self) -> httpx.AsyncClient:
         """An admin's client."""
         return client_of(self.url, self.key)
@@ -90,24 +97,38 @@ class Fold:
 
     recall: Recall
     encoder: Encoder
+    words: dict[str, Keys] = field(default_factory=dict)  # own words of responses, encoded
     state: State = field(init=False)
+    _known: dict[tuple[tuple[str, str], ...], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.state = self.recall.initial()
 
+    def empty(self) -> "Fold":
+        """Another one that has learned nothing."""
+        return Fold(self.recall, self.encoder, self.words)
+
     def learn(self, taught: Sequence[tuple[str, str]]) -> str:
         """Fold `(input, right)` in order; the digest then."""
         encoded = self.encoder.encode([text for text, _ in taught])
-        words = {text: self.encoder.encode([text]).vectors[0] for _, right in taught if (text := own_words(right)) is not None}
         for place, (_, right) in enumerate(taught):
-            own = words.get(own_words(right) or "")
+            own = self._own_words(right)
             lesson = Lesson(encoded.vectors[place], right, encoded.tokens[place], self.state.watermark + 1, own)
             self.recall.apply_(self.state, lesson)
         return self.state.digest()
 
     def of(self, taught: Sequence[tuple[str, str]]) -> str:
         """The digest of these alone, from the initial weights."""
-        return Fold(self.recall, self.encoder).learn(taught)
+        events = tuple(taught)
+        if events not in self._known:
+            self._known[events] = self.empty().learn(events)
+        return self._known[events]
+
+    def _own_words(self, right: str) -> Keys | None:
+        text = own_words(right)
+        if text is not None and text not in self.words:
+            self.words[text] = self.encoder.encode([text]).vectors[0]
+        return None if text is None else self.words[text]
 
 
 @dataclass(slots=True)

@@ -24,11 +24,15 @@ KINDS = ("consolidation", GROWING, "rebuild", "erase", "rollback")
 LENGTH = 6  # corrections in a story
 FORGOTTEN = (1, 4)  # places in the story
 SAVED = 3  # events that the snapshot holds
-JOB_S = 60.0
+JOB_S = 120.0
 
 
 class Refused(Exception):
-    """The service refused what it should do."""
+    """The service refused what it should do; `again`: only for the moment."""
+
+    def __init__(self, path: str, response: httpx.Response) -> None:
+        super().__init__(f"{path}: {response.status_code} {response.text}")
+        self.again = response.status_code in (429, 503, 507) or response.json().get("code") in ("idempotency-in-flight", "writer-busy")
 
 
 @dataclass(slots=True)
@@ -37,6 +41,7 @@ class Operation:
 
     kind: str
     number: int
+    taught: str | None = None  # the bank that the writers teach; None: the default bank
     bank: str | None = None
     saved: str = ""  # the snapshot after SAVED events
     path: str = ""
@@ -52,7 +57,7 @@ class Operation:
     async def prepare(self, client: httpx.AsyncClient) -> None:
         """A bank with six corrections and a snapshot after three."""
         if self.kind == GROWING:
-            self.path = "/v1/consolidations"
+            self.path, self.body = "/v1/consolidations", {} if self.taught is None else {"bank": self.taught}
             return
         self.bank = (await _post(client, "/v1/banks", {"name": f"{self.kind} {self.number}"}))["id"]
         items = [{"input": text, "right": right} for text, right in self.story]
@@ -85,7 +90,7 @@ class Operation:
         try:
             broken = [] if self.bank is None else await self._half_done(client, fold)
             if self.reply is None:
-                await self._send(client)
+                await self._send_again(client)
             broken += await self._still_answered(client)
             broken += await self._unfinished(client)
             if self.bank is not None:
@@ -123,7 +128,7 @@ class Operation:
                 asked = {"bank": self.bank, "input": self.story[place][0], "top_k": 20, "min_confidence": 0.0, **at}
                 response = await client.post("/v1/recall", json=asked)
                 if response.is_error and not at:  # a snapshot that was destroyed answers nothing
-                    raise Refused(f"/v1/recall: {response.status_code} {response.text}")
+                    raise Refused("/v1/recall", response)
                 told |= {answer["value"] for answer in response.json().get("answers", [])}
         return [
             Broken("other", f"{self.kind} {self.number}: {self.story[place][1]!r} is answered although it was forgotten")
@@ -171,6 +176,17 @@ class Operation:
         self.sent = True
         self.reply = await _post(client, self.path, self.body, {"Idempotency-Key": f"{self.kind} {self.number}"})
 
+    async def _send_again(self, client: httpx.AsyncClient) -> None:
+        """Under its key; the first one may hold it until its lease ends."""
+        until = time.monotonic() + JOB_S
+        while self.reply is None:
+            try:
+                await self._send(client)
+            except Refused as refused:
+                if not refused.again or time.monotonic() > until:
+                    raise
+                await asyncio.sleep(0.2)
+
     async def _digest(self, client: httpx.AsyncClient) -> str:
         return str((await client.get("/v1/memory", params={"bank": self.bank})).json()["digest"])
 
@@ -181,7 +197,7 @@ class Operation:
         while job_id is not None:
             response = await client.get(f"/v1/jobs/{job_id}")
             if response.is_error:
-                raise Refused(f"job {job_id}: {response.status_code} {response.text}")
+                raise Refused(f"job {job_id}", response)
             job = response.json()
             if job["status"] not in ("queued", "running") or time.monotonic() > until:
                 what = f"{self.kind} {self.number}: job {job_id} {job['status']}: {job['error']}"
@@ -193,5 +209,5 @@ class Operation:
 async def _post(client: httpx.AsyncClient, path: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> dict[str, Any]:
     response = await client.post(path, json=body, headers=headers)
     if response.is_error:
-        raise Refused(f"{path}: {response.status_code} {response.text}")
+        raise Refused(path, response)
     return dict(response.json())

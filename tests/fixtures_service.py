@@ -35,8 +35,15 @@ async def serving(var_dir: Path, encoder, *, memory: Mapping[str, Any] | None = 
 
 @contextlib.asynccontextmanager
 async def client_of(service: Embedded, key: str = ADMIN_KEY) -> AsyncIterator[httpx.AsyncClient]:
-    """An HTTP client without a socket."""
-    transport = httpx.ASGITransport(service.app, raise_app_exceptions=False)
+    """An HTTP client of the service without a socket."""
+    async with serving_app(service.app, key) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def serving_app(app: Any, key: str) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client of an application without a socket."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     headers = {"Authorization": f"Bearer {key}"}
     async with httpx.AsyncClient(transport=transport, base_url="http://palimpsest", headers=headers, timeout=30) as client:
         yield client

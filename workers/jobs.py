@@ -22,8 +22,9 @@ from service.telemetry import Metrics, places
 from workers.maintenance import Maintenance
 from workers.replay import Progress
 
-ATTEMPTS = 5  # claims before a job that keeps failing for want of something is given up
-TRANSIENT = (Capacity, HeadMoved, StateUnavailable, StorageFull, WriterBusy)
+WAITED_FOR = (Capacity, StorageFull)  # a part of the service is away or full: a job waits for it, however long that takes
+ATTEMPTS = 5  # claims before a job is given up that others are in the way of again and again
+TRANSIENT = (HeadMoved, StateUnavailable, WriterBusy)
 PROMISED = ("rebuild", "erase")  # acknowledged as forgotten: tried until it is so
 
 Handler = Callable[[JobRow, Progress], Awaitable[dict[str, Any]]]
@@ -125,7 +126,8 @@ class JobRunner:
         async with self._database.sweep() as conn:
             stopped = self._closing and isinstance(outcome, asyncio.CancelledError)
             promised = job.kind in PROMISED and isinstance(outcome, Exception) and not isinstance(outcome, NotFound)
-            if stopped or promised or (isinstance(outcome, TRANSIENT) and job.attempts < ATTEMPTS):
+            in_the_way = isinstance(outcome, TRANSIENT) and job.attempts < ATTEMPTS
+            if stopped or promised or in_the_way or isinstance(outcome, WAITED_FOR):
                 await jobs.release(conn, job.id, by=by, now=self._now())
                 return
             status, result, error = "failed", None, None

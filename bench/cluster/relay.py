@@ -5,12 +5,16 @@ import contextlib
 
 
 class Relay:
-    """Hands bytes on to `port`, both ways, until it is cut. A cut connection goes silent: nothing is refused, nothing closed."""
+    """Hands bytes on to `port`, both ways, until it is cut or refuses.
+
+    A cut connection goes silent: nothing is refused, nothing closed. A relay that refuses closes every connection, old and new.
+    """
 
     def __init__(self, port: int) -> None:
         self.target, self.port = port, 0
         self._open = asyncio.Event()
         self._open.set()
+        self._refusing = False
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -23,8 +27,15 @@ class Relay:
         """Hand nothing on any more, in either direction."""
         self._open.clear()
 
+    def refuse(self) -> None:
+        """Close all connections, and new ones at once, as of a server that is down."""
+        self._refusing = True
+        for task in list(self._tasks):
+            task.cancel()
+
     def heal(self) -> None:
-        """Hand on again, also what was sent meanwhile."""
+        """Hand on again, after a cut also what was sent meanwhile."""
+        self._refusing = False
         self._open.set()
 
     async def close(self) -> None:
@@ -36,6 +47,9 @@ class Relay:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._refusing:
+            writer.close()
+            return
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)

@@ -1,6 +1,6 @@
 """A whole cluster on this machine: real servers, and the service's own commands as processes that can be killed and started again.
 
-Every process reaches every server, and the apis each worker, through a relay of its own if asked for, so that any two can be cut apart.
+A breakable one can be cut apart: every process reaches every server, and the apis each worker, through a relay of its own.
 """
 
 import asyncio
@@ -16,10 +16,10 @@ from secrets import token_urlsafe
 import httpx
 
 from bench.cluster.relay import Relay
-from bench.cluster.servers import BUCKET, NotStarted, Postgres, Redis, Server, Store, free_port
+from bench.cluster.servers import BUCKET, LOG_FILE, SMALL_LOG_FILE, NotStarted, Postgres, Redis, Server, Store, free_port
 from bench.ending import end_with_parent
 
-START_S = 120.0  # a cold disk and a busy machine
+START_S = 240.0  # a cold disk and a busy machine
 STOP_S = 60.0
 SERVERS = ("postgres", "redis", "broker", "s3")
 
@@ -52,11 +52,17 @@ class Process:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(START_S), httpx.AsyncClient() as client:
                 while self.alive:
-                    with contextlib.suppress(httpx.TransportError):
-                        if (await client.get(f"{self.health}/health/ready")).is_success:
-                            return
+                    if await self.is_ready(client):
+                        return
                     await asyncio.sleep(0.05)
         raise NotStarted(f"{self.name} is not ready: {self.log.read_text(errors='replace')[-3_000:]}")
+
+    async def is_ready(self, client: httpx.AsyncClient) -> bool:
+        """Whether it says that it is ready."""
+        try:
+            return (await client.get(f"{self.health}/health/ready", timeout=5)).is_success
+        except httpx.TransportError:
+            return False
 
     @property
     def alive(self) -> bool:
@@ -98,7 +104,7 @@ class Shape:
     apis: int = 2
     workers: int = 2
     jobs: int = 1
-    relays: bool = False
+    breakable: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)  # names without PALIMPSEST_
 
 
@@ -119,6 +125,22 @@ class Cluster:
         """The processes of a command: api, worker or jobs."""
         return [process for name, process in self.processes.items() if name.startswith(command)]
 
+    async def one_ready(self, command: str, client: httpx.AsyncClient) -> Process:
+        """One of a command's processes that says that it is ready, as soon as there is one.
+
+        Raises:
+            NotStarted: none was in time; the message has what they said.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(START_S):
+                while True:
+                    for process in self.of(command):
+                        if process.alive and await process.is_ready(client):
+                            return process
+                    await asyncio.sleep(0.05)
+        said = [f"{process.name}: {process.log.read_text(errors='replace')[-1_000:]}" for process in self.of(command)]
+        raise NotStarted(f"no {command} is ready: {' '.join(said)}")
+
     def server(self, name: str) -> Server:
         """One of `SERVERS`."""
         return dict(zip(SERVERS, (self.postgres, self.redis, self.broker, self.store), strict=True))[name]
@@ -131,7 +153,8 @@ async def cluster(home: Path, shape: Shape, environ: Mapping[str, str] = os.envi
     Raises:
         NotStarted: a server or a process did not come up.
     """
-    postgres, redis = Postgres(home / "postgres"), Redis(home / "redis", durable=False)
+    postgres = Postgres(home / "postgres", SMALL_LOG_FILE if shape.breakable else LOG_FILE)
+    redis = Redis(home / "redis", durable=False)
     broker, store = Redis(home / "broker", durable=True), Store(home / "s3")
     made = Cluster(token_urlsafe(32), postgres, redis, broker, store, {}, {}, {})
     try:
@@ -196,7 +219,7 @@ async def _add(made: Cluster, home: Path, shape: Shape, environ: Mapping[str, st
 
 async def _through(made: Cluster, shape: Shape, process: str, server: str, port: int) -> int:
     """The port by which the process reaches what listens on `port`."""
-    if not shape.relays:
+    if not shape.breakable:
         return port
     made.relays[process, server] = relay = Relay(port)
     await relay.start()

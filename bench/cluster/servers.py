@@ -22,6 +22,8 @@ from bench.ending import end_with_parent
 START_S = 60.0
 BUCKET = "palimpsest"
 S3_ENVIRON = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true"}
+LOG_FILE = 16 << 20  # bytes of a file of PostgreSQL's write-ahead log
+SMALL_LOG_FILE = 1 << 20
 POSTGRES = """
 listen_addresses = '127.0.0.1'
 max_connections = 200
@@ -81,8 +83,13 @@ class Server:
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal; one that has ended gets none."""
-        if self._process is not None and self._process.poll() is None:
+        if self.alive and self._process is not None:
             self._process.send_signal(number)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:
@@ -96,7 +103,7 @@ class Postgres(Server):
 
     name = "postgres"
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, log_file: int = LOG_FILE) -> None:
         super().__init__(home)
         self._binaries = _installed_postgres()
         self._identity: dict[str, Any] = {}
@@ -109,6 +116,7 @@ class Postgres(Server):
             for path in (home, *home.rglob("*")):
                 os.chown(path, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
         command = [self._binaries / "initdb", "-D", home / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale"]
+        command += [f"--wal-segsize={log_file >> 20}"]
         done = subprocess.run(  # noqa: S603
             [str(word) for word in command], check=False, capture_output=True, text=True, cwd=home, timeout=60, **self._identity
         )
@@ -146,6 +154,25 @@ class Postgres(Server):
 
         async with await psycopg.AsyncConnection.connect(self.url("postgres"), autocommit=True) as connection:
             await connection.execute(f"CREATE DATABASE {database}")
+
+    async def recovered(self) -> None:
+        """Wait until it takes statements after a crash of its own; one that has given up is started again, as a supervisor would.
+
+        Raises:
+            NotStarted: see `Server.start`.
+        """
+        while not await self.answers():
+            if not self.alive:
+                await self.start()
+            await asyncio.sleep(0.05)
+
+    def limit_files(self, size: int | None) -> None:
+        """Let no file of a running server grow beyond so many bytes, as on a disk that is full; None: as the disk allows."""
+        limit = "unlimited" if size is None else size
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        for pid in (self.pid, *children):  # the server first: whom it starts now has its limit; one that has ended needs none
+            command = ["prlimit", f"--pid={pid}", f"--fsize={limit}:"]
+            subprocess.run(command, check=False, capture_output=True, timeout=10, **self._identity)  # noqa: S603 (util-linux)
 
     async def backends(self) -> list[int]:
         """The processes that serve clients' connections."""

@@ -7,14 +7,14 @@ import asyncio
 import time
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from stateful import long_walks
 
 from service.cluster.coord import MemoryCoord, Notice, WorkerInfo
 from service.cluster.redis_coord import RedisCoord
 
-EXAMPLES, STEPS = 30, 50  # the long form, before a release: 500 examples
+EXAMPLES = 100  # the long form is `make long`
 BRIEF, PAST_BRIEF, LONG = 0.005, 0.01, 600.0
 
 workers = st.sampled_from(["w1", "w2", "w3"])
@@ -115,10 +115,10 @@ async def everything(coord) -> list:
     )
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(3_600)
 def test_memory_and_redis_say_the_same_whatever_is_done(redis_server):
     with asyncio.Runner() as runner:
         run_state_machine_as_test(
             lambda: LockStep(runner, redis_server),
-            settings=settings(max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, suppress_health_check=list(HealthCheck)),
+            settings=long_walks(EXAMPLES),
         )

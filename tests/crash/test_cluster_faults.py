@@ -1,16 +1,75 @@
 """A whole cluster of real processes whose parts fail under load, in its short form: `python -m bench cluster-crash` is the long one."""
 
+import json
+
 import pytest
+from click.testing import CliRunner
 
+from bench.__main__ import main
 from bench.cluster.crash import run
+from bench.cluster.faults import APART, FAULTS
+from bench.cluster.rounds import Round, add_round, as_json, read_rounds, table
 
-pytestmark = [pytest.mark.serial, pytest.mark.timeout(400)]
-FAULTS = ["kill", "stop", "cut", "flush", "backend"]  # a process; one for longer than its heartbeat; a connection; Redis; PostgreSQL
+FAULTS_HERE = ["kill worker", "stop jobs", "cut api-worker", "flush redis", "kill backend", "store down", "disk full"]
+ROUND = Round(
+    seed=1,
+    number=1,
+    fault="kill api",
+    victim="api-1",
+    operation="erase",
+    at="2026-11-24T12:00:00.000+00:00",
+    seconds=3.0,
+    acknowledged=20,
+    asked=10,
+    sent_again=2,
+    replayed=1,
+    refused={"503": 2},
+    longest_wait_s=1.5,
+    lost=0,
+    doubled=0,
+    astray=0,
+    other=0,
+    broken=[],
+)
 
 
+@pytest.mark.serial
+@pytest.mark.timeout(400)
 async def test_cluster_loses_and_doubles_nothing_whatever_fails():
-    report = await run(len(FAULTS), 3, FAULTS, 11, lambda _: None, in_turn=True)
-    assert report.broken == []
-    assert dict(report.faults) == dict.fromkeys(FAULTS, 1)
-    assert report.acknowledged > 20
-    assert report.asked > 20
+    rounds: list[Round] = []
+    await run(len(FAULTS_HERE), 3, FAULTS_HERE, 11, rounds.append, in_turn=True)
+    figures = as_json(rounds)
+    assert figures["broken"] == []
+    assert figures["faults"] == dict.fromkeys(FAULTS_HERE, 1)
+    assert figures["acknowledged"] > 20
+    assert figures["asked"] > 20
+
+
+def test_there_is_a_fault_for_every_process_and_every_two_parts_that_talk():
+    assert {f"{what} {command}" for what in ("kill", "stop") for command in ("api", "worker", "jobs")} <= FAULTS.keys()
+    talks = {"api": {"worker", "postgres", "redis"}, "worker": {"postgres", "redis", "s3"}, "jobs": {"postgres", "redis", "s3"}}
+    assert all(others <= set(APART[command]) for command, others in talks.items())
+    assert {f"cut {one}-{other}" for one, others in APART.items() for other in others} <= FAULTS.keys()
+
+
+def test_ledger_of_several_runs_is_added_up_and_what_broke_fails_the_command(tmp_path):
+    ledger, figures = tmp_path / "deep" / "rounds.jsonl", tmp_path / "figures.json"
+    add_round(ledger, ROUND)
+    add_round(ledger, Round(**{field: getattr(ROUND, field) for field in ROUND.__struct_fields__} | {"number": 2, "longest_wait_s": 9.0}))
+    arguments = ["cluster-crash", "--rounds", "0", "--ledger", str(ledger), "--json", str(figures)]
+    said = CliRunner().invoke(main, arguments)
+    assert said.exit_code == 0, said.output
+    assert json.loads(figures.read_text()).items() >= {"rounds": 2, "acknowledged": 40, "lost": 0, "longest_wait_s": 9.0}.items()
+    worse = {"seed": 2, "lost": 1, "broken": ["lost: 'a text' was acknowledged as seq 3 and is not there"]}
+    add_round(ledger, Round(**{field: getattr(ROUND, field) for field in ROUND.__struct_fields__} | worse))
+    said = CliRunner().invoke(main, arguments)
+    assert said.exit_code == 1
+    assert "seed 2, round 1 (kill api, api-1): lost: 'a text'" in said.output
+    lines = table(read_rounds(ledger)).splitlines()
+    assert [line.split()[:2] for line in lines[1:3]] == [["kill", "api"], ["all", "3"]]
+
+
+def test_fault_that_does_not_exist_is_refused_with_the_names_of_all():
+    said = CliRunner().invoke(main, ["cluster-crash", "--fault", "meteor"])
+    assert said.exit_code == 2
+    assert all(name in said.output for name in ("kill api", "cut jobs-s3", "disk full"))
