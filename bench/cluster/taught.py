@@ -61,7 +61,9 @@ class TaughtBank:
         """The events since the last look, in order; None if they do not follow on one another."""
         listed: list[dict[str, Any]] = []
         while True:
-            params: dict[str, str | int] = {"bank": self.name, "limit": PAGE} | ({"cursor": self._cursor} if self._cursor else {})
+            params: dict[str, str | int] = {"bank": self.name, "limit": PAGE}
+            if self._cursor:
+                params["cursor"] = self._cursor
             page = (await client.get("/v1/events", params=params)).json()
             listed += page["items"]
             if page["next_cursor"] is None:
