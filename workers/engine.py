@@ -17,6 +17,7 @@ import structlog
 from msgspec import structs
 
 from model import Recall
+from model.tiers import Tier
 from service import wire
 from service.cluster.engine import Actor
 from service.errors import Conflict, StateUnavailable
@@ -243,9 +244,10 @@ class LocalEngine:
 
     async def health(self) -> list[wire.Component]:
         """See `Engine.health`."""
+        tiers = [f"{self.banks.housing.bytes(tier) / 2**20:.1f} MiB on the {tier}" for tier in Tier]
         return [
             wire.Component(name="encoder", ok=True, detail=self._encoding.digest[:12]),
-            wire.Component(name="model", ok=True, detail=f"{len(self.banks)} warm banks"),
+            wire.Component(name="model", ok=True, detail=f"{len(self.banks)} warm banks, {', '.join(tiers)}"),
         ]
 
     # --- for jobs

@@ -41,7 +41,7 @@ class Housing:
     """The banks in memory. For the event loop; what it decides is carried out on `thread`."""
 
     def __init__(self, recall: Recall, thread: OwnThread, room: Room) -> None:
-        self._thread, self._slotting = thread, Slotting(recall, room.device_bytes)
+        self._thread, self.slotting = thread, Slotting(recall, room.device_bytes)
         self._tiers: Tiers[WarmBank] = Tiers(room.device_bytes, room.host_bytes, share=room.tenant_share)
         self._outside: dict[str, WarmBank] = {}  # in use, and no room on the device
 
@@ -50,7 +50,7 @@ class Housing:
 
     def bytes(self, tier: Tier) -> int:
         """What the banks of a tier take."""
-        outside = len(self._outside) * self._slotting.bytes if tier is Tier.DEVICE else 0
+        outside = len(self._outside) * self.slotting.bytes if tier is Tier.DEVICE else 0
         return self._tiers.bytes(tier) + outside
 
     def peek(self, bank_id: str) -> WarmBank | None:
@@ -79,13 +79,14 @@ class Housing:
             self._tiers.unpin(bank_id)
             if warm.ready and warm.measured != warm.extent:
                 self._tiers.resize(bank_id, self._measured(warm))
-            if warm.ready and warm.arriving is None and warm.place is None:
-                self._move([warm], self._slotting.settle, warm)  # there was no slot when it came
+            self._settle(warm)
         elif self._outside.get(bank_id) is warm:
             del self._outside[bank_id]
             self.arrive(warm)
-        else:
-            self._thread.hand_over(self._slotting.give_up, warm)
+        else:  # it was replaced or dropped
+            self._thread.hand_over(self.slotting.give_up, warm)
+            for other in self._tiers.values():
+                self._settle(other)
 
     async def in_place(self, warm: WarmBank) -> None:
         """Bring a bank that is in use to where its view can be used."""
@@ -98,7 +99,7 @@ class Housing:
         """Take in a bank that has a state of its own."""
         row = warm.row
         try:
-            moves = self._tiers.put(row.tenant, row.id, warm, device_bytes=self._slotting.bytes, host_bytes=self._measured(warm))
+            moves = self._tiers.put(row.tenant, row.id, warm, device_bytes=self.slotting.bytes, host_bytes=self._measured(warm))
         except NoRoom:
             if warm.users:
                 self._outside[row.id] = warm
@@ -112,7 +113,7 @@ class Housing:
     def keep(self, warm: WarmBank) -> None:
         """Take in a bank on the host, where nobody uses it."""
         row = warm.row
-        self._carry_out(self._tiers.keep(row.tenant, row.id, warm, device_bytes=self._slotting.bytes, host_bytes=self._measured(warm)))
+        self._carry_out(self._tiers.keep(row.tenant, row.id, warm, device_bytes=self.slotting.bytes, host_bytes=self._measured(warm)))
 
     def replace(self, warm: WarmBank) -> None:
         """From now on the bank is this, whose state is its own; it is where the old one was. The caller holds the lock."""
@@ -132,7 +133,7 @@ class Housing:
         """Forget what is in memory; the next use folds the ledger again."""
         warm = self._tiers.drop(bank_id) or self._outside.pop(bank_id, None)
         if warm is not None and not warm.users and not self._thread.closed:
-            self._thread.hand_over(self._slotting.give_up, warm)
+            self._thread.hand_over(self.slotting.give_up, warm)
 
     # --- inside
 
@@ -145,12 +146,17 @@ class Housing:
             except NoRoom:
                 self._tiers.drop(warm.row.id)
                 self._outside[warm.row.id] = warm
-        self._move([warm], self._slotting.stand, warm)  # also where it was dropped since it was found
+        self._move([warm], self.slotting.stand, warm)  # also where it was dropped since it was found
+
+    def _settle(self, warm: WarmBank) -> None:
+        """Give the bank a slot if there was none when it came, unless it is in use: whoever leaves it does so then."""
+        if warm.ready and warm.arriving is None and warm.place is None and not warm.users:
+            self._move([warm], self.slotting.settle, warm)
 
     def _measured(self, warm: WarmBank) -> int:
         """The bytes that the bank takes on the host, or would take."""
         if warm.ready and warm.arriving is None:  # nobody else looks at its state now
-            warm.packed = Parcel.size_of(warm.view.state, pinned=self._slotting.pinned)
+            warm.packed = Parcel.size_of(warm.view.state, pinned=self.slotting.pinned)
             warm.measured = warm.extent
         return warm.packed + warm.beside()
 
@@ -161,7 +167,7 @@ class Housing:
             warm.ready = False
             warm.supports.clear()  # these rows may be more than all else of it, and are one look into the ledger
         if moves or arrived:
-            self._move([*moves.lowered.values(), *moves.lifted.values(), *arrived], self._slotting.carry_out, moves, arrived)
+            self._move([*moves.lowered.values(), *moves.lifted.values(), *arrived], self.slotting.carry_out, moves, arrived)
 
     def _move(self, moved: Sequence[WarmBank], work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Have the model thread move banks, after all that it was told before."""

@@ -21,12 +21,12 @@ PACKED = State("none: it was packed", {}, Clock(), 0)  # what the view of a pack
 
 
 class Slotting:
-    """Slots for `room` bytes on the memory's device. All but the constructor and `bytes` is for the model thread."""
+    """Slots for `room` bytes on the memory's device. All but `bytes` and `pinned` is for the model thread."""
 
     def __init__(self, recall: Recall, room: int) -> None:
         self.bytes = bytes_on_device(recall)  # of a slot
         self.pinned = recall.device.type == "cuda"
-        self._recall, self._slots = recall, Slots(recall.config, room // self.bytes, recall.device)
+        self._recall, self.slots = recall, Slots(recall.config, room // self.bytes, recall.device)
 
     def carry_out(self, moves: Moves[WarmBank], arrived: Iterable[WarmBank]) -> None:
         """Take out what leaves, then take in what was lifted, and what has `arrived` with a state of its own."""
@@ -41,14 +41,14 @@ class Slotting:
         """Give the bank a slot; a state of its own where none is free."""
         if isinstance(warm.place, int):
             return
-        if not self._slots.free:
+        if not self.slots.free:
             self.stand(warm)
             return
-        slot = self._slots.take()
+        slot = self.slots.take()
         try:
-            state = self._slots.load(slot, warm.view.state if warm.place is None else warm.place)
+            state = self.slots.load(slot, warm.view.state if warm.place is None else warm.place)
         except BaseException:
-            self._slots.give_back(slot)
+            self.slots.give_back(slot)
             raise
         warm.view.state, warm.place = state, slot
 
@@ -69,12 +69,8 @@ class Slotting:
     def give_up(self, warm: WarmBank) -> None:
         """Nobody uses the bank any more: its slot is free."""
         if isinstance(warm.place, int):
-            self._slots.give_back(warm.place)
+            self.slots.give_back(warm.place)
         warm.place = None
-
-    def taken(self) -> int:
-        """Slots that are taken."""
-        return len(self._slots)
 
 
 def bytes_on_device(recall: Recall) -> int:
