@@ -150,7 +150,7 @@ class Housing:
 
     def _settle(self, warm: WarmBank) -> None:
         """Give the bank a slot if there was none when it came, unless it is in use: whoever leaves it does so then."""
-        if warm.ready and warm.arriving is None and warm.place is None and not warm.users:
+        if warm.ready and not warm.users and (warm.place is None or warm.arriving is not None):
             self._move([warm], self.slotting.settle, warm)
 
     def _measured(self, warm: WarmBank) -> int:

@@ -483,7 +483,7 @@ class Life:
             await finished(self.house.client, job["id"])
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     steps=st.lists(st.lists(OPERATIONS, min_size=1, max_size=6), min_size=3, max_size=10),
     slots=st.integers(1, 3),
