@@ -70,6 +70,10 @@ class Recall:
         """A state that has learned nothing."""
         return initial(self.config, self.device)
 
+    def brought(self, state: State) -> State:
+        """A state from the host with its heavy tensors on this memory's device: itself where that is the host."""
+        return state if self.device.type == "cpu" else state.to(self.device)
+
     def book(self) -> CodeBook:
         """An empty code book of this configuration."""
         return CodeBook(self.config.code_width, self.config.max_responses)

@@ -164,6 +164,31 @@ class Tiers(Generic[Value]):
         new = _Bank(tenant, value, {Tier.DEVICE: device_bytes, Tier.HOST: host_bytes}, old.pins if old else 0)
         return self._arrive(bank, new)
 
+    def keep(self, tenant: str, bank: str, value: Value, *, device_bytes: int, host_bytes: int) -> Moves[Value]:
+        """A bank is on the host from now on, or dropped where that has no room for it. One that was warm is replaced."""
+        self.drop(bank)
+        self._where[bank] = Tier.HOST
+        moves: Moves[Value] = Moves()
+        self._lower(bank, _Bank(tenant, value, {Tier.DEVICE: device_bytes, Tier.HOST: host_bytes}), moves)
+        return moves
+
+    def resize(self, bank: str, host_bytes: int) -> Moves[Value]:
+        """What a warm bank takes on the host, or would take there, is another now. If it is there it was used, and is dropped where it is
+        too much.
+
+        Raises:
+            KeyError: it is not warm.
+        """
+        known, tier = self._at(bank).remove(bank), self._where[bank]
+        known.bytes[Tier.HOST] = host_bytes
+        moves: Moves[Value] = Moves()
+        if tier is Tier.DEVICE:
+            self._shelves[tier].add(bank, known)
+        else:
+            self._lower(bank, known, moves)
+            moves.lowered.pop(bank, None)  # it has not moved
+        return moves
+
     def lift(self, bank: str) -> Moves[Value]:
         """A warm bank is on the device from now on, the most recently used.
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from workers.maintenance import Maintenance
 
 __all__ = ["DEFAULT", "Embedded", "load_encoder", "open_engine", "run_embedded", "utc_now"]
+AT_START = 8  # banks that are loaded before the first request
 log = structlog.get_logger()
 
 
@@ -107,7 +108,7 @@ async def run_embedded(
         app = build_app(deps)
         try:
             async with jobs_worked_off(settings, database, maintenance, metrics, celery=celery, bell=bell, queues=queues(prefix)) as runner:
-                await _warm(database, engine, tenant, settings)
+                await _warm(database, engine, tenant)
                 try:
                     yield Embedded(settings, database, engine, app, maintenance, runner, tenant, minted)
                 finally:
@@ -147,10 +148,10 @@ async def _take_over(database: Database, blobs: Blobs) -> None:
     await blobs.drop_half_written(0.0)
 
 
-async def _warm(database: Database, engine: "LocalEngine", tenant: str, settings: Settings) -> None:
+async def _warm(database: Database, engine: "LocalEngine", tenant: str) -> None:
     """Load some banks and ask one, so that the first recall is served warm."""
     async with database.read(tenant) as conn:
-        rows = await banks.list_banks(conn, tenant, None, min(8, settings.warm_banks), None)
+        rows = await banks.list_banks(conn, tenant, None, AT_START, None)
     for row in rows:
         try:
             await engine.recall(tenant, row.id, ["ready?"], top_k=1, min_confidence=None, at=None, explain=False, min_seq=None)

@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from service.wire.parts import Share
+
 PREFIX = "PALIMPSEST_"
 NOT_SETTINGS = frozenset({"PALIMPSEST_DATA", "PALIMPSEST_KEY"})  # read by bench/, and by commands that call a running service
 BOOTSTRAP_KEY_MIN = 32
@@ -38,7 +40,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     encoder_sha256: str = ""  # digest of another encoder's model.safetensors that the operator vouches for
     encoder_threads: Annotated[int, Meta(ge=1, le=64)] = 1
     model_threads: Annotated[int, Meta(ge=1, le=64)] = 1
-    warm_banks: Annotated[int, Meta(ge=1, le=100_000)] = 64  # banks kept in memory, 16 MiB each at most
+    device: Annotated[str, Meta(pattern=r"^(cpu|cuda:\d+)$")] = "cpu"  # where banks are computed; a process serves one
+    warm_bytes: Annotated[int, Meta(ge=0)] = 0  # for banks on the device, 13.4 MiB each; 0: 1 GiB on a CPU, 0.7 of a GPU's free memory
+    host_bytes: Annotated[int, Meta(ge=0)] = 2**29  # for banks that left the device: only what they have learned, 60 KB to 13 MiB each
+    tenant_share: Share = 0.5  # of both, what one tenant may have while others want it
     snapshot_every: Annotated[int, Meta(ge=8, le=1_000_000)] = 512  # events between automatic snapshots: bounds a cold start
     auto_snapshots: Annotated[int, Meta(ge=1, le=1_000)] = 4  # newest automatic snapshots kept
     sweep_s: Annotated[float, Meta(ge=0.05, le=3_600)] = 5.0  # seconds between looks at the job table

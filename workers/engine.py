@@ -17,6 +17,7 @@ import structlog
 from msgspec import structs
 
 from model import Recall
+from model.tiers import Tier
 from service import wire
 from service.cluster.engine import Actor
 from service.errors import Conflict, StateUnavailable
@@ -30,6 +31,7 @@ from workers import lifecycle, summary
 from workers.batch import Batcher
 from workers.encoding import EncodedText, Encoding, own_words
 from workers.forgetting import Forgetting
+from workers.housing import Room
 from workers.learning import Taken, Taking, learn_together
 from workers.reading import Found, Question, Read, Reader
 from workers.replay import Replay, lineage
@@ -38,7 +40,8 @@ from workers.teaching import Teacher
 from workers.threads import OwnThread
 from workers.versions import Label, Versions, refuse_tainted
 from workers.view import View
-from workers.warm import Kept, WarmBank, WarmBanks
+from workers.warm import WarmBanks
+from workers.warm_bank import Kept, WarmBank
 
 T = TypeVar("T")
 
@@ -52,7 +55,7 @@ log = structlog.get_logger()
 class Policy:
     """The engine's own knobs; see `service.settings` for the meaning of each."""
 
-    warm_banks: int
+    room: Room
     snapshot_every: int
     auto_snapshots: int
     shared: bool = False  # whether other processes may change the banks of this database
@@ -72,6 +75,7 @@ class LocalEngine:
         stage: Stage,
         waited: Callable[[float], None],
         refused: Callable[[], None],
+        hit: Callable[[str], None],
         ring: Callable[[str, str], None],
         now: Callable[[], datetime],
         start_thread: Callable[[], None],
@@ -90,7 +94,7 @@ class LocalEngine:
         replay = Replay(database, blobs, recall, refused, stage)
         self.replay = replay
         self.banks = WarmBanks(
-            database, replay, thread=self._model, heavy=self.heavy, size=policy.warm_banks, shared=policy.shared, stage=stage
+            database, replay, thread=self._model, heavy=self.heavy, room=policy.room, shared=policy.shared, stage=stage, hit=hit
         )
         self._reader = Reader(database, recall, self._model)
         self.versions = Versions(database, blobs, recall, self._model, self.heavy, now)
@@ -134,7 +138,6 @@ class LocalEngine:
         """See `Engine.taught`."""
         last_seq = first_seq + len(items) - 1
         bank_id = await self.banks.id_of(tenant, bank)
-        warm = await self.banks.get(tenant, bank_id, await self.banks.fence(tenant, bank_id))
         found = await lineage(self._database, tenant, bank_id)
         bank_then = structs.replace(found.bank, seq=first_seq - 1)
         before = replace(found, bank=bank_then, wanted=restrict(found.wanted, first_seq - 1))
@@ -144,7 +147,9 @@ class LocalEngine:
         gone = {row.seq for row in found.tombstones}
         if len(rows) < len(items) or any(row.redacted_at is not None or row.seq in gone for row in rows):
             raise Conflict("this request was done; its reply is not given again because what it quotes was forgotten or erased")
-        return await self._teacher.apply(tenant, warm, view, rows, await self._paraphrases(tenant, items))
+        asked = await self._paraphrases(tenant, items)
+        async with self.banks.using(tenant, bank_id, await self.banks.fence(tenant, bank_id)) as warm:
+            return await self._teacher.apply(tenant, warm, view, rows, asked)
 
     async def recall(
         self,
@@ -164,19 +169,19 @@ class LocalEngine:
         encoded, fence = await asyncio.gather(self._encoding.encode(inputs, tenant), self.banks.fence(tenant, bank_id))
         begin = time.perf_counter()
         with self._stage("read"):
-            warm = await self.banks.get(tenant, bank_id, fence)
-            view = warm.view if at is None else await self._view_at(tenant, warm, at)
-            if at is None and min_seq is not None and min_seq > view.seq:
-                raise StateUnavailable(f"the bank is at {view.seq}, you have seen {min_seq}", retry_after_s=1)
-            question = Question(top_k, min_confidence, explain)
-            with self._stage("answer"):
-                (found,) = await self._reads.submit([Read(view, np.stack([text.key for text in encoded]), top_k)], tenant)
-            items = []
-            for text, candidates in zip(encoded, found.candidates, strict=True):
-                kept = candidates
-                if view.forgotten:
-                    kept = await self._reader.hold_back(tenant, warm, view, text.key, candidates, top_k)
-                items.append(await self._reader.answers(tenant, warm, view, text.key, kept, question))
+            async with self.banks.using(tenant, bank_id, fence) as warm:
+                view = warm.view if at is None else await self._view_at(tenant, warm, at)
+                if at is None and min_seq is not None and min_seq > view.seq:
+                    raise StateUnavailable(f"the bank is at {view.seq}, you have seen {min_seq}", retry_after_s=1)
+                question = Question(top_k, min_confidence, explain)
+                with self._stage("answer"):
+                    (found,) = await self._reads.submit([Read(view, np.stack([text.key for text in encoded]), top_k)], tenant)
+                items = []
+                for text, candidates in zip(encoded, found.candidates, strict=True):
+                    kept = candidates
+                    if view.forgotten:
+                        kept = await self._reader.hold_back(tenant, warm, view, text.key, candidates, top_k)
+                    items.append(await self._reader.answers(tenant, warm, view, text.key, kept, question))
         seconds = time.perf_counter() - begin
         return items, found.state, wire.Usage(cpu_ms=round(1e3 * seconds, 3), tokens_in=sum(text.tokens for text in encoded))
 
@@ -250,14 +255,16 @@ class LocalEngine:
         begin = time.perf_counter()
         bank_id = await self.banks.id_of(tenant, bank)
         was_warm = self.banks.peek(bank_id) is not None
-        await self.banks.get(tenant, bank_id, await self.banks.fence(tenant, bank_id))
+        async with self.banks.using(tenant, bank_id, await self.banks.fence(tenant, bank_id)):
+            pass  # it is on the device now
         return wire.Warmth(warm=was_warm, eta_ms=round(1e3 * (time.perf_counter() - begin), 3))
 
     async def health(self) -> list[wire.Component]:
         """See `Engine.health`."""
+        tiers = [f"{self.banks.housing.bytes(tier) / 2**20:.1f} MiB on the {tier}" for tier in Tier]
         return [
             wire.Component(name="encoder", ok=True, detail=self._encoding.digest[:12]),
-            wire.Component(name="model", ok=True, detail=f"{len(self.banks)} warm banks"),
+            wire.Component(name="model", ok=True, detail=f"{len(self.banks)} warm banks, {', '.join(tiers)}"),
         ]
 
     # --- for jobs

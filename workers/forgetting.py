@@ -90,6 +90,7 @@ class Forgetting:
             await self.replay.admit(tenant, bank_id, warm.view)
             warm.supports.clear()
             warm.row = held
+            self.warm.housing.resized(warm)
         except BaseException:
             self.warm.drop(bank_id)  # a view that was not told must not answer
             raise

@@ -19,7 +19,7 @@ from service.store.rows import SupportRow
 from workers.replay import key_of
 from workers.threads import OwnThread
 from workers.view import View, held_back
-from workers.warm import WarmBank
+from workers.warm_bank import WarmBank
 
 NEWEST = 16  # corrections of a response looked at for its support
 SHOWN = 3  # of them named in an answer

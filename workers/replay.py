@@ -109,7 +109,8 @@ class Replay:
                 f"snapshot {snapshot.id} has configuration {snapshot.config_hash[:12]}, this service runs {self.recall.config.hash[:12]}"
             )
         blobs = {level.name: await self.blobs.get(tenant, level.sha256) for level in snapshot.levels}
-        return await asyncio.to_thread(self._decoded, snapshot, blobs)  # a tenth of a second that nobody else should wait
+        state = await asyncio.to_thread(self._decoded, snapshot, blobs)  # a tenth of a second that nobody else should wait
+        return self.recall.brought(state)
 
     def _check_encoder(self, found: Lineage) -> None:
         """Keys of one encoder mean nothing to another: no configuration can make up for it."""

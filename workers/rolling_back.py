@@ -15,7 +15,8 @@ from workers.reading import Reader
 from workers.replay import Lineage, Replay, key_of, lineage
 from workers.versions import Label, Versions, refuse_tainted
 from workers.view import View
-from workers.warm import WarmBank, WarmBanks
+from workers.warm import WarmBanks
+from workers.warm_bank import WarmBank
 
 PROBES = 256  # newest corrections of the bank that are asked of both states
 
@@ -68,8 +69,7 @@ class RollBack:
                 raise WriterBusy(retry_after_s=1) from None
             raise
         view.snapshot_id, view.seq = head.id, head.seq
-        warm.view, warm.head_version, warm.saved_seq = view, warm.head_version + 1, head.seq
-        warm.supports.clear()
+        self.warm.housing.replace(WarmBank(warm.row, warm.head_version + 1, view, head.seq, head.id, warm.texts))
         state = wire.StateRef(snapshot_id=head.id, seq=head.seq)
         return wire.RolledBack(head=head.id, pre_rollback=before.id, flips=flips, probes=probes, dry_run=False, state=state)
 

@@ -25,7 +25,8 @@ from workers.learning import Taken, Taking
 from workers.reading import NEWEST, Keys, Reader
 from workers.replay import lesson_of
 from workers.view import NO_KEYS, View
-from workers.warm import WarmBank, WarmBanks
+from workers.warm import WarmBanks
+from workers.warm_bank import WarmBank
 
 TRIES = 3  # acquisitions before a caller is told that another writer holds the bank
 

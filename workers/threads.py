@@ -19,6 +19,7 @@ class OwnThread:
 
     def __init__(self, name: str, start: Callable[[], None] | None = None) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=name, initializer=start)
+        self.closed = False
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` on the thread and give its result."""
@@ -34,4 +35,5 @@ class OwnThread:
 
     def close(self) -> None:
         """Wait for the work in progress; refuse more."""
+        self.closed = True
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -23,7 +23,7 @@ from service.store.lineage import Spans, holds
 from service.store.rows import HeadMove, LevelBlob, SnapshotDraft, SnapshotRow, TombstoneRow
 from workers.threads import OwnThread
 from workers.view import View
-from workers.warm import WarmBank
+from workers.warm_bank import WarmBank
 
 Note = Callable[[Any], Awaitable[None]]  # writes something more in an open transaction
 STAGED = timedelta(hours=1)  # longer than any save or deletion: a blob that is still in one then was left by a process that died
@@ -70,8 +70,8 @@ class Versions:
     now: Callable[[], datetime]
 
     async def take(self, warm: WarmBank, view: View) -> Taken:
-        """Copy the view's state. The caller holds the bank's lock, so seq, weights and tensors belong together."""
-        state = await self.thread.run(view.state.clone)
+        """Copy the view's state to the host. The caller holds the bank's lock, so seq, weights and tensors belong together."""
+        state = await self.thread.run(view.state.to, "cpu")
         return replace(Taken.of(warm.row.id, view), state=state)
 
     async def save(

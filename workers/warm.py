@@ -1,13 +1,16 @@
-"""Warm banks: the states that this process keeps in memory, found by name, loaded once, dropped when they are not used.
+"""Warm banks: the banks that this process keeps in memory, found by name, loaded once, in two tiers by budgets of bytes.
 
 A warm bank is a cache of the ledger: it may be dropped at any moment and comes back equal (I8). Whoever changes one holds its `lock`;
 `epoch` and `head_version` are what its owner believes and what every append is fenced with.
+
+Where the banks are, and who keeps them there: `workers/housing.py`. Here: which bank is meant, who may change it, whether it is still
+what the ledger has, and how it comes from there.
 """
 
 import asyncio
-from collections import OrderedDict
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
 from uuid import uuid4
 
 import msgspec
@@ -19,90 +22,32 @@ from service.store import banks, fences
 from service.store.db import Database
 from service.store.fences import Fence
 from service.store.lineage import restrict
-from service.store.rows import BankRow, SupportRow
 from service.tracing import Stage
+from workers.housing import Housing, Room
 from workers.replay import Replay, lineage
 from workers.threads import OwnThread
-from workers.view import View
+from workers.warm_bank import Kept, WarmBank
 
+NAMES = 32_768  # names of banks whose ids are remembered
+COLD = "cold"
 log = structlog.get_logger()
-
-Name = TypeVar("Name")
-Value = TypeVar("Value")
-
-TEXTS = 4_096  # response texts kept beside a warm bank
-SUPPORTS = 128  # responses whose newest corrections are kept beside a warm bank
-
-
-class Kept(OrderedDict[Name, Value]):
-    """A small cache that forgets what was used longest ago."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size = size
-
-    def recent(self, name: Name) -> Value | None:
-        """The value, now the most recently used; None if it is not here."""
-        if name not in self:
-            return None
-        self.move_to_end(name)
-        return self[name]
-
-    def keep(self, name: Name, value: Value) -> None:
-        """Keep the value; the least recently used goes when there are too many."""
-        self[name] = value
-        self.move_to_end(name)
-        while len(self) > self.size:
-            self.popitem(last=False)
-
-
-class Supports:
-    """The newest corrections that say a response, for some responses. Rows that were read before a change are not kept after it."""
-
-    def __init__(self) -> None:
-        self._rows: Kept[int, list[SupportRow]] = Kept(SUPPORTS)
-        self.changes = 0
-
-    def recent(self, response: int) -> list[SupportRow] | None:
-        """The rows, None if they are not here."""
-        return self._rows.recent(response)
-
-    def keep(self, response: int, rows: list[SupportRow], changes: int) -> None:
-        """Keep rows that were read when there had been so many `changes`."""
-        if changes == self.changes:
-            self._rows.keep(response, rows)
-
-    def add(self, response: int, row: SupportRow, most: int, *, alone: bool) -> None:
-        """A correction that says `response` came, the newest of `most` to keep; `alone`: there is no other. Else those must be here."""
-        self.changes += 1
-        known = [] if alone else self._rows.get(response)
-        if known is not None:
-            self._rows.keep(response, [row, *known][:most])
-
-    def clear(self) -> None:
-        """Other corrections support the answers now."""
-        self.changes += 1
-        self._rows.clear()
 
 
 @dataclass(slots=True)
-class WarmBank:
-    """One bank in memory."""
+class _Turn:
+    """The lock of a bank while somebody has it or waits for it."""
 
-    row: BankRow  # as it was acquired: id, tenant, epoch
-    head_version: int
-    view: View
-    saved_seq: int  # the newest position that a snapshot covers
-    base_snapshot: str  # where the load began, for the log and the tests
-    texts: Kept[int, str] = field(default_factory=lambda: Kept(TEXTS))
-    supports: Supports = field(default_factory=Supports)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    wanted: int = 0
+    given: list[WarmBank] = field(default_factory=list)  # to who has it: they keep their places until it is released
+    found: str | None = None  # where the bank was
 
 
 class WarmBanks:
-    """The banks in memory, at most `size`.
+    """The banks in memory.
 
     Of a database that is `shared` with other processes, a bank answers only after its fence was looked up. Folds of requests run on
-    `thread`, those beside them on `heavy`.
+    `thread`, those beside them on `heavy`. `hit` is told where each call's bank was: on the device, on the host, or cold.
     """
 
     def __init__(
@@ -112,20 +57,21 @@ class WarmBanks:
         *,
         thread: OwnThread,
         heavy: OwnThread,
-        size: int,
+        room: Room,
         shared: bool,
         stage: Stage,
+        hit: Callable[[str], None],
     ) -> None:
-        self._database, self._replay, self._thread, self._heavy, self._stage = database, replay, thread, heavy, stage
-        self._shared = shared
-        self._warm: Kept[str, WarmBank] = Kept(size)
-        self._ids: Kept[tuple[str, str], str] = Kept(max(1_024, 4 * size))
+        self._database, self._replay, self._thread, self._heavy = database, replay, thread, heavy
+        self._stage, self._hit, self._shared = stage, hit, shared
+        self.housing = Housing(replay.recall, thread, room)
+        self._ids: Kept[tuple[str, str], str] = Kept(NAMES)
         self._deleted = 0  # banks deleted so far: a name that was looked up before one is not kept after it
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._turns: dict[str, _Turn] = {}
         self.owner = f"engine-{uuid4().hex[:12]}"
 
     def __len__(self) -> int:
-        return len(self._warm)
+        return len(self.housing)
 
     async def id_of(self, tenant: str, bank: str) -> str:
         """The id of the tenant's bank, from its name or id.
@@ -143,17 +89,24 @@ class WarmBanks:
         telemetry.bind(bank=known)
         return known
 
-    def lock(self, bank_id: str) -> asyncio.Lock:
-        """The lock under which a bank changes."""
-        return self._locks.setdefault(bank_id, asyncio.Lock())
-
-    def peek(self, bank_id: str) -> WarmBank | None:
-        """The bank if it is warm."""
-        return self._warm.recent(bank_id)
-
-    def all(self) -> list[WarmBank]:
-        """The warm banks, the least recently used first."""
-        return list(self._warm.values())
+    @contextlib.asynccontextmanager
+    async def lock(self, bank_id: str) -> AsyncIterator[None]:
+        """Alone to change the bank. What `locked` and `current` give meanwhile keeps its place to the end."""
+        turn = self._turns.setdefault(bank_id, _Turn())
+        turn.wanted += 1
+        try:
+            async with turn.lock:
+                try:
+                    yield
+                finally:
+                    self._take_back(turn)
+                    if turn.found is not None:
+                        self._hit(turn.found)
+                        turn.found = None
+        finally:
+            turn.wanted -= 1
+            if not turn.wanted:
+                del self._turns[bank_id]
 
     async def fence(self, tenant: str, bank_id: str) -> Fence | None:
         """What the bank is fenced with now, to be asked once a request is there; nobody need ask who is alone with the database."""
@@ -162,8 +115,9 @@ class WarmBanks:
         with self._stage("fence"):
             return await fences.fence(self._database.asking(tenant), tenant, bank_id)
 
-    async def get(self, tenant: str, bank_id: str, fence: Fence | None) -> WarmBank:
-        """The warm bank as the ledger had it when its `fence` was asked for, or later; loaded if need be.
+    @contextlib.asynccontextmanager
+    async def using(self, tenant: str, bank_id: str, fence: Fence | None) -> AsyncIterator[WarmBank]:
+        """The warm bank as the ledger had it when its `fence` was asked for, or later; loaded if need be. It keeps its place to the end.
 
         The caller must not hold the lock.
 
@@ -174,15 +128,36 @@ class WarmBanks:
         if warm is None or (self._shared and fence != (warm.row.epoch, warm.head_version)):
             async with self.lock(bank_id):
                 warm = await self.current(tenant, bank_id)
-        return warm
+                self.housing.enter(warm)
+        else:
+            self._hit(warm.tier)
+            self.housing.enter(warm)
+        try:
+            await self.housing.in_place(warm)
+            yield warm
+        finally:
+            self.housing.leave(warm)
+
+    def peek(self, bank_id: str) -> WarmBank | None:
+        """The bank if it is warm. Its view can be used only by who has it from `using`, or under the lock from `locked` or `current`."""
+        return self.housing.peek(bank_id)
+
+    def all(self) -> list[WarmBank]:
+        """The warm banks, in each tier the least recently used first."""
+        return self.housing.all()
 
     async def locked(self, tenant: str, bank_id: str) -> WarmBank:
         """The warm bank, loaded if need be. The caller holds the lock."""
-        warm = self.peek(bank_id)
+        turn, warm = self._turns[bank_id], self.peek(bank_id)
         if warm is None:
             with self._stage("load"):
-                warm = await self._load(tenant, bank_id)
-                self._warm.keep(bank_id, warm)
+                warm, turn.found = await self._load(tenant, bank_id), COLD
+                self._give(turn, warm)
+                self.housing.arrive(warm)
+        elif warm not in turn.given:
+            turn.found = warm.tier
+            self._give(turn, warm)
+        await self.housing.in_place(warm)
         return warm
 
     async def current(self, tenant: str, bank_id: str) -> WarmBank:
@@ -199,6 +174,7 @@ class WarmBanks:
             raise
         if (row.epoch, row.seq, row.head_version) != (warm.row.epoch, warm.view.seq, warm.head_version):
             self.drop(bank_id)
+            self._take_back(self._turns[bank_id])
             warm = await self.locked(tenant, bank_id)
         return warm
 
@@ -219,18 +195,26 @@ class WarmBanks:
                 return
             await self._replay.fold(tenant, again, view, thread=self._thread)
             await self._replay.admit(tenant, bank_id, view)
-            self._warm.keep(bank_id, WarmBank(again.bank, again.bank.head_version, view, base.seq, base.id))
+            self.housing.replace(WarmBank(again.bank, again.bank.head_version, view, base.seq, base.id))
 
     def drop(self, bank_id: str) -> None:
         """Forget what is in memory; the next use folds the ledger again."""
-        self._warm.pop(bank_id, None)
+        self.housing.drop(bank_id)
 
     def forget_names(self, bank_id: str) -> None:
         """The bank is gone: its names lead nowhere any more."""
         self._deleted += 1
         for name in [name for name, known in self._ids.items() if known == bank_id]:
             del self._ids[name]
-        self._locks.pop(bank_id, None)
+
+    def _give(self, turn: _Turn, warm: WarmBank) -> None:
+        self.housing.enter(warm)
+        turn.given.append(warm)
+
+    def _take_back(self, turn: _Turn) -> None:
+        for warm in turn.given:
+            self.housing.leave(warm)
+        turn.given.clear()
 
     async def _load(self, tenant: str, bank_id: str) -> WarmBank:
         async with self._database.write(tenant) as conn:

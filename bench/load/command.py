@@ -38,12 +38,15 @@ class Shape(click.ParamType["tuple[int, int]"]):
 @click.option("--rate", type=POSITIVE, help="Requests a second.")
 @click.option("--find-knee", is_flag=True, help="Step the rate up by 1.25 until the service does not keep up.")
 @click.option("--soak", type=POSITIVE, metavar="MINUTES", help="Watch the service's memory at --rate, or at a --share of the knee.")
-@click.option("--many", type=click.IntRange(2), metavar="BANKS", help="More banks than the service keeps in memory (--warm).")
+@click.option("--many", type=click.IntRange(2), metavar="BANKS", help="More banks than the service has room for (--warm, --host-mib).")
 @click.option("--seconds", default=20.0, show_default=True, type=POSITIVE, help="Length of a step; a soak has its minutes.")
 @click.option("--start", default=10.0, show_default=True, type=POSITIVE, help="First rate on the way to the knee.")
 @click.option("--bound", "bound_ms", default=200.0, show_default=True, type=POSITIVE, help="Milliseconds that p99 may take at the knee.")
 @click.option("--share", default=0.7, show_default=True, type=POSITIVE, help="Part of the knee at which a soak runs.")
-@click.option("--warm", default=64, show_default=True, type=click.IntRange(1), help="Banks that each process keeps in memory, with --many.")
+@click.option("--warm", default=64, show_default=True, type=click.IntRange(1), help="Banks that each process has slots for, with --many.")
+@click.option(
+    "--host-mib", default=32, show_default=True, type=click.IntRange(0), help="Room of each for banks without a slot, with --many."
+)
 @click.option("--banks", default=50, show_default=True, type=click.IntRange(1), help="Number of banks, unless --many.")
 @click.option("--lessons", default=20, show_default=True, type=click.IntRange(1, 400), help="Taught to each bank before.")
 @click.option("--zipf", default=1.1, show_default=True, type=click.FloatRange(0), help="Exponent of the banks' popularity; 0: all alike.")
@@ -127,7 +130,15 @@ def planned(
 
 
 def targeted(
-    *, urls: tuple[str, ...], key: str | None, database: str, shape: tuple[int, int] | None, many: int | None, warm: int, **_: object
+    *,
+    urls: tuple[str, ...],
+    key: str | None,
+    database: str,
+    shape: tuple[int, int] | None,
+    many: int | None,
+    warm: int,
+    host_mib: int,
+    **_: object,
 ) -> "AbstractAsyncContextManager[Target]":
     """The service that the options say; nothing is started yet.
 
@@ -136,7 +147,7 @@ def targeted(
     """
     from bench.load.target import clustered, running, started
 
-    settings = {"WARM_BANKS": str(warm)} if many else {}
+    settings = room_for(warm, host_mib) if many else {}
     if urls and shape:
         raise click.UsageError("--url and --cluster are two services")
     if urls:
@@ -144,3 +155,11 @@ def targeted(
             raise click.UsageError("--url needs --key or PALIMPSEST_KEY")
         return running(urls, key, database)
     return clustered(*shape, settings) if shape else started(settings)
+
+
+def room_for(warm: int, host_mib: int) -> dict[str, str]:
+    """The settings of a process that has slots for so many banks, on a CPU."""
+    from model import RecallConfig
+    from model.slots import bytes_of_slot
+
+    return {"WARM_BYTES": str(warm * sum(bytes_of_slot(RecallConfig(encoder_digest="")))), "HOST_BYTES": str(host_mib * 2**20)}

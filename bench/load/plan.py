@@ -14,7 +14,7 @@ from bench.load.sending import Ack
 from bench.load.soak import watching
 from bench.load.target import Target
 from bench.load.texts import Texts, Work, available_texts
-from bench.load.warmth import ask_cold, coldest, counts, warmth
+from bench.load.warmth import ask, counts, to_ask, warmth
 
 Mode = Literal["rate", "knee", "soak", "many"]
 
@@ -32,7 +32,7 @@ class Plan:
     bound_ms: float
     soak_s: float = 0.0
     share: float = 0.7  # of the knee, in a soak
-    warm: int = 0  # banks that the service keeps in memory, all its processes together
+    warm: int = 0  # banks that the service keeps on its devices, all its processes together
 
 
 async def carry_out(plan: Plan, started: AbstractAsyncContextManager[Target]) -> Found:
@@ -105,8 +105,7 @@ class Run:
     async def _many(self) -> None:
         plan, work = self._plan, self._plan.work
         before = await counts(self._target)
-        step = await self._step(plan.rate, plan.seconds)
+        await self._step(plan.rate, plan.seconds)
         after = await counts(self._target)
-        cold = coldest(self.found.last, work.banks, plan.warm)
-        asked = await ask_cold(self._target, work, self._texts, cold)
-        self.found.warmth = warmth(before, after, step.all.answered, asked)
+        asked = await ask(self._target, work, self._texts, to_ask(self.found.last, work.banks, plan.warm))
+        self.found.warmth = warmth(before, after, asked)

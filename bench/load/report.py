@@ -15,6 +15,8 @@ from bench.load.warmth import Warmth
 
 HEAD = ("rate", "done", "kind", "sent", "p50 ms", "p95 ms", "p99 ms", "max ms", "right", "refused", "late", "failed")
 
+WHERE = {"device": "on the device", "host": "on the host"}
+
 
 @dataclass(slots=True)
 class Found:
@@ -36,7 +38,7 @@ class Found:
         said = [f"{number} × {failure}, at {step.rate:.1f}/s" for step in self.steps for failure, number in step.failures.items()]
         said += [f"{step.foreign} answers from another bank, at {step.rate:.1f}/s" for step in self.steps if step.foreign]
         said += [f"acknowledged and not there: {one}" for one in self.verified.lost] if self.verified else []
-        said += [f"cold recall: {one}" for one in self.warmth.failed] if self.warmth else []
+        said += [f"asked afterwards: {one}" for one in self.warmth.asked.failed] if self.warmth else []
         return said
 
 
@@ -118,13 +120,10 @@ def _warm(seen: Warmth | None) -> Iterator[str]:
         return
     counted = ", ".join(f"{number:,} {result}" for result, number in seen.results.items()) or "hits are not counted by the service"
     rate = "unknown" if seen.hit_rate is None else f"{seen.hit_rate:.1%}"
-    yield f"hit rate {rate} ({counted}; {seen.loads:,} loads)"
-    if not seen.cold_ms:
-        yield "no bank was cold for certain: more banks, or fewer warm ones"
-        return
-    for share in (0.5, 0.95):
-        cold, warm = seen.at(share)
-        yield f"one client, {len(seen.cold_ms)} banks, p{100 * share:.0f}: {cold:.1f} ms cold, {warm:.1f} ms warm"
+    yield f"hit rate {rate} ({counted})"
+    for where, times in sorted(seen.asked.ms.items()):
+        p50, p95 = seen.asked.at(where, 0.5), seen.asked.at(where, 0.95)
+        yield f"one client, {len(times)} banks that were {WHERE.get(where, where)}: p50 {p50:.1f} ms, p95 {p95:.1f} ms"
 
 
 def _verified(seen: Verified | None) -> Iterator[str]:

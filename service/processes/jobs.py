@@ -11,7 +11,7 @@ import structlog
 
 from service.cluster.coord import Coord, CoordDown, Notice
 from service.cluster.redis_coord import RedisCoord, refuse_redis_cluster
-from service.processes.parts import check_schema, encoder_digest, refuse_alone, utc_now
+from service.processes.parts import check_schema, encoder_digest, memory, refuse_alone, utc_now
 from service.processes.vitals import shown, vitals
 from service.processes.working_off import jobs_worked_off
 from service.settings import Settings, SettingsRefused
@@ -31,7 +31,7 @@ async def run_jobs(queues: Sequence[str], settings: Settings, stop: asyncio.Even
     """
     import torch
 
-    from model import Recall, RecallConfig
+    from model import RecallConfig
     from service.bell import QUEUE_NAMES, Bell
     from service.bell import queues as queues_of
     from workers.celery_app import PREFIX, make_app
@@ -45,7 +45,7 @@ async def run_jobs(queues: Sequence[str], settings: Settings, stop: asyncio.Even
     await check_schema(settings)
     metrics, coord = Metrics(), RedisCoord(settings.redis)
     database = Database(settings.database_url, stage=metrics.stage)
-    recall = await asyncio.to_thread(Recall, RecallConfig(encoder_digest=encoder_digest(settings)))
+    recall = await asyncio.to_thread(memory, settings, RecallConfig(encoder_digest=encoder_digest(settings)))
     thread = OwnThread("jobs", lambda: torch.set_num_threads(settings.model_threads))
     celery = make_app(settings.broker)
     bell, taken = Bell(celery, PREFIX), queues_of(PREFIX, tuple(queues) or QUEUE_NAMES)

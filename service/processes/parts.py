@@ -8,6 +8,7 @@ import contextlib
 import gc
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from service import keys
@@ -22,9 +23,10 @@ from service.store.watched_blobs import WatchedBlobs
 from service.telemetry import Metrics
 
 if TYPE_CHECKING:
-    from model import RecallConfig
+    from model import Recall, RecallConfig
     from model.encoder import Encoder
     from workers.engine import LocalEngine
+    from workers.housing import Room
 
 DEFAULT = "default"  # the first tenant and its first bank
 SYSTEM = Actor(key_id="system", request_id="start")
@@ -59,6 +61,37 @@ def encoder_digest(settings: Settings) -> str:
     return settings.encoder_sha256.strip().lower() or PINNED
 
 
+def memory(settings: Settings, config: "RecallConfig") -> "Recall":
+    """The memory on the device that the settings name.
+
+    Raises:
+        SettingsRefused: there is no such device.
+    """
+    import torch
+
+    from model import Recall
+
+    device = torch.device(settings.device)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise SettingsRefused(f"PALIMPSEST_DEVICE is {settings.device}, and PyTorch finds {torch.cuda.device_count()} GPUs here")
+    return Recall(config, device)
+
+
+def room(settings: Settings, recall: "Recall") -> "Room":
+    """The room that the settings give to warm banks.
+
+    Raises:
+        SettingsRefused: it is too little for one.
+    """
+    from workers.housing import Room
+    from workers.slotting import bytes_on_device, room_on
+
+    device_bytes, least = settings.warm_bytes or room_on(recall.device), bytes_on_device(recall)
+    if device_bytes < least:
+        raise SettingsRefused(f"PALIMPSEST_WARM_BYTES is {device_bytes}: a bank takes {least}")
+    return Room(device_bytes, settings.host_bytes, settings.tenant_share)
+
+
 @contextlib.asynccontextmanager
 async def local_engine(
     settings: Settings,
@@ -76,27 +109,31 @@ async def local_engine(
     """
     import torch
 
-    from model import Recall, RecallConfig
+    from model import RecallConfig
+    from model.tiers import Tier
     from workers.encoding import Encoding
     from workers.engine import LocalEngine, Policy
 
     if encoder is None:
         encoder = await asyncio.to_thread(load_encoder, settings)
-    recall = await asyncio.to_thread(Recall, config or RecallConfig(encoder_digest=encoder.digest))
+    recall = await asyncio.to_thread(memory, settings, config or RecallConfig(encoder_digest=encoder.digest))
     engine = LocalEngine(
         database,
         WatchedBlobs(open_blobs(settings.blobs_url), metrics.stage),
         recall,
         Encoding(encoder, metrics.stage, metrics.queue_wait),
-        policy=Policy(settings.warm_banks, settings.snapshot_every, settings.auto_snapshots, shared=database.dialect != "sqlite"),
+        policy=Policy(room(settings, recall), settings.snapshot_every, settings.auto_snapshots, shared=database.dialect != "sqlite"),
         stage=metrics.stage,
         waited=metrics.queue_wait,
         refused=metrics.snapshot_refused,
+        hit=metrics.warm_hit,
         ring=ring,
         now=utc_now,
         start_thread=lambda: torch.set_num_threads(settings.model_threads),
     )
     metrics.watch_warm_banks(lambda: len(engine.banks))
+    for tier in Tier:
+        metrics.watch_warm_bytes(tier, partial(engine.banks.housing.bytes, tier))
     try:
         yield engine
     finally:

@@ -26,7 +26,7 @@ from bench.load.sending import FOREIGN, OTHER, RIGHT, SILENT, Order, Sendings, S
 from bench.load.soak import watching
 from bench.load.target import Target
 from bench.load.texts import WORDINGS, Texts, Work, answer, written_rows
-from bench.load.warmth import coldest, warmth
+from bench.load.warmth import ASKED, Asked, Warmth, to_ask, warmth
 
 WORK = Work("load-test", banks=5, lessons=8, zipf=1.1, teach_share=0.0, seed=1)
 
@@ -219,24 +219,37 @@ async def test_there_is_no_knee_below_the_start():
 # --- warmth
 
 
-def test_coldest_banks_are_those_used_longest_ago_and_never_one_that_may_be_warm():
+def test_banks_are_asked_from_the_one_used_last_on_and_those_that_may_have_slots_first():
     requests = [sent(due=1.0, bank=0), sent(due=2.0, bank=3), sent(due=0.5, bank=4)]
-    assert coldest(requests, banks=6, warm=3) == [1, 2, 5]  # 4, 0 and 3 were used last
-    assert coldest(requests, banks=6, warm=4) == [1, 2]
-    assert coldest(requests, banks=6, warm=6) == []
+    assert to_ask(requests, banks=6, warm=3) == [3, 0, 4, 5, 2, 1]
+    many = to_ask(requests, banks=1_000, warm=100)
+    assert many[:3] == [3, 4, 998]  # every second of a hundred
+    assert len(many) == 4 * ASKED
+    assert set(many[:ASKED]) <= {0, 3, 4, *range(903, 1_000)}
+    assert many[3:] == sorted(many[3:], reverse=True)
 
 
 @pytest.mark.parametrize(
     ("before", "after", "rate"),
     [
-        ({"device": 10, "cold": 5, "loads": 5}, {"device": 100, "cold": 15, "loads": 15}, 0.9),
-        ({"loads": 5}, {"loads": 30}, 0.75),
-        ({}, {}, 1.0),
+        ({"device": 10, "cold": 5}, {"device": 100, "cold": 15}, 0.9),
+        ({"cold": 5}, {"device": 60, "host": 20, "cold": 25}, 0.8),
+        ({"device": 5}, {"device": 5}, None),
     ],
-    ids=["counted", "by loads", "nothing was loaded"],
+    ids=["of two places", "of three", "nothing was asked"],
 )
 def test_hit_rate_is_that_of_the_run_alone(before, after, rate):
-    assert warmth(before, after, 100, ([], [], [])).hit_rate == pytest.approx(rate)
+    assert warmth(before, after, Asked()).hit_rate == (None if rate is None else pytest.approx(rate))
+
+
+def test_report_says_what_a_recall_costs_by_where_the_bank_was():
+    seen = Warmth({"device": 3, "cold": 1}, 0.75, Asked({"host": [4.0, 6.0, 5.0], "cold": [70.0]}, ["bank 7: 500 internal"]))
+    found = Found("a service", WORK, 200.0, [step_of(Sendings([sent()]), 10, 1)], warmth=seen)
+    said = render(found)
+    assert "hit rate 75.0% (3 device, 1 cold)" in said
+    assert "3 banks that were on the host: p50 5.0 ms" in said
+    assert "1 banks that were cold: p50 70.0 ms" in said
+    assert found.wrongs() == ["asked afterwards: bank 7: 500 internal"]
 
 
 # --- sending, to a server of a few lines

@@ -62,7 +62,7 @@ def test_values_fit_their_schema(name):
         {"settings": {"PALIMPSEST_RATE": 50}},
         {"settings": {"PALIMPSEST_DATABASE": "postgresql://user:password@host/name"}},
         {"settings": {"DATABASE": "x"}},
-        {"worker": {"warmBanks": 0}},
+        {"worker": {"warmBytes": "1Gi"}},
         {"workers": {}},
     ],
     ids=json.dumps,

@@ -10,6 +10,8 @@ from fixtures_service import client_of, finished, serving
 from fixtures_store import fresh_url
 from saying import PIN, SPAIN, ask, digest, snapshot, teach
 
+from model import RecallConfig
+from model.slots import bytes_of_slot
 from service.doctor import examine
 from service.errors import NotFound
 
@@ -92,12 +94,12 @@ async def test_rollback_by_a_service_that_lost_the_bank_counts_what_the_other_ha
 
 
 @contextlib.asynccontextmanager
-async def two_services(tmp_path, encoder, url):
+async def two_services(tmp_path, encoder, url, **more):
     """Two services on one database and one directory of blobs, and an admin's client of each; both have the default bank warm."""
     shared = {"database": url, "key_pepper": "one pepper for all services of a database", "blobs": (tmp_path / "objects").as_uri()}
     async with (
-        serving(tmp_path / "one", encoder, **shared) as one,
-        serving(tmp_path / "two", encoder, **shared) as two,
+        serving(tmp_path / "one", encoder, **shared, **more) as one,
+        serving(tmp_path / "two", encoder, **shared, **more) as two,
         client_of(one) as first,
         client_of(two) as second,
     ):
@@ -132,21 +134,24 @@ async def test_fence_of_a_bank_that_another_service_took_refuses_the_warm_copy_a
         banks, tenant = one.engine.banks, one.tenant
         bank_id = await banks.id_of(tenant, "default")
         before = await banks.fence(tenant, bank_id)
-        was_warm = await banks.get(tenant, bank_id, before)
-        assert (was_warm.view.seq, before) == (1, (was_warm.row.epoch, was_warm.head_version))
+
+        async def found(fence):
+            async with banks.using(tenant, bank_id, fence) as warm:
+                return warm.view.seq, (warm.row.epoch, warm.head_version)
+
+        assert await found(before) == (1, before)
 
         await teach(second, PIN, "ask_the_branch")
         after = await banks.fence(tenant, bank_id)
         assert after.epoch > before.epoch
-        taken_back = await banks.get(tenant, bank_id, after)
-        assert (taken_back.view.seq, taken_back.row.epoch) == (2, after.epoch + 1)
+        seq, (epoch, _) = await found(after)
+        assert (seq, epoch) == (2, after.epoch + 1)
 
-        again = await banks.get(tenant, bank_id, before)
-        assert again.view.seq == 2
+        assert (await found(before))[0] == 2
         assert (await first.delete(f"/v1/banks/{bank_id}")).is_success
         assert await banks.fence(tenant, bank_id) is None
         with pytest.raises(NotFound):
-            await banks.get(tenant, bank_id, None)
+            await found(None)
 
 
 async def test_bank_that_changed_hands_while_a_question_was_encoded_answers_from_the_ledger(tmp_path, encoder, url, monkeypatch):
@@ -166,6 +171,24 @@ async def test_bank_that_changed_hands_while_a_question_was_encoded_answers_from
         monkeypatch.setattr(service.engine._encoding, "encode", slowly)
         assert (await ask(client, PIN, min_confidence=0))["answers"] == []
         assert begun
+
+
+async def test_bank_that_left_the_device_answers_only_what_the_ledger_says_by_now(tmp_path, encoder, url):
+    """It is packed in one service's memory while the other one teaches and forgets."""
+    slot = sum(bytes_of_slot(RecallConfig.tiny(encoder_digest=encoder.digest)))
+    async with two_services(tmp_path, encoder, url, warm_bytes=slot) as (first, second):
+        assert (await first.post("/v1/banks", json={"name": "another"})).status_code == 201
+        taught = await teach(first, PIN, "change_pin")
+        await ask(first, PIN, bank="another")
+        assert (await ask(first, PIN))["answers"][0]["value"] == "change_pin"
+        await ask(first, PIN, bank="another")
+        assert 'palimpsest_warm_hits_total{result="host"}' in (await first.get("/metrics")).text
+        newer = await teach(second, SPAIN, "transfer_time")
+        assert (await ask(first, SPAIN))["state"]["seq"] == newer["seq"]
+        await ask(first, PIN, bank="another")
+        gone = await second.post("/v1/forget", json={"corrections": [taught["id"]], "mode": "suppress"})
+        assert gone.status_code == 202
+        assert "change_pin" not in [answer["value"] for answer in (await ask(first, PIN, min_confidence=0))["answers"]]
 
 
 @pytest.mark.parametrize("mode", ["suppress", "rebuild", "erase"])

@@ -67,6 +67,24 @@ def test_a_large_bank_takes_the_place_of_several() -> None:
     )
 
 
+def test_a_bank_may_come_to_the_host_at_once_and_goes_where_it_outgrows_it() -> None:
+    tiers = filled("a1")
+    assert tiers.keep("b", "b1", "B1", device_bytes=25, host_bytes=20) == Moves(lowered={"b1": "B1"})
+    assert tiers.keep("a", "a1", "A2", device_bytes=25, host_bytes=20) == Moves(lowered={"a1": "A2"})
+    assert on(tiers, "a1", "b1") == [Tier.HOST] * 2
+    assert (tiers.bytes(Tier.DEVICE), tiers.bytes(Tier.HOST)) == (0, 40)
+    assert not tiers.resize("b1", 30)
+    assert tiers.resize("b1", 50).dropped == {"a1": "A2"}, "it was used, the other one was not"
+    assert tiers.resize("b1", 61).dropped == {"b1": "B1"}
+    assert tiers.keep("b", "b1", "B1", device_bytes=25, host_bytes=61).dropped == {"b1": "B1"}
+    assert len(tiers) == 0
+    tiers = filled("a1", "b1", "c1", "d1")
+    assert not tiers.resize("a1", 61), "what it would take on the host"
+    assert put(tiers, "e1").lowered == {"b1": "B1"}, "it was used"
+    with pytest.raises(KeyError):
+        tiers.resize("z1", 1)
+
+
 def test_a_bank_that_the_host_has_no_room_for_is_dropped() -> None:
     tiers = Tiers[str](100, 0)
     assert not put(tiers, "a1", size=60)
@@ -256,6 +274,38 @@ class AnyHistory(RuleBasedStateMachine):
         else:
             with pytest.raises(NoRoom):
                 self.tiers.put(tenant, name, "never kept", device_bytes=size, host_bytes=host)
+
+    def lay(self, newcomer: Plain) -> None:
+        """A bank comes to the host, as from outside."""
+        gone = self.make_room(Tier.HOST, newcomer)
+        self.plain = [other for other in self.plain if other not in (gone or [])]
+        if gone is not None:
+            newcomer.tier = Tier.HOST
+            self.plain.append(newcomer)
+
+    @rule(tenant=st.sampled_from("abc"), number=st.integers(0, 4), host=st.sampled_from([1, 20, 61]))
+    def keep(self, tenant: str, number: int, host: int) -> None:
+        name = f"{tenant}{number}"
+        before = {bank.name: bank.tier for bank in self.plain if bank.name != name}
+        self.plain = [bank for bank in self.plain if bank.name != name]
+        self.lay(Plain(name, tenant, {Tier.DEVICE: 25, Tier.HOST: host}, Tier.HOST))
+        moves = self.tiers.keep(tenant, name, f"{name} kept", device_bytes=25, host_bytes=host)
+        itself = moves.lowered.pop(name, None) or moves.dropped.pop(name)
+        assert itself == f"{name} kept"
+        self.check_moves(before, moves, name)
+
+    @precondition(lambda self: self.plain)
+    @rule(data=st.data(), host=st.sampled_from([1, 20, 61]))
+    def resize(self, data: st.DataObject, host: int) -> None:
+        bank = data.draw(st.sampled_from(self.plain))
+        before = {other.name: other.tier for other in self.plain}
+        self.plain.remove(bank)
+        bank.sizes[Tier.HOST] = host
+        if bank.tier == Tier.DEVICE:
+            self.plain.append(bank)
+        else:
+            self.lay(bank)
+        self.check_moves(before, self.tiers.resize(bank.name, host), bank.name)
 
     @precondition(lambda self: self.plain)
     @rule(data=st.data())

@@ -1,0 +1,110 @@
+"""A warm bank: one bank in memory, with what is kept beside its state so that an answer needs no database.
+
+It stays the same object wherever its state lies: in a slot on the device, in memory of its own, or packed on the host.
+"""
+
+import asyncio
+import sys
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from model import Parcel
+from model.tiers import Tier
+from service.store.rows import BankRow, SupportRow
+from workers.view import View
+
+Name = TypeVar("Name")
+Value = TypeVar("Value")
+
+TEXTS = 4_096  # response texts kept beside a warm bank
+SUPPORTS = 128  # responses whose newest corrections are kept beside a warm bank
+BESIDE = 8_192  # bytes of a bank's rows and objects, whatever it has learned
+ENTRY = 224  # bytes of a response in the code book's index
+
+
+class Kept(OrderedDict[Name, Value]):
+    """A small cache that forgets what was used longest ago."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def recent(self, name: Name) -> Value | None:
+        """The value, now the most recently used; None if it is not here."""
+        if name not in self:
+            return None
+        self.move_to_end(name)
+        return self[name]
+
+    def keep(self, name: Name, value: Value) -> None:
+        """Keep the value; the least recently used goes when there are too many."""
+        self[name] = value
+        self.move_to_end(name)
+        while len(self) > self.size:
+            self.popitem(last=False)
+
+
+class Supports:
+    """The newest corrections that say a response, for some responses. Rows that were read before a change are not kept after it."""
+
+    def __init__(self) -> None:
+        self._rows: Kept[int, list[SupportRow]] = Kept(SUPPORTS)
+        self.changes = 0
+
+    def recent(self, response: int) -> list[SupportRow] | None:
+        """The rows, None if they are not here."""
+        return self._rows.recent(response)
+
+    def keep(self, response: int, rows: list[SupportRow], changes: int) -> None:
+        """Keep rows that were read when there had been so many `changes`."""
+        if changes == self.changes:
+            self._rows.keep(response, rows)
+
+    def add(self, response: int, row: SupportRow, most: int, *, alone: bool) -> None:
+        """A correction that says `response` came, the newest of `most` to keep; `alone`: there is no other. Else those must be here."""
+        self.changes += 1
+        known = [] if alone else self._rows.get(response)
+        if known is not None:
+            self._rows.keep(response, [row, *known][:most])
+
+    def clear(self) -> None:
+        """Other corrections support the answers now."""
+        self.changes += 1
+        self._rows.clear()
+
+
+@dataclass(slots=True, eq=False)
+class WarmBank:
+    """One bank in memory. Its view may be asked and changed by whoever was given it, until that one leaves it (`workers/warm.py`)."""
+
+    row: BankRow  # as it was acquired: id, tenant, epoch
+    head_version: int
+    view: View
+    saved_seq: int  # the newest position that a snapshot covers
+    base_snapshot: str  # where the load began, for the log and the tests
+    texts: Kept[int, str] = field(default_factory=lambda: Kept(TEXTS))
+    supports: Supports = field(default_factory=Supports)
+    users: int = 0  # who was given it and has not left
+    ready: bool = True  # whether its view can be used once `arriving` has ended; if not, it is packed
+    arriving: "asyncio.Future[None] | None" = None  # its way to where it can be used
+    packed: int = 0  # bytes of its parcel, when it was measured last
+    measured: tuple[int, int, int] = (-1, 0, 0)  # and its extent then
+    place: int | Parcel | None = None  # its slot, its parcel, or None: a state of its own. Only the model thread looks there
+
+    @property
+    def tier(self) -> Tier:
+        """Where it is, or is going."""
+        return Tier.DEVICE if self.ready else Tier.HOST
+
+    @property
+    def extent(self) -> tuple[int, int, int]:
+        """What its bytes depend on: what it has learned, what was forgotten, what it has said."""
+        return self.view.seq, self.row.epoch, len(self.texts)
+
+    def beside(self) -> int:
+        """The bytes that it takes on the host beside its parcel. The supports are left behind when it goes there."""
+        view = self.view
+        told = sum(sys.getsizeof(text) for text in self.texts.values()) + ENTRY * len(view.book) + view.book.nbytes
+        admitted = view.counts.nbytes + sum(keys.nbytes for keys in view.forgotten.values()) + sys.getsizeof(view.gone)
+        return BESIDE + told + admitted
