@@ -249,7 +249,7 @@ async def test_more_banks_in_use_than_slots_are_served_outside_the_slots(one_slo
         await house.teach(name, PIN, SPAIN)
         alone[name] = await house.digest(name)
     async with contextlib.AsyncExitStack() as stack:
-        used = [await stack.enter_async_context(house.banks.using(house.service.tenant, await house.id_of(name))) for name in names]
+        used = [await stack.enter_async_context(house.banks.using(house.service.tenant, await house.id_of(name), None)) for name in names]
         assert house.housing.bytes(Tier.DEVICE) == 6 * SLOT, "what is outside is told as well"
         assert [warm.view.state.digest() for warm in used] == list(alone.values())
         for name in names:
