@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from model import Recall, State, checkpoint
 from service.errors import Conflict, NotFound, TaintedSnapshot
 from service.ids import new_id
@@ -110,7 +108,7 @@ class Versions:
         async with self.database.write(tenant) as conn:
             await banks.lock(conn, tenant, taken.bank_id)
             await banks.find_bank(conn, tenant, taken.bank_id)
-            await _refuse_erased(conn, tenant, taken.bank_id, taken.weights)  # before a byte of it is written
+            _refuse_erased(taken.weights, await forgets.tombstones(conn, tenant, taken.bank_id))  # before a byte of it is written
             staged = await blob_rows.stage(conn, tenant, {(sha256, len(data)) for _, data, sha256 in parts}, self.now())
         levels = [LevelBlob(name=name, sha256=await self.blobs.put(tenant, data), bytes=len(data)) for name, data, _ in parts]
         draft = SnapshotDraft(
@@ -182,7 +180,7 @@ class Versions:
     ) -> SnapshotRow:
         """Insert the snapshot (and move the head) unless it holds what has been erased since; `staged` as in `commit_snapshot`."""
         async with self.database.write(tenant) as conn:
-            await _refuse_erased(conn, tenant, bank_id, draft.spans)
+            _refuse_erased(draft.spans, await forgets.tombstones(conn, tenant, bank_id))
             row = await snapshots.commit_snapshot(
                 conn, tenant, bank_id, draft, now=self.now(), epoch=epoch, move_head=move_head, staged=staged
             )
@@ -246,8 +244,8 @@ def tainting(spans: Spans, tombstones: list[TombstoneRow], *, erased_only: bool 
     return [row.event_id for row in tombstones if row.exact and holds(spans, row.seq) and (not erased_only or row.mode == "erase")]
 
 
-async def _refuse_erased(conn: AsyncConnection, tenant: str, bank_id: str, spans: Spans) -> None:
-    erased = tainting(spans, await forgets.tombstones(conn, tenant, bank_id), erased_only=True)
+def _refuse_erased(spans: Spans, tombstones: list[TombstoneRow]) -> None:
+    erased = tainting(spans, tombstones, erased_only=True)
     if erased:
         raise Conflict(f"the state to be saved holds erased corrections ({', '.join(erased)}); try again once they are rebuilt away")
 

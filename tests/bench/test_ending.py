@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -35,24 +36,33 @@ def until(condition, what: str) -> None:
 
 
 @pytest.fixture
-def begun(tmp_path):
+def scratch():
+    """A folder that PostgreSQL's own user may pass through."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder)
+
+
+@pytest.fixture
+def begun(scratch):
     """A benchmark in the middle of its work, what it has started, and where its scratch directories are."""
     made = []
 
     def begin(*options: str, number: int) -> tuple[subprocess.Popen, list[int]]:
-        environ = {**os.environ, "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+        environ = {**os.environ, "TMPDIR": str(scratch), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "bench", *options]
         process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         made.append(process)
         until(lambda: process.poll() is not None or len(children(process.pid)) >= number, "it did not start anything")
         assert process.poll() is None, process.communicate()[0]
-        assert any(tmp_path.glob("palimpsest-*"))
+        assert any(scratch.glob("palimpsest-*"))
         return process, children(process.pid)
 
     yield begin
     for process in made:
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stdout.close()
 
 
 COMMANDS = {"one process": (["latency"], 1), "a cluster": (["latency", "--cluster"], 4)}
@@ -61,14 +71,14 @@ COMMANDS = {"one process": (["latency"], 1), "a cluster": (["latency", "--cluste
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", COMMANDS)
-def test_terminated_benchmark_stops_what_it_started_and_deletes_its_directories(name, begun, tmp_path):
+def test_terminated_benchmark_stops_what_it_started_and_deletes_its_directories(name, begun, scratch):
     options, number = COMMANDS[name]
     process, started = begun(*options, number=number)
     process.terminate()
     said, _ = process.communicate(timeout=120)
     assert (process.returncode, "Aborted!" in said) == (1, True), said
     assert [pid for pid in started if runs(pid)] == []
-    assert list(tmp_path.glob("palimpsest-*")) == []
+    assert list(scratch.glob("palimpsest-*")) == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
