@@ -67,7 +67,6 @@ def configure_logging(level: str) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
     )
     libraries = logging.StreamHandler(sys.stderr)
     libraries.setFormatter(_Library())

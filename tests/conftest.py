@@ -8,6 +8,7 @@ import re
 from collections import Counter
 
 import pytest
+import structlog
 
 for name in [name for name in os.environ if name.startswith("PALIMPSEST_") and name != "PALIMPSEST_DATA"]:
     del os.environ[name]
@@ -23,6 +24,13 @@ MAY_BE_ABSENT = (  # reasons for which a test may be skipped everywhere
     "the public data sets are not there",  # they are no part of the project
 )
 _skipped: Counter[tuple[str, str]] = Counter()  # by file and reason
+
+
+@pytest.fixture(autouse=True)
+def logging_is_configured_anew():
+    """A command that is called in this process configures logging for it, and writes to where its test captured it."""
+    yield
+    structlog.reset_defaults()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -9,7 +9,6 @@ import contextlib
 import httpx
 import msgspec
 import pytest
-import structlog
 from routes import ROUTES, furnish
 from saying import PIN
 from tenancy import client_over, deps_of, refused
@@ -274,7 +273,6 @@ async def test_address_is_the_sockets_and_not_what_a_header_says(tenant):
 
 
 async def test_service_goes_on_without_the_coordination_and_says_so_once_a_minute(tenant, capsys):
-    structlog.reset_defaults()
     clock = Clock()
     deps = limited(tenant, clock, Down(clock), rate=4.0, burst=1)
     async with client_over(deps, await tenant.key("admin")) as client:

@@ -79,7 +79,6 @@ async def test_every_code_is_explained_on_the_page_that_its_type_names(resident)
     "error", [RuntimeError(CANARY), ValueError(CANARY), KeyError(CANARY), AssertionError(CANARY), ExceptionGroup(CANARY, [OSError(CANARY)])]
 )
 async def test_unexpected_error_tells_the_client_nothing_and_the_log_where_it_happened(resident, capsys, error):
-    structlog.reset_defaults()
     key = await resident.key("admin")
     async with client_over(deps_of(resident.service, engine=Raising(error)), key) as client:
         for response in (
@@ -153,7 +152,7 @@ async def test_nothing_that_was_taught_or_asked_is_in_the_log_or_the_metrics(tmp
     level, handlers = root.level, root.handlers[:]
     try:
         configure_logging("debug")
-        structlog.configure(cache_logger_on_first_use=False, logger_factory=structlog.PrintLoggerFactory())
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory())
         root.setLevel(logging.DEBUG)
         async with serving(tmp_path / "var", encoder) as service, client_of(service) as client:
             given = {"paraphrases": [CANARY], "wrong": ANSWER, "session_id": "plugh-canary-session", "metadata": {"note": CANARY}}
@@ -193,7 +192,6 @@ async def test_nothing_that_was_taught_or_asked_is_in_the_log_or_the_metrics(tmp
 
 
 async def test_log_line_of_a_request_names_route_status_and_key_but_no_secret(resident, capsys):
-    structlog.reset_defaults()
     key = await resident.key("admin")
     async with client_of(resident.service, key) as client:
         await client.get("/v1/banks/default", headers={"X-Request-ID": "the-request"})

@@ -29,7 +29,7 @@ ITEM = wire.NewCorrection(
     metadata={"n": 2**70, "deep": [{"x": None}]},
 )
 CALLS = {
-    "teach": ("bnk_1", {"items": [ITEM], "actor": ACTOR, "idempotency_key": "k"}),
+    "teach": ("bnk_1", {"items": [ITEM], "actor": ACTOR, "idempotency_key": "k", "ids": ["cor_1"]}),
     "taught": ("bnk_1", {"first_seq": 3, "items": [ITEM, ITEM]}),
     "recall": (
         "bnk_1",
@@ -103,7 +103,7 @@ def test_whatever_json_may_be_taught_crosses_unchanged(metadata, text):
     item = wire.NewCorrection(input=text, right=text, metadata=metadata)
     method = METHODS["teach"]
     _, bound = method.bind(("t", "b", [item]), {"actor": ACTOR, "idempotency_key": None})
-    assert method.decode(method.encode(bound)) == {"bank": "b", "items": [item], "actor": ACTOR, "idempotency_key": None}
+    assert method.decode(method.encode(bound)) == {"bank": "b", "items": [item], "actor": ACTOR, "idempotency_key": None, "ids": None}
 
 
 class Older(Protocol):
