@@ -16,7 +16,7 @@ from secrets import token_urlsafe
 import httpx
 
 from bench.cluster.relay import Relay
-from bench.cluster.servers import BUCKET, LOG_FILE, SMALL_LOG_FILE, NotStarted, Postgres, Redis, Server, Store, free_port
+from bench.cluster.servers import BUCKET, LOG_FILE, SMALL_LOG_FILE, NotStarted, Postgres, Redis, Server, Store, end_with_parent, free_port
 
 START_S = 240.0  # a cold disk and a busy machine
 STOP_S = 60.0
@@ -35,7 +35,11 @@ class Process:
         """Start it and do not wait for anything."""
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "service.cli", *self._words), stdout=log, stderr=log, env=dict(self._environ)
+                *(sys.executable, "-m", "service.cli", *self._words),
+                stdout=log,
+                stderr=log,
+                env=dict(self._environ),
+                preexec_fn=end_with_parent,
             )
 
     async def ready(self) -> None:

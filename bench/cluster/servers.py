@@ -227,7 +227,7 @@ class Store(Server):
 
 def _spawn(command: Sequence[str], log: BinaryIO, home: Path, identity: dict[str, Any]) -> subprocess.Popen[bytes]:
     # before the new program runs nothing else runs in the child, so that the threads of this process do not matter
-    return subprocess.Popen(command, stdout=log, stderr=log, cwd=home, preexec_fn=_end_with_parent, **identity)  # noqa: S603, PLW1509
+    return subprocess.Popen(command, stdout=log, stderr=log, cwd=home, preexec_fn=end_with_parent, **identity)  # noqa: S603, PLW1509
 
 
 def free_port() -> int:
@@ -263,7 +263,8 @@ def _copied(binaries: Path, home: Path) -> Path:
     return home / package.name / binaries.parent.name / binaries.name
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """In a child, before its program begins: it is killed with the process that started it."""
     os.umask(0o022)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
