@@ -35,7 +35,7 @@ from service.cluster.rpc import METHODS
 from service.errors import PalimpsestError, WriterBusy
 
 PARTS = 10  # times that everything is compared
-TOGETHER, IN_A_ROW = 8, 3  # corrections of a call, and calls to the same worker, at most
+TOGETHER, IN_A_ROW = 8, 6  # corrections of a call, and calls to the same worker, at most
 ACTOR = Actor(key_id="contention", request_id="contention")
 DEADLINE_S = 120.0
 SETTINGS = {"SNAPSHOT_EVERY": "64", "AUTO_SNAPSHOTS": "2", "LOG_LEVEL": "warning"}
@@ -111,7 +111,8 @@ async def run(appends: int, owners: int, banks: int, seed: int, progress: Callab
     encoder = Encoder.load(find_weights(None))
     fold = Fold(Recall(RecallConfig(encoder_digest=encoder.digest)), encoder)
     with tempfile.TemporaryDirectory(prefix="palimpsest-cluster-") as home:
-        async with cluster(Path(home), Shape(apis=1, workers=owners, jobs=1, settings=SETTINGS)) as running:
+        settings = SETTINGS | {"BLOBS": Path(home, "objects").as_uri()}  # what is tried is PostgreSQL: quicker than a store of S3
+        async with cluster(Path(home), Shape(apis=1, workers=owners, jobs=1, settings=settings)) as running:
             contest = Contest(running, random.Random(seed), Report(owners), progress)
             await contest.prepare([TaughtBank(f"bank {place}", fold.empty()) for place in range(banks)])
             try:

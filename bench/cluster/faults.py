@@ -100,10 +100,10 @@ async def kill_postgres(cluster: Cluster, dice: random.Random) -> str:
 async def fill_disk(cluster: Cluster, dice: random.Random) -> str:
     """PostgreSQL's files cannot grow: it refuses what needs room, and crashes where that is its own log; then there is room again."""
     size = dice.choice(FULL)
-    cluster.postgres.limit_files(size)
+    await cluster.postgres.limit_files(size)
     await _a_while(dice)
     if cluster.postgres.alive:
-        cluster.postgres.limit_files(None)
+        await cluster.postgres.limit_files(None)
     await cluster.postgres.recovered()
     return f"postgres, files of {size >> 10} KiB"
 

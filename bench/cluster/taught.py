@@ -1,5 +1,6 @@
 """What is known of a bank that clients teach: what they were told, what its ledger was seen to hold, and the weights it should have."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ class TaughtBank:
         fresh = await self._new_rows(client)
         broken = [Broken("other", f"{self.name}: the seqs have a gap")] if fresh is None else []
         self.rows += fresh or []
-        if await self._digest(client) != self.fold.learn(fresh or []):
+        if await self._digest(client) != await asyncio.to_thread(self.fold.learn, fresh or []):
             broken.append(Broken("digest", f"{self.name}: the digest is not that of the fold of its ledger"))
         return broken + list(self._wrong())
 

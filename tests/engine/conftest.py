@@ -42,7 +42,7 @@ async def framed(service: Embedded, socket: Path) -> AsyncIterator[httpx.AsyncCl
         async with service.database.read(tenant) as conn:
             return (await banks.find_bank(conn, tenant, named)).id
 
-    engine = RemoteEngine(coord, bank_of=bank_of)
+    engine = RemoteEngine(coord, bank_of=bank_of, deadlines_s={"recall": 60.0})  # a test may meet a busy machine
     deps = Deps(
         settings=service.settings,
         database=service.database,
