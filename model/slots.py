@@ -27,13 +27,14 @@ class Slots:
 
     def __init__(self, config: RecallConfig, count: int, device: torch.device | str = "cpu") -> None:
         self._config, self._hash, self.count, self.device = config, config.hash, count, torch.device(device)
+        self._layout = layout(config)
         self._stacks: Levels = {
             level: {
                 name: _stack(count, form.rows, form.columns, form.dtype, self.device if name in HEAVY else torch.device("cpu"))
                 for name, form in named.items()
                 if form.rows is not None
             }
-            for level, named in layout(config).items()
+            for level, named in self._layout.items()
         }
         self._free = list(range(count))[::-1]
         self._taken: dict[int, State] = {}
@@ -61,11 +62,14 @@ class Slots:
         if not self._free:
             raise NoSlot(f"all {self.count} slots are taken")
         slot = self._free.pop()
-        fresh = initial(self._config)
-        for level, named in self._stacks.items():
-            fresh.levels[level].update({name: stack[slot] for name, stack in named.items()})
-        fresh.berth = Berth(self._stacks, slot)
-        self._taken[slot] = fresh
+        levels: Levels = {
+            level: {
+                name: zeros(0, form.columns, dtype=form.dtype) if form.rows is None else self._stacks[level][name][slot]
+                for name, form in named.items()
+            }
+            for level, named in self._layout.items()
+        }
+        self._taken[slot] = State(self._hash, levels, Clock(), 0, Berth(self._stacks, slot))
         return slot
 
     def give_back(self, slot: int) -> None:
