@@ -42,7 +42,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model_threads: Annotated[int, Meta(ge=1, le=64)] = 1
     device: Annotated[str, Meta(pattern=r"^(cpu|cuda:\d+)$")] = "cpu"  # where banks are computed; a process serves one
     warm_bytes: Annotated[int, Meta(ge=0)] = 0  # for banks on the device, 13.3 MiB each; 0: 1 GiB on a CPU, 0.7 of a GPU's free memory
-    host_bytes: Annotated[int, Meta(ge=0)] = 2**29  # for banks that left the device: only what they have learned, 80 KB after twenty lessons
+    host_bytes: Annotated[int, Meta(ge=0)] = (
+        2**29
+    )  # for banks that left the device: only what they have learned, 80 KB after twenty lessons
     tenant_share: Share = 0.5  # of both, what one tenant may have while others want it
     snapshot_every: Annotated[int, Meta(ge=8, le=1_000_000)] = 512  # events between automatic snapshots: bounds a cold start
     auto_snapshots: Annotated[int, Meta(ge=1, le=1_000)] = 4  # newest automatic snapshots kept
