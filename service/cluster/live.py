@@ -18,6 +18,7 @@ from service.telemetry import places
 
 EVERY_S = 1.0  # between two looks
 GRACE_S = 3.0  # a vanished worker is believed in for: more than the time between two beats
+LAST_S = 15.0  # and where none is left: more than a busy machine holds beats up, since there is nobody else to ask
 log = structlog.get_logger()
 
 
@@ -65,7 +66,8 @@ class LiveWorkers:
             return
         self._down = False
         self._seen_at |= dict.fromkeys((worker.id for worker in found), now)
-        self._seen_at = {name: at for name, at in self._seen_at.items() if now - at < GRACE_S}
+        grace_s = GRACE_S if found else LAST_S
+        self._seen_at = {name: at for name, at in self._seen_at.items() if now - at < grace_s}
         known = self._alive | {worker.id: worker for worker in found}
         self._alive = {name: known[name] for name in self._seen_at}
 
