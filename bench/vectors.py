@@ -4,13 +4,15 @@ The vector of a text is a function of the text alone, bit for bit (`model.encode
 and answers exactly as if it had encoded the text itself. Only the time of the encoder is left out; `python -m bench latency` has it.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.encoder import Encoded, Encoder
+from model.encoder import Encoded, Encoder, find_weights, tokenizer_in
+from model.wording import Words
 
 BATCH = 32
 
@@ -42,6 +44,7 @@ class RememberedEncoder(Encoder):
     def __init__(self, vectors: Vectors) -> None:
         self._vectors = vectors
         self.digest, self.width = vectors.digest, vectors.keys.shape[1]
+        self.words = Words(tokenizer_in(find_weights(os.environ.get("PALIMPSEST_ENCODER") or None)))
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """The vectors and token counts of `texts`.

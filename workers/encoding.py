@@ -21,10 +21,11 @@ Key = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class EncodedText:
-    """A text as the memory sees it: unit vector (384,) and its length in encoder tokens."""
+    """A text as the memory sees it: unit vector (384,) and its length in encoder tokens, beside the text itself."""
 
     key: Key
     tokens: int
+    text: str
 
 
 def own_words(response: str) -> str | None:
@@ -37,7 +38,7 @@ class Encoding:
     """The encoder behind a queue."""
 
     def __init__(self, encoder: Encoder, observe: Callable[[str, float], None], waited: Callable[[float], None] | None = None) -> None:
-        self.digest = encoder.digest
+        self.digest, self.words = encoder.digest, encoder.words
         self._encoder, self._observe = encoder, observe
         self._thread = OwnThread("encoder")
         self._batches: Batcher[str, EncodedText] = Batcher(self._encode, self._thread, size=BATCH, waiting=WAITING, waited=waited)
@@ -61,4 +62,4 @@ class Encoding:
         begin = time.perf_counter()
         encoded = self._encoder.encode(texts)
         self._observe("encode", time.perf_counter() - begin)
-        return [EncodedText(key, tokens) for key, tokens in zip(encoded.vectors, encoded.tokens, strict=True)]
+        return [EncodedText(*one) for one in zip(encoded.vectors, encoded.tokens, texts, strict=True)]

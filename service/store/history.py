@@ -7,11 +7,20 @@ import msgspec
 from sqlalchemy import ColumnElement, Row, Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.store.rows import EventRow, LessonRow, ResponseRow, SupportRow
+from service.store.ledger import input_hash
+from service.store.rows import EventRow, LessonRow, ResponseRow, SameInputRow, SupportRow
 from service.store.tables import event, response
 
 CHUNK = 500  # values in one IN list
 
+
+class _Input(msgspec.Struct):
+    """What is wanted of an event's body."""
+
+    input: str
+
+
+_BODY = msgspec.msgpack.Decoder(_Input)
 _SAID = (response.c.tenant == event.c.tenant) & (response.c.bank == event.c.bank) & (response.c.ordinal == event.c.response)
 
 
@@ -36,11 +45,21 @@ async def event_responses(conn: AsyncConnection, tenant: str, bank: str) -> list
 
 async def newest_of(conn: AsyncConnection, tenant: str, bank: str, ordinal: int, limit: int, below: int | None = None) -> list[SupportRow]:
     """The newest unredacted corrections that say a response, newest first, below a seq."""
-    query = select(event.c.seq, event.c.id, event.c.embedding).where(*_of(tenant, bank), event.c.response == ordinal)
+    query = select(event.c.seq, event.c.id, event.c.embedding, event.c.body).where(*_of(tenant, bank), event.c.response == ordinal)
     query = query.where(event.c.redacted_at.is_(None)).order_by(event.c.seq.desc()).limit(limit)
     if below is not None:
         query = query.where(event.c.seq < below)
-    return [SupportRow(seq=row[0], id=row[1], embedding=row[2]) for row in await conn.execute(query)]
+    rows = await conn.execute(query)
+    return [SupportRow(seq=row[0], id=row[1], embedding=row[2], input=_BODY.decode(row[3]).input) for row in rows]
+
+
+async def same_input(conn: AsyncConnection, tenant: str, bank: str, text: str, limit: int, below: int | None = None) -> list[SameInputRow]:
+    """The newest unredacted corrections of just this input, newest first, below a seq."""
+    query = select(event.c.seq, event.c.id, event.c.response).where(*_of(tenant, bank), event.c.input_hash == input_hash(text))
+    query = query.where(event.c.redacted_at.is_(None)).order_by(event.c.seq.desc()).limit(limit)
+    if below is not None:
+        query = query.where(event.c.seq < below)
+    return [SameInputRow(seq=row[0], id=row[1], response=row[2]) for row in await conn.execute(query)]
 
 
 async def responses(conn: AsyncConnection, tenant: str, bank: str, ordinals: Sequence[int] | None = None) -> list[ResponseRow]:
