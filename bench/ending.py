@@ -10,8 +10,10 @@ PR_SET_PDEATHSIG = 1
 def end_in_order_on_sigterm() -> None:
     """Let SIGTERM be what Ctrl-C is: processes are stopped and directories deleted on the way out.
 
-    An event loop takes that between two steps. An exception raised by the handler itself can be lost, in whatever code it meets.
+    An event loop takes that between two steps. An exception raised by the handler itself can be lost, in whatever code it meets. A shell
+    has what it starts in the background ignore Ctrl-C; that is undone, or SIGTERM would be ignored as well.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
 
 
