@@ -20,6 +20,7 @@ COMMANDS = {
     "cluster-failover": "bench.cluster.failover:command",
     "cluster-crash": "bench.cluster.crash:command",
     "cluster-contention": "bench.cluster.contention:command",
+    "cluster-scaling": "bench.cluster.scaling:command",
     "demo": "bench.demo:demo",
     "load": "bench.load.command:load",
     "synthetic": "bench.synthetic.command:synthetic",

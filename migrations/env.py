@@ -1,4 +1,4 @@
-"""Alembic's entry: one history for both dialects, run by `service.store.db.migrate`.
+"""Alembic's entry: one history for both dialects, run by `service.store.schema.migrate`.
 
 One transaction on both dialects, behind a lock: a process that is killed half way leaves the schema as it was, and of processes that
 start together one migrates while the others wait.

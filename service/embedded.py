@@ -22,7 +22,8 @@ from service.processes.working_off import jobs_worked_off
 from service.settings import Settings
 from service.store import banks, blob_rows, idempotency, jobs
 from service.store.blobs import Blobs
-from service.store.db import Database, migrate
+from service.store.db import Database
+from service.store.schema import migrate
 from service.telemetry import Metrics
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from service.processes.api import run_api
 from service.processes.parts import DEFAULT, first_key, keep_key, settle, utc_now
 from service.settings import Settings
 from service.store import tenants
-from service.store.db import Database, make_url_safe, migrate
+from service.store.db import Database, make_url_safe
+from service.store.schema import migrate
 from service.telemetry import configure_logging
 
 GRACE_S = 10  # seconds that requests in progress get at shutdown

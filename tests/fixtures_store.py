@@ -26,7 +26,8 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from service.store.db import Database, migrate
+from service.store.db import Database
+from service.store.schema import migrate
 from service.store.tables import metadata
 
 DIALECTS = ("sqlite", "postgresql")

@@ -11,7 +11,7 @@ from datetime import datetime
 from service import wire
 from service.errors import PalimpsestError
 from service.store import audit, banks, forgets, jobs
-from service.store.db import CommitUnknown
+from service.store.failures import CommitUnknown
 from service.store.rows import BankRow, ForgetRow
 from workers.replay import Replay
 from workers.warm import WarmBanks

@@ -16,7 +16,8 @@ from model import Recall
 from service import wire
 from service.errors import NotOwner, PalimpsestError, Quota, WriterBusy
 from service.store import idempotency, ledger
-from service.store.db import CommitUnknown, Database
+from service.store.db import Database
+from service.store.failures import CommitUnknown
 from service.store.rows import Draft, EventRow, SupportRow
 from service.tracing import Stage
 from workers.batch import Batcher

@@ -20,6 +20,7 @@ from service.telemetry import places
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = {429: 1, 503: 1}  # where nobody said how long to wait
+LEFT = "client disconnected prematurely"  # what the framework says, as an error of its own
 LITESTAR_CODES = {
     400: "validation",
     401: "unauthenticated",
@@ -76,6 +77,9 @@ def answer(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]
                 _log_unexpected(error, told["request_id"])
             headers, status = headers_of(error), error.status
             body = problem(status, error.code, error.detail, errors=error.errors, **told)
+        case HTTPException(detail=detail) if detail == LEFT:  # nobody hears this answer; it is what is counted
+            status, headers = 400, {}
+            body = problem(400, "validation", "the connection ended before the body did", **told)
         case HTTPException() if error.status_code < 500:
             status, headers = error.status_code, dict(error.headers or {})
             code = LITESTAR_CODES.get(status, f"http-{status}")

@@ -37,7 +37,7 @@ def error_of(failure: Failure) -> PalimpsestError:
 
 
 def _known() -> dict[str, type[PalimpsestError]]:
-    """By name, also those that are defined elsewhere, as `service.store.db.CommitUnknown` is. Looked up anew: an import adds some."""
+    """By name, also those that are defined elsewhere, as `service.store.failures.CommitUnknown` is. Looked up anew: an import adds some."""
     known: dict[str, type[PalimpsestError]] = {}
     waiting: list[type[PalimpsestError]] = [PalimpsestError]
     while waiting:

@@ -31,7 +31,8 @@ BankOf = Callable[[str, str], Awaitable[str]]
 
 READS = frozenset({"recall", "memory", "health", "warm", "taught", "rolled_back"})  # they change nothing
 DEADLINES_S = {"recall": 10.0, "health": 2.0, "warm": 10.0}  # of the others: the next line
-DEADLINE_S = 60.0  # below the lease of an idempotency key
+DEADLINE_S = 60.0
+QUESTION_S = 0.05  # more for each further question of a recall
 ROUND_S = (0.05, 1.0)  # after all workers have refused, before they are asked again: at first, at most
 NAMES, NAMES_S = 16_384, 60.0  # banks whose ids are remembered, and for how long: one may be deleted and its name given again
 
@@ -120,7 +121,8 @@ class RemoteEngine:
         await asyncio.gather(*(client.close() for client in self._clients.values()), *self._closing)
 
     async def _call(self, method: Method, tenant: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401 (what the method returns)
-        until = asyncio.get_running_loop().time() + self._deadlines_s[method.name]
+        further = len(arguments.get("inputs", ())) - 1
+        until = asyncio.get_running_loop().time() + self._deadlines_s[method.name] + max(0, further) * QUESTION_S
         await self._live.start()
         bank_id = await self._id_of(tenant, arguments["bank"]) if method.has_bank else None
         try:

@@ -18,7 +18,8 @@ from service.ids import new_id
 from service.settings import Settings, SettingsRefused
 from service.store import audit, tenants
 from service.store.blobs import open_blobs
-from service.store.db import Database, current_revision, newest_revision
+from service.store.db import Database
+from service.store.schema import current_revision, newest_revision
 from service.store.watched_blobs import WatchedBlobs
 from service.telemetry import Metrics
 

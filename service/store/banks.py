@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import Conflict, NotFound
 from service.store.blob_rows import condemn_unused
-from service.store.db import refers_to_nothing
+from service.store.failures import refers_to_nothing
 from service.store.rows import BankRow
 from service.store.tables import bank as banks
 from service.store.tables import event, forget, head, idempotency, job, response, session, snapshot, tombstone

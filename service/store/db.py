@@ -1,4 +1,4 @@
-"""The database: engines for both dialects, transactions, and the one place where a driver's error becomes one of ours.
+"""The database: engines for both dialects, and transactions.
 
 - A write is one transaction. On SQLite it begins with BEGIN IMMEDIATE behind a lock of this process: with the driver's own late
   begin, concurrent read-modify-writes lose updates without an error.
@@ -13,41 +13,28 @@ import contextlib
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from typing import Any
 
 import psycopg
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Select, create_engine, event, exc
+from sqlalchemy import Select, event, exc
 from sqlalchemy.dialects.postgresql.psycopg import dialect
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from service import tracing
-from service.errors import Capacity, NotFound, PalimpsestError, StorageFull
+from service.errors import Capacity
 from service.store.asking import WORD, Asking, Lines, Rows, Values, local
+from service.store.failures import CommitUnknown, translated
 from service.tracing import Stage
 
 APP, SWEEPER = "palimpsest_app", "palimpsest_sweeper"  # roles; migration 0003 makes them
 OPTIONS = f"-c role={APP} -c statement_timeout=30000 -c idle_in_transaction_session_timeout=60000"
-MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 COMPACT_MS = 200  # how long emptying the write-ahead log waits for readers; its job tries again
 BUSY_MS = 5_000  # how long a SQLite statement waits for another process
 POOL = 10  # connections to PostgreSQL; SQLite readers too
 WAIT_S = 10.0  # for a free connection or the writer's turn, then 503
 BLOBS_S = 600  # longer than any work at blobs: afterwards the server takes a process that said nothing for dead
-FULL = ("database or disk is full", "disk I/O error", "No space left on device", "could not extend file", "File too large")
 PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_MS}", "foreign_keys=ON", "secure_delete=ON")
-
-
-class CommitUnknown(PalimpsestError):
-    """It is unknown whether the write was kept; read the bank's events, or send it again with the same Idempotency-Key."""
-
-    status = 503
-    code = "capacity"
 
 
 class Database:
@@ -85,7 +72,7 @@ class Database:
             if self._lines is None:
                 async with self.read(tenant) as conn:
                     return [tuple(row) for row in await conn.execute(statement, values)]
-            with _translated(), self._stage("question", "client", self._told):
+            with translated(), self._stage("question", "client", self._told):
                 return await self._lines.ask(tenant, statement, values)
 
         return Asking(answer)
@@ -108,7 +95,7 @@ class Database:
             if self.dialect == "sqlite":
                 yield
                 return
-            with _translated():
+            with translated():
                 connection = await self._begun(_blobs_lock(tenant, alone=alone))
             try:
                 yield
@@ -121,7 +108,7 @@ class Database:
 
     async def ping(self) -> None:
         """Ask the database for nothing; raises `Capacity` when it cannot be reached."""
-        with _translated():
+        with translated():
             connection = await self._begun("BEGIN")
             await connection.rollback()
             await connection.close()
@@ -132,10 +119,10 @@ class Database:
     @contextlib.asynccontextmanager
     async def _write(self, whose: str) -> AsyncIterator[AsyncConnection]:
         async with self._turn():
-            with _translated():
+            with translated():
                 connection = await self._begun("BEGIN IMMEDIATE" if self.dialect == "sqlite" else f"BEGIN; {whose}")
             try:
-                with _translated():
+                with translated():
                     yield connection
                     try:
                         await connection.commit()
@@ -152,7 +139,7 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def _read(self, whose: str) -> AsyncIterator[AsyncConnection]:
-        with _translated():
+        with translated():
             begin = "BEGIN" if self.dialect == "sqlite" else f"BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; {whose}"
             connection = await self._begun(begin)
             try:
@@ -223,58 +210,9 @@ def _blobs_lock(tenant: str, *, alone: bool) -> str:
     return f"BEGIN; {patient}; SELECT {lock}(hashtextextended('blobs of {tenant}', 0))"
 
 
-def migrate(url: str, revision: str = "head") -> None:
-    """Bring the schema to `revision`; safe to call at every start.
-
-    Raises:
-        StorageFull, Capacity: the database cannot be written or reached; the schema is as it was.
-    """
-    with _translated():
-        command.upgrade(_alembic(url), revision)
-
-
-def downgrade(url: str, revision: str) -> None:
-    """Take the schema back to `revision`, for tests and for a retreat from an upgrade."""
-    command.downgrade(_alembic(url), revision)
-
-
-def current_revision(url: str) -> str | None:
-    """The schema's revision, None for an empty database."""
-    engine = create_engine(_sync(url))
-    try:
-        with engine.connect() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
-    finally:
-        engine.dispose()
-
-
-def refers_to_nothing(error: exc.IntegrityError) -> bool:
-    """Whether a row was to belong to another that is not there (any more)."""
-    return getattr(error.orig, "sqlstate", "") == "23503" or "FOREIGN KEY" in str(error.orig)
-
-
 def make_url_safe(url: str) -> str:
     """The URL as it may be shown: without its password."""
     return make_url(url).render_as_string(hide_password=True)
-
-
-def newest_revision() -> str:
-    """The schema's revision that this version of the code works on."""
-    head = ScriptDirectory(str(MIGRATIONS)).get_current_head()
-    assert head is not None, "there is a first migration"
-    return head
-
-
-def _alembic(url: str) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    config.set_main_option("path_separator", "os")
-    config.attributes["url"] = _sync(url)
-    return config
-
-
-def _sync(url: str) -> str:
-    return url.replace("sqlite+aiosqlite", "sqlite")
 
 
 def _open(url: str) -> AsyncEngine:
@@ -312,27 +250,3 @@ async def _connect(url: str) -> psycopg.AsyncConnection:
     args, kwargs = dialect().create_connect_args(make_url(url))  # type: ignore[no-untyped-call]
     options = f"{OPTIONS} -c default_transaction_read_only=on"
     return await psycopg.AsyncConnection.connect(*args, **kwargs | {"autocommit": True, "options": options})
-
-
-@contextlib.contextmanager
-def _translated():  # type: ignore[no-untyped-def]  # noqa: ANN202
-    try:
-        yield
-    except exc.IntegrityError as error:
-        if not refers_to_nothing(error):
-            raise
-        raise NotFound("what this belongs to is gone: its bank was deleted meanwhile, or its tenant erased") from error
-    except exc.TimeoutError as error:
-        raise Capacity("the database is busy", retry_after_s=1) from error
-    except (exc.OperationalError, exc.InternalError, exc.InterfaceError) as error:
-        said = str(error.orig)
-        if any(sign in said for sign in FULL):
-            raise StorageFull() from error
-        raise _unusable(error.orig) from error
-    except (psycopg.OperationalError, psycopg.InternalError, psycopg.InterfaceError) as error:
-        raise _unusable(error) from error
-
-
-def _unusable(error: BaseException | None) -> Capacity:
-    why = type(error).__name__
-    return Capacity(f"the database cannot be used now ({why}); see that it runs and can be reached", retry_after_s=1)

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import IdempotencyInFlight, IdempotencyMismatch
-from service.store.db import refers_to_nothing
+from service.store.failures import refers_to_nothing
 from service.store.forgets import any_since
 from service.store.tables import idempotency
 

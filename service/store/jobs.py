@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service import telemetry, tracing
 from service.errors import NotFound
 from service.ids import new_id
-from service.store.db import refers_to_nothing
+from service.store.failures import refers_to_nothing
 from service.store.rows import JobRow
 from service.store.tables import job
 

@@ -146,6 +146,26 @@ async def test_every_answer_carries_the_security_headers(resident):
     assert refusal.headers["cache-control"] == "no-store"
 
 
+async def test_client_that_leaves_in_the_middle_of_a_body_is_no_error_of_the_service(resident, capsys):
+    key = await resident.key("admin")
+    heard = iter([{"type": "http.request", "body": b'{"input": ', "more_body": True}, {"type": "http.disconnect"}])
+    said = []
+
+    async def receive():
+        return next(heard)
+
+    async def send(message):
+        said.append(message)
+
+    headers = [(b"authorization", f"Bearer {key}".encode())]
+    place = {"method": "POST", "scheme": "http", "path": "/v1/recall", "raw_path": b"/v1/recall", "root_path": "", "query_string": b""}
+    ends = {"server": ("palimpsest", 80), "client": ("127.0.0.1", 1), "http_version": "1.1"}
+    await resident.service.app({"type": "http", "asgi": {"version": "3.0"}, "headers": headers, **place, **ends}, receive, send)
+    assert said[0]["status"] == 400
+    captured = capsys.readouterr()
+    assert captured.out + captured.err == "", "only errors are logged here"
+
+
 async def test_nothing_that_was_taught_or_asked_is_in_the_log_or_the_metrics(tmp_path, encoder, capsys):
     """A life with every kind of request, some of them refused, at the most talkative level."""
     configured, root = structlog.get_config(), logging.getLogger()

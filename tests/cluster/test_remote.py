@@ -11,7 +11,7 @@ import time
 
 import pytest
 import pytest_asyncio
-from small_engine import LONG, Fleet, fleet_of
+from small_engine import LONG, Fleet, SmallEngine, fleet_of
 
 from service import wire
 from service.cluster import client as client_module
@@ -23,6 +23,7 @@ from service.cluster.redis_coord import RedisCoord
 from service.cluster.remote import RemoteEngine
 from service.cluster.ring import choose
 from service.errors import Capacity, NotFound, OutcomeUnknown
+from service.store.failures import CommitUnknown
 
 ACTOR = Actor(key_id="key_1", request_id="req_1")
 
@@ -305,6 +306,31 @@ async def test_what_ends_a_write_after_it_was_lost_once_does_not_speak_for_the_l
     await fleet.workers[first].die()
     with pytest.raises(OutcomeUnknown):
         await writing
+
+
+async def test_corrections_with_ids_whose_commit_a_living_worker_cannot_tell_of_are_taught_once(fleet):
+    """Its connection to the database broke inside the commit, which was done."""
+    engine = fleet.engine()
+    for worker in fleet.workers.values():
+        worker.engine.teach = committed_unknown(worker.engine)
+    (said,) = await teach_named(engine, "bnk_1", "a")
+    assert said.seq == 1
+    assert [each.input for each in fleet.ledger.banks["bnk_1"]] == ["a"]
+    assert sum(fleet.done("teach").values()) == 2
+
+
+def committed_unknown(engine: SmallEngine):
+    """The engine's teaching, where the first commit of the whole fleet is done and not told."""
+    teach = engine.teach
+
+    async def once(*args, **kwargs):
+        first = not engine.ledger.places
+        said = await teach(*args, **kwargs)
+        if first:
+            raise CommitUnknown()
+        return said
+
+    return once
 
 
 async def refuse(*args, **kwargs):

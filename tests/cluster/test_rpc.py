@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_engine import Ledger, SmallEngine
 
-import service.store.db
+import service.store.failures
 from service import errors, wire
 from service.cluster.engine import Actor, Engine
 from service.cluster.faults import error_of, failure_of
@@ -168,7 +168,7 @@ def crossed(error: Exception) -> errors.PalimpsestError:
     return error_of(msgspec.msgpack.decode(packed[4:], type=Failure))
 
 
-@pytest.mark.parametrize("kind", [*every_error(), service.store.db.CommitUnknown], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [*every_error(), service.store.failures.CommitUnknown], ids=lambda kind: kind.__name__)
 def test_every_error_of_the_service_crosses_as_itself(kind):
     error = kind("said so", errors=[{"field": "f", "message": "m"}], retry_after_s=3)
     found = crossed(error)

@@ -28,7 +28,8 @@ async def replies():
         script = commands().replace("http://127.0.0.1:8000", service.url).replace("export KEY=pal_...", f"export KEY={service.key}")
         assert service.url in script
         assert service.key in script
-        waiting = "\n".join(f"{line}; sleep 0.3" if "forget" in line else line for line in script.splitlines())  # a person's pace
+        until_exact = """until ask memory | grep -q '"rebuild_pending":false'; do sleep 0.1; done"""  # a person looks later
+        waiting = "\n".join(f"{line}\n{until_exact}" if "forget" in line else line for line in script.splitlines())
         ran = await asyncio.to_thread(subprocess.run, ["bash", "-euc", waiting], capture_output=True, text=True, timeout=50, check=True)
     return [json.loads(line) for line in ran.stdout.splitlines() if line.strip()]
 

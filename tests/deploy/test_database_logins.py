@@ -21,7 +21,8 @@ from service.processes.parts import check_schema
 from service.serving import prepare
 from service.settings import Settings
 from service.store import tenants
-from service.store.db import Database, current_revision, downgrade, newest_revision
+from service.store.db import Database
+from service.store.schema import current_revision, downgrade, newest_revision
 
 SECRETS = {"POSTGRES_DB": "palimpsest", "DATABASE_OWNER_PASSWORD": "o'wner", "DATABASE_SERVICE_PASSWORD": "service"}
 OWNER, SERVICE, SUPERUSER = "palimpsest_owner", "palimpsest_service", "postgres"

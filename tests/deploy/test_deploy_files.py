@@ -100,7 +100,7 @@ def test_image_runs_as_a_number_that_is_not_root():
 def test_image_and_version_agree():
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert {services(name)[service]["image"] for name, service in OURS} == {f"palimpsest:{version}"}
-    assert services(GPU)["worker"]["image"] == f"palimpsest:{version}-gpu"
+    assert {services(GPU)[name]["image"] for name in ("worker", "jobs")} == {f"palimpsest:{version}-gpu"}
 
 
 @pytest.mark.parametrize(("name", "service"), ALL)

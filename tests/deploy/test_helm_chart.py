@@ -245,10 +245,13 @@ def test_probes_ask_the_port_that_shows_health():
                 assert ports[asked["port"]] == (8000 if component == "api" else 9100)
 
 
-def test_gpu_values_ask_for_one_device():
-    container = pods(rendered(GPU))["worker"]["containers"][0]
+@pytest.mark.parametrize("component", ["worker", "jobs"])
+def test_gpu_values_give_all_who_fold_a_bank_the_same_kind_of_device(component):
+    container = pods(rendered(GPU))[component]["containers"][0]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
     assert "nvidia.com/gpu" not in container["resources"]["requests"]
+    assert {"name": "PALIMPSEST_DEVICE", "value": "cuda:0"} in container["env"]
+    assert container["image"].endswith("-gpu")
 
 
 def test_monitor_names_ports_that_services_have():

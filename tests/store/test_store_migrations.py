@@ -13,7 +13,7 @@ from sqlalchemy import MetaData, Table, create_engine, inspect, text
 from sqlalchemy.exc import DatabaseError
 
 from service.errors import Capacity
-from service.store.db import MIGRATIONS, current_revision, downgrade, migrate
+from service.store.schema import MIGRATIONS, current_revision, downgrade, migrate
 from service.store.tables import metadata
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,7 +110,7 @@ def test_a_migration_that_fails_half_way_leaves_nothing_and_can_be_run_again(emp
 
 
 def test_processes_that_start_together_migrate_once(empty_url):
-    command = [sys.executable, "-c", "import sys; from service.store.db import migrate; input(); migrate(sys.argv[1])", empty_url]
+    command = [sys.executable, "-c", "import sys; from service.store.schema import migrate; input(); migrate(sys.argv[1])", empty_url]
     started = [subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(2)]
     for process in started:
         process.stdin.write("go\n")

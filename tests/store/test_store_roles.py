@@ -16,11 +16,12 @@ from world import World
 
 from service.settings import SettingsRefused
 from service.store import debt, idempotency, tenants
-from service.store.db import Database, current_revision, downgrade, migrate
+from service.store.db import Database
+from service.store.schema import current_revision, downgrade, migrate
 from service.store.tables import metadata
 
 ROOT = Path(__file__).resolve().parents[2]
-MIGRATE = "import sys; from service.store.db import migrate; input(); migrate(sys.argv[1])"
+MIGRATE = "import sys; from service.store.schema import migrate; input(); migrate(sys.argv[1])"
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from sqlalchemy import func, insert, select, text, update
 
 from service.errors import Capacity, NotFound, StorageFull
 from service.store import audit, banks, db, forgets, history, ledger
-from service.store.db import CommitUnknown, Database
+from service.store.db import Database
+from service.store.failures import CommitUnknown
 from service.store.tables import bank as bank_table
 from service.store.tables import event, metadata, session, tombstone
 
