@@ -41,7 +41,7 @@ class Part:
     @classmethod
     def of(cls, body: bytes, suffix: str) -> "Part":
         """The file with this content and ending."""
-        return cls(body, gzip.compress(body, mtime=0), f"{TYPES[suffix]}; charset=utf-8")
+        return cls(body, gzip.compress(body, mtime=0), TYPES[suffix])
 
 
 @get("/console", include_in_schema=False, opt=PUBLIC, media_type=MediaType.HTML)

@@ -10,7 +10,10 @@ export class Problem extends Error {
 }
 
 const listeners = new Set();
-export const onSignedOut = (listener) => { listeners.add(listener); return () => listeners.delete(listener); };
+export const onSignedOut = (listener) => {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+};
 
 async function call(method, path, { query = {}, body, headers = {} } = {}) {
   const given = Object.entries(query).filter(([, value]) => value != null && value !== '');
@@ -50,7 +53,7 @@ export const correction = (name, id) => get(`/v1/corrections/${at(id)}`, { bank:
 export const snapshots = (name, { cursor, limit = 50 } = {}) => get('/v1/snapshots', { bank: name, cursor, limit });
 export async function banks() {
   const found = [];
-  for (let page = {}; page; ) {
+  for (let page = {}; page;) {
     page = await get('/v1/banks', { limit: 200, cursor: page.next_cursor });
     found.push(...page.items);
     if (!page.next_cursor || found.length >= 2000) page = null;
@@ -61,8 +64,7 @@ export async function banks() {
 // ask, teach, save, undo, forget
 export const recall = (name, input, { version = 'head', topK = 3 } = {}) =>
   post('/v1/recall', { bank: name, input, at: version, top_k: topK, min_confidence: 0 });
-export const recallMany = (name, inputs, version = 'head') =>
-  post('/v1/recall/batch', { bank: name, inputs, at: version });
+export const recallMany = (name, inputs, version = 'head') => post('/v1/recall/batch', { bank: name, inputs, at: version });
 export const teach = (name, lesson) => post('/v1/corrections', { bank: name, ...lesson });
 export const takeSnapshot = (name, given) => post('/v1/snapshots', { bank: name, ...given });
 export const rollBack = (name, to, { dryRun = false, etag, reason } = {}) =>
@@ -100,8 +102,9 @@ export async function series(name) {
 /** Corrections, newest first, that hold a text and have a status; looks at `most` of them a call, and tells where to go on. */
 export async function find(name, { text = '', status = '', cursor, wanted = 50, most = 2000 } = {}) {
   const word = text.trim().toLowerCase();
-  const fits = (item) => (!status || item.status === status)
-    && (!word || [item.input, item.right, item.wrong, item.id, item.session_id].some((said) => said && said.toLowerCase().includes(word)));
+  const fits = (item) =>
+    (!status || item.status === status) &&
+    (!word || [item.input, item.right, item.wrong, item.id, item.session_id].some((said) => said && said.toLowerCase().includes(word)));
   const whole = !word && !status;
   const found = [];
   let looked = 0;
@@ -122,7 +125,9 @@ export async function trace(name, one, versions = 8) {
   return asked.flatMap((version, place) => {
     if (!told[place]) return [];
     const held = told[place].answers.find((answer) => answer.value === one.right);
-    return [{ ...version, confidence: held ? held.confidence : 0, first: told[place].answers[0]?.value === one.right && !told[place].abstained }];
+    return [
+      { ...version, confidence: held ? held.confidence : 0, first: told[place].answers[0]?.value === one.right && !told[place].abstained },
+    ];
   });
 }
 

@@ -12,7 +12,8 @@ import { Help, letters, nextTheme } from './help.js';
 import { Fault, Frame } from './ui.js';
 import { Versions } from './versions.js';
 
-const PAGES = [ // name, title, the letter after g, the scope that it needs, what it shows
+const PAGES = [
+  // name, title, the letter after g, the scope that it needs, what it shows
   ['overview', 'Overview', 'o', 'memory:inspect', Overview],
   ['corrections', 'Corrections', 'c', 'memory:inspect', Corrections],
   ['ask', 'Ask', 'a', 'recall:read', Ask],
@@ -39,9 +40,14 @@ function Console() {
       if (who) setBanks(await api.banks());
       setMe(who);
       setError(null);
-    } catch (problem) { setError(problem); }
+    } catch (problem) {
+      setError(problem);
+    }
   }, []);
-  useEffect(() => { enter(); return api.onSignedOut(() => setMe(null)); }, []);
+  useEffect(() => {
+    enter();
+    return api.onSignedOut(() => setMe(null));
+  }, []);
   if (error) return html`<main class="alone"><${Fault} error=${error} /><button type="button" onClick=${enter}>Try again</button></main>`;
   if (me === undefined) return html`<main class="alone" aria-busy="true"></main>`;
   if (me === null) return html`<${SignIn} onSignedIn=${enter} />`;
@@ -57,36 +63,74 @@ function Signed({ me, banks, onSignedOut }) {
   const [dialog, setDialog] = useState(null); // 'help', or {teach: what is known of the lesson}
   const [question, setQuestion] = useState('');
   const main = useRef();
-  const bank = banks.find((one) => one.name === where.bank || one.id === where.bank) || banks.find((one) => one.name === 'default') || banks[0];
+  const bank =
+    banks.find((one) => one.name === where.bank || one.id === where.bank) || banks.find((one) => one.name === 'default') || banks[0];
   const page = pages.find(([name]) => name === where.page) || pages[0];
-  const go = useCallback((name, thing) => { location.hash = address(bank?.name || 'default', name, thing); }, [bank?.name]);
+  const go = useCallback(
+    (name, thing) => {
+      location.hash = address(bank?.name || 'default', name, thing);
+    },
+    [bank?.name],
+  );
   useEffect(() => {
     const moved = () => setWhere(readAddress());
     window.addEventListener('hashchange', moved);
     return () => window.removeEventListener('hashchange', moved);
   }, []);
-  useEffect(() => { document.title = `${page[1]} · ${bank?.name || 'no bank'} · Palimpsest`; }, [page, bank]);
-  useEffect(() => { if (!said) return undefined; const timer = setTimeout(() => setSaid(null), 6000); return () => clearTimeout(timer); }, [said]);
+  useEffect(() => {
+    document.title = `${page[1]} · ${bank?.name || 'no bank'} · Palimpsest`;
+  }, [page, bank]);
+  useEffect(() => {
+    if (!said) return undefined;
+    const timer = setTimeout(() => setSaid(null), 6000);
+    return () => clearTimeout(timer);
+  }, [said]);
   const frame = {
-    me, banks, bank: bank?.name, can, tick, go,
+    me,
+    banks,
+    bank: bank?.name,
+    can,
+    tick,
+    go,
     say: (text) => setSaid({ text }),
     changed: () => setTick((n) => n + 1),
     openTeach: (given) => setDialog({ teach: given instanceof Event ? {} : given || {} }),
-    ask: (text) => { setQuestion(text); go('ask'); },
+    ask: (text) => {
+      setQuestion(text);
+      go('ask');
+    },
   };
-  useEffect(() => letters({
-    g: Object.fromEntries(pages.map(([name, , letter]) => [letter, () => go(name)])),
-    t: () => can('corrections:write') && bank && frame.openTeach(),
-    '?': () => setDialog('help'),
-    '/': () => { const field = document.querySelector('[data-search]'); if (field) field.focus(); else { go('ask'); } },
-  }), [go, pages.length]);
-  const leave = async () => { await api.signOut().catch(() => {}); onSignedOut(); };
+  useEffect(
+    () =>
+      letters({
+        g: Object.fromEntries(pages.map(([name, , letter]) => [letter, () => go(name)])),
+        t: () => can('corrections:write') && bank && frame.openTeach(),
+        '?': () => setDialog('help'),
+        '/': () => {
+          const field = document.querySelector('[data-search]');
+          if (field) field.focus();
+          else {
+            go('ask');
+          }
+        },
+      }),
+    [go, pages.length],
+  );
+  const leave = async () => {
+    await api.signOut().catch(() => {});
+    onSignedOut();
+  };
   const Page = page[4];
   return html`<${Frame.Provider} value=${frame}>
-    <a class="skip" href="#main" onClick=${(event) => { event.preventDefault(); main.current.focus(); }}>Skip to the page</a>
+    <a class="skip" href="#main" onClick=${(event) => {
+      event.preventDefault();
+      main.current.focus();
+    }}>Skip to the page</a>
     <header class="top">
       <a class="brand" href=${address(bank?.name, pages[0][0])}>Palimpsest</a>
-      <label class="bank"><span>Bank</span><select value=${bank?.name} onChange=${(event) => { location.hash = address(event.target.value, page[0]); }}>
+      <label class="bank"><span>Bank</span><select value=${bank?.name} onChange=${(event) => {
+        location.hash = address(event.target.value, page[0]);
+      }}>
         ${banks.map((one) => html`<option value=${one.name}>${one.name}</option>`)}</select></label>
       <div class="right-side">
         <button type="button" class="quiet" onClick=${() => frame.say(`Theme: ${nextTheme()}`)}>Theme</button>
@@ -95,8 +139,11 @@ function Signed({ me, banks, onSignedOut }) {
       </div>
     </header>
     <nav aria-label="Pages"><ul>${pages.map(([name, title, letter]) => html`<li><a href=${address(bank?.name, name)} aria-current=${name === page[0] ? 'page' : undefined}>${title}<kbd aria-hidden="true">g ${letter}</kbd></a></li>`)}</ul></nav>
-    <main id="main" ref=${main} tabindex="-1">${bank ? html`<${Page} key=${`${bank.id} ${page[0]}`} id=${where.thing} question=${question} />`
-    : html`<p class="empty">This key may use no bank. Make one with <code>POST /v1/banks</code>.</p>`}</main>
+    <main id="main" ref=${main} tabindex="-1">${
+      bank
+        ? html`<${Page} key=${`${bank.id} ${page[0]}`} id=${where.thing} question=${question} />`
+        : html`<p class="empty">This key may use no bank. Make one with <code>POST /v1/banks</code>.</p>`
+    }</main>
     <div class="toast" role="status" aria-live="polite">${said && html`<p>${said.text}</p>`}</div>
     ${dialog === 'help' && html`<${Help} pages=${pages} onClose=${() => setDialog(null)} />`}
     ${dialog?.teach && html`<${Teach} given=${dialog.teach} onClose=${() => setDialog(null)} />`}

@@ -9,18 +9,24 @@ export function Audit() {
   return html`
     <div class="head"><h1>Audit</h1></div>
     <${Fault} error=${list.error} />
-    ${list.items.length > 0 && html`<${Table} label="Audit, newest first" rows=${list.items} onOpen=${setShown} columns=${[
-    { name: 'When', class: 'when', show: (row) => html`<${Time} at=${row.created_at} />` },
-    { name: 'Action', class: 'wide', show: (row) => words(row.action).replaceAll('.', ': ') },
-    { name: 'Of', show: (row) => html`<${Code} value=${row.target} />` },
-    { name: 'By key', show: (row) => html`<${Code} value=${row.actor} />` },
-    { name: 'Request', show: (row) => html`<${Code} value=${row.request_id} />` },
-  ]} />`}
+    ${
+      list.items.length > 0 &&
+      html`<${Table} label="Audit, newest first" rows=${list.items} onOpen=${setShown} columns=${[
+        { name: 'When', class: 'when', show: (row) => html`<${Time} at=${row.created_at} />` },
+        { name: 'Action', class: 'wide', show: (row) => words(row.action).replaceAll('.', ': ') },
+        { name: 'Of', show: (row) => html`<${Code} value=${row.target} />` },
+        { name: 'By key', show: (row) => html`<${Code} value=${row.actor} />` },
+        { name: 'Request', show: (row) => html`<${Code} value=${row.request_id} />` },
+      ]} />`
+    }
     ${!list.busy && !list.error && !list.items.length && html`<${Empty}>Nothing was changed yet.<//>`}
     <${More} list=${list} what="entries" />
-    ${shown && html`<${Dialog} title=${words(shown.action)} kind="drawer" onClose=${() => setShown(null)}>
+    ${
+      shown &&
+      html`<${Dialog} title=${words(shown.action)} kind="drawer" onClose=${() => setShown(null)}>
       <dl class="pairs"><dt>When</dt><dd>${new Date(shown.created_at).toLocaleString()}</dd><dt>Of</dt><dd><${Code} value=${shown.target} keep=${40} /></dd>
         <dt>By key</dt><dd><${Code} value=${shown.actor} keep=${40} /></dd><dt>Request</dt><dd><${Code} value=${shown.request_id} keep=${40} /></dd>
         <dt>Entry</dt><dd><${Code} value=${shown.id} keep=${40} /></dd></dl>
-      <h3>Detail</h3><pre>${JSON.stringify(shown.detail, null, 1)}</pre><//>`}`;
+      <h3>Detail</h3><pre>${JSON.stringify(shown.detail, null, 1)}</pre><//>`
+    }`;
 }

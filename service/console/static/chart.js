@@ -7,9 +7,15 @@ const BUCKETS = 48; // about so many in a curve
 let loading;
 function library() {
   loading ??= new Promise((done, failed) => {
-    for (const [tag, given] of [['link', { rel: 'stylesheet', href: new URL('vendor/uplot.css', import.meta.url) }], ['script', { src: new URL('vendor/uplot.js', import.meta.url) }]]) {
+    for (const [tag, given] of [
+      ['link', { rel: 'stylesheet', href: new URL('vendor/uplot.css', import.meta.url) }],
+      ['script', { src: new URL('vendor/uplot.js', import.meta.url) }],
+    ]) {
       const element = Object.assign(document.createElement(tag), given);
-      if (tag === 'script') { element.onload = () => done(window.uPlot); element.onerror = failed; }
+      if (tag === 'script') {
+        element.onload = () => done(window.uPlot);
+        element.onerror = failed;
+      }
       document.head.append(element);
     }
   });
@@ -50,7 +56,10 @@ export function Curve({ times, series, label }) {
     const scheme = matchMedia('(prefers-color-scheme: dark)');
     scheme.addEventListener('change', repaint);
     window.addEventListener('themechange', repaint);
-    return () => { scheme.removeEventListener('change', repaint); window.removeEventListener('themechange', repaint); };
+    return () => {
+      scheme.removeEventListener('change', repaint);
+      window.removeEventListener('themechange', repaint);
+    };
   }, []);
   useEffect(() => {
     let plot;
@@ -59,21 +68,45 @@ export function Curve({ times, series, label }) {
     const watcher = new ResizeObserver(() => plot?.setSize(wide()));
     library().then((uPlot) => {
       if (gone) return;
-      const axis = { stroke: colour('--soft'), grid: { stroke: colour('--line'), width: 1 }, ticks: { show: false }, font: '12px system-ui' };
-      plot = new uPlot({
-        ...wide(),
-        padding: [12, 8, 0, 0],
-        legend: { show: false },
-        cursor: { y: false, drag: { setScale: false } },
-        scales: { x: { range: times.length > 1 ? undefined : (_, low) => [low - 1800, low + 1800] }, y: { range: (_, low, high) => [0, Math.max(4, high * 1.1)] } },
-        axes: [axis, { ...axis, size: 44, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] }],
-        series: [{}, ...series.map((one) => ({
-          label: one.label, stroke: colour(one.colour), width: 2, fill: colour(one.colour, 0.13), paths: uPlot.paths.stepped({ align: 1 }), points: { show: times.length < 3 },
-        }))],
-      }, [times, ...series.map((one) => one.values)], box.current);
+      const axis = {
+        stroke: colour('--soft'),
+        grid: { stroke: colour('--line'), width: 1 },
+        ticks: { show: false },
+        font: '12px system-ui',
+      };
+      plot = new uPlot(
+        {
+          ...wide(),
+          padding: [12, 8, 0, 0],
+          legend: { show: false },
+          cursor: { y: false, drag: { setScale: false } },
+          scales: {
+            x: { range: times.length > 1 ? undefined : (_, low) => [low - 1800, low + 1800] },
+            y: { range: (_, low, high) => [0, Math.max(4, high * 1.1)] },
+          },
+          axes: [axis, { ...axis, size: 44, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] }],
+          series: [
+            {},
+            ...series.map((one) => ({
+              label: one.label,
+              stroke: colour(one.colour),
+              width: 2,
+              fill: colour(one.colour, 0.13),
+              paths: uPlot.paths.stepped({ align: 1 }),
+              points: { show: times.length < 3 },
+            })),
+          ],
+        },
+        [times, ...series.map((one) => one.values)],
+        box.current,
+      );
       watcher.observe(box.current);
     });
-    return () => { gone = true; watcher.disconnect(); plot?.destroy(); };
+    return () => {
+      gone = true;
+      watcher.disconnect();
+      plot?.destroy();
+    };
   }, [times, series, theme]);
   return html`<figure class="curve">
     <div ref=${box} role="img" aria-label=${label}></div>

@@ -22,7 +22,16 @@ export function Forget({ corrections, onClose }) {
   const [busy, setBusy] = useState(false);
   const asked = corrections.filter((one) => one.input).slice(0, SHOWN);
   const before = useLoad(async () => {
-    const [found, memory, said] = await Promise.all([api.bank(bank), api.memory(bank), asked.length ? api.recallMany(bank, asked.map((one) => one.input)) : { results: [] }]);
+    const [found, memory, said] = await Promise.all([
+      api.bank(bank),
+      api.memory(bank),
+      asked.length
+        ? api.recallMany(
+            bank,
+            asked.map((one) => one.input),
+          )
+        : { results: [] },
+    ]);
     return { name: found.name, digest: memory.digest, said: said.results.map(says) };
   }, [done === null]);
   const [kept, setKept] = useState(null); // what was so before, for the certificate
@@ -30,13 +39,31 @@ export function Forget({ corrections, onClose }) {
     setBusy(true);
     setError(null);
     setKept(before.data);
-    try { setDone(await api.forget(bank, corrections.map((one) => one.id), mode, reason)); changed(); } catch (problem) { setError(problem); }
+    try {
+      setDone(
+        await api.forget(
+          bank,
+          corrections.map((one) => one.id),
+          mode,
+          reason,
+        ),
+      );
+      changed();
+    } catch (problem) {
+      setError(problem);
+    }
     setBusy(false);
   };
   if (done) return html`<${Certificate} done=${done} before=${kept} asked=${asked} onClose=${onClose} />`;
   return html`<${Dialog} title=${`Forget ${plural(corrections.length, 'correction')}`} kind="large" onClose=${onClose}>
-    <fieldset><legend>How</legend>${modes.map(([value, title, told]) => html`<label class="choice"><input type="radio" name="mode" value=${value} checked=${mode === value} onChange=${() => setMode(value)} />
-      <span><strong>${title}</strong> ${told}</span></label>`)}</fieldset>
+    <fieldset><legend>How</legend>${modes.map(
+      ([
+        value,
+        title,
+        told,
+      ]) => html`<label class="choice"><input type="radio" name="mode" value=${value} checked=${mode === value} onChange=${() => setMode(value)} />
+      <span><strong>${title}</strong> ${told}</span></label>`,
+    )}</fieldset>
     <h3>What would be forgotten</h3>
     <div class="scroll"><table class="flips"><thead><tr><th>Situation</th><th>Taught answer</th><th>The memory says now</th></tr></thead><tbody>
       ${asked.map((one, place) => html`<tr><td data-name="Situation">${one.input}</td><td data-name="Taught answer"><del>${one.right}</del></td><td data-name="The memory says now">${before.data ? before.data.said[place] : '…'}</td></tr>`)}
@@ -45,8 +72,11 @@ export function Forget({ corrections, onClose }) {
     <${Fault} error=${before.error} />
     <${Field} label="Reason (optional)" hint="Kept with the forgetting.">${(id) => html`<input id=${id} maxlength="1000" value=${reason} onInput=${(event) => setReason(event.target.value)} />`}<//>
     <${Fault} error=${error} />
-    ${before.data && html`<${Confirm} word=${before.data.name} action=${MODES.find(([value]) => value === mode)[1]} busy=${busy} onConfirm=${run}>
-      <button type="button" class="quiet" onClick=${onClose}>Cancel</button><//>`}
+    ${
+      before.data &&
+      html`<${Confirm} word=${before.data.name} action=${MODES.find(([value]) => value === mode)[1]} busy=${busy} onConfirm=${run}>
+      <button type="button" class="quiet" onClick=${onClose}>Cancel</button><//>`
+    }
   <//>`;
 }
 
@@ -58,12 +88,30 @@ function Certificate({ done, before, asked, onClose }) {
   useEvery(700, open, job.reload);
   const after = useLoad(async () => {
     if (open) return null;
-    const [memory, said] = await Promise.all([api.memory(bank), asked.length ? api.recallMany(bank, asked.map((one) => one.input)) : { results: [] }]);
+    const [memory, said] = await Promise.all([
+      api.memory(bank),
+      asked.length
+        ? api.recallMany(
+            bank,
+            asked.map((one) => one.input),
+          )
+        : { results: [] },
+    ]);
     return { digest: memory.digest, said: said.results.map(says) };
   }, [open]);
   const record = () => JSON.stringify({ ...done, bank, job: job.data, before, after: after.data }, null, 1);
-  const copy = async () => { try { await navigator.clipboard.writeText(record()); say('The record is copied.'); } catch { say('This browser does not let the console copy.'); } };
-  return html`<${Dialog} title="Forgotten" kind="large" onClose=${() => { changed(); onClose(); }}>
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(record());
+      say('The record is copied.');
+    } catch {
+      say('This browser does not let the console copy.');
+    }
+  };
+  return html`<${Dialog} title="Forgotten" kind="large" onClose=${() => {
+    changed();
+    onClose();
+  }}>
     <p role="status">From the answer on, nothing is answered with ${done.corrections.length === 1 ? 'it' : 'them'}. ${!done.job_id ? '' : open ? 'The job that makes the weights exact is at work.' : html`The job has <strong>${job.data.status}</strong>.`}</p>
     <dl class="pairs">
       <dt>Forgetting</dt><dd><${Code} value=${done.id} keep=${40} /></dd>
@@ -73,11 +121,21 @@ function Certificate({ done, before, asked, onClose }) {
       <dt>Digest before</dt><dd><${Code} value=${before.digest} keep=${24} /></dd>
       <dt>Digest after</dt><dd>${after.data ? html`<${Code} value=${after.data.digest} keep=${24} />` : '…'}</dd>
     </dl>
-    ${after.data && asked.length > 0 && html`<div class="scroll"><table class="flips"><thead><tr><th>Situation</th><th>It said before</th><th>It says now</th></tr></thead><tbody>
-      ${asked.map((one, place) => html`<tr><td data-name="Situation">${one.input}</td><td data-name="It said before"><del>${before.said[place]}</del></td><td data-name="It says now"><ins>${after.data.said[place]}</ins></td></tr>`)}</tbody></table></div>`}
+    ${
+      after.data &&
+      asked.length > 0 &&
+      html`<div class="scroll"><table class="flips"><thead><tr><th>Situation</th><th>It said before</th><th>It says now</th></tr></thead><tbody>
+      ${asked.map((one, place) => html`<tr><td data-name="Situation">${one.input}</td><td data-name="It said before"><del>${before.said[place]}</del></td><td data-name="It says now"><ins>${after.data.said[place]}</ins></td></tr>`)}</tbody></table></div>`
+    }
     <${Fault} error=${job.error || after.error} />
-    <div class="actions"><button type="button" onClick=${copy} disabled=${!after.data}>Copy the record</button><button type="button" class="main" autofocus onClick=${() => { changed(); onClose(); }}>Done</button></div>
+    <div class="actions"><button type="button" onClick=${copy} disabled=${!after.data}>Copy the record</button><button type="button" class="main" autofocus onClick=${() => {
+      changed();
+      onClose();
+    }}>Done</button></div>
   <//>`;
 }
 
-export const Progress = ({ job }) => (job ? html`<span class="progress"><progress max="1" value=${job.progress} aria-label=${`Progress of the ${job.kind}`}></progress><${Chip} name=${job.status} /></span>` : '…');
+export const Progress = ({ job }) =>
+  job
+    ? html`<span class="progress"><progress max="1" value=${job.progress} aria-label=${`Progress of the ${job.kind}`}></progress><${Chip} name=${job.status} /></span>`
+    : '…';

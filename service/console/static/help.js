@@ -25,16 +25,34 @@ export function letters(commands) {
 export function nextTheme() {
   const root = document.documentElement;
   const next = { undefined: 'light', light: 'dark', dark: undefined }[root.dataset.theme];
-  if (next) { root.dataset.theme = next; localStorage.setItem('palimpsest-theme', next); } else { delete root.dataset.theme; localStorage.removeItem('palimpsest-theme'); }
+  if (next) {
+    root.dataset.theme = next;
+    localStorage.setItem('palimpsest-theme', next);
+  } else {
+    delete root.dataset.theme;
+    localStorage.removeItem('palimpsest-theme');
+  }
   window.dispatchEvent(new Event('themechange'));
   return next || 'as the system';
 }
 
 export function Help({ pages, onClose }) {
   const [off, setOff] = useState(isOff());
-  const turn = () => { if (off) localStorage.removeItem(OFF); else localStorage.setItem(OFF, '1'); setOff(!off); };
-  const rows = [...pages.map(([, title, letter]) => [['g', letter], title]), [['t'], 'Teach a correction'], [['/'], 'Search, or ask'], [['?'], 'This help'],
-    [['↑', '↓'], 'Through a table, as do j and k'], [['Enter'], 'Open the row'], [['Space'], 'Mark the row, as does x'], [['Esc'], 'Close']];
+  const turn = () => {
+    if (off) localStorage.removeItem(OFF);
+    else localStorage.setItem(OFF, '1');
+    setOff(!off);
+  };
+  const rows = [
+    ...pages.map(([, title, letter]) => [['g', letter], title]),
+    [['t'], 'Teach a correction'],
+    [['/'], 'Search, or ask'],
+    [['?'], 'This help'],
+    [['↑', '↓'], 'Through a table, as do j and k'],
+    [['Enter'], 'Open the row'],
+    [['Space'], 'Mark the row, as does x'],
+    [['Esc'], 'Close'],
+  ];
   return html`<${Dialog} title="Keys" onClose=${onClose}>
     <dl class="shortcuts">${rows.map(([keys, told]) => html`<dt>${keys.map((key) => html`<kbd>${key}</kbd> `)}</dt><dd>${told}</dd>`)}</dl>
     <label class="check"><input type="checkbox" checked=${!off} onChange=${turn} /> Single letters are commands</label>

@@ -3,7 +3,17 @@ import * as api from './api.js';
 import { html, useState } from './h.js';
 import { Chip, Confirm, Dialog, Fault, Field, More, Table, Time, useFrame, useList } from './ui.js';
 
-const SCOPES = ['recall:read', 'corrections:write', 'memory:inspect', 'snapshots:read', 'snapshots:write', 'rollback', 'forget', 'erase', 'admin'];
+const SCOPES = [
+  'recall:read',
+  'corrections:write',
+  'memory:inspect',
+  'snapshots:read',
+  'snapshots:write',
+  'rollback',
+  'forget',
+  'erase',
+  'admin',
+];
 const state = (key) => (key.revoked_at ? 'revoked' : key.expires_at && Date.parse(key.expires_at) <= Date.now() ? 'expired' : 'active');
 
 export function Keys() {
@@ -15,14 +25,30 @@ export function Keys() {
   return html`
     <div class="head"><h1>Keys</h1><button type="button" class="main" onClick=${() => setMinting(true)}>Mint a key</button></div>
     <${Fault} error=${list.error} />
-    ${list.items.length > 0 && html`<${Table} label="Keys" rows=${list.items} columns=${[
-    { name: 'Name', class: 'wide', show: (row) => html`${row.name}${row.id === me.key_id && html` <span class="soft small">(yours)</span>`}` },
-    { name: 'Begins with', show: (row) => html`<code>${row.prefix}</code>` },
-    { name: 'May', class: 'wide', show: (row) => html`<span class="small">${row.scopes.join(', ')}${row.banks && html` in ${bankNames(row.banks)}`}</span>` },
-    { name: 'State', show: (row) => html`<${Chip} name=${state(row)} tone=${state(row) === 'active' ? 'good' : 'bad'} />` },
-    { name: 'Last used', class: 'when', show: (row) => html`<${Time} at=${row.last_used_at} />` },
-    { name: '', show: (row) => state(row) === 'active' && html`<button type="button" onClick=${() => setRevoking(row)} aria-label=${`Revoke ${row.name}`}>Revoke…</button>` },
-  ]} />`}
+    ${
+      list.items.length > 0 &&
+      html`<${Table} label="Keys" rows=${list.items} columns=${[
+        {
+          name: 'Name',
+          class: 'wide',
+          show: (row) => html`${row.name}${row.id === me.key_id && html` <span class="soft small">(yours)</span>`}`,
+        },
+        { name: 'Begins with', show: (row) => html`<code>${row.prefix}</code>` },
+        {
+          name: 'May',
+          class: 'wide',
+          show: (row) => html`<span class="small">${row.scopes.join(', ')}${row.banks && html` in ${bankNames(row.banks)}`}</span>`,
+        },
+        { name: 'State', show: (row) => html`<${Chip} name=${state(row)} tone=${state(row) === 'active' ? 'good' : 'bad'} />` },
+        { name: 'Last used', class: 'when', show: (row) => html`<${Time} at=${row.last_used_at} />` },
+        {
+          name: '',
+          show: (row) =>
+            state(row) === 'active' &&
+            html`<button type="button" onClick=${() => setRevoking(row)} aria-label=${`Revoke ${row.name}`}>Revoke…</button>`,
+        },
+      ]} />`
+    }
     <${More} list=${list} what="keys" />
     ${minting && html`<${Mint} onClose=${() => setMinting(false)} />`}
     ${revoking && html`<${Revoke} one=${revoking} mine=${revoking.id === me.key_id} onClose=${() => setRevoking(null)} />`}`;
@@ -35,16 +61,31 @@ function Mint({ onClose }) {
   const submit = async (event) => {
     event.preventDefault();
     const form = new FormData(event.target);
-    try { setMinted(await api.mintKey({ name: form.get('name'), scopes: form.getAll('scope') })); changed(); } catch (problem) { setError(problem); }
+    try {
+      setMinted(await api.mintKey({ name: form.get('name'), scopes: form.getAll('scope') }));
+      changed();
+    } catch (problem) {
+      setError(problem);
+    }
   };
-  const copy = async () => { try { await navigator.clipboard.writeText(minted.key); say('The key is copied.'); } catch { say('This browser does not let the console copy; select the key.'); } };
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(minted.key);
+      say('The key is copied.');
+    } catch {
+      say('This browser does not let the console copy; select the key.');
+    }
+  };
   return html`<${Dialog} title=${minted ? 'Your new key' : 'Mint a key'} onClose=${onClose}>
-    ${minted ? html`<p>It is shown this once and kept nowhere.</p><pre class="secret">${minted.key}</pre>
+    ${
+      minted
+        ? html`<p>It is shown this once and kept nowhere.</p><pre class="secret">${minted.key}</pre>
       <div class="actions"><button type="button" onClick=${copy}>Copy</button><button type="button" class="main" autofocus onClick=${onClose}>Done</button></div>`
-    : html`<form onSubmit=${submit}>
+        : html`<form onSubmit=${submit}>
       <${Field} label="Name">${(id) => html`<input id=${id} name="name" required maxlength="128" autofocus autocomplete="off" />`}<//>
       <fieldset><legend>It may</legend><div class="scopes">${SCOPES.map((scope) => html`<label class="check"><input type="checkbox" name="scope" value=${scope} /> <code>${scope}</code></label>`)}</div></fieldset>
-      <${Fault} error=${error} /><div class="actions"><button class="main">Mint a key</button></div></form>`}
+      <${Fault} error=${error} /><div class="actions"><button class="main">Mint a key</button></div></form>`
+    }
   <//>`;
 }
 
@@ -52,7 +93,18 @@ function Revoke({ one, mine, onClose }) {
   const { changed, say } = useFrame();
   const [error, setError] = useState(null);
   const [busy, setBusy] = useState(false);
-  const run = async () => { setBusy(true); try { await api.revokeKey(one.id); say(`${one.name} is revoked.`); changed(); onClose(); } catch (problem) { setError(problem); setBusy(false); } };
+  const run = async () => {
+    setBusy(true);
+    try {
+      await api.revokeKey(one.id);
+      say(`${one.name} is revoked.`);
+      changed();
+      onClose();
+    } catch (problem) {
+      setError(problem);
+      setBusy(false);
+    }
+  };
   return html`<${Dialog} title=${`Revoke ${one.name}`} onClose=${onClose}>
     <p>Whoever uses this key is refused from now on, and a console that was signed in with it is signed out.${mine && html` <strong>It is the key that you are signed in with.</strong>`}</p>
     <${Fault} error=${error} /><${Confirm} word=${one.name} action="Revoke" busy=${busy} onConfirm=${run}><button type="button" class="quiet" onClick=${onClose}>Cancel</button><//>

@@ -16,7 +16,9 @@ export function Overview() {
     <div class="head"><h1>${facts.data?.bank.name || bank}</h1>
       ${can('corrections:write') && html`<button type="button" class="main" onClick=${openTeach}>Teach<kbd>t</kbd></button>`}</div>
     <${Fault} error=${facts.error} />
-    ${memory && html`
+    ${
+      memory &&
+      html`
       <dl class="tiles">
         <div><dt>corrections</dt><dd>${number(memory.corrections)}</dd></div>
         <div><dt>distinct answers</dt><dd>${number(memory.responses)}</dd></div>
@@ -26,13 +28,20 @@ export function Overview() {
       <p class="facts"><span>Answers from <${Code} value=${memory.state.snapshot_id} /> and the ledger up to ${number(memory.state.seq)}</span>
         <span>Digest <${Code} value=${memory.digest} keep=${16} /></span>
         ${memory.rebuild_pending && html`<span><${Chip} name="being rebuilt" tone="busy" /></span>`}</p>
-      <${Levels} memory=${memory} />`}
+      <${Levels} memory=${memory} />`
+    }
     <${History} bank=${bank} />
     <section aria-labelledby="recent"><div class="head"><h2 id="recent">Taught last</h2><button type="button" class="quiet" onClick=${() => go('corrections')}>All corrections</button></div>
-      ${recent.data && (recent.data.items.length ? html`<ul class="recent">${recent.data.items.map((one) => html`
+      ${
+        recent.data &&
+        (recent.data.items.length
+          ? html`<ul class="recent">${recent.data.items.map(
+              (one) => html`
         <li key=${one.id}><button type="button" class="row" onClick=${() => go('corrections', one.id)}>
-          <span class="situation">${one.input ?? 'erased'}</span><span class="right">${one.right ?? 'erased'}</span><${Chip} name=${one.status} /><${Time} at=${one.created_at} /></button></li>`)}</ul>`
-    : html`<${Empty}>Nothing was taught yet. Press <kbd>t</kbd> to teach the first correction.<//>`)}
+          <span class="situation">${one.input ?? 'erased'}</span><span class="right">${one.right ?? 'erased'}</span><${Chip} name=${one.status} /><${Time} at=${one.created_at} /></button></li>`,
+            )}</ul>`
+          : html`<${Empty}>Nothing was taught yet. Press <kbd>t</kbd> to teach the first correction.<//>`)
+      }
       <${Fault} error=${recent.error} />
     </section>`;
 }
@@ -48,7 +57,11 @@ function Level({ level, clock, most }) {
   const period = level.period_tokens;
   const share = period ? (clock % period) / period : 0;
   const round = 2 * Math.PI * 26;
-  const said = period ? `changes every ${plural(period, 'token')}` : period === 0 ? 'changes with every correction' : 'changes by consolidation only';
+  const said = period
+    ? `changes every ${plural(period, 'token')}`
+    : period === 0
+      ? 'changes with every correction'
+      : 'changes by consolidation only';
   const told = period ? `${number(clock % period)} of ${number(period)} tokens to its next change` : said;
   return html`<article class="level">
     <svg viewBox="0 0 64 64" role="meter" aria-label=${`${level.name} level`} aria-valuemin="0" aria-valuemax="1" aria-valuenow=${share.toFixed(3)} aria-valuetext=${told}>
@@ -56,7 +69,7 @@ function Level({ level, clock, most }) {
       <circle cx="32" cy="32" r="26" class="done" stroke-dasharray=${`${(period ? share : period === 0 ? 1 : 0) * round} ${round}`} transform="rotate(-90 32 32)" />
     </svg>
     <div><h3>${words(level.name)}</h3><p class="soft small">${said}</p>
-      <p class="norm"><span class="track"><span class="fill" style=${{ width: `${100 * level.norm / most}%` }}></span></span><span class="small">norm ${level.norm.toPrecision(3)}</span></p>
+      <p class="norm"><span class="track"><span class="fill" style=${{ width: `${(100 * level.norm) / most}%` }}></span></span><span class="small">norm ${level.norm.toPrecision(3)}</span></p>
       <p class="small soft">${size(level.bytes)} · <${Code} value=${level.digest} keep=${8} /></p></div>
   </article>`;
 }
@@ -66,7 +79,13 @@ function History({ bank }) {
   const drawn = useMemo(() => {
     if (!data?.points.length) return null;
     const buckets = bucketed(data.points);
-    const grown = (counts) => { let sum = 0; return counts.map((one) => { sum += one; return sum; }); };
+    const grown = (counts) => {
+      let sum = 0;
+      return counts.map((one) => {
+        sum += one;
+        return sum;
+      });
+    };
     return {
       ...buckets,
       series: [

@@ -11,10 +11,18 @@ export function SignIn({ onSignedIn }) {
     const field = event.target.elements.key;
     const key = field.value.trim();
     field.value = '';
-    if (!/^[\x21-\x7e]+$/.test(key)) { setError({ code: 'not a key', message: 'A key has no spaces and no letters outside ASCII.' }); return; }
+    if (!/^[\x21-\x7e]+$/.test(key)) {
+      setError({ code: 'not a key', message: 'A key has no spaces and no letters outside ASCII.' });
+      return;
+    }
     setBusy(true);
-    try { await api.signIn(key); await onSignedIn(); } catch (problem) {
-      setError(problem.status === 401 ? { code: 'refused', message: 'Nobody has this key, or it was revoked, or it has expired.' } : problem);
+    try {
+      await api.signIn(key);
+      await onSignedIn();
+    } catch (problem) {
+      setError(
+        problem.status === 401 ? { code: 'refused', message: 'Nobody has this key, or it was revoked, or it has expired.' } : problem,
+      );
       setBusy(false);
       field.focus();
     }

@@ -18,7 +18,9 @@ export function useLoad(load, deps) {
       (data) => gone || setState({ data, error: null, busy: false }),
       (error) => gone || setState((old) => ({ ...old, error, busy: false })),
     );
-    return () => { gone = true; };
+    return () => {
+      gone = true;
+    };
   }, [...deps, tick, again]);
   return { ...state, reload: useCallback(() => setAgain((n) => n + 1), []) };
 }
@@ -35,13 +37,19 @@ export function useList(fetchPage, deps) {
       const page = await fetchPage(cursor);
       if (mine !== turn.current) return;
       setState((old) => ({
-        items: [...kept, ...page.items], cursor: page.next_cursor, looked: (cursor ? old.looked : 0) + (page.looked || 0), busy: false, error: null,
+        items: [...kept, ...page.items],
+        cursor: page.next_cursor,
+        looked: (cursor ? old.looked : 0) + (page.looked || 0),
+        busy: false,
+        error: null,
       }));
     } catch (error) {
       if (mine === turn.current) setState((old) => ({ ...old, busy: false, error }));
     }
   };
-  useEffect(() => { load(null, []); }, [...deps, tick]);
+  useEffect(() => {
+    load(null, []);
+  }, [...deps, tick]);
   return { ...state, next: () => load(state.cursor, state.items) };
 }
 
@@ -63,7 +71,10 @@ export const plural = (count, one, many = `${one}s`) => `${number(count)} ${coun
 export function size(bytes) {
   const units = ['B', 'KiB', 'MiB', 'GiB'];
   let power = 0;
-  while (bytes >= 1024 && power < 3) { bytes /= 1024; power += 1; }
+  while (bytes >= 1024 && power < 3) {
+    bytes /= 1024;
+    power += 1;
+  }
   return `${power ? bytes.toFixed(1) : bytes} ${units[power]}`;
 }
 export const words = (name) => name.replaceAll('_', ' ');
@@ -72,9 +83,17 @@ const RELATIVE = new Intl.RelativeTimeFormat('en', { numeric: 'auto' });
 export function Time({ at }) {
   if (!at) return null;
   const seconds = (Date.parse(at) - Date.now()) / 1000;
-  const [unit, length] = [['day', 86400], ['hour', 3600], ['minute', 60]].find(([, one]) => Math.abs(seconds) >= one) || ['second', 1];
-  const said = Math.abs(seconds) > 30 * 86400 ? new Date(at).toLocaleDateString('en', { dateStyle: 'medium' })
-    : Math.abs(seconds) < 5 ? 'just now' : RELATIVE.format(Math.round(seconds / length), unit);
+  const [unit, length] = [
+    ['day', 86400],
+    ['hour', 3600],
+    ['minute', 60],
+  ].find(([, one]) => Math.abs(seconds) >= one) || ['second', 1];
+  const said =
+    Math.abs(seconds) > 30 * 86400
+      ? new Date(at).toLocaleDateString('en', { dateStyle: 'medium' })
+      : Math.abs(seconds) < 5
+        ? 'just now'
+        : RELATIVE.format(Math.round(seconds / length), unit);
   return html`<time datetime=${at} title=${new Date(at).toLocaleString()}>${said}</time>`;
 }
 
@@ -82,16 +101,34 @@ export function Time({ at }) {
 export function Code({ value, keep = 12 }) {
   const { say } = useFrame();
   if (!value) return html`<span class="soft">none</span>`;
-  const short = value.length <= keep ? value : /^[a-z]+_/.test(value) ? `${value.slice(0, value.indexOf('_') + 1)}…${value.slice(-6)}` : `${value.slice(0, keep)}…`;
+  const short =
+    value.length <= keep
+      ? value
+      : /^[a-z]+_/.test(value)
+        ? `${value.slice(0, value.indexOf('_') + 1)}…${value.slice(-6)}`
+        : `${value.slice(0, keep)}…`;
   const copy = async (event) => {
     event.stopPropagation();
-    try { await navigator.clipboard.writeText(value); say(`Copied ${short}`); } catch { say(value); }
+    try {
+      await navigator.clipboard.writeText(value);
+      say(`Copied ${short}`);
+    } catch {
+      say(value);
+    }
   };
   return html`<button type="button" class="code" title=${value} aria-label=${`Copy ${value}`} onClick=${copy}>${short}</button>`;
 }
 
 const TONE = {
-  active: 'good', succeeded: 'good', superseded: 'soft', rolled_back: 'soft', canceled: 'soft', forgotten: 'bad', failed: 'bad', running: 'busy', queued: 'busy',
+  active: 'good',
+  succeeded: 'good',
+  superseded: 'soft',
+  rolled_back: 'soft',
+  canceled: 'soft',
+  forgotten: 'bad',
+  failed: 'bad',
+  running: 'busy',
+  queued: 'busy',
 };
 export const Chip = ({ name, tone }) => html`<span class=${`chip ${tone || TONE[name] || 'soft'}`}>${words(name)}</span>`;
 
@@ -103,7 +140,9 @@ export const Bar = ({ share, label, tone = '' }) => html`
   </span>`;
 
 export const Empty = ({ children }) => html`<p class="empty">${children}</p>`;
-export const Fault = ({ error }) => error && html`<p class="fault" role="alert"><strong>${words(error.code || 'error')}.</strong> ${error.message}
+export const Fault = ({ error }) =>
+  error &&
+  html`<p class="fault" role="alert"><strong>${words(error.code || 'error')}.</strong> ${error.message}
   ${error.requestId && html` <span class="soft">Request ${error.requestId}</span>`}</p>`;
 
 /** A label above its field; `children` is a function of the field's id. */
@@ -122,10 +161,16 @@ export function Dialog({ title, onClose, kind = '', children }) {
     const before = document.activeElement;
     dialog.showModal();
     (dialog.querySelector('[autofocus]') || dialog.querySelector('h2')).focus();
-    return () => { dialog.close(); if (before?.isConnected) before.focus(); };
+    return () => {
+      dialog.close();
+      if (before?.isConnected) before.focus();
+    };
   }, []);
   return html`
-    <dialog ref=${ref} class=${kind} aria-labelledby=${id} onCancel=${(event) => { event.preventDefault(); onClose(); }}
+    <dialog ref=${ref} class=${kind} aria-labelledby=${id} onCancel=${(event) => {
+      event.preventDefault();
+      onClose();
+    }}
       onClick=${(event) => event.target === ref.current && onClose()}>
       <div class="inside">
         <header><h2 id=${id} tabindex="-1">${title}</h2><button type="button" class="quiet" onClick=${onClose} aria-label="Close">✕</button></header>
@@ -138,7 +183,10 @@ export function Dialog({ title, onClose, kind = '', children }) {
 export function Confirm({ word, action, danger = true, busy, onConfirm, children }) {
   const [typed, setTyped] = useState('');
   const ready = typed.trim() === word && !busy;
-  return html`<form class="confirm" onSubmit=${(event) => { event.preventDefault(); if (ready) onConfirm(); }}>
+  return html`<form class="confirm" onSubmit=${(event) => {
+    event.preventDefault();
+    if (ready) onConfirm();
+  }}>
     <${Field} label=${html`Type <strong>${word}</strong> to confirm`}>${(id) => html`
       <input id=${id} value=${typed} autocomplete="off" spellcheck=${false} onInput=${(event) => setTyped(event.target.value)} />`}<//>
     <div class="actions">${children}<button class=${danger ? 'danger' : 'main'} disabled=${!ready}>${busy ? 'Working…' : action}</button></div>
@@ -167,31 +215,48 @@ export function Table({ label, columns, rows, keyOf = (row) => row.id, onOpen, m
   };
   return html`<div class="scroll"><table role="grid" aria-label=${label} aria-multiselectable=${onMark ? 'true' : undefined}>
     <thead><tr>${onMark && html`<th class="tick"><span class="unseen">Marked</span></th>`}${columns.map((column) => html`<th class=${column.class || ''}>${column.name}</th>`)}</tr></thead>
-    <tbody ref=${body}>${rows.map((row, index) => html`
+    <tbody ref=${body}>${rows.map(
+      (row, index) => html`
       <tr key=${keyOf(row)} tabindex=${index === here ? 0 : -1} class=${onOpen ? 'opens' : ''} aria-selected=${onMark ? String(marked.has(keyOf(row))) : undefined}
         onFocus=${() => setPlace(index)} onKeyDown=${(event) => keydown(event, row)}
-        onClick=${(event) => { if (onOpen && !event.target.closest('button, input, a')) onOpen(row); }}>
+        onClick=${(event) => {
+          if (onOpen && !event.target.closest('button, input, a')) onOpen(row);
+        }}>
         ${onMark && html`<td class="tick"><input type="checkbox" tabindex="-1" checked=${marked.has(keyOf(row))} aria-label=${`Mark ${keyOf(row)}`} onChange=${() => onMark(row)} /></td>`}
         ${columns.map((column) => html`<td class=${column.class || ''} data-name=${column.name}>${column.show(row)}</td>`)}
-      </tr>`)}</tbody>
+      </tr>`,
+    )}</tbody>
   </table></div>`;
 }
 
-export const More = ({ list, what }) => list.cursor && html`
+export const More = ({ list, what }) =>
+  list.cursor &&
+  html`
   <p class="more"><button type="button" onClick=${list.next} disabled=${list.busy}>${list.busy ? 'Loading…' : `More ${what}`}</button></p>`;
 
 /** Situations whose answer differs: struck through what it was, then what it is. */
 export const Flips = ({ flips, before, after }) => html`<div class="scroll"><table class="flips">
   <thead><tr><th>Situation</th><th>${before}</th><th>${after}</th></tr></thead>
-  <tbody>${flips.map((flip) => html`<tr><td data-name="Situation">${flip.input}</td><td data-name=${before}><del>${flip.before?.value ?? 'silence'}</del></td>
-    <td data-name=${after}><ins>${flip.after?.value ?? 'silence'}</ins></td></tr>`)}</tbody></table></div>`;
+  <tbody>${flips.map(
+    (
+      flip,
+    ) => html`<tr><td data-name="Situation">${flip.input}</td><td data-name=${before}><del>${flip.before?.value ?? 'silence'}</del></td>
+    <td data-name=${after}><ins>${flip.after?.value ?? 'silence'}</ins></td></tr>`,
+  )}</tbody></table></div>`;
 
 /** What the memory answers, best first. */
 export const Answers = ({ reply, onSupport }) => html`
   ${reply.abstained && html`<p class="silence">It would stay silent${reply.answers.length ? '; its best guesses:' : '.'}</p>`}
-  <ol class="answers">${reply.answers.map((answer, place) => html`<li class=${place || reply.abstained ? 'lesser' : ''}>
+  <ol class="answers">${reply.answers.map(
+    (answer, place) => html`<li class=${place || reply.abstained ? 'lesser' : ''}>
     <p class="said">${answer.value}</p>
     <${Bar} share=${answer.confidence} label=${`Confidence in ${answer.value}`} />
-    <p class="soft small">from the ${answer.level} level${answer.support.length > 0 && html`, because of ${answer.support.slice(0, 3).map((id, index) => html`
-      ${index > 0 && ', '}<button type="button" class="link" onClick=${() => onSupport(id)}>${id.slice(0, 4)}…${id.slice(-6)}</button>`)}`}</p>
-  </li>`)}</ol>`;
+    <p class="soft small">from the ${answer.level} level${
+      answer.support.length > 0 &&
+      html`, because of ${answer.support.slice(0, 3).map(
+        (id, index) => html`
+      ${index > 0 && ', '}<button type="button" class="link" onClick=${() => onSupport(id)}>${id.slice(0, 4)}…${id.slice(-6)}</button>`,
+      )}`
+    }</p>
+  </li>`,
+  )}</ol>`;
