@@ -121,8 +121,8 @@ def test_the_whole_story(context, url, lab, shots):
     page.get_by_role("link", name="Versions").click()
     saved.get_by_role("button", name="Compare…").click()
     dialog = page.get_by_role("dialog")
-    expect(dialog.locator(".flips tbody tr")).to_have_count(1)
-    assert dialog.locator(".flips tbody tr").inner_text().split("\t") == [PIN, RIGHT, WRONG]
+    expect(dialog.locator(".sheet tbody tr")).to_have_count(1)
+    assert dialog.locator(".sheet tbody tr").inner_text().split("\t") == [PIN, RIGHT, WRONG]
     watched.accessible()
     page.screenshot(path=shots / "04-compare.png")
     page.keyboard.press("Escape")
@@ -130,7 +130,7 @@ def test_the_whole_story(context, url, lab, shots):
 
     saved.get_by_role("button", name="Roll back…").click()
     expect(dialog.get_by_text("1 answer would change")).to_be_visible()
-    assert dialog.locator(".flips tbody tr").inner_text().split("\t") == [PIN, WRONG, RIGHT]
+    assert dialog.locator(".sheet tbody tr").inner_text().split("\t") == [PIN, WRONG, RIGHT]
     assert lab.call("GET", "/v1/corrections", expect=200)["items"][4]["status"] == "active", "a preview changes nothing"
     button = dialog.get_by_role("button", name="Roll back")
     expect(button).to_be_disabled()

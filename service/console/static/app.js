@@ -63,15 +63,12 @@ function Signed({ me, banks, onSignedOut }) {
   const [dialog, setDialog] = useState(null); // 'help', or {teach: what is known of the lesson}
   const [question, setQuestion] = useState('');
   const main = useRef();
-  const bank =
-    banks.find((one) => one.name === where.bank || one.id === where.bank) || banks.find((one) => one.name === 'default') || banks[0];
+  const bank = banks.find((one) => [one.name, one.id].includes(where.bank)) || banks.find((one) => one.name === 'default') || banks[0];
   const page = pages.find(([name]) => name === where.page) || pages[0];
-  const go = useCallback(
-    (name, thing) => {
-      location.hash = address(bank?.name || 'default', name, thing);
-    },
-    [bank?.name],
-  );
+  const open = (...parts) => {
+    location.hash = address(...parts);
+  };
+  const go = (name, thing) => open(bank.name, name, thing);
   useEffect(() => {
     const moved = () => setWhere(readAddress());
     window.addEventListener('hashchange', moved);
@@ -94,43 +91,36 @@ function Signed({ me, banks, onSignedOut }) {
     go,
     say: (text) => setSaid({ text }),
     changed: () => setTick((n) => n + 1),
-    openTeach: (given) => setDialog({ teach: given instanceof Event ? {} : given || {} }),
+    openTeach: (given = {}) => setDialog({ teach: given }),
     ask: (text) => {
       setQuestion(text);
       go('ask');
     },
   };
-  useEffect(
-    () =>
-      letters({
-        g: Object.fromEntries(pages.map(([name, , letter]) => [letter, () => go(name)])),
-        t: () => can('corrections:write') && bank && frame.openTeach(),
-        '?': () => setDialog('help'),
-        '/': () => {
-          const field = document.querySelector('[data-search]');
-          if (field) field.focus();
-          else {
-            go('ask');
-          }
-        },
-      }),
-    [go, pages.length],
-  );
+  useEffect(() => letters({
+    g: Object.fromEntries(pages.map(([name, , letter]) => [letter, () => bank && go(name)])),
+    t: () => bank && can('corrections:write') && frame.openTeach(),
+    '?': () => setDialog('help'),
+    '/': () => {
+      const field = document.querySelector('[data-search]');
+      if (field) field.focus();
+      else if (bank && can('recall:read')) go('ask');
+    },
+  }), [bank]);
   const leave = async () => {
     await api.signOut().catch(() => {});
     onSignedOut();
   };
   const Page = page[4];
+  const skip = (event) => {
+    event.preventDefault();
+    main.current.focus();
+  };
   return html`<${Frame.Provider} value=${frame}>
-    <a class="skip" href="#main" onClick=${(event) => {
-      event.preventDefault();
-      main.current.focus();
-    }}>Skip to the page</a>
+    <a class="skip" href="#main" onClick=${skip}>Skip to the page</a>
     <header class="top">
-      <a class="brand" href=${address(bank?.name, pages[0][0])}>Palimpsest</a>
-      <label class="bank"><span>Bank</span><select value=${bank?.name} onChange=${(event) => {
-        location.hash = address(event.target.value, page[0]);
-      }}>
+      <a class="brand" href=${address(bank?.name, page[0])}>Palimpsest</a>
+      <label class="bank"><span>Bank</span><select value=${bank?.name} onChange=${(event) => open(event.target.value, page[0])}>
         ${banks.map((one) => html`<option value=${one.name}>${one.name}</option>`)}</select></label>
       <div class="right-side">
         <button type="button" class="quiet" onClick=${() => frame.say(`Theme: ${nextTheme()}`)}>Theme</button>
@@ -138,13 +128,12 @@ function Signed({ me, banks, onSignedOut }) {
         <button type="button" class="quiet" onClick=${leave}>Sign out</button>
       </div>
     </header>
-    <nav aria-label="Pages"><ul>${pages.map(([name, title, letter]) => html`<li><a href=${address(bank?.name, name)} aria-current=${name === page[0] ? 'page' : undefined}>${title}<kbd aria-hidden="true">g ${letter}</kbd></a></li>`)}</ul></nav>
-    <main id="main" ref=${main} tabindex="-1">${
-      bank
-        ? html`<${Page} key=${`${bank.id} ${page[0]}`} id=${where.thing} question=${question} />`
-        : html`<p class="empty">This key may use no bank. Make one with <code>POST /v1/banks</code>.</p>`
-    }</main>
-    <div class="toast" role="status" aria-live="polite">${said && html`<p>${said.text}</p>`}</div>
+    <nav aria-label="Pages"><ul>${pages.map(([name, title, letter]) => html`<li>
+      <a href=${address(bank?.name, name)} aria-current=${name === page[0] ? 'page' : undefined}>${title}<kbd aria-hidden="true">g ${letter}</kbd></a>
+    </li>`)}</ul></nav>
+    <main id="main" ref=${main} tabindex="-1">${bank ? html`<${Page} key=${`${bank.id} ${page[0]}`} id=${where.thing} question=${question} />`
+    : html`<p class="empty">There is no bank that this key may use.</p>`}</main>
+    <div class="toast" role="status">${said && html`<p>${said.text}</p>`}</div>
     ${dialog === 'help' && html`<${Help} pages=${pages} onClose=${() => setDialog(null)} />`}
     ${dialog?.teach && html`<${Teach} given=${dialog.teach} onClose=${() => setDialog(null)} />`}
   <//>`;

@@ -2,66 +2,57 @@
 import * as api from './api.js';
 import { html, useEffect, useRef, useState } from './h.js';
 import { Answers, Empty, Fault, Field, useFrame, useLoad } from './ui.js';
-import { named } from './versions.js';
+import { named, VersionChoice } from './versions.js';
+
+const NONE = 'none'; // instead of a second version
 
 export function Ask({ question: given }) {
   const { bank, can, go, tick, openTeach } = useFrame();
-  const saved = useLoad(() => (can('snapshots:read') ? api.snapshots(bank, { limit: 100 }) : Promise.resolve({ items: [] })), [bank]);
+  const saved = useLoad(async () => (can('snapshots:read') ? (await api.snapshots(bank, { limit: 100 })).items : []), [bank]);
+  const versions = saved.data || [];
   const [typed, setTyped] = useState(given || '');
   const [question, setQuestion] = useState(given || '');
   const [left, setLeft] = useState('head');
-  const [right, setRight] = useState('');
+  const [chosen, setChosen] = useState(null);
+  const right = chosen || versions.find((one) => !one.is_head && !one.tainted_by.length)?.id || NONE;
   const box = useRef();
-  useEffect(() => {
-    box.current.focus();
-  }, []);
-  const versions = saved.data?.items || [];
-  const other = right || versions.find((one) => !one.is_head && !one.tainted_by.length)?.id || 'none';
+  useEffect(() => box.current.focus(), []);
   const submit = (event) => {
     event.preventDefault();
     setQuestion(typed.trim());
   };
-  const keydown = (event) => {
-    if (event.key === 'Enter' && !event.shiftKey) submit(event);
-  };
-  const choice = (label, value, set, none) =>
-    html`<${Field} label=${label}>${(id) => html`
-    <select id=${id} value=${value} onChange=${(event) => set(event.target.value)}>
-      <option value="head">now</option>${versions.map((one) => html`<option value=${one.id} disabled=${one.tainted_by.length > 0}>${named(one)}</option>`)}
-      ${none && html`<option value="none">nothing</option>`}
-    </select>`}<//>`;
+  const keydown = (event) => event.key === 'Enter' && !event.shiftKey && submit(event);
   return html`
     <div class="head"><h1>Ask</h1></div>
     <form class="ask" onSubmit=${submit}>
-      <${Field} label="Question or situation">${(
-        id,
-      ) => html`<textarea id=${id} ref=${box} data-search rows="2" maxlength="20000" value=${typed}
-        placeholder="In your own words" onInput=${(event) => setTyped(event.target.value)} onKeyDown=${keydown}></textarea>`}<//>
-      <div class="bench">${choice('Version', left, setLeft)}${choice('beside', other, setRight, true)}
-        <button class="main" disabled=${!typed.trim()}>Ask</button></div>
+      <${Field} label="Question or situation">${(id) => html`
+        <textarea id=${id} ref=${box} data-search rows="2" maxlength="20000" placeholder="In your own words" value=${typed}
+          onInput=${(event) => setTyped(event.target.value)} onKeyDown=${keydown}></textarea>`}<//>
+      <div class="bench">
+        <${VersionChoice} label="Version" value=${left} versions=${versions} onChange=${setLeft} />
+        <${VersionChoice} label="beside" value=${right} versions=${versions} onChange=${setChosen}><option value=${NONE}>nothing</option><//>
+        <button class="main" disabled=${!typed.trim()}>Ask</button>
+      </div>
     </form>
-    ${
-      question
-        ? html`<${Compared} key=${`${question}\n${left}\n${other}\n${tick}`} question=${question} sides=${[left, other].filter((id) => id !== 'none')} versions=${versions}
-        onSupport=${(id) => go('corrections', id)}
-        onTeach=${can('corrections:write') && ((wrong) => openTeach({ input: question, wrong }))} />`
-        : html`<${Empty}>The answers of two versions stand side by side here, with how sure each is and which corrections it rests on.<//>`
-    }`;
+    ${question ? html`<${Sides} key=${[question, left, right, tick].join('\n')} question=${question} versions=${versions}
+      ids=${[left, right].filter((id) => id !== NONE)} onSupport=${(id) => go('corrections', id)}
+      onTeach=${can('corrections:write') && ((wrong) => openTeach({ input: question, wrong }))} />`
+    : html`<${Empty}>The answers of two versions stand side by side here, with how sure each is and which corrections it rests on.<//>`}`;
 }
 
-function Compared({ question, sides, versions, onSupport, onTeach }) {
+function Sides({ question, ids, versions, onSupport, onTeach }) {
   const { bank } = useFrame();
-  const asked = useLoad(() => Promise.all(sides.map((version) => api.recall(bank, question, { version }))), []);
-  if (asked.error) return html`<${Fault} error=${asked.error} />`;
-  if (!asked.data) return html`<p class="soft" role="status">Asking…</p>`;
-  const best = asked.data.map((reply) => (reply.abstained ? null : (reply.answers[0]?.value ?? null)));
+  const { data, error } = useLoad(() => Promise.all(ids.map((version) => api.recall(bank, question, { version }))), []);
+  if (error) return html`<${Fault} error=${error} />`;
+  if (!data) return html`<p class="soft" role="status">Asking…</p>`;
+  const said = data.map((reply) => (reply.abstained ? undefined : reply.answers[0]?.value));
   return html`
-    <p class="compared" role="status">${sides.length < 2 ? '' : best[0] === best[1] ? 'Both versions answer alike.' : html`<strong>The two versions answer differently.</strong>`}</p>
-    <div class="sides">${asked.data.map(
-      (reply, place) => html`<section key=${place} class="side">
-      <h2>${sides[place] === 'head' ? 'Now' : named(versions.find((one) => one.id === sides[place]))}</h2>
+    <p class="compared" role="status">${ids.length > 1 && (said[0] === said[1] ? 'Both versions answer alike.'
+    : html`<strong>The two versions answer differently.</strong>`)}</p>
+    <div class="sides">${data.map((reply, place) => html`<section class="side">
+      <h2>${ids[place] === 'head' ? 'Now' : named(versions.find((one) => one.id === ids[place]))}</h2>
       <${Answers} reply=${reply} onSupport=${onSupport} />
-      ${onTeach && sides[place] === 'head' && html`<p><button type="button" onClick=${() => onTeach(best[place])}>Not right? Teach the answer<kbd>t</kbd></button></p>`}
-    </section>`,
-    )}</div>`;
+      ${onTeach && ids[place] === 'head' && html`
+        <p><button type="button" onClick=${() => onTeach(said[place])}>Not right? Teach the answer</button></p>`}
+    </section>`)}</div>`;
 }

@@ -1,7 +1,9 @@
 // Who changed what, newest first. Ids and numbers only: no text that was taught is in the audit.
 import * as api from './api.js';
 import { html, useState } from './h.js';
-import { Code, Dialog, Empty, Fault, More, Table, Time, useList, words } from './ui.js';
+import { Code, Dialog, Empty, Fault, More, Pairs, Table, Time, useList, words } from './ui.js';
+
+const whole = (value) => html`<${Code} value=${value} keep=${40} />`;
 
 export function Audit() {
   const list = useList((cursor) => api.audit({ cursor }), []);
@@ -9,24 +11,22 @@ export function Audit() {
   return html`
     <div class="head"><h1>Audit</h1></div>
     <${Fault} error=${list.error} />
-    ${
-      list.items.length > 0 &&
-      html`<${Table} label="Audit, newest first" rows=${list.items} onOpen=${setShown} columns=${[
-        { name: 'When', class: 'when', show: (row) => html`<${Time} at=${row.created_at} />` },
-        { name: 'Action', class: 'wide', show: (row) => words(row.action).replaceAll('.', ': ') },
-        { name: 'Of', show: (row) => html`<${Code} value=${row.target} />` },
-        { name: 'By key', show: (row) => html`<${Code} value=${row.actor} />` },
-        { name: 'Request', show: (row) => html`<${Code} value=${row.request_id} />` },
-      ]} />`
-    }
+    ${list.items.length > 0 && html`<${Table} label="Audit, newest first" rows=${list.items} onOpen=${setShown} columns=${[
+    { name: 'When', class: 'when', show: (row) => html`<${Time} at=${row.created_at} />` },
+    { name: 'Action', class: 'wide', show: (row) => words(row.action).replace('.', ': ') },
+    { name: 'Of', show: (row) => html`<${Code} value=${row.target} />` },
+    { name: 'By key', show: (row) => html`<${Code} value=${row.actor} />` },
+    { name: 'Request', show: (row) => html`<${Code} value=${row.request_id} />` },
+  ]} />`}
     ${!list.busy && !list.error && !list.items.length && html`<${Empty}>Nothing was changed yet.<//>`}
     <${More} list=${list} what="entries" />
-    ${
-      shown &&
-      html`<${Dialog} title=${words(shown.action)} kind="drawer" onClose=${() => setShown(null)}>
-      <dl class="pairs"><dt>When</dt><dd>${new Date(shown.created_at).toLocaleString()}</dd><dt>Of</dt><dd><${Code} value=${shown.target} keep=${40} /></dd>
-        <dt>By key</dt><dd><${Code} value=${shown.actor} keep=${40} /></dd><dt>Request</dt><dd><${Code} value=${shown.request_id} keep=${40} /></dd>
-        <dt>Entry</dt><dd><${Code} value=${shown.id} keep=${40} /></dd></dl>
-      <h3>Detail</h3><pre>${JSON.stringify(shown.detail, null, 1)}</pre><//>`
-    }`;
+    ${shown && html`<${Dialog} title=${words(shown.action).replace('.', ': ')} kind="drawer" onClose=${() => setShown(null)}>
+      <${Pairs} of=${[
+    ['When', new Date(shown.created_at).toLocaleString()],
+    ['Of', whole(shown.target)],
+    ['By key', whole(shown.actor)],
+    ['Request', whole(shown.request_id)],
+    ['Entry', whole(shown.id)],
+    ['Detail', html`<pre>${JSON.stringify(shown.detail, null, 1)}</pre>`],
+  ]} /><//>`}`;
 }

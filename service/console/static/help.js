@@ -9,16 +9,17 @@ const isOff = () => localStorage.getItem(OFF) === '1';
 export function letters(commands) {
   let after = 0; // until when a letter belongs to the g before it
   const press = (event) => {
-    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || isOff()) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || isOff()) return;
     if (event.target.closest('input, textarea, select') || document.querySelector('dialog[open]')) return;
     const command = Date.now() < after ? commands.g[event.key] : commands[event.key];
     after = event.key === 'g' && Date.now() >= after ? Date.now() + 1200 : 0;
     if (typeof command !== 'function') return;
     event.preventDefault();
+    event.stopPropagation();
     command();
   };
-  document.addEventListener('keydown', press);
-  return () => document.removeEventListener('keydown', press);
+  document.addEventListener('keydown', press, true); // before a table takes j or k for itself
+  return () => document.removeEventListener('keydown', press, true);
 }
 
 /** From what the system says to light, to dark, and round; tells which it is now. */

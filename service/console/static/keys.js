@@ -1,54 +1,33 @@
 // API keys: mint one, see it once, revoke it.
 import * as api from './api.js';
 import { html, useState } from './h.js';
-import { Chip, Confirm, Dialog, Fault, Field, More, Table, Time, useFrame, useList } from './ui.js';
+import { Chip, Confirm, copy, Dialog, Fault, Line, More, Table, Time, useDeed, useFrame, useList } from './ui.js';
 
-const SCOPES = [
-  'recall:read',
-  'corrections:write',
-  'memory:inspect',
-  'snapshots:read',
-  'snapshots:write',
-  'rollback',
-  'forget',
-  'erase',
-  'admin',
-];
-const state = (key) => (key.revoked_at ? 'revoked' : key.expires_at && Date.parse(key.expires_at) <= Date.now() ? 'expired' : 'active');
+const SCOPES = ['recall:read', 'corrections:write', 'memory:inspect', 'snapshots:read', 'snapshots:write', 'rollback', 'forget', 'erase', 'admin'];
+
+function state(key) {
+  if (key.revoked_at) return 'revoked';
+  return key.expires_at && Date.parse(key.expires_at) <= Date.now() ? 'expired' : 'active';
+}
 
 export function Keys() {
   const { me, banks } = useFrame();
   const list = useList((cursor) => api.keys({ cursor }), []);
   const [minting, setMinting] = useState(false);
   const [revoking, setRevoking] = useState(null);
-  const bankNames = (ids) => ids.map((id) => banks.find((bank) => bank.id === id)?.name || id).join(', ');
+  const within = (ids) => ` in ${ids.map((id) => banks.find((bank) => bank.id === id)?.name || id).join(', ')}`;
   return html`
     <div class="head"><h1>Keys</h1><button type="button" class="main" onClick=${() => setMinting(true)}>Mint a key</button></div>
     <${Fault} error=${list.error} />
-    ${
-      list.items.length > 0 &&
-      html`<${Table} label="Keys" rows=${list.items} columns=${[
-        {
-          name: 'Name',
-          class: 'wide',
-          show: (row) => html`${row.name}${row.id === me.key_id && html` <span class="soft small">(yours)</span>`}`,
-        },
-        { name: 'Begins with', show: (row) => html`<code>${row.prefix}</code>` },
-        {
-          name: 'May',
-          class: 'wide',
-          show: (row) => html`<span class="small">${row.scopes.join(', ')}${row.banks && html` in ${bankNames(row.banks)}`}</span>`,
-        },
-        { name: 'State', show: (row) => html`<${Chip} name=${state(row)} tone=${state(row) === 'active' ? 'good' : 'bad'} />` },
-        { name: 'Last used', class: 'when', show: (row) => html`<${Time} at=${row.last_used_at} />` },
-        {
-          name: '',
-          show: (row) =>
-            state(row) === 'active' &&
-            html`<button type="button" onClick=${() => setRevoking(row)} aria-label=${`Revoke ${row.name}`}>Revoke…</button>`,
-        },
-      ]} />`
-    }
+    ${list.items.length > 0 && html`<${Table} label="Keys" rows=${list.items} columns=${[
+    { name: 'Name', class: 'wide', show: (row) => html`${row.name}${row.id === me.key_id && html` <span class="soft small">(yours)</span>`}` },
+    { name: 'Begins with', show: (row) => html`<code>${row.prefix}</code>` },
+    { name: 'May', class: 'wide', show: (row) => html`<span class="small">${row.scopes.join(', ')}${row.banks && within(row.banks)}</span>` },
+    { name: 'State', show: (row) => html`<${Chip} name=${state(row)} tone=${state(row) === 'active' ? 'good' : 'bad'} />` },
+    { name: 'Last used', class: 'when', show: (row) => html`<${Time} at=${row.last_used_at} />` },
+    { name: '', show: (row) => state(row) === 'active' && html`
+      <button type="button" onClick=${() => setRevoking(row)} aria-label=${`Revoke ${row.name}`}>Revoke…</button>` },
+  ]} />`}
     <${More} list=${list} what="keys" />
     ${minting && html`<${Mint} onClose=${() => setMinting(false)} />`}
     ${revoking && html`<${Revoke} one=${revoking} mine=${revoking.id === me.key_id} onClose=${() => setRevoking(null)} />`}`;
@@ -57,56 +36,45 @@ export function Keys() {
 function Mint({ onClose }) {
   const { changed, say } = useFrame();
   const [minted, setMinted] = useState(null);
-  const [error, setError] = useState(null);
+  const minting = useDeed();
   const submit = async (event) => {
     event.preventDefault();
     const form = new FormData(event.target);
-    try {
-      setMinted(await api.mintKey({ name: form.get('name'), scopes: form.getAll('scope') }));
-      changed();
-    } catch (problem) {
-      setError(problem);
-    }
+    const made = await minting.run(() => api.mintKey({ name: form.get('name'), scopes: form.getAll('scope') }));
+    if (!made) return;
+    setMinted(made);
+    changed();
   };
-  const copy = async () => {
-    try {
-      await navigator.clipboard.writeText(minted.key);
-      say('The key is copied.');
-    } catch {
-      say('This browser does not let the console copy; select the key.');
-    }
-  };
-  return html`<${Dialog} title=${minted ? 'Your new key' : 'Mint a key'} onClose=${onClose}>
-    ${
-      minted
-        ? html`<p>It is shown this once and kept nowhere.</p><pre class="secret">${minted.key}</pre>
-      <div class="actions"><button type="button" onClick=${copy}>Copy</button><button type="button" class="main" autofocus onClick=${onClose}>Done</button></div>`
-        : html`<form onSubmit=${submit}>
-      <${Field} label="Name">${(id) => html`<input id=${id} name="name" required maxlength="128" autofocus autocomplete="off" />`}<//>
-      <fieldset><legend>It may</legend><div class="scopes">${SCOPES.map((scope) => html`<label class="check"><input type="checkbox" name="scope" value=${scope} /> <code>${scope}</code></label>`)}</div></fieldset>
-      <${Fault} error=${error} /><div class="actions"><button class="main">Mint a key</button></div></form>`
-    }
-  <//>`;
+  if (minted) {
+    return html`<${Dialog} title="Your new key" onClose=${onClose}>
+      <p>It is shown this once and kept nowhere.</p><pre class="secret">${minted.key}</pre>
+      <div class="actions">
+        <button type="button" onClick=${() => copy(minted.key, 'the key', say)}>Copy</button>
+        <button type="button" class="main" autofocus onClick=${onClose}>Done</button>
+      </div><//>`;
+  }
+  return html`<${Dialog} title="Mint a key" onClose=${onClose}><form onSubmit=${submit}>
+    <${Line} label="Name" name="name" required maxlength="128" autofocus />
+    <fieldset><legend>It may</legend><div class="scopes">${SCOPES.map((scope) => html`
+      <label class="check"><input type="checkbox" name="scope" value=${scope} /> <code>${scope}</code></label>`)}</div></fieldset>
+    <${Fault} error=${minting.error} />
+    <div class="actions"><button class="main" disabled=${minting.busy}>Mint a key</button></div>
+  </form><//>`;
 }
 
 function Revoke({ one, mine, onClose }) {
   const { changed, say } = useFrame();
-  const [error, setError] = useState(null);
-  const [busy, setBusy] = useState(false);
+  const revoking = useDeed();
   const run = async () => {
-    setBusy(true);
-    try {
-      await api.revokeKey(one.id);
-      say(`${one.name} is revoked.`);
-      changed();
-      onClose();
-    } catch (problem) {
-      setError(problem);
-      setBusy(false);
-    }
+    if (!(await revoking.run(() => api.revokeKey(one.id)))) return;
+    say(`${one.name} is revoked.`);
+    changed();
+    onClose();
   };
   return html`<${Dialog} title=${`Revoke ${one.name}`} onClose=${onClose}>
-    <p>Whoever uses this key is refused from now on, and a console that was signed in with it is signed out.${mine && html` <strong>It is the key that you are signed in with.</strong>`}</p>
-    <${Fault} error=${error} /><${Confirm} word=${one.name} action="Revoke" busy=${busy} onConfirm=${run}><button type="button" class="quiet" onClick=${onClose}>Cancel</button><//>
+    <p>Whoever uses this key is refused from now on, and a console that was signed in with it is signed out.
+      ${mine && html` <strong>It is the key that you are signed in with.</strong>`}</p>
+    <${Fault} error=${revoking.error} />
+    <${Confirm} word=${one.name} action="Revoke" busy=${revoking.busy} onConfirm=${run} onCancel=${onClose} />
   <//>`;
 }

@@ -63,6 +63,33 @@ export function useEvery(ms, active, work) {
   }, [ms, active]);
 }
 
+/** Something that may fail: {busy, error, run}. `run(work)` gives what the work gives, and undefined if it failed. */
+export function useDeed() {
+  const [state, setState] = useState({ busy: false, error: null });
+  const run = async (work) => {
+    setState({ busy: true, error: null });
+    try {
+      const done = await work();
+      setState({ busy: false, error: null });
+      return done;
+    } catch (error) {
+      setState({ busy: false, error });
+      return undefined;
+    }
+  };
+  return { ...state, run };
+}
+
+/** Copies a text and says so; a browser may refuse that over plain http. */
+export async function copy(text, told, say) {
+  try {
+    await navigator.clipboard.writeText(text);
+    say(`Copied: ${told}`);
+  } catch {
+    say('This browser does not let the console copy; select the text.');
+  }
+}
+
 // ---- words and numbers
 
 export const number = (value) => new Intl.NumberFormat('en').format(value);
@@ -80,20 +107,16 @@ export function size(bytes) {
 export const words = (name) => name.replaceAll('_', ' ');
 
 const RELATIVE = new Intl.RelativeTimeFormat('en', { numeric: 'auto' });
+const UNITS = [['day', 86400], ['hour', 3600], ['minute', 60], ['second', 1]];
+
+/** A time as people say it; the whole of it when pointed at. */
 export function Time({ at }) {
   if (!at) return null;
   const seconds = (Date.parse(at) - Date.now()) / 1000;
-  const [unit, length] = [
-    ['day', 86400],
-    ['hour', 3600],
-    ['minute', 60],
-  ].find(([, one]) => Math.abs(seconds) >= one) || ['second', 1];
-  const said =
-    Math.abs(seconds) > 30 * 86400
-      ? new Date(at).toLocaleDateString('en', { dateStyle: 'medium' })
-      : Math.abs(seconds) < 5
-        ? 'just now'
-        : RELATIVE.format(Math.round(seconds / length), unit);
+  const [unit, length] = UNITS.find(([, one]) => Math.abs(seconds) >= one) || UNITS[3];
+  let said = RELATIVE.format(Math.round(seconds / length), unit);
+  if (Math.abs(seconds) < 5) said = 'just now';
+  if (Math.abs(seconds) > 30 * 86400) said = new Date(at).toLocaleDateString('en', { dateStyle: 'medium' });
   return html`<time datetime=${at} title=${new Date(at).toLocaleString()}>${said}</time>`;
 }
 
@@ -101,22 +124,10 @@ export function Time({ at }) {
 export function Code({ value, keep = 12 }) {
   const { say } = useFrame();
   if (!value) return html`<span class="soft">none</span>`;
-  const short =
-    value.length <= keep
-      ? value
-      : /^[a-z]+_/.test(value)
-        ? `${value.slice(0, value.indexOf('_') + 1)}…${value.slice(-6)}`
-        : `${value.slice(0, keep)}…`;
-  const copy = async (event) => {
-    event.stopPropagation();
-    try {
-      await navigator.clipboard.writeText(value);
-      say(`Copied ${short}`);
-    } catch {
-      say(value);
-    }
-  };
-  return html`<button type="button" class="code" title=${value} aria-label=${`Copy ${value}`} onClick=${copy}>${short}</button>`;
+  let short = value;
+  if (value.length > keep) short = /^[a-z]+_/.test(value) ? `${value.split('_')[0]}_…${value.slice(-6)}` : `${value.slice(0, keep)}…`;
+  return html`<button type="button" class="code" title=${value} aria-label=${`Copy ${value}`}
+    onClick=${() => copy(value, short, say)}>${short}</button>`;
 }
 
 const TONE = {
@@ -151,6 +162,14 @@ export function Field({ label, hint, children }) {
   return html`<div class="field"><label for=${id}>${label}</label>${children(id)}${hint && html`<p class="hint">${hint}</p>`}</div>`;
 }
 
+/** A field of one line, or of several with `rows`; what else is given goes to the element. */
+export const Line = ({ label, hint, rows, ...given }) => html`<${Field} label=${label} hint=${hint}>${(id) =>
+  rows ? html`<textarea id=${id} rows=${rows} ...${given}></textarea>` : html`<input id=${id} autocomplete="off" ...${given} />`}<//>`;
+
+/** Names and what they are; without what is not there. */
+export const Pairs = ({ of }) => html`<dl class="pairs">${of.map(([name, value]) =>
+  value != null && value !== false && html`<dt>${name}</dt><dd>${value}</dd>`)}</dl>`;
+
 // ---- dialogs: the browser keeps the focus inside and gives it back
 
 export function Dialog({ title, onClose, kind = '', children }) {
@@ -179,23 +198,26 @@ export function Dialog({ title, onClose, kind = '', children }) {
     </dialog>`;
 }
 
-/** Types the given word before something that cannot be clicked by accident. */
-export function Confirm({ word, action, danger = true, busy, onConfirm, children }) {
+/** The given word has to be typed before something that must not be done by accident. */
+export function Confirm({ word, action, busy, onConfirm, onCancel }) {
   const [typed, setTyped] = useState('');
   const ready = typed.trim() === word && !busy;
-  return html`<form class="confirm" onSubmit=${(event) => {
+  const submit = (event) => {
     event.preventDefault();
     if (ready) onConfirm();
-  }}>
-    <${Field} label=${html`Type <strong>${word}</strong> to confirm`}>${(id) => html`
-      <input id=${id} value=${typed} autocomplete="off" spellcheck=${false} onInput=${(event) => setTyped(event.target.value)} />`}<//>
-    <div class="actions">${children}<button class=${danger ? 'danger' : 'main'} disabled=${!ready}>${busy ? 'Working…' : action}</button></div>
+  };
+  return html`<form class="confirm" onSubmit=${submit}>
+    <${Line} label=${html`Type <strong>${word}</strong> to confirm`} spellcheck=${false} value=${typed} onInput=${(event) => setTyped(event.target.value)} />
+    <div class="actions">
+      <button type="button" class="quiet" onClick=${onCancel}>Cancel</button>
+      <button class="danger" disabled=${!ready}>${busy ? 'Working…' : action}</button>
+    </div>
   </form>`;
 }
 
 // ---- tables: one stop for Tab, arrows between rows, Enter to open, Space to mark
 
-export function Table({ label, columns, rows, keyOf = (row) => row.id, onOpen, marked, onMark }) {
+export function Table({ label, columns, rows, onOpen, marked, onMark }) {
   const [place, setPlace] = useState(0);
   const body = useRef();
   const here = Math.min(place, rows.length - 1);
@@ -213,50 +235,41 @@ export function Table({ label, columns, rows, keyOf = (row) => row.id, onOpen, m
     else return;
     event.preventDefault();
   };
+  const click = (event, row) => onOpen && !event.target.closest('button, input, a') && onOpen(row);
   return html`<div class="scroll"><table role="grid" aria-label=${label} aria-multiselectable=${onMark ? 'true' : undefined}>
-    <thead><tr>${onMark && html`<th class="tick"><span class="unseen">Marked</span></th>`}${columns.map((column) => html`<th class=${column.class || ''}>${column.name}</th>`)}</tr></thead>
-    <tbody ref=${body}>${rows.map(
-      (row, index) => html`
-      <tr key=${keyOf(row)} tabindex=${index === here ? 0 : -1} class=${onOpen ? 'opens' : ''} aria-selected=${onMark ? String(marked.has(keyOf(row))) : undefined}
-        onFocus=${() => setPlace(index)} onKeyDown=${(event) => keydown(event, row)}
-        onClick=${(event) => {
-          if (onOpen && !event.target.closest('button, input, a')) onOpen(row);
-        }}>
-        ${onMark && html`<td class="tick"><input type="checkbox" tabindex="-1" checked=${marked.has(keyOf(row))} aria-label=${`Mark ${keyOf(row)}`} onChange=${() => onMark(row)} /></td>`}
+    <thead><tr>
+      ${onMark && html`<th class="tick"><span class="unseen">Marked</span></th>`}
+      ${columns.map((column) => html`<th class=${column.class || ''}>${column.name || html`<span class="unseen">To do</span>`}</th>`)}
+    </tr></thead>
+    <tbody ref=${body}>${rows.map((row, index) => html`
+      <tr key=${row.id} tabindex=${index === here ? 0 : -1} class=${onOpen ? 'opens' : ''} aria-selected=${onMark && String(marked.has(row.id))}
+        onFocus=${() => setPlace(index)} onKeyDown=${(event) => keydown(event, row)} onClick=${(event) => click(event, row)}>
+        ${onMark && html`<td class="tick"><input type="checkbox" tabindex="-1" checked=${marked.has(row.id)} aria-label=${`Mark ${row.id}`}
+          onChange=${() => onMark(row)} /></td>`}
         ${columns.map((column) => html`<td class=${column.class || ''} data-name=${column.name}>${column.show(row)}</td>`)}
-      </tr>`,
-    )}</tbody>
+      </tr>`)}</tbody>
   </table></div>`;
 }
 
-export const More = ({ list, what }) =>
-  list.cursor &&
-  html`
-  <p class="more"><button type="button" onClick=${list.next} disabled=${list.busy}>${list.busy ? 'Loading…' : `More ${what}`}</button></p>`;
+export const More = ({ list, what }) => list.cursor && html`<p class="more">
+  <button type="button" onClick=${list.next} disabled=${list.busy}>${list.busy ? 'Loading…' : `More ${what}`}</button></p>`;
+
+/** A table to be read: names of columns, rows of cells. */
+export const Sheet = ({ names, rows }) => html`<div class="scroll"><table class="sheet">
+  <thead><tr>${names.map((name) => html`<th>${name}</th>`)}</tr></thead>
+  <tbody>${rows.map((cells) => html`<tr>${cells.map((cell, place) => html`<td data-name=${names[place]}>${cell}</td>`)}</tr>`)}</tbody>
+</table></div>`;
 
 /** Situations whose answer differs: struck through what it was, then what it is. */
-export const Flips = ({ flips, before, after }) => html`<div class="scroll"><table class="flips">
-  <thead><tr><th>Situation</th><th>${before}</th><th>${after}</th></tr></thead>
-  <tbody>${flips.map(
-    (
-      flip,
-    ) => html`<tr><td data-name="Situation">${flip.input}</td><td data-name=${before}><del>${flip.before?.value ?? 'silence'}</del></td>
-    <td data-name=${after}><ins>${flip.after?.value ?? 'silence'}</ins></td></tr>`,
-  )}</tbody></table></div>`;
+export const Flips = ({ flips, before, after }) => html`<${Sheet} names=${['Situation', before, after]} rows=${flips.map((flip) => [
+  flip.input, html`<del>${flip.before?.value ?? 'silence'}</del>`, html`<ins>${flip.after?.value ?? 'silence'}</ins>`])} />`;
 
-/** What the memory answers, best first. */
+/** What the memory answers, best first, and which corrections that rests on. */
 export const Answers = ({ reply, onSupport }) => html`
   ${reply.abstained && html`<p class="silence">It would stay silent${reply.answers.length ? '; its best guesses:' : '.'}</p>`}
-  <ol class="answers">${reply.answers.map(
-    (answer, place) => html`<li class=${place || reply.abstained ? 'lesser' : ''}>
+  <ol class="answers">${reply.answers.map((answer, place) => html`<li class=${place || reply.abstained ? 'lesser' : ''}>
     <p class="said">${answer.value}</p>
     <${Bar} share=${answer.confidence} label=${`Confidence in ${answer.value}`} />
-    <p class="soft small">from the ${answer.level} level${
-      answer.support.length > 0 &&
-      html`, because of ${answer.support.slice(0, 3).map(
-        (id, index) => html`
-      ${index > 0 && ', '}<button type="button" class="link" onClick=${() => onSupport(id)}>${id.slice(0, 4)}…${id.slice(-6)}</button>`,
-      )}`
-    }</p>
-  </li>`,
-  )}</ol>`;
+    <p class="soft small">${answer.level} level${answer.support.slice(0, 3).map((id) => html`${' · '}<button type="button" class="link"
+      aria-label=${`Correction ${id}`} onClick=${() => onSupport(id)}>cor_…${id.slice(-6)}</button>`)}</p>
+  </li>`)}</ol>`;
