@@ -55,7 +55,7 @@ function options(uPlot, times, series) {
   const axis = { stroke: colour('--soft'), grid: { stroke: colour('--line'), width: 1 }, ticks: { show: false }, font: '12px system-ui' };
   const lonely = times.length < 3; // points that make no line
   return {
-    padding: [12, 8, 0, 0],
+    padding: [12, 24, 0, 0],
     legend: { show: false },
     cursor: { y: false, drag: { setScale: false } },
     scales: {
@@ -63,7 +63,7 @@ function options(uPlot, times, series) {
       y: { range: (_, low, high) => [0, Math.max(4, high * 1.1)] },
     },
     axes: [
-      { ...axis, values: (_, at, __, ___, step) => at.map((time) => moment(time, step)) },
+      { ...axis, size: 32, values: (_, at, __, ___, step) => at.map((time) => moment(time, step)) },
       { ...axis, size: 44, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000] },
     ],
     series: [{}, ...series.map((one) => ({
