@@ -31,6 +31,11 @@ class Asking(Driven[Way]):
     def __init__(self, way: Way, exchange: Exchange, bank: str | None, session_id: str | None = None) -> None:
         self._way, self._exchange, self._bank, self._session_id = way, exchange, bank, session_id
 
+    @property
+    def bank(self) -> str | None:
+        """The bank that calls are about when they name none; None leaves it to the service."""
+        return self._bank
+
     @method
     def correct(
         self,
@@ -110,9 +115,13 @@ class Asking(Driven[Way]):
 
         return Turn(self._way, input, recalled, teach)
 
-    def _get(self, path: str, reply: type[T], bank: str | None, *, by_bank: bool = True, fresh: bool = False, **params: Any) -> Steps[T]:
+    def _get(
+        self, path: str, reply: type[T], bank: str | None, *, by_bank: bool = True, fresh: bool = False, cursor: str | None = None
+    ) -> Steps[T]:
         named = self._named(bank) if by_bank else None
-        return self._exchange.perform(Call(method="GET", path=path, reply=reply, bank=named, params={"bank": named, **params}, fresh=fresh))
+        return self._exchange.perform(
+            Call(method="GET", path=path, reply=reply, bank=named, params={"bank": named, "cursor": cursor}, fresh=fresh)
+        )
 
     def _post(
         self,

@@ -1,11 +1,11 @@
 """How a call becomes a reply, whoever sends it: addresses, headers, retries, errors, and what was seen of each bank.
 
-- **Retries.** Every call may be sent again: reads change nothing, and what writes carries an Idempotency-Key, so that it has its effect once
-  however often it arrives. So a call that was lost on the way, or refused by something that passes, is tried again after the time that
-  the service advises, with jitter; at most `retries` times, and never after a wait longer than `patience_s`.
+- **Retries.** Every call may be sent again: reads change nothing, and what writes carries an Idempotency-Key, so that it has its effect
+  once, however often it arrives. So a call that was lost on the way, or refused by something that passes, is tried again after the time
+  that the service advises, with jitter; at most `retries` times, and never after a wait longer than `patience_s`.
 - **Read your writes.** The newest state that a reply told of a bank goes along with reads of that bank.
-- **Versions.** Nothing is asked in advance. When the two sides do not understand each other, the service is asked for its version, and the error
-  says who is older.
+- **Versions.** Nothing is asked in advance. When the two sides do not understand each other, the service is asked for its version, and the
+  error says who is older.
 """
 
 import random

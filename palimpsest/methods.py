@@ -95,8 +95,8 @@ class Methods(Asking[Way]):
     ) -> Steps[Forgetting[Way]]:
         """Forget corrections, by id. Nothing is answered with them from now on, whatever the mode.
 
-        `suppress` leaves it at that; `rebuild` makes the weights those of a memory that never saw them, by a job; `erase` destroys their texts
-        and the snapshots that hold them, too.
+        `suppress` leaves it at that; `rebuild` makes the weights those of a memory that never saw them, by a job; `erase` destroys their
+        texts and the snapshots that hold them, too.
         """
         body = {"corrections": list(corrections), "mode": mode, "reason": reason}
         forgotten = yield from self._post("/v1/forget", Forgotten, body, bank=bank, key=new_key())
@@ -200,7 +200,7 @@ class Methods(Asking[Way]):
     # sessions
 
     def session(self, session_id: str | None = None, *, bank: str | None = None) -> Session[Way]:
-        """A conversation, for `with` (or `async with`): opened at its begin, under a name that is made where none is given, closed at its end."""
+        """A conversation, for `with` or `async with`: opened at its begin, under a new name where none is given, and closed at its end."""
         return Session(self._way, self._exchange, self._named(bank), session_id)
 
     @listing

@@ -149,7 +149,7 @@ class Awaiting:
                 return
 
 
-Way = TypeVar("Way", bound=Blocking | Awaiting, covariant=True)
+Way = TypeVar("Way", bound=Blocking | Awaiting)
 
 
 class Driven(Generic[Way]):
@@ -171,7 +171,7 @@ class method(Generic[P, T]):  # noqa: N801  # used as a decorator
     def __get__(self, owner: Driven[Blocking], kind: type) -> Callable[P, T]: ...
     @overload
     def __get__(self, owner: Driven[Awaiting], kind: type) -> Callable[P, Coroutine[Any, Any, T]]: ...
-    def __get__(self, owner: Driven[Any] | None, kind: type) -> Any:
+    def __get__(self, owner: Driven[Any] | None, kind: type) -> Callable[..., Any]:
         return self._steps if owner is None else _bound(owner, self._steps, owner._way.run)
 
 
@@ -188,12 +188,12 @@ class listing(Generic[P, T]):  # noqa: N801  # used as a decorator
     def __get__(self, owner: Driven[Blocking], kind: type) -> Callable[P, Iterator[T]]: ...
     @overload
     def __get__(self, owner: Driven[Awaiting], kind: type) -> Callable[P, AsyncIterator[T]]: ...
-    def __get__(self, owner: Driven[Any] | None, kind: type) -> Any:
+    def __get__(self, owner: Driven[Any] | None, kind: type) -> Callable[..., Any]:
         return self._pages if owner is None else _bound(owner, self._pages, owner._way.walk)
 
 
 def _bound(owner: Driven[Any], written: Callable[..., Any], perform: Callable[[Any], Any]) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # typed by whoever binds it
         return perform(written(owner, *args, **kwargs))
 
     bound = functools.update_wrapper(call, written)
