@@ -66,7 +66,7 @@ class Door:
                 self.end_headers()
                 self.wfile.write(said.body)
 
-            do_GET = do_POST = do_DELETE = handle_any
+            do_GET = do_POST = do_DELETE = handle_any  # noqa: N815
 
             def log_message(self, *_: object) -> None:
                 """Nothing on standard error."""
@@ -94,7 +94,7 @@ def saying(*answers: Told | None) -> Door:
 
 @contextlib.contextmanager
 def cutting(url: str, *cut: int) -> Iterator[Door]:
-    """A door before the service at `url` that cuts the line instead of giving the answers of these numbers, from 0: their requests arrive."""
+    """A door before the service at `url`: requests of these numbers, from 0, arrive, and instead of their answers the line is cut."""
     with httpx.Client(base_url=url, timeout=30) as behind:
 
         def answer(asked: Asked) -> Told | None:
