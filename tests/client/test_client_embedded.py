@@ -24,7 +24,7 @@ def test_memory_in_the_program_answers_other_words_and_is_there_again_next_time(
     with Client.embedded(tmp_path / "memory") as again:
         assert again.recall(REWORDED).value == "at any cash machine"
         assert again.memory().digest == digest
-        assert [key.name for key in again.keys()] == ["first admin key"]
+        assert [key.name for key in list(again.keys())] == ["first admin key"]
 
 
 async def test_program_that_awaits_is_not_held_up_while_its_memory_is_loaded(tmp_path):

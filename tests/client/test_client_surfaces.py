@@ -1,6 +1,5 @@
 """The two clients are one: the same methods with the same parameters; and what they know of the service is what it is."""
 
-import ast
 import inspect
 import subprocess
 import sys
@@ -133,15 +132,3 @@ def test_commands_of_a_client_load_nothing_of_the_service():
     others = [name for name in ASKING if name != "jobs"]  # shares its name with a command of the service
     program = f"import palimpsest.cli as cli\nfor name in {others}: cli.main.get_command(None, name)"
     assert not loaded(program) & {"torch", "litestar", "sqlalchemy", "celery", "service", "workers", "model", "numpy"}
-
-
-def test_only_two_modules_of_the_client_know_the_service_and_inside_functions():
-    knowing = {}
-    for path in (ROOT / "palimpsest").rglob("*.py"):
-        tree = ast.parse(path.read_text())
-        top = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
-        assert not [node for node in top if (node.module or "").startswith(("service", "workers", "model"))], path
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("service", "workers", "model"):
-                knowing.setdefault(path.relative_to(ROOT).as_posix(), set()).add(node.module)
-    assert knowing == {"palimpsest/embedded.py": {"service.embedded"}, "palimpsest/cli/__init__.py": {"service.cli"}}
