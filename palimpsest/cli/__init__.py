@@ -20,6 +20,7 @@ ASKING = {
     "import": "moving",
     "export": "moving",
     "profile": "profile",
+    "mcp": "mcp",
 }
 """The commands of a client, in the order of a reader, and the modules of this package that they are in."""
 

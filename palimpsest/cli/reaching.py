@@ -11,10 +11,11 @@ import click
 import msgspec
 
 from palimpsest.cli import profiles
-from palimpsest.client import Client
+from palimpsest.client import AsyncClient, Client
 from palimpsest.errors import PalimpsestError
 
 T = TypeVar("T")
+C = TypeVar("C", Client, AsyncClient)
 CONTROL = re.compile(r"[^\S\t\n ]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # what may make a terminal do or hide something
 
 
@@ -47,41 +48,60 @@ def short(text: str | None, width: int = 60) -> str:
     return flat if len(flat) <= width else f"{flat[: width - 1]}…"
 
 
-def asks(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command a client as `memory` and a `Shown` as `show`, and the options that these are made from."""
+class Place(msgspec.Struct, frozen=True):
+    """Which service is asked, by which key, about which bank; None leaves it to the environment."""
+
+    url: str | None = None
+    key: str | None = None
+    bank: str | None = None
+
+    def client(self, kind: type[C]) -> C:
+        """A client of it."""
+        return kind(self.url, api_key=self.key, bank=self.bank)
+
+
+def placed(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command a `Place` as `place`, and the options that it is made from; refusals are told in one line."""
 
     @click.option("--url", help="Address of the service.  [PALIMPSEST_URL]")
     @click.option("--key", help="API key; better in a profile than in a list of processes.  [PALIMPSEST_KEY]")
     @click.option("--bank", help="Name or id of the bank.  [PALIMPSEST_BANK]")
     @click.option("--profile", envvar="PALIMPSEST_PROFILE", help="A profile of `palimpsest profile`.  [PALIMPSEST_PROFILE]")
-    @click.option("--json", "as_json", is_flag=True, help="Show replies as JSON, one a line.")
     @functools.wraps(command)
-    def asking(url: str | None, key: str | None, bank: str | None, profile: str | None, as_json: bool, **rest: object) -> None:
+    def asking(url: str | None, key: str | None, bank: str | None, profile: str | None, **rest: object) -> None:
         try:
-            with reached(url, key, bank, profile) as memory:
-                command(memory=memory, show=Shown(as_json=as_json), **rest)
+            command(place=_place(url, key, bank, profile), **rest)
         except PalimpsestError as error:
             raise click.ClickException(clean(str(error))) from None
 
     return asking
 
 
-def reached(url: str | None, key: str | None, bank: str | None, profile: str | None) -> Client:
-    """A client of the service that was named. A profile is taken whole: its key never goes to another address than its own.
+def asks(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command a client as `memory` and a `Shown` as `show`, and the options that these are made from."""
 
-    Raises:
-        NotConfigured: nothing says which service or key.
-    """
+    @placed
+    @click.option("--json", "as_json", is_flag=True, help="Show replies as JSON, one a line.")
+    @functools.wraps(command)
+    def asking(place: Place, as_json: bool, **rest: object) -> None:
+        with place.client(Client) as memory:
+            command(memory=memory, show=Shown(as_json=as_json), **rest)
+
+    return asking
+
+
+def _place(url: str | None, key: str | None, bank: str | None, profile: str | None) -> Place:
+    """What was said, else a profile. That is taken whole: its key never goes to another address than its own."""
     if profile is not None and (url or key):
         raise click.UsageError("--profile says address and key; give no --url or --key beside it")
     if profile is None and (url or key or "PALIMPSEST_URL" in os.environ or "PALIMPSEST_KEY" in os.environ):
-        return Client(url, api_key=key, bank=bank)
+        return Place(url, key, bank)
     known = profiles.read()
     name = profile if profile is not None else known.default
     if name is None:
-        return Client(bank=bank)
+        return Place(bank=bank)
     chosen = known.named(name)
-    return Client(chosen.url, api_key=chosen.key, bank=bank or chosen.bank)
+    return Place(chosen.url, chosen.key, bank or chosen.bank)
 
 
 def bank_of(memory: Client) -> str:
