@@ -99,6 +99,7 @@ def test_palimpsest_client_imports_nothing_of_ours_but_to_run_the_service():
         ("alembic", ("service/store/", "migrations/")),
         ("celery", ("workers/celery_app.py", "workers/tasks.py", "service/bell.py")),
         ("redis", ("service/cluster/",)),
+        ("mcp", ("palimpsest/mcp/",)),
     ],
 )
 def test_library_stays_in_its_room(library, homes):
