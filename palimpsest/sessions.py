@@ -1,8 +1,10 @@
 """One conversation in a bank: opened before its first question, so that this is answered from memory, and closed at its end."""
 
+import contextlib
 from types import NoneType, TracebackType
 
 from palimpsest.asking import Asking
+from palimpsest.errors import NotFound
 from palimpsest.exchange import Call, new_key, segment
 from palimpsest.replies import OpenedSession, Warmth
 from palimpsest.steps import Awaiting, Blocking, Steps, Way, method
@@ -32,8 +34,9 @@ class Session(Asking[Way]):
 
     @method
     def close(self) -> Steps[None]:
-        """Close it; what was taught in it stays."""
-        return self._exchange.perform(Call(method="DELETE", path=self._path(), reply=NoneType, params={"bank": self._bank}))
+        """Close it; what was taught in it stays. One that was unused for so long that it is gone is closed already."""
+        with contextlib.suppress(NotFound):
+            yield from self._exchange.perform(Call(method="DELETE", path=self._path(), reply=NoneType, params={"bank": self._bank}))
 
     def __enter__(self: "Session[Blocking]") -> "Session[Blocking]":
         self.open()

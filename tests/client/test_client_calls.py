@@ -169,6 +169,12 @@ def test_session_names_its_corrections_and_is_closed_at_its_end(memory):
     assert list(memory.sessions()) == []
 
 
+def test_session_that_is_gone_at_its_end_is_closed_already(memory):
+    with memory.session("chat-7"), memory.session("chat-7"):
+        pass
+    assert list(memory.sessions()) == []
+
+
 async def test_session_without_a_name_gets_one_also_for_who_awaits(url, bank):
     async with AsyncClient(url, api_key=ADMIN_KEY, bank=bank) as memory:
         async with memory.session() as session:
