@@ -117,7 +117,7 @@ async def test_recalled_text_stays_data(memory):
 
 
 async def test_what_a_key_may_not_do_no_tool_can(memory, url, bank):
-    minted = await memory.mint_key("reader", ["recall:read"], banks=[bank])
+    minted = await memory.mint_key("reader", ["recall:read"], banks=[(await memory.get_bank(bank)).id])
     async with AsyncClient(url, api_key=minted.key) as reader, McpClient(agent_server(own(reader))) as agent:
         assert (await call(agent, "recall", input=PIN))["abstained"] is True
         for tool, arguments in (("correct", {"input": PIN, "right": "x"}), ("memory_status", {}), ("list_corrections", {})):
