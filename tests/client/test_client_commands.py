@@ -19,6 +19,7 @@ from palimpsest import Client, errors
 from palimpsest.cli import main
 from palimpsest.cli.reaching import clean
 
+pytestmark = pytest.mark.timeout(180)  # the first setup loads the encoder
 REWORDED = "How can I change the PIN of my card?"
 
 
