@@ -64,7 +64,10 @@ function options(uPlot, times, series) {
       y: { range: (_, low, high) => [0, Math.max(4, high * 1.1)] },
     },
     axes: [
-      { ...axis, size: 32, values: (_, at, __, ___, step) => at.map((time) => moment(time, step)) },
+      {
+        ...axis, size: 32, space: 80, incrs: [...LENGTHS, 4 * 7 * 86400, 52 * 7 * 86400],
+        values: (_, at, __, ___, step) => at.map((time) => moment(time, step)),
+      },
       { ...axis, size: 44, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000] },
     ],
     series: [{}, ...series.map((one) => ({
