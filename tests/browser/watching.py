@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import BrowserContext, Page, Request
 
+LEFT = "net::ERR_ABORTED"  # the page was left before the answer came
 AXE = (Path(__file__).parent / "vendor" / "axe.js").read_text()
 RUN = """async () => {
   const found = await axe.run(document, {resultTypes: ['violations'], preload: false});
@@ -21,8 +22,12 @@ class Watched:
         self.asked: list[str] = []
         self.page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
         self.page.on("pageerror", lambda error: self.said.append(f"error: {error}"))
-        self.page.on("requestfailed", lambda request: self.said.append(f"failed: {request.url} {request.failure}"))
+        self.page.on("requestfailed", self._failed)
         self.page.on("request", lambda request: self.asked.append(request.url))
+
+    def _failed(self, request: Request) -> None:
+        if request.failure != LEFT:
+            self.said.append(f"failed: {request.url} {request.failure}")
 
     def accessible(self) -> None:
         """Fail on what axe-core calls serious or critical."""

@@ -1,9 +1,11 @@
 """Both clients before a real service that listens; each test has a bank of its own."""
 
+import logging
 from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
+import structlog
 from either_kind import got
 from fixtures_service import ADMIN_KEY
 from listening import listening
@@ -17,6 +19,12 @@ def no_profile_of_ours(monkeypatch, tmp_path):
     for name in ("URL", "KEY", "BANK", "PROFILE"):
         monkeypatch.delenv(f"PALIMPSEST_{name}", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+@pytest.fixture(autouse=True)
+def silent_service(logging_is_configured_anew):
+    """The service is in the process of the tests: what it logs must not look like what a command says."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
 @pytest.fixture(scope="module")
