@@ -142,7 +142,7 @@ class RemoteEngine:
             return await self._ask_in_turn(ask, lost)
         except PalimpsestError as error:
             if lost and ask.method.name not in READS:
-                raise OutcomeUnknown() from error
+                raise next((each for each in lost if isinstance(each, OutcomeUnknown)), OutcomeUnknown()) from error
             raise
 
     async def _ask_in_turn(self, ask: Ask, lost: list[Exception]) -> bytes:
