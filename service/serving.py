@@ -35,7 +35,7 @@ async def serve_forever(settings: Settings) -> int:
         async with run_embedded(settings) as service:
             if service.first_key is not None:
                 print(f"Admin key (shown only now): {service.first_key}", flush=True)
-            await _serve(service.app, sock, f"(data in {settings.var_dir}, API page at /docs)")
+            await _serve(service.app, sock, f"(data in {settings.var_dir}, console at /console, API page at /docs)")
     return 0
 
 
@@ -45,7 +45,7 @@ async def serve_api(settings: Settings) -> int:
     sock = _bound(settings)
     with tracing.exported("api"):
         async with run_api(settings) as app:
-            await _serve(app, sock, "(API page at /docs)")
+            await _serve(app, sock, "(console at /console, API page at /docs)")
     return 0
 
 

@@ -89,7 +89,7 @@ def test_palimpsest_client_imports_nothing_of_ours():
 @pytest.mark.parametrize(
     ("library", "homes"),
     [
-        ("litestar", ("service/api/",)),
+        ("litestar", ("service/api/", "service/console/")),
         ("sqlalchemy", ("service/store/", "migrations/")),
         ("alembic", ("service/store/", "migrations/")),
         ("celery", ("workers/celery_app.py", "workers/tasks.py", "service/bell.py")),

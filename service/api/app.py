@@ -11,6 +11,7 @@ from service.api.deps import Deps
 from service.api.edge import Edge
 from service.api.limits import Limiter
 from service.api.problems import answer
+from service.console import pages, sign_in
 
 __all__ = ["Deps", "build_app", "routes_only"]
 
@@ -52,6 +53,11 @@ ROUTES = (
     health.metrics,
     docs_page.openapi_json,
     docs_page.docs_page,
+    pages.page,
+    pages.part,
+    sign_in.signed_in,
+    sign_in.sign_in,
+    sign_in.sign_out,
 )
 
 

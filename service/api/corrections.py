@@ -12,7 +12,7 @@ from service.api.caller import Caller
 from service.api.deps import Connection
 from service.api.idempotency import once
 from service.api.limits import BY_ITEMS
-from service.api.pages import LIMIT_DEFAULT, BankParam, Cursor, Limit, Pager
+from service.api.pages import LIMIT_DEFAULT, BankParam, Cursor, Limit, Order, Pager
 from service.api.texts import check_corrections, known_form
 from service.errors import Invalid, NotFound
 from service.ids import new_id
@@ -77,14 +77,16 @@ async def teach_batch(caller: NamedDependency[Caller], data: JSONBody[wire.NewCo
 
 @get("/v1/corrections", operation_id="list_corrections", summary="Corrections and their status", tags=TAGS, opt=needs("memory:inspect"))
 async def list_corrections(
-    caller: NamedDependency[Caller], bank: BankParam = None, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None
+    caller: NamedDependency[Caller], bank: BankParam = None, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None, order: Order = "oldest"
 ) -> Response[wire.Page[wire.Correction]]:
-    """In the order they were taught."""
-    row = await caller.bank_row(bank)
-    pager = Pager(f"corrections:{row.id}", int, limit, cursor)
+    """In the order they were taught, or newest first."""
+    row, newest = await caller.bank_row(bank), order == "newest"
+    pager = Pager(f"corrections:{row.id}:{order}", int, limit, cursor)
     async with caller.deps.database.read(caller.tenant) as conn:
         now = await _standing(conn, row)
-        page = await pager.page(lambda after, number: history.page(conn, caller.tenant, row.id, after, number), _seq, lambda event: event)
+        page = await pager.page(
+            lambda after, number: history.page(conn, caller.tenant, row.id, after, number, newest), _seq, lambda event: event
+        )
         later = await history.later_same_input(conn, caller.tenant, row.id, [event.seq for event in page.items])
     items = [_correction(event, now, later.get(event.seq, [])) for event in page.items]
     return replies.send(wire.Page(items=items, next_cursor=page.next_cursor))

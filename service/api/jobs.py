@@ -11,7 +11,7 @@ from service.api.bodies import Strict
 from service.api.caller import Caller
 from service.api.deps import Connection
 from service.api.idempotency import once
-from service.api.pages import LIMIT_DEFAULT, BankParam, Cursor, Limit, Pager
+from service.api.pages import LIMIT_DEFAULT, BankParam, Cursor, Limit, Order, Pager
 from service.api.texts import known_form
 from service.errors import Conflict, NotFound
 from service.store import jobs
@@ -54,14 +54,14 @@ async def consolidate(caller: NamedDependency[Caller], data: JSONBody[wire.NewCo
 
 @get("/v1/jobs", operation_id="list_jobs", summary="Jobs", tags=TAGS)
 async def list_jobs(
-    caller: NamedDependency[Caller], bank: BankParam = None, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None
+    caller: NamedDependency[Caller], bank: BankParam = None, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None, order: Order = "oldest"
 ) -> Response[wire.Page[wire.Job]]:
     """Of one bank, or of all of them when the key is for the whole tenant and no bank is named."""
     every = bank is None and caller.principal.banks is None
     bank_id = None if every else (await caller.bank_row(bank)).id
-    pager = Pager(f"jobs:{bank_id}", str, limit, cursor)
+    pager, newest = Pager(f"jobs:{bank_id}:{order}", str, limit, cursor), order == "newest"
     async with caller.deps.database.read(caller.tenant) as conn:
-        page = await pager.page(lambda after, number: jobs.list_jobs(conn, caller.tenant, bank_id, after, number), _id, _shown)
+        page = await pager.page(lambda after, number: jobs.list_jobs(conn, caller.tenant, bank_id, after, number, newest), _id, _shown)
     return replies.send(page)
 
 

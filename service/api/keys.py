@@ -75,14 +75,16 @@ async def revoke_key(caller: NamedDependency[Caller], key_id: FromPath[str]) -> 
 @get("/v1/whoami", operation_id="whoami", summary="The tenant and the rights of this key", tags=TAGS)
 async def whoami(caller: NamedDependency[Caller]) -> Response[wire.WhoAmI]:
     """Any key may ask."""
-    principal = caller.principal
-    return replies.send(
-        wire.WhoAmI(
-            tenant=principal.tenant,
-            key_id=principal.key_id,
-            scopes=sorted(principal.scopes),
-            banks=None if principal.banks is None else sorted(principal.banks),
-        )
+    return replies.send(whoami_of(caller.principal))
+
+
+def whoami_of(principal: Principal) -> wire.WhoAmI:
+    """The principal as it is told to itself."""
+    return wire.WhoAmI(
+        tenant=principal.tenant,
+        key_id=principal.key_id,
+        scopes=sorted(principal.scopes),
+        banks=None if principal.banks is None else sorted(principal.banks),
     )
 
 

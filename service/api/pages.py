@@ -8,7 +8,7 @@ import base64
 import binascii
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
 import msgspec
 from litestar.params import QueryParameter
@@ -26,6 +26,7 @@ _SEQ_MAX = 2**63  # what databases take for an integer
 
 Limit = Annotated[int, QueryParameter(ge=1, le=LIMIT_MAX, description="Items on a page.")]
 Cursor = Annotated[str | None, QueryParameter(max_length=512, description="`next_cursor` of the page before.")]
+Order = Annotated[Literal["oldest", "newest"], QueryParameter(description="Which of the rows come first; a cursor belongs to one order.")]
 BankParam = Annotated[
     str | None,
     QueryParameter(

@@ -119,9 +119,13 @@ async def get_job(conn: AsyncConnection, tenant: str, job_id: str) -> JobRow:
     return _job(row)
 
 
-async def list_jobs(conn: AsyncConnection, tenant: str, bank: str | None, after: str | None, limit: int) -> list[JobRow]:
+async def list_jobs(
+    conn: AsyncConnection, tenant: str, bank: str | None, after: str | None, limit: int, descending: bool = False
+) -> list[JobRow]:
     """A page of the tenant's jobs (of a bank), by id."""
-    query = select(job).where(job.c.tenant == tenant, job.c.id > (after or "")).order_by(job.c.id).limit(limit)
+    query = select(job).where(job.c.tenant == tenant).order_by(job.c.id.desc() if descending else job.c.id).limit(limit)
+    if after is not None:
+        query = query.where(job.c.id < after if descending else job.c.id > after)
     if bank is not None:
         query = query.where(job.c.bank == bank)
     return [_job(row) for row in await conn.execute(query)]

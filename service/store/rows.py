@@ -22,6 +22,7 @@ __all__ = [
     "LessonRow",
     "LevelBlob",
     "ResponseRow",
+    "SignInRow",
     "SnapshotDraft",
     "SnapshotRow",
     "SupportRow",
@@ -46,6 +47,15 @@ class KeyRow(Row, frozen=True, kw_only=True):
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+
+
+class SignInRow(Row, frozen=True, kw_only=True):
+    """A sign-in to the console, without its cookie: which key it stands for."""
+
+    id: str
+    tenant: str
+    key: str
+    expires_at: datetime
 
 
 class AuditRow(Row, frozen=True, kw_only=True):

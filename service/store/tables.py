@@ -90,6 +90,18 @@ api_key = Table(
     ForeignKeyConstraint(["tenant"], ["tenant.id"]),
 )
 
+sign_in = Table(  # to the console: a cookie that stands for a key until it expires, or the key ends
+    "sign_in",
+    metadata,
+    _id("tenant", primary_key=True),
+    _id("id", primary_key=True),
+    _id("key"),
+    Column("lookup_hash", LargeBinary(32), nullable=False, unique=True),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    ForeignKeyConstraint(["tenant", "key"], ["api_key.tenant", "api_key.id"], name="fk_sign_in_key"),
+)
+
 bank = Table(
     "bank",
     metadata,

@@ -1,27 +1,17 @@
 """The API page in a real browser: whole, quiet, readable in light and dark, without scripts, and asking no other host."""
 
 import re
-import shutil
 from collections.abc import Iterator
 
 import pytest
 from fixtures_service import Lab
 from listening import listening
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import BrowserContext, Page
 
 from service.api.app import routes_only
 from service.api.docs_page import error_codes
 from service.api.openapi import document
 
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 
@@ -32,18 +22,6 @@ def url(tmp_path_factory, encoder) -> Iterator[str]:
     with listening(lab) as base:
         yield base
     lab.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Debian's chromium."""
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("no chromium on this machine: apt-get install chromium")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=path, headless=True, args=ARGUMENTS)
-        yield launched
-        launched.close()
 
 
 def opened(context: BrowserContext, url: str) -> tuple[Page, list[str], list[str]]:

@@ -106,7 +106,7 @@ async def test_deleted_bank_leaves_no_row_and_its_neighbour_whole(database, tena
                 found[name] = (await conn.execute(select(func.count()).select_from(table))).scalar()
         return found
 
-    untouched = ("tenant", "api_key", "audit", "erased_tenant")
+    untouched = ("tenant", "api_key", "sign_in", "audit", "erased_tenant")
     kept = await filled("kept", {"fast": "shared", "slow": "of the kept"})
     alone = await counts()
     gone = await filled("gone", {"fast": "shared", "slow": "of the gone"})

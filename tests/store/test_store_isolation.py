@@ -11,7 +11,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from keeping import NOW, append, behind_its_back, draft, forget, later, new_tenant, sha, state
-from world import BANK, World, key, owned
+from world import BANK, World, key, owned, signing_in
 
 import service.store
 from service.errors import PalimpsestError
@@ -27,6 +27,7 @@ from service.store import (
     jobs,
     ledger,
     sessions,
+    sign_ins,
     snapshots,
     tenants,
 )
@@ -102,6 +103,8 @@ CASES = {
     "sessions.list_sessions": lambda c, t, w: sessions.list_sessions(c, t, w.bank.id, None, 9, before=NOW),
     "sessions.close_session": lambda c, t, w: sessions.close_session(c, t, w.bank.id, "s", before=NOW),
     "sessions.purge": lambda c, t, w: sessions.purge(c, t, later(9), 9),
+    "sign_ins.add_sign_in": lambda c, t, w: sign_ins.add_sign_in(c, t, **signing_in("sgn_new")),
+    "sign_ins.end_sign_in": lambda c, t, w: sign_ins.end_sign_in(c, t, "sgn_1"),
     "snapshots.commit_snapshot": lambda c, t, w: snapshots.commit_snapshot(c, t, w.bank.id, state(), now=NOW, epoch=None, move_head=MOVE),
     "snapshots.get_snapshot": lambda c, t, w: snapshots.get_snapshot(c, t, w.head.id),
     "snapshots.list_snapshots": lambda c, t, w: snapshots.list_snapshots(c, t, w.bank.id, None, 9),
@@ -134,6 +137,7 @@ OF_ALL_TENANTS = {  # what a sweep does, whose role reads no memory, and what fi
     "jobs.ready",
     "jobs.release",
     "jobs.release_claims",
+    "sign_ins.find_sign_in",
     "tenants.ensure_tenant",
     "tenants.find_key",
     "tenants.find_tenant",

@@ -133,6 +133,14 @@ ROWS = {  # one in every table that there ever was, with the columns that it had
         "created_at": MOMENT,
         "last_used_at": MOMENT,
     },
+    "sign_in": {
+        "tenant": "t",
+        "id": "sgn_1",
+        "key": "key_1",
+        "lookup_hash": b"c" * 32,
+        "created_at": MOMENT,
+        "expires_at": MOMENT,
+    },
     "bank": {
         "tenant": "t",
         "id": "b",

@@ -7,10 +7,10 @@ import pytest
 from keeping import behind_its_back
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from world import World, key, owned
+from world import World, key, owned, signing_in
 
 from service.ids import new_id
-from service.store import tenants
+from service.store import sign_ins, tenants
 from service.store.tables import metadata
 
 pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
@@ -31,6 +31,7 @@ APPEND_ONLY = {  # what the service itself may change in rows that are only ever
     "response": set(),
     "head": set(),
     "audit": set(),
+    "sign_in": set(),
     "erased_tenant": set(),
 }
 
@@ -155,6 +156,18 @@ async def test_key_is_looked_up_in_a_transaction_that_sees_this_one_row(database
         assert await tenants.find_key(conn, key("key_1", "Tom")["lookup_hash"]) is None
     async with database.write(owner.tenant) as conn:  # a transaction of a tenant is not one of a key
         assert await tenants.find_key(conn, key("key_1", "Tom")["lookup_hash"]) is None
+
+
+async def test_sign_in_is_looked_up_in_a_transaction_that_sees_this_one_row(database):
+    owner = await World("Olga").build(database)
+    await World("Tom").build(database)
+    sought = signing_in("sgn_1", "Olga")["lookup_hash"]
+    async with database.read_key(sought) as conn:
+        assert (await sign_ins.find_sign_in(conn, sought)).tenant == owner.tenant
+        assert [table for table in TABLES if table != "sign_in" and await rows(conn, table)] == []
+        assert await sign_ins.find_sign_in(conn, signing_in("sgn_1", "Tom")["lookup_hash"]) is None
+    async with database.write(owner.tenant) as conn:
+        assert await sign_ins.find_sign_in(conn, signing_in("sgn_1", "Tom")["lookup_hash"]) is None
 
 
 async def test_sweep_reads_ids_and_states_of_all_tenants_and_nothing_that_was_taught(database):

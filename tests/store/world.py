@@ -1,10 +1,10 @@
 """A tenant with something in every table."""
 
-from keeping import NOW, append, commit, draft, forget, new_bank, new_tenant, sha, state
+from keeping import NOW, append, commit, draft, forget, later, new_bank, new_tenant, sha, state
 from sqlalchemy import select
 
 from service.ids import new_id
-from service.store import audit, banks, blob_rows, idempotency, jobs, tenants
+from service.store import audit, banks, blob_rows, idempotency, jobs, sign_ins, tenants
 from service.store.tables import metadata
 
 BANK = {"config_hash": "c", "encoder_digest": "e", "now": NOW}
@@ -30,6 +30,7 @@ class World:
             await blob_rows.condemn_unused(conn, self.tenant, [sha("unused"), sha("going")])
             await blob_rows.begin_delete(conn, self.tenant, [sha("going")], now=NOW, before=NOW)
             await tenants.add_key(conn, self.tenant, **key("key_1", self.name))
+            await sign_ins.add_sign_in(conn, self.tenant, **signing_in("sgn_1", self.name))
             await audit.record(conn, self.tenant, actor="a", request_id="r", action="x", target="t", detail={}, now=NOW)
             self.job, _ = await jobs.enqueue(conn, self.tenant, kind="gc", bank=self.bank.id, payload={}, dedupe="d", now=NOW)
             for name in ("pending", "committed", "done"):
@@ -49,6 +50,10 @@ class World:
 def key(id: str, secret: str = "") -> dict:
     given = {"name": "k", "prefix": "p", "scopes": [], "banks": None, "expires_at": None, "now": NOW}
     return {"id": id, "lookup_hash": sha(id + secret).encode()[:32], **given}
+
+
+def signing_in(id: str, secret: str = "") -> dict:
+    return {"id": id, "key": "key_1", "lookup_hash": sha(id + secret).encode()[:32], "now": NOW, "expires_at": later(60)}
 
 
 async def owned(conn, tenant: str) -> dict:

@@ -1,0 +1,349 @@
+"""The console in a real browser: the whole story of a bank, told by clicking and typing, and every page readable by everybody."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from fixtures_service import ADMIN_KEY, Lab
+from listening import listening
+from playwright.sync_api import BrowserContext, Page, expect
+from watching import Watched
+
+PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+PIN, ASKED, RIGHT, WRONG = (
+    "Where do I change my PIN?",
+    "How can I get a new PIN code for my card?",
+    "In the app, under Card > Security.",
+    "At any cash machine.",
+)
+LESSONS = (
+    ("Is there a fee for paying abroad?", "No fee in euros; 1 % in other currencies.", "There is no fee."),
+    ("How long does a transfer to Spain take?", "One working day.", None),
+    ("My card was swallowed by a machine", "Block it in the app, then order a new one.", "Call the bank that owns the machine."),
+)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory, encoder) -> Iterator[Lab]:
+    made = Lab(tmp_path_factory.mktemp("console") / "var", encoder)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def url(lab) -> Iterator[str]:
+    """Where the real application listens."""
+    with listening(lab) as base:
+        yield base
+
+
+@pytest.fixture
+def context(browser) -> Iterator[BrowserContext]:
+    made = browser.new_context(viewport=DESK, locale="en-GB")
+    made.set_default_timeout(10_000)
+    yield made
+    made.close()
+
+
+def sign_in(watched: Watched, url: str, key: str = ADMIN_KEY) -> Page:
+    page = watched.page
+    page.goto(f"{url}/console")
+    page.get_by_label("API key").fill(key)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("navigation", name="Pages").wait_for()
+    return page
+
+
+def teach(page: Page, situation: str, right: str, wrong: str | None = None) -> None:
+    """With the keyboard alone."""
+    page.keyboard.press("t")
+    page.get_by_label("In this situation").fill(situation)
+    page.get_by_label("the right answer is").fill(right)
+    if wrong is not None:
+        page.get_by_label("and not (optional)").fill(wrong)
+    page.get_by_role("dialog").get_by_role("button", name="Teach", exact=True).click()
+    expect(page.get_by_role("dialog").locator(".receipt ins")).to_have_text(right)
+    page.get_by_role("button", name="Done").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def ask(page: Page, question: str, beside: str) -> list[str]:
+    """What the versions named now and `beside` answer first."""
+    page.keyboard.press("g")
+    page.keyboard.press("a")
+    page.get_by_label("Question or situation").fill(question)
+    page.get_by_label("beside").select_option(label=beside)
+    page.keyboard.press("Tab")
+    page.get_by_role("button", name="Ask", exact=True).click()
+    expect(page.locator(".side .answers, .side .silence")).not_to_have_count(0)
+    expect(page.locator(".side")).to_have_count(1 if beside == "nothing" else 2)
+    return [" ".join(side.locator(".silence, .said").first.inner_text().split()) for side in page.locator(".side").all()]
+
+
+def test_the_whole_story(context, url, lab, shots):
+    """Sign in, teach, ask, see the curve, save, teach wrongly, compare, preview, roll back, ask, forget, and see it done."""
+    watched = Watched(context)
+    watched.page.goto(f"{url}/console")
+    expect(watched.page.get_by_label("API key")).to_be_focused()
+    watched.accessible()
+    watched.page.screenshot(path=shots / "01-sign-in.png")
+    page = sign_in(watched, url)
+
+    expect(page.get_by_role("heading", name="default", level=1)).to_be_visible()
+    expect(page.get_by_text("Nothing was taught yet")).to_be_visible()
+    teach(page, PIN, RIGHT)
+    for situation, right, wrong in LESSONS:
+        teach(page, situation, right, wrong)
+    expect(page.locator(".tiles dd").first).to_have_text("4")
+    expect(page.locator(".curve canvas")).to_be_visible()
+    expect(page.locator(".curve [role=img]")).to_have_attribute("aria-label", re.compile("4 corrections, 2 of them of a wrong answer"))
+    page.wait_for_timeout(300)
+    watched.accessible()
+    page.screenshot(path=shots / "02-overview.png", full_page=True)
+
+    assert ask(page, ASKED, "nothing") == [RIGHT]
+
+    page.keyboard.press("Escape")
+    page.get_by_role("link", name="Versions").click()
+    page.get_by_role("button", name="Take a snapshot").click()
+    page.get_by_label("Label").fill("before the move")
+    page.get_by_label("Note").fill("Answers as the support team approved them.")
+    page.get_by_role("dialog").get_by_role("button", name="Take a snapshot").click()
+    saved = page.get_by_role("article", name="before the move")
+    saved.wait_for()
+
+    teach(page, PIN, WRONG, RIGHT)
+    assert ask(page, ASKED, "before the move") == [WRONG, RIGHT]
+    expect(page.get_by_text("The two versions answer differently.")).to_be_visible()
+    watched.accessible()
+    page.screenshot(path=shots / "03-ask-two-versions.png", full_page=True)
+
+    page.get_by_role("link", name="Versions").click()
+    saved.get_by_role("button", name="Compare…").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.locator(".sheet tbody tr")).to_have_count(1)
+    assert dialog.locator(".sheet tbody tr").inner_text().split("\t") == [PIN, RIGHT, WRONG]
+    watched.accessible()
+    page.screenshot(path=shots / "04-compare.png")
+    page.keyboard.press("Escape")
+    expect(saved.get_by_role("button", name="Compare…")).to_be_focused()
+
+    saved.get_by_role("button", name="Roll back…").click()
+    expect(dialog.get_by_text("1 answer would change")).to_be_visible()
+    assert dialog.locator(".sheet tbody tr").inner_text().split("\t") == [PIN, WRONG, RIGHT]
+    assert lab.call("GET", "/v1/corrections", expect=200)["items"][4]["status"] == "active", "a preview changes nothing"
+    button = dialog.get_by_role("button", name="Roll back")
+    expect(button).to_be_disabled()
+    dialog.get_by_label("Type default to confirm").fill("defaul")
+    expect(button).to_be_disabled()
+    dialog.get_by_label("Type default to confirm").fill("default")
+    dialog.get_by_label("Reason (optional)").fill("The cash machines cannot do that.")
+    watched.accessible()
+    page.screenshot(path=shots / "05-roll-back-preview.png")
+    button.click()
+    expect(dialog.get_by_text("1 answer changed.")).to_be_visible()
+    page.screenshot(path=shots / "06-rolled-back.png")
+    dialog.get_by_role("button", name="Done").click()
+    assert ask(page, ASKED, "nothing") == [RIGHT]
+    assert lab.call("GET", "/v1/corrections", expect=200)["items"][4]["status"] == "rolled_back"
+
+    page.get_by_role("link", name="Corrections").click()
+    page.get_by_role("searchbox").fill("PIN")
+    rows = page.get_by_role("grid").locator("tbody tr")
+    expect(rows).to_have_count(2)
+    rows.nth(1).click()
+    drawer = page.get_by_role("dialog")
+    expect(drawer.locator(".trace li")).not_to_have_count(0)
+    expect(drawer.locator(".answers .said").first).to_have_text(RIGHT)
+    watched.accessible()
+    page.screenshot(path=shots / "07-correction.png")
+    drawer.get_by_role("button", name="Forget…").click()
+    forgetting = page.get_by_role("dialog", name="Forget 1 correction")
+    forgetting.get_by_label("Rebuild").check()
+    expect(forgetting.locator("tbody")).to_contain_text(RIGHT)
+    forgetting.get_by_label("Type default to confirm").fill("default")
+    watched.accessible()
+    page.screenshot(path=shots / "08-forget-preview.png")
+    forgetting.get_by_role("button", name="Rebuild").click()
+    certificate = page.get_by_role("dialog", name="Forgotten")
+    expect(certificate.get_by_text("The job has succeeded.")).to_be_visible(timeout=15_000)
+    expect(certificate.locator("tbody ins")).not_to_have_text(RIGHT)
+    watched.accessible()
+    page.screenshot(path=shots / "09-certificate.png")
+    certificate.get_by_role("button", name="Done").click()
+    page.keyboard.press("Escape")
+    assert ask(page, ASKED, "nothing")[0] != RIGHT
+
+    page.keyboard.press("Escape")
+    page.get_by_role("link", name="Jobs").click()
+    expect(page.get_by_role("grid").locator("tbody")).to_contain_text("succeeded")
+    page.screenshot(path=shots / "10-jobs.png")
+    page.get_by_role("link", name="Audit").click()
+    expect(page.get_by_role("grid").locator("tbody")).to_contain_text("rollback")
+    page.screenshot(path=shots / "11-audit.png")
+
+    token = context.cookies()[0]
+    assert token["httpOnly"]
+    assert token["sameSite"] == "Strict"
+    watched.quiet(url, ADMIN_KEY, token["value"])
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("API key")).to_be_visible()
+    assert context.cookies() == []
+    watched.quiet(url, ADMIN_KEY, token["value"])
+
+
+PAGES = ("overview", "corrections", "ask", "versions", "jobs", "audit", "keys")
+
+
+@pytest.fixture(scope="module")
+def furnished(lab) -> None:
+    """A bank with a past: in every state that a correction, a version or a job can have."""
+    lab.call("POST", "/v1/banks", {"name": "support"}, expect=201)
+    for situation, right, wrong in (*LESSONS, (PIN, RIGHT, None)):
+        lesson = {"input": situation, "right": right, "bank": "support", "session_id": "chat-7", "metadata": {"ticket": 4711}}
+        lab.call("POST", "/v1/corrections", lesson | ({"wrong": wrong} if wrong else {}), expect=201)
+    saved = lab.call(
+        "POST", "/v1/snapshots", {"bank": "support", "label": "approved", "note": "Read by the team.", "pin": True}, expect=201
+    )
+    lab.call("POST", "/v1/corrections", {"bank": "support", "input": PIN, "right": WRONG, "wrong": RIGHT}, expect=201)
+    lab.call("POST", "/v1/rollback", {"bank": "support", "to": saved["id"]}, expect=200)
+    gone = lab.call("GET", "/v1/corrections?bank=support", expect=200)["items"][1]["id"]
+    lab.finished(lab.call("POST", "/v1/forget", {"bank": "support", "corrections": [gone], "mode": "rebuild"}, expect=202)["job_id"])
+    lab.finished(lab.call("POST", "/v1/consolidations", {"bank": "support"}, expect=202)["job_id"])
+    for place in range(60):
+        lesson = {
+            "bank": "support",
+            "input": f"Question {place} about the monthly statement of account number {place}",
+            "right": f"See page {place}.",
+        }
+        lab.call("POST", "/v1/corrections", lesson, expect=201)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+def test_every_page_is_accessible_fits_and_is_quiet(browser, url, furnished, scheme, size, shots):
+    context = browser.new_context(color_scheme=scheme, viewport=size, locale="en-GB")
+    watched = Watched(context)
+    page = sign_in(watched, url)
+    for name in PAGES:
+        page.goto(f"{url}/console#/support/{name}")
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        if name == "ask":
+            page.get_by_label("Question or situation").fill(ASKED)
+            page.keyboard.press("Enter")
+            expect(page.locator(".side .said")).not_to_have_count(0)
+        page.wait_for_load_state("networkidle")
+        page.wait_for_timeout(350)
+        watched.accessible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], f"{name} scrolls sideways"
+        page.screenshot(path=shots / f"{name}-{scheme}-{'phone' if size is PHONE else 'desk'}.png", full_page=True)
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+    watched.accessible()
+    watched.quiet(url, ADMIN_KEY)
+    context.close()
+
+
+def test_theme_is_chosen_and_kept(context, url):
+    watched = Watched(context)
+    page = sign_in(watched, url)
+    behind = "getComputedStyle(document.documentElement).backgroundColor"
+    light = page.evaluate(behind)
+    page.get_by_role("button", name="Theme").click()
+    page.get_by_role("button", name="Theme").click()
+    dark = page.evaluate(behind)
+    assert dark != light
+    page.reload()
+    expect(page.get_by_role("button", name="Theme")).to_be_visible()
+    assert page.evaluate(behind) == dark
+    watched.quiet(url)
+
+
+def test_table_is_walked_with_the_keyboard(context, url, furnished):
+    watched = Watched(context)
+    page = sign_in(watched, url)
+    page.goto(f"{url}/console#/support/corrections")
+    rows = page.get_by_role("grid").locator("tbody tr")
+    expect(rows).to_have_count(50)
+    assert page.evaluate("document.querySelectorAll('tbody [tabindex=\"0\"]').length") == 1, "the table is one stop for Tab"
+    rows.first.focus()
+    for key, place in (("ArrowDown", 1), ("j", 2), ("k", 1), ("End", 49), ("Home", 0), ("ArrowUp", 0)):
+        page.keyboard.press(key)
+        expect(rows.nth(place)).to_be_focused()
+    page.keyboard.press("Space")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("x")
+    expect(page.get_by_text("2 corrections marked")).to_be_visible()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog", name="Correction")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(rows.nth(1)).to_be_focused()
+    page.get_by_role("button", name="More corrections").click()
+    expect(rows).to_have_count(65)
+    page.keyboard.press("/")
+    expect(page.get_by_role("searchbox")).to_be_focused()
+    page.keyboard.type("swallowed")
+    expect(rows).to_have_count(1)
+    page.get_by_role("searchbox").fill("")
+    page.get_by_label("Status").select_option("rolled_back")
+    expect(rows).to_have_count(1)
+    watched.quiet(url)
+
+
+def test_first_tab_skips_to_the_page(context, url):
+    page = sign_in(Watched(context), url)
+    page.goto(f"{url}/console")
+    page.get_by_role("navigation").wait_for()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the page")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("main")).to_be_focused()
+
+
+def test_single_letters_can_be_switched_off(context, url):
+    page = sign_in(Watched(context), url)
+    page.keyboard.press("?")
+    page.get_by_label("Single letters are commands").uncheck()
+    page.keyboard.press("Escape")
+    page.keyboard.press("t")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_wrong_key_is_told_so_and_left_nowhere(context, url):
+    watched = Watched(context)
+    page = watched.page
+    page.goto(f"{url}/console")
+    page.get_by_label("API key").fill("pal_nobody_has_this_key")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("Nobody has this key")
+    expect(page.get_by_label("API key")).to_be_focused()
+    expect(page.get_by_label("API key")).to_have_value("")
+    assert context.cookies() == []
+    assert "nobody_has" not in page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, location.href])")
+
+
+def test_revoked_key_leads_back_to_the_form(context, url, lab):
+    minted = lab.call("POST", "/v1/keys", {"name": "visitor", "scopes": ["memory:inspect"]}, expect=201)
+    page = sign_in(Watched(context), url, minted["key"])
+    assert page.get_by_role("navigation").get_by_role("link").all_inner_texts() == ["Overview\ng o", "Corrections\ng c", "Jobs\ng j"]
+    lab.call("DELETE", f"/v1/keys/{minted['id']}", expect=200)
+    page.get_by_role("link", name="Corrections").click()
+    expect(page.get_by_label("API key")).to_be_visible()
+
+
+def test_minted_key_is_shown_once_and_revoked_after_its_name_is_typed(context, url, lab):
+    watched = Watched(context)
+    page = sign_in(watched, url)
+    page.goto(f"{url}/console#/default/keys")
+    page.get_by_role("button", name="Mint a key").click()
+    page.get_by_label("Name").fill("billing bot")
+    page.get_by_label("recall:read").check()
+    page.get_by_role("dialog").get_by_role("button", name="Mint a key").click()
+    key = page.locator(".secret").inner_text()
+    page.get_by_role("button", name="Done").click()
+    assert key not in page.content()
+    page.get_by_role("button", name="Revoke billing bot").click()
+    page.get_by_label("Type billing bot to confirm").fill("billing bot")
+    page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
+    expect(page.get_by_role("row", name="billing bot")).to_contain_text("revoked")
+    watched.quiet(url, key)
