@@ -1,7 +1,34 @@
-"""The room of the Python client, which talks to the service over REST only and imports nothing of it. For now: the version."""
+"""The Python client of Palimpsest, a memory that learns from corrections. It speaks REST and imports nothing of the service.
+
+from palimpsest import Client
+
+with Client("http://127.0.0.1:8000", api_key="pal_...") as memory:
+    memory.correct("Where do I change my PIN?", "In the app.")
+    memory.recall("How can I get a new PIN?").value  # 'In the app.'
+"""
 
 from importlib.metadata import version
 
-__all__ = ["__version__"]
+from palimpsest import errors
+from palimpsest.asking import NewCorrection
+from palimpsest.client import AsyncClient, Client
+from palimpsest.errors import PalimpsestError, Refused
+from palimpsest.jobs import Forgetting, StartedJob
+from palimpsest.sessions import Session
+from palimpsest.turns import Turn
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "Forgetting",
+    "NewCorrection",
+    "PalimpsestError",
+    "Refused",
+    "Session",
+    "StartedJob",
+    "Turn",
+    "__version__",
+    "errors",
+]
 
 __version__ = version("palimpsest")

@@ -31,6 +31,7 @@ def _settings() -> Settings:
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
     """Run to the end; what the service refuses to start with is told in one line instead of a traceback."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch and ONNX Runtime have threads of their own; these would fight over the cores
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(work)
@@ -52,8 +53,7 @@ def _end_at_once(_number: int, _frame: object) -> None:
 @click.group(help=__doc__)
 @click.version_option(package_name="palimpsest")
 def main() -> None:
-    """Entry point."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch and ONNX Runtime have threads of their own; these would fight over the cores
+    """The commands of the service; `palimpsest.cli` has them beside those of a client."""
 
 
 @main.command()

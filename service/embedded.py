@@ -5,26 +5,29 @@ The imports that load torch are inside functions, so that importing this module 
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import msgspec
 import structlog
 
 from service import keys
 from service.cluster.coord import MemoryCoord
 from service.directory import held
 from service.errors import PalimpsestError
-from service.processes.parts import DEFAULT, first_bank, first_key, load_encoder, local_engine, utc_now
+from service.processes.parts import DEFAULT, first_bank, first_key, keep_key, load_encoder, local_engine, utc_now
 from service.processes.working_off import jobs_worked_off
-from service.settings import Settings
-from service.store import banks, blob_rows, idempotency, jobs
+from service.settings import Settings, from_environment
+from service.store import banks, blob_rows, idempotency, jobs, tenants
 from service.store.blobs import Blobs
 from service.store.db import Database
 from service.store.schema import migrate
-from service.telemetry import Metrics
+from service.telemetry import Metrics, configure_logging
 
 if TYPE_CHECKING:
     from model import RecallConfig
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from workers.jobs import JobRunner
     from workers.maintenance import Maintenance
 
-__all__ = ["DEFAULT", "Embedded", "load_encoder", "open_engine", "run_embedded", "utc_now"]
+__all__ = ["DEFAULT", "Embedded", "load_encoder", "open_engine", "run_embedded", "run_for_client", "utc_now"]
 AT_START = 8  # banks that are loaded before the first request
 log = structlog.get_logger()
 
@@ -116,6 +119,32 @@ async def run_embedded(
                     await app.close()
         finally:
             bell.close()
+
+
+@contextlib.asynccontextmanager
+async def run_for_client(directory: Path) -> AsyncIterator[tuple[Any, str]]:
+    """A service for a program that has it in itself: the application, and the key of that program, an admin's, which the directory keeps.
+
+    Settings come from the environment, but for those that would keep anything elsewhere.
+
+    Raises:
+        DirectoryInUse, EncoderRefused, SettingsRefused: nothing was started.
+    """
+    if not structlog.is_configured():  # a program that uses structlog has its own way with log lines
+        configure_logging("warning", libraries_too=False)
+    key = keys.kept_key(directory / "client-key")
+    given = from_environment(os.environ)
+    settings = msgspec.structs.replace(
+        given, var_dir=directory, database="", blobs="", redis="", broker="", key_pepper="", bootstrap_key=key
+    )
+    async with run_embedded(settings) as service:
+        async with service.database.read(service.tenant) as conn:
+            known = await tenants.find_key(conn, keys.lookup_hash(keys.load_pepper(settings), key))
+        if known is None:  # the directory was served before
+            await keep_key(
+                service.database, settings, service.tenant, key, name="program with its own service", scopes=("admin",), expires_at=None
+            )
+        yield service.app, key
 
 
 @contextlib.asynccontextmanager

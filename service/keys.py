@@ -63,24 +63,31 @@ def load_pepper(settings: Settings) -> bytes:
         return settings.key_pepper.encode()
     path = settings.var_dir / "key-pepper"
     if not path.exists():
-        _create(path)
+        _create(path, secrets.token_hex(_PEPPER_BYTES))
     pepper = bytes.fromhex(path.read_text().strip()) if path.stat().st_size else b""
     if len(pepper) < _PEPPER_BYTES:
         raise PepperRefused(f"{path} is damaged; restore it from a backup, or delete it and mint every key again")
     return pepper
 
 
-def _create(path: Path) -> None:
+def kept_key(path: Path) -> str:
+    """The key in a file, which is minted (mode 0600, whole or not at all) if there is none: for a program of the directory's owner."""
+    if not path.exists():
+        _create(path, mint().key)
+    return path.read_text().strip()
+
+
+def _create(path: Path, secret: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{uuid4().hex}")
     file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        os.write(file, secrets.token_hex(_PEPPER_BYTES).encode() + b"\n")
+        os.write(file, secret.encode() + b"\n")
         os.fsync(file)
     finally:
         os.close(file)
     try:
-        os.link(draft, path)  # unlike rename it never replaces the pepper of a process that was quicker
+        os.link(draft, path)  # unlike rename it never replaces what a process wrote that was quicker
     except FileExistsError:
         pass
     finally:

@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 from service.wire.parts import Share
 
 PREFIX = "PALIMPSEST_"
-NOT_SETTINGS = frozenset({"PALIMPSEST_DATA", "PALIMPSEST_KEY"})  # read by bench/, and by commands that call a running service
+NOT_SETTINGS = frozenset({f"PALIMPSEST_{name}" for name in ("DATA", "URL", "KEY", "BANK", "PROFILE")})  # bench/'s and the client's
 BOOTSTRAP_KEY_MIN = 32
 REDIS = ("redis://", "rediss://", "unix://")
 LISTEN = re.compile(r"unix:///.+|tcp://[^/]+:\d+")

@@ -49,7 +49,7 @@ STAGES = (
 )
 
 
-def configure_logging(level: str) -> None:
+def configure_logging(level: str, *, libraries_too: bool = True) -> None:
     """One JSON object a line on standard error, from `level` (debug, info, warning, error) upwards; also for libraries' own logs.
 
     Raises:
@@ -68,9 +68,10 @@ def configure_logging(level: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    libraries = logging.StreamHandler(sys.stderr)
-    libraries.setFormatter(_Library())
-    logging.basicConfig(handlers=[libraries], level=max(LEVELS[level], logging.WARNING))
+    if libraries_too:
+        libraries = logging.StreamHandler(sys.stderr)
+        libraries.setFormatter(_Library())
+        logging.basicConfig(handlers=[libraries], level=max(LEVELS[level], logging.WARNING))
 
 
 def begin(**ids: str) -> None:

@@ -1,0 +1,248 @@
+"""The commands of a client as a person types them: in processes of their own, against a running service."""
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+from doors import Door, Told, told
+from fixtures_service import ADMIN_KEY
+from saying import PIN, SPAIN
+
+from palimpsest import Client, errors
+from palimpsest.cli.reaching import clean
+
+REWORDED = "How can I change the PIN of my card?"
+
+
+@pytest.fixture
+def run(url, bank, tmp_path):
+    """Runs `palimpsest` with words, in a directory of its own."""
+
+    def running(*words: str, said: str = "", expect: int = 0, **environ: str) -> subprocess.CompletedProcess[str]:
+        own = {name: value for name, value in os.environ.items() if not name.startswith("PALIMPSEST_")}
+        given = {"PALIMPSEST_URL": url, "PALIMPSEST_KEY": ADMIN_KEY, "PALIMPSEST_BANK": bank, **environ}
+        own |= {name: value for name, value in given.items() if value}
+        ran = subprocess.run(
+            [sys.executable, "-m", "palimpsest", *words], capture_output=True, text=True, timeout=50, cwd=tmp_path, env=own, input=said
+        )
+        assert ran.returncode == expect, (ran.stdout, ran.stderr)
+        assert "Traceback" not in ran.stderr
+        return ran
+
+    return running
+
+
+def test_story_of_a_memory_as_commands(run, memory):
+    assert run("ask", PIN, expect=3).stderr == "nothing is remembered\n"
+    taught = run("teach", PIN, "in the app", "--paraphrase", REWORDED, "--session", "chat-7").stdout
+    assert "was: nothing  now: in the app  paraphrases right: 1 of 1" in taught
+    assert run("ask", REWORDED).stdout == "in the app\n"
+    label = run("snapshots", "take", "--label", "before").stdout
+    saved = label.split()[0]
+    run("teach", PIN, "at any cash machine", "--wrong", "in the app")
+    assert run("ask", REWORDED).stdout == "at any cash machine\n"
+    assert run("ask", REWORDED, "--at", saved).stdout == "in the app\n"
+    probed = run("probe", REWORDED, "--at", "head", "--at", saved).stdout
+    assert re.search(rf"head\s+\S+  at any cash machine\n.*{saved}\s+\S+  in the app", probed)
+    assert "before" in run("snapshots", "list").stdout
+    assert run("rollback", saved, "--dry-run").stdout.startswith("2 of 2 answers would change\n")
+    asked = run("rollback", saved, said="n\n", expect=1)
+    assert "2 of 2 answers would change" in asked.stderr
+    assert run("ask", REWORDED).stdout == "at any cash machine\n"
+    undo = run("rollback", saved, said="y\n").stdout
+    assert run("ask", REWORDED).stdout == "in the app\n"
+    run("rollback", undo.split()[-1], "--yes")
+    listed = run("corrections").stdout.splitlines()
+    assert [line.split()[1] for line in listed] == ["superseded", "active"]
+    newer = next(one for one in memory.corrections() if one.status == "active")
+    assert "forgotten" in run("forget", newer.id, "--wait").stdout
+    assert run("ask", REWORDED).stdout == "in the app\n"
+    jobs = run("jobs", "list").stdout.splitlines()
+    assert "succeeded" in jobs[-1]
+    assert run("jobs", "wait", jobs[-1].split()[0]).stdout == run("jobs", "show", jobs[-1].split()[0]).stdout
+    assert run("jobs", "cancel", jobs[-1].split()[0], expect=1).stderr.startswith("Error: conflict")
+    assert len(run("corrections", "--limit", "1").stdout.splitlines()) == 1
+
+
+def test_replies_are_json_for_programs(run):
+    taught = json.loads(run("teach", PIN, "in the app", "--json").stdout)
+    assert taught["receipt"]["item"]["after"]["value"] == "in the app"
+    asked = json.loads(run("ask", REWORDED, "--json", "--explain").stdout)
+    assert asked["answers"][0]["support"] == [taught["id"]]
+    assert json.loads(run("ask", "What colour is the sea?", "--json", expect=3).stdout)["abstained"] is True
+    assert [json.loads(line)["id"] for line in run("corrections", "--json").stdout.splitlines()] == [taught["id"]]
+    assert json.loads(run("probe", PIN, "--json").stdout)["answers"]["head"]["answers"][0]["value"] == "in the app"
+
+
+def test_what_was_taught_does_nothing_to_a_terminal(run):
+    run("teach", PIN, "red \x1b[31mred\x07 \u202eback")
+    assert run("ask", PIN).stdout == "red \\x1b[31mred\\x07 \\u202eback\n"
+    assert "\x1b" not in run("corrections").stdout
+    assert clean("ordinary\ttext\nä€😀") == "ordinary\ttext\nä€😀"
+
+
+def test_refusals_are_told_in_one_line(run):
+    gone = "http://127.0.0.1:9"
+    assert "cannot be reached" in run("ask", PIN, PALIMPSEST_URL=gone, expect=1).stderr
+    assert run("ask", PIN, PALIMPSEST_KEY="pal_nobody", expect=1).stderr.startswith("Error: unauthenticated: ")
+    assert "no API key" in run("ask", PIN, PALIMPSEST_URL="", PALIMPSEST_KEY="", expect=1).stderr
+    assert run("ask", " ", expect=1).stderr.startswith("Error: validation: input")
+    assert "there is no profile 'work'" in run("ask", PIN, "--profile", "work", expect=1).stderr
+
+
+def test_erasing_is_asked_about(run, memory):
+    taught = memory.correct(PIN, "in the app")
+    run("forget", taught.id, "--mode", "erase", said="n\n", expect=1)
+    assert memory.recall(PIN).value == "in the app"
+    run("forget", taught.id, "--mode", "erase", "--yes", "--wait")
+    assert memory.get_correction(taught.id).input is None
+
+
+NOTHING = {"PALIMPSEST_URL": "", "PALIMPSEST_KEY": "", "PALIMPSEST_BANK": ""}
+
+
+def test_profiles_name_service_key_and_bank_and_are_private(run, url, bank, tmp_path):
+    config = {"XDG_CONFIG_HOME": str(tmp_path / "config"), **NOTHING}
+    added = run("profile", "add", 'the "test"', "--url", url, "--bank", bank, said=f"{ADMIN_KEY}\n", **config)
+    assert ADMIN_KEY not in added.stdout
+    file = tmp_path / "config" / "palimpsest" / "config.toml"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+    run("profile", "add", "other", "--url", url, said=f"{ADMIN_KEY}\n", **config)
+    run("teach", PIN, "in the app", **config)
+    assert run("ask", PIN, **config).stdout == "in the app\n"
+    assert run("ask", PIN, "--profile", "other", expect=3, **config).stdout == ""
+    run("profile", "use", "other", **config)
+    assert run("profile", "list", **config).stdout == f'* other  {url}\n  the "test"  {url}  {bank}\n'
+    assert run("ask", PIN, **{**config, "PALIMPSEST_PROFILE": 'the "test"'}).stdout == "in the app\n"
+    run("profile", "remove", "other", **config)
+    assert "other" not in file.read_text()
+    file.chmod(0o644)
+    assert "chmod 600" in run("ask", PIN, expect=1, **config).stderr
+
+
+def test_profile_whose_key_does_not_work_is_not_kept(run, url, tmp_path):
+    config = {"XDG_CONFIG_HOME": str(tmp_path / "config"), **NOTHING}
+    refused = run("profile", "add", "wrong", "--url", url, said="pal_nobody\n", expect=1, **config)
+    assert "unauthenticated" in refused.stderr
+    assert run("profile", "list", **config).stdout == ""
+
+
+def test_key_of_a_profile_goes_to_no_other_address(run, url, tmp_path):
+    config = {"XDG_CONFIG_HOME": str(tmp_path / "config"), **NOTHING}
+    run("profile", "add", "home", "--url", url, said=f"{ADMIN_KEY}\n", **config)
+    with Door(lambda _: told()) as elsewhere:
+        assert "no API key" in run("ask", PIN, "--url", elsewhere.url, expect=1, **config).stderr
+        assert "--profile says" in run("ask", PIN, "--url", elsewhere.url, "--profile", "home", expect=2, **config).stderr
+        assert elsewhere.asked == []
+
+
+def test_export_and_import_are_an_exact_round_trip(run, memory, url, tmp_path):
+    items = [{"input": f'question {place} ü\n"', "right": f"answer {place % 7}"} for place in range(150)]
+    items[3] |= {"wrong": "nothing", "session_id": "chat-7", "metadata": {"z": [1.5, None], "a": {"ü": True}}}
+    memory.correct_many(items)
+    gone = memory.correct(SPAIN, "a day")
+    memory.correct(items[0]["input"], "another answer")
+    memory.forget([gone.id], "rebuild").wait()
+    assert "151 corrections" in run("export", "one.jsonl").stdout
+    with Client(url, api_key=ADMIN_KEY) as admin:
+        other = admin.create_bank(f"other of {memory.bank}").name
+    assert "151 corrections" in run("import", "one.jsonl", PALIMPSEST_BANK=other).stdout
+    run("export", "two.jsonl", PALIMPSEST_BANK=other)
+    assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
+    assert memory.memory(bank=other).digest == memory.memory().digest
+    assert sorted(path.name for path in tmp_path.glob("*.jsonl*")) == ["one.jsonl", "two.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"input": "x"}', "line 2 cannot be taught, nothing was sent: Object missing required field `right`"),
+        ('{"input": "x", "right": "y", "rigth": "z"}', "unknown field `rigth`"),
+        ("", "line 2"),
+        ("no json", "line 2"),
+    ],
+)
+def test_file_with_a_fault_is_refused_before_anything_is_taught(run, memory, tmp_path, line, said):
+    (tmp_path / "in.jsonl").write_text(f'{{"input": "a", "right": "b"}}\n{line}\n{{"input": "c", "right": "d"}}\n')
+    assert said in run("import", "in.jsonl", expect=1).stderr
+    assert list(memory.corrections()) == []
+
+
+def test_import_that_was_broken_off_anywhere_goes_on_and_teaches_every_line_once(run, memory, url, tmp_path):
+    lines = [json.dumps({"input": f"question {place}", "right": f"answer {place}"}) for place in range(350)]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines) + "\n")
+    import httpx
+
+    for cut in (2, 1):  # requests for corrections that are let through; the answer to the last of them never arrives
+
+        def answer(asked, cut=cut):
+            if asked.path.endswith("/batch") and sum(one.path.endswith("/batch") for one in door.asked) > cut:
+                return None
+            got = httpx.request(asked.method, url + asked.path, content=asked.body, headers={
+                name: value for name, value in asked.headers.items() if name in ("authorization", "idempotency-key")
+            })  # fmt: skip
+            lost = asked.path.endswith("/batch") and sum(one.path.endswith("/batch") for one in door.asked) == cut
+            return None if lost else Told(got.status_code, got.content)
+
+        with Door(answer) as door:
+            assert "cannot be reached" in run("import", "in.jsonl", PALIMPSEST_URL=door.url, expect=1).stderr
+        assert (tmp_path / "in.jsonl.progress").exists()
+    (tmp_path / "in.jsonl").write_text("\n".join(lines) + "\n")
+    assert "350 corrections" in run("import", "in.jsonl").stdout
+    assert [one.input for one in memory.corrections()] == [f"question {place}" for place in range(350)]
+    assert not (tmp_path / "in.jsonl.progress").exists()
+
+
+def test_import_does_not_go_on_in_another_bank_or_with_changed_lines(run, memory, url, tmp_path):
+    lines = [json.dumps({"input": f"question {place}", "right": "yes"}) for place in range(101)]
+    (tmp_path / "in.jsonl").write_text("\n".join([*lines[:-1], '{"input": " ", "right": "x"}']))
+    refused = run("import", "in.jsonl", expect=1).stderr
+    assert "items[0] is line 101; 100 lines are taught" in refused
+    assert "of an import into another bank" in run("import", "in.jsonl", PALIMPSEST_BANK="default", expect=1).stderr
+    (tmp_path / "in.jsonl").write_text("\n".join([lines[1], *lines[1:]]))
+    assert "have changed since" in run("import", "in.jsonl", expect=1).stderr
+    assert len(list(memory.corrections())) == 100
+
+
+def test_people_see_a_progress_bar(run, memory, tmp_path, url, bank):
+    memory.correct(PIN, "in the app")
+    parent, child = pty.openpty()
+    environ = {**os.environ, "PALIMPSEST_URL": url, "PALIMPSEST_KEY": ADMIN_KEY, "PALIMPSEST_BANK": bank}
+    words = [sys.executable, "-m", "palimpsest", "export", "out.jsonl"]
+    subprocess.run(words, cwd=tmp_path, env=environ, stderr=child, stdout=subprocess.DEVNULL, check=True, timeout=50)
+    os.close(child)
+    assert b"100%" in os.read(parent, 100_000)
+    os.close(parent)
+
+
+def test_one_command_has_what_asks_and_what_runs(run):
+    helped = run("--help").stdout
+    asking, running = helped.split("Run the service:")
+    assert {"teach", "ask", "import", "rollback", "jobs"} <= set(re.findall(r"^  (\S+) ", asking, re.MULTILINE))
+    assert {"serve", "worker", "doctor", "migrate", "key"} <= set(re.findall(r"^  (\S+) ", running, re.MULTILINE))
+    assert "--queue" in run("jobs", "--help").stdout
+    assert "PALIMPSEST_REDIS" in run("jobs", expect=1, **NOTHING).stderr  # still what runs the jobs of a cluster
+    assert "No such command" in run("taech", expect=2).stderr
+
+
+@pytest.mark.serial
+def test_commands_of_a_client_start_quickly(run):
+    times = []
+    for _ in range(3):
+        begin = time.monotonic()
+        run("ask", "--help")
+        times.append(time.monotonic() - begin)
+    assert min(times) < 1.5
+
+
+def test_name_of_a_profile_that_is_not_there_is_an_error_of_its_own():
+    from palimpsest.cli.profiles import Profiles
+
+    with pytest.raises(errors.NotConfigured):
+        Profiles().named("x")
