@@ -7,7 +7,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import NotFound
-from service.store.db import refers_to_nothing
+from service.store.failures import refers_to_nothing
 from service.store.rows import SignInRow
 from service.store.tables import sign_in
 
