@@ -4,7 +4,7 @@ from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.di import Provide
 
-from service.api import banks, corrections, docs_page, forget, health, jobs, keys, memory, openapi, sessions, trail, versions
+from service.api import banks, corrections, docs_page, forget, health, jobs, keys, memory, openapi, quarantine, sessions, trail, versions
 from service.api.auth import Keyring, authorize
 from service.api.caller import provide_caller
 from service.api.deps import Deps
@@ -42,11 +42,16 @@ ROUTES = (
     versions.get_snapshot,
     versions.roll_back,
     forget.forget,
+    forget.get_certificate,
+    quarantine.set_quarantine,
+    quarantine.list_quarantines,
+    quarantine.lift_quarantine,
     jobs.consolidate,
     jobs.list_jobs,
     jobs.get_job,
     jobs.cancel_job,
     trail.list_audit,
+    trail.verify_audit,
     health.live,
     health.ready,
     health.metrics,

@@ -103,6 +103,7 @@ async def _mint(caller: Caller, data: wire.NewKey) -> wire.MintedKey:
             banks=pinned,
             expires_at=data.expires_at,
             now=now,
+            rate=data.rate,
         )
         await caller.note(conn, "key.mint", row.id, {"name": row.name, "scopes": list(row.scopes), "banks": data.banks})
     return wire.MintedKey(
@@ -112,6 +113,7 @@ async def _mint(caller: Caller, data: wire.NewKey) -> wire.MintedKey:
         scopes=list(row.scopes),
         banks=None if row.banks is None else list(row.banks),
         expires_at=row.expires_at,
+        rate=row.rate,
     )
 
 
@@ -159,4 +161,5 @@ def _shown(row: KeyRow) -> wire.Key:
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
         last_used_at=row.last_used_at,
+        rate=row.rate,
     )

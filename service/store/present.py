@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from service import wire
 from service.store.lineage import count, holds
-from service.store.rows import BankRow, SnapshotRow, TombstoneRow
+from service.store.rows import BankRow, QuarantineRow, SnapshotRow, TombstoneRow
 
 
 def bank(row: BankRow) -> wire.Bank:
@@ -39,4 +39,20 @@ def snapshot(row: SnapshotRow, head: str, tombstones: Sequence[TombstoneRow]) ->
         is_head=row.id == head,
         created_by=row.created_by,
         created_at=row.created_at,
+    )
+
+
+def quarantine(row: QuarantineRow) -> wire.Quarantine:
+    """A quarantine, set or lifted."""
+    return wire.Quarantine(
+        id=row.id,
+        bank=row.bank,
+        source=row.source,
+        corrections=row.corrections,
+        reason=row.reason,
+        job_id=row.job_id,
+        created_by=row.created_by,
+        created_at=row.created_at,
+        lifted_by=row.lifted_by,
+        lifted_at=row.lifted_at,
     )
