@@ -51,6 +51,7 @@ class Principal:
     scopes: frozenset[str]
     banks: frozenset[str] | None  # bank ids it is pinned to; None: all banks of the tenant
     expires_at: datetime | None
+    rate: float | None = None  # requests a second of this key
 
     def allows(self, *scopes: str) -> bool:
         """Whether it holds one of the scopes."""
@@ -100,9 +101,8 @@ class Keyring:
         self._found.pop(digest, None)  # not before: it is known (`knows`) until this says otherwise
         if row is None or row.revoked_at is not None:
             raise Unauthenticated()
-        principal = Principal(
-            row.tenant, row.id, frozenset(row.scopes), None if row.banks is None else frozenset(row.banks), row.expires_at
-        )
+        banks = None if row.banks is None else frozenset(row.banks)
+        principal = Principal(row.tenant, row.id, frozenset(row.scopes), banks, row.expires_at, row.rate)
         self._found[digest] = (time.monotonic() + CACHE_S, principal)
         while len(self._found) > CACHED_KEYS:
             self._found.popitem(last=False)
@@ -151,7 +151,7 @@ async def authorize(connection: ASGIConnection[Any, Any, Any, Any], handler: Bas
     connection.scope["state"]["principal"] = principal  # the log tells whose request it was that is refused
     limiter.enter(connection.scope["state"], principal.tenant)
     if not handler.opt.get("by_items"):
-        await limiter.charge(principal.tenant)
+        await limiter.charge(principal.tenant, key=principal.key_id, key_rate=principal.rate)
     scopes = handler.opt.get("scopes", ())
     if scopes and not principal.allows(*scopes):
         raise Forbidden(f"this call needs a key with the scope {' or '.join(scopes)}; ask an admin for one")

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, get_args
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.errors import NotFound
 from service.ids import new_id
 from service.store import webhooks
 from service.store.rows import ChangeRow
@@ -65,6 +66,11 @@ async def last(conn: AsyncConnection, tenant: str) -> int:
     return (await conn.execute(select(trail.c.changes).where(trail.c.tenant == tenant))).scalar() or 0
 
 
+async def first(conn: AsyncConnection, tenant: str) -> int | None:
+    """The first place that is still kept."""
+    return (await conn.execute(select(func.min(change.c.position)).where(change.c.tenant == tenant))).scalar()
+
+
 async def page(
     conn: AsyncConnection, tenant: str, after: int, limit: int, *, kinds: Sequence[str] | None = None, banks: Sequence[str] | None = None
 ) -> list[ChangeRow]:
@@ -77,11 +83,13 @@ async def page(
     return [ChangeRow(**row._mapping) for row in await conn.execute(query)]
 
 
-async def get_change(conn: AsyncConnection, tenant: str, change_id: str) -> ChangeRow | None:
-    """One change that has its place."""
-    query = select(*_columns()).where(change.c.tenant == tenant, change.c.id == change_id)
+async def get_change(conn: AsyncConnection, tenant: str, change_id: str) -> ChangeRow:
+    """One change that has its place, or `NotFound`."""
+    query = select(*_columns()).where(change.c.tenant == tenant, change.c.id == change_id, change.c.position.is_not(None))
     row = (await conn.execute(query)).first()
-    return None if row is None else ChangeRow(**row._mapping)
+    if row is None:
+        raise NotFound(f"no change {change_id}")
+    return ChangeRow(**row._mapping)
 
 
 async def tenants_with_old(conn: AsyncConnection, before: datetime) -> list[str]:
