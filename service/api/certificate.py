@@ -14,13 +14,17 @@ COPIES = (
     wire.Unreached(place="exports that were downloaded", advice="delete them where they are; an import of one is refused"),
     wire.Unreached(place="replies that clients have received", advice="clients keep what they were answered"),
 )
+DEAD_ROWS = wire.Unreached(
+    place="freed pages and the log of the PostgreSQL server",
+    advice="vacuum and log recycling overwrite them in time; VACUUM FULL event, response, idempotency does at once",
+)
 OLD_BLOBS = wire.Unreached(place="older versions in a blob store that keeps them", advice="let the bucket's life cycle expire them")
 WEIGHTS = wire.Unreached(place="weights of the head and of snapshots", advice="hidden, not removed: use mode rebuild or erase")
 TEXTS = wire.Unreached(place="texts in the ledger and weights of older snapshots", advice="tainted, not removed: use mode erase")
 
 
-def of(row: ForgetRow, asked: Sequence[wire.Membership] | None) -> wire.Certificate:
-    """The certificate as it is now. `asked`: what suppressed corrections say at this moment."""
+def of(row: ForgetRow, asked: Sequence[wire.Membership] | None, *, server: bool) -> wire.Certificate:
+    """The certificate as it is now. `asked`: what suppressed corrections say at this moment; `server`: the database is one."""
     made, removed = row.certificate_so_far, row.certificate_so_far.get("removed", {})
     told = list(asked) if asked is not None else msgspec.convert(made.get("membership", []), list[wire.Membership])
     done = row.created_at if row.mode == "suppress" else _time(made.get("completed_at"))
@@ -39,7 +43,7 @@ def of(row: ForgetRow, asked: Sequence[wire.Membership] | None) -> wire.Certific
         weights=_weights(made),
         removed=wire.Removed(tombstones=len(row.seqs), **made.get("emptied", {}), **removed),
         membership=told,
-        unreached=_unreached(row.mode),
+        unreached=_unreached(row.mode, server=server),
     )
 
 
@@ -55,14 +59,14 @@ def _weights(made: dict[str, Any]) -> wire.CertifiedWeights | None:
     )
 
 
-def _unreached(mode: str) -> list[wire.Unreached]:
+def _unreached(mode: str, *, server: bool) -> list[wire.Unreached]:
     match mode:
         case "suppress":
             return [WEIGHTS, *COPIES]
         case "rebuild":
             return [TEXTS, *COPIES]
         case _:
-            return [*COPIES, OLD_BLOBS]
+            return [*COPIES, OLD_BLOBS, *([DEAD_ROWS] if server else [])]
 
 
 def _time(told: str | None) -> datetime | None:

@@ -59,7 +59,7 @@ async def forget(caller: NamedDependency[Caller], data: JSONBody[wire.ForgetRequ
     operation_id="get_certificate",
     summary="What a forget has done: its certificate",
     tags=TAGS,
-    opt=needs("forget", "erase"),
+    opt=needs("forget"),
 )
 async def get_certificate(caller: NamedDependency[Caller], forget_id: FromPath[str]) -> Response[wire.Certificate]:
     """Ids, digests and times only. It is complete when its job has ended; a suppressed correction is asked now."""
@@ -70,7 +70,7 @@ async def get_certificate(caller: NamedDependency[Caller], forget_id: FromPath[s
     asked = None
     if row.mode == "suppress":
         asked = await caller.deps.engine.membership(caller.tenant, row.bank, list(row.event_ids))
-    return replies.send(certificate.of(row, asked))
+    return replies.send(certificate.of(row, asked, server=caller.deps.database.dialect != "sqlite"))
 
 
 async def _preview(caller: Caller, bank: str, mode: wire.ForgetMode, wanted: list[str], what: tuple[object, ...]) -> wire.Forgotten:
