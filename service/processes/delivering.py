@@ -51,11 +51,13 @@ class Deliverer:
         """Publish what happened and deliver what is due; how many deliveries were tried."""
         async with self._database.sweep() as conn:
             waiting = await changes.tenants_waiting(conn)
+            due = await webhooks.due(conn, utc_now(), AT_ONCE)
         for tenant in waiting:
             async with self._database.write(tenant) as conn:
                 await changes.publish(conn, tenant, utc_now())
-        async with self._database.sweep() as conn:
-            due = await webhooks.due(conn, utc_now(), AT_ONCE)
+        if waiting:
+            async with self._database.sweep() as conn:
+                due = await webhooks.due(conn, utc_now(), AT_ONCE)
         await asyncio.gather(*(self._deliver(tenant, name) for tenant, name in due))
         return len(due)
 
