@@ -23,16 +23,15 @@ ATTEMPTS = 6
 TIMES = 6  # each wait is so many times as long as the one before
 TAKEN = timedelta(seconds=60)  # longer than any attempt: then its process is taken for dead
 AT_ONCE = 16  # deliveries under way
-LOOK_S = 1.0  # between looks, when there was nothing to do
 PURGE_S = 3_600.0
 log = structlog.get_logger()
 
 
 class Deliverer:
-    """Publishes changes and delivers them; `retry_s` is the wait after the first attempt that failed."""
+    """Publishes changes and delivers them; `retry_s` is the wait after the first attempt that failed, `look_s` that between idle looks."""
 
-    def __init__(self, database: Database, outside: Outside, *, pepper: bytes, retry_s: float) -> None:
-        self._database, self._outside, self._pepper, self._retry_s = database, outside, pepper, retry_s
+    def __init__(self, database: Database, outside: Outside, *, pepper: bytes, look_s: float, retry_s: float) -> None:
+        self._database, self._outside, self._pepper, self._look_s, self._retry_s = database, outside, pepper, look_s, retry_s
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -83,7 +82,7 @@ class Deliverer:
                 log.warning("look for deliveries failed", action="deliver", error=type(error).__qualname__, places=places(error))
             if not tried:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), LOOK_S)
+                    await asyncio.wait_for(self._stopping.wait(), self._look_s)
 
     async def _deliver(self, tenant: str, name: str) -> None:
         try:

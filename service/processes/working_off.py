@@ -39,7 +39,7 @@ async def jobs_worked_off(
     runner = JobRunner(database, maintenance, claim_ttl_s=settings.claim_ttl_s, now=utc_now, metrics=metrics)
     sweeper = Sweeper(settings, database, maintenance, bell.ring, metrics)
     outside = Outside(private=settings.webhook_private)
-    deliverer = Deliverer(database, outside, pepper=keys.load_pepper(settings), retry_s=settings.webhook_retry_s)
+    deliverer = Deliverer(database, outside, pepper=keys.load_pepper(settings), look_s=settings.sweep_s, retry_s=settings.webhook_retry_s)
 
     def run(job_id: str) -> None:
         sweeper.begun(job_id)
