@@ -32,23 +32,14 @@ SWEEPER_MAY = {
     "change": "SELECT (tenant, position, created_at)",
     "delivery": "SELECT (tenant, id, status, due_at)",
 }
-ADDED = (
-    ("api_key", sa.Column("rate", sa.Float(), nullable=True)),
-    ("event", sa.Column("taught_by", sa.String(length=64), nullable=True)),
-    ("snapshot", sa.Column("held", sa.JSON(none_as_null=True), nullable=True)),
-    ("forget", sa.Column("certificate", sa.JSON(none_as_null=True), nullable=True)),
-    ("audit", sa.Column("seq", sa.Integer(), nullable=True)),
-    ("audit", sa.Column("prev_hash", sa.String(length=64), nullable=True)),
-    ("audit", sa.Column("hash", sa.String(length=64), nullable=True)),
-)
 MORE_GRANTS = {"forget": "UPDATE (certificate)"}
 TIME = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    for table, column in ADDED:
+    for table, column in _added():
         with op.batch_alter_table(table) as batch:
-            batch.add_column(column.copy())
+            batch.add_column(column)
     op.create_table(
         "trail",
         _id("tenant"),
@@ -83,9 +74,21 @@ def downgrade() -> None:
         op.drop_table(name)
     with op.batch_alter_table("audit") as batch:
         batch.drop_constraint(op.f("uq_audit_tenant_seq"), type_="unique")
-    for table, column in reversed(ADDED):
+    for table, column in reversed(_added()):
         with op.batch_alter_table(table) as batch:
             batch.drop_column(column.name)
+
+
+def _added() -> list[tuple[str, sa.Column[Any]]]:
+    return [
+        ("api_key", sa.Column("rate", sa.Float(), nullable=True)),
+        ("event", sa.Column("taught_by", sa.String(length=64), nullable=True)),
+        ("snapshot", sa.Column("held", sa.JSON(none_as_null=True), nullable=True)),
+        ("forget", sa.Column("certificate", sa.JSON(none_as_null=True), nullable=True)),
+        ("audit", sa.Column("seq", sa.Integer(), nullable=True)),
+        ("audit", sa.Column("prev_hash", sa.String(length=64), nullable=True)),
+        ("audit", sa.Column("hash", sa.String(length=64), nullable=True)),
+    ]
 
 
 def _make_quarantine() -> None:
