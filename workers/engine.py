@@ -31,8 +31,11 @@ from workers import lifecycle, summary
 from workers.batch import Batcher
 from workers.encoding import EncodedText, Encoding, own_words
 from workers.forgetting import Forgetting
+from workers.governing import Governing
 from workers.housing import Room
 from workers.learning import Taken, Taking, learn_together
+from workers.previewing import Previewing
+from workers.quarantining import Quarantining
 from workers.reading import Found, Question, Read, Reader
 from workers.replay import Replay, lineage
 from workers.rolling_back import RollBack
@@ -80,12 +83,11 @@ class LocalEngine:
         now: Callable[[], datetime],
         start_thread: Callable[[], None],
     ) -> None:
-        self._database, self._encoding, self._policy, self._stage, self._ring, self._now = (
+        self._database, self._encoding, self._policy, self._stage, self._now = (
             database,
             encoding,
             policy,
             stage,
-            ring,
             now,
         )
         self.recall_model = recall
@@ -103,10 +105,21 @@ class LocalEngine:
         )
         self._teacher = Teacher(database, self.banks, self._reader, recall, self._lessons, stage, now)
         self._roll_back = RollBack(replay, self.banks, self._reader, self.versions)
-        self.forgetting = Forgetting(replay, self.banks, now)
         self._reads: Batcher[Read, Found] = Batcher(self._reader.read_together, self._model, size=READS, waiting=8_192, waited=waited)
         self._old: Kept[tuple[str, int, str], View] = Kept(OLD_VIEWS)
         self._tasks: set[asyncio.Task[Any]] = set()
+        governing = Governing(
+            self.banks,
+            self._reader,
+            Forgetting(replay, self.banks, now),
+            Quarantining(replay, self.banks, now),
+            Previewing(replay, self.banks, self._reader),
+            self._whole,
+            self._old.clear,
+            ring,
+        )
+        self.forget, self.preview_forget, self.membership = governing.forget, governing.preview_forget, governing.membership
+        self.quarantine, self.lift = governing.quarantine, governing.lift
 
     # --- the port
 
@@ -128,7 +141,8 @@ class LocalEngine:
         asked = await self._paraphrases(tenant, items)
         named = [new_id("cor") for _ in items] if ids is None else ids
         try:
-            return await self._whole(self._teach(tenant, bank_id, items, named, encoded[: len(items)], words, asked, idempotency_key))
+            work = self._teach(tenant, bank_id, items, named, encoded[: len(items)], words, asked, idempotency_key, actor.key_id)
+            return await self._whole(work)
         except ledger.AlreadyTaught:
             async with self._database.read(tenant) as conn:
                 rows = await history.by_ids(conn, tenant, bank_id, named)
@@ -144,7 +158,7 @@ class LocalEngine:
         view, _ = await self.replay.current(tenant, before, thread=self.heavy)
         async with self._database.read(tenant) as conn:
             rows = await history.by_seqs(conn, tenant, bank_id, list(range(first_seq, last_seq + 1)))
-        gone = {row.seq for row in found.tombstones}
+        gone = {row.seq for row in (*found.tombstones, *found.quarantined)}
         if len(rows) < len(items) or any(row.redacted_at is not None or row.seq in gone for row in rows):
             raise Conflict("this request was done; its reply is not given again because what it quotes was forgotten or erased")
         asked = await self._paraphrases(tenant, items)
@@ -222,24 +236,6 @@ class LocalEngine:
         """See `Engine.rolled_back`."""
         bank_id = await self.banks.id_of(tenant, bank)
         return await self._whole(self._locked(bank_id, self._roll_back.again(tenant, bank_id, version)))
-
-    async def forget(
-        self,
-        tenant: str,
-        bank: str,
-        corrections: Sequence[str],
-        *,
-        mode: wire.ForgetMode,
-        reason: str | None,
-        actor: Actor,
-    ) -> wire.Forgotten:
-        """See `Engine.forget`."""
-        bank_id = await self.banks.id_of(tenant, bank)
-        request = wire.ForgetRequest(corrections=list(corrections), mode=mode, reason=reason)
-        forgotten = await self._whole(self._forget(tenant, bank_id, request, actor))
-        if forgotten.job_id is not None:
-            self._ring(forgotten.job_id, request.mode)
-        return forgotten
 
     async def create_bank(self, tenant: str, name: str, *, actor: Actor) -> wire.Bank:
         """See `Engine.create_bank`."""
@@ -325,9 +321,10 @@ class LocalEngine:
         words: Mapping[str, EncodedText],
         asked: Sequence[Sequence[EncodedText]],
         idempotency_key: str | None,
+        key_id: str,
     ) -> list[wire.Taught]:
         async with self.banks.lock(bank_id):
-            taught = await self._teacher.teach(tenant, bank_id, items, ids, encoded, words, asked, idempotency_key)
+            taught = await self._teacher.teach(tenant, bank_id, items, ids, encoded, words, asked, idempotency_key, key_id)
             warm = self.banks.peek(bank_id)
             due = warm is not None and warm.view.seq - warm.saved_seq >= self._policy.snapshot_every
             if warm is not None and due:
@@ -353,11 +350,6 @@ class LocalEngine:
         if actor is not None:
             await lifecycle.audit_snapshot(self.versions, tenant, bank_id, row, actor)
         return present.snapshot(row, warm.view.snapshot_id, [])
-
-    async def _forget(self, tenant: str, bank_id: str, request: wire.ForgetRequest, actor: Actor) -> wire.Forgotten:
-        async with self.banks.lock(bank_id):
-            self._old.clear()  # old views learn of it when they are loaded again
-            return await self.forgetting.forget(tenant, bank_id, request, key_id=actor.key_id, request_id=actor.request_id)
 
     async def _delete(self, tenant: str, bank_id: str, actor: Actor) -> None:
         async with self.banks.lock(bank_id):

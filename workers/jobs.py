@@ -152,10 +152,11 @@ class JobRunner:
         return await self._maintenance.consolidate(job.tenant, _bank(job), moved_by=job.id, progress=progress)
 
     async def _rebuild(self, job: JobRow, progress: Progress) -> dict[str, Any]:
-        return await self._maintenance.rebuild(job.tenant, _bank(job), moved_by=job.id, progress=progress)
+        forget = job.payload.get("forget")  # none where a quarantine or a rollback asked for it
+        return await self._maintenance.rebuild(job.tenant, _bank(job), moved_by=job.id, progress=progress, forget=forget)
 
     async def _erase(self, job: JobRow, progress: Progress) -> dict[str, Any]:
-        return await self._maintenance.erase(job.tenant, _bank(job), job.payload["seqs"], moved_by=job.id, progress=progress)
+        return await self._maintenance.erase(job.tenant, job.payload["forget"], moved_by=job.id, progress=progress)
 
 
 def _told(job: JobRow) -> tracing.Attributes:

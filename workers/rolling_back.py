@@ -9,7 +9,8 @@ from typing import Any
 
 from service import wire
 from service.errors import Conflict, HeadMoved, NotOwner, WriterBusy
-from service.store import audit, history, idempotency, snapshots
+from service.store import audit, history, idempotency, jobs, snapshots
+from service.store.lineage import holds
 from service.store.rows import EventRow, HeadMove, SnapshotRow
 from workers.reading import Reader
 from workers.replay import Lineage, Replay, key_of, lineage
@@ -62,7 +63,7 @@ class RollBack:
             state = wire.StateRef(snapshot_id=found.head.id, seq=warm.view.seq)
             return wire.RolledBack(head=None, pre_rollback=None, flips=flips, probes=probes, dry_run=True, state=state)
         try:
-            before, head = await self._move(tenant, found, warm, target, request.reason, key_id, request_id, idempotency_key)
+            before, head = await self._move(tenant, found, warm, target, view, request.reason, key_id, request_id, idempotency_key)
         except BaseException as error:
             self.warm.drop(bank_id)  # the head may have moved although nobody can say so
             if isinstance(error, NotOwner):
@@ -98,6 +99,7 @@ class RollBack:
         found: Lineage,
         warm: WarmBank,
         target: SnapshotRow,
+        view: View,
         reason: str | None,
         key_id: str,
         request_id: str,
@@ -111,15 +113,19 @@ class RollBack:
 
         async def note(conn: Any) -> None:  # noqa: ANN401
             now = self.versions.now()
-            await audit.record(conn, tenant, actor=key_id, request_id=request_id, action="rollback", target=bank_id, detail=detail, now=now)
             if idempotency_key is not None:
                 version = move.expected_version + 1
                 await idempotency.mark_committed(conn, tenant, idempotency_key, bank=bank_id, first_seq=version, last_seq=version)
+            if any(holds(target.spans, event.seq) for event in found.quarantined):  # hidden now, and soon out of the weights
+                payload = {"by": key_id}
+                await jobs.enqueue(conn, tenant, kind="rebuild", bank=bank_id, payload=payload, dedupe=None, now=now)
+            await audit.record(conn, tenant, actor=key_id, request_id=request_id, action="rollback", target=bank_id, detail=detail, now=now)
 
         head = await self.versions.copy(
             tenant,
             bank_id,
             target,
+            held=view.held,
             seq=warm.view.seq,
             parent=before.id,
             label=Label(key_id, note=reason),

@@ -14,10 +14,11 @@ import numpy as np
 
 from model import Recall
 from service import wire
-from service.errors import NotOwner, PalimpsestError, Quota, WriterBusy
+from service.errors import Conflict, NotOwner, PalimpsestError, Quota, WriterBusy
 from service.store import idempotency, ledger
 from service.store.db import Database
 from service.store.failures import CommitUnknown
+from service.store.quarantines import Source
 from service.store.rows import Draft, EventRow, SupportRow
 from service.tracing import Stage
 from workers.batch import Batcher
@@ -63,13 +64,14 @@ class Teacher:
         words: Mapping[str, EncodedText],
         paraphrases: Sequence[Sequence[EncodedText]],
         idempotency_key: str | None,
+        taught_by: str,
     ) -> list[wire.Taught]:
         """All items or none, in order; `words` are the own words of responses that may be new. The caller holds the bank's lock.
 
         Raises:
-            AlreadyTaught: as `ledger.append`.
+            AlreadyTaught: as `ledger.append`. Conflict: a session of them, or the key, is quarantined.
         """
-        drafts = [_draft(item, id, text, words.get(item.right)) for item, id, text in zip(items, ids, encoded, strict=True)]
+        drafts = [_draft(item, id, text, words.get(item.right), taught_by) for item, id, text in zip(items, ids, encoded, strict=True)]
         warm, rows = await self._append(tenant, bank_id, drafts, idempotency_key)
         try:
             return await self.apply(tenant, warm, warm.view, rows, paraphrases)
@@ -104,6 +106,7 @@ class Teacher:
     ) -> tuple[WarmBank, list[EventRow]]:
         for _ in range(TRIES):
             warm = await self.warm.locked(tenant, bank_id)
+            _refuse_closed(warm.view, drafts)  # the append is fenced: a quarantine that is set meanwhile raises the epoch
             try:
                 with self.stage("append"):
                     async with self.database.write(tenant) as conn:
@@ -156,7 +159,16 @@ class Teacher:
         return Measured(self.reader.said(before, texts), self.reader.said(after, texts), fixed)
 
 
-def _draft(item: wire.NewCorrection, id: str, text: EncodedText, words: EncodedText | None) -> Draft:
+def _refuse_closed(view: View, drafts: Sequence[Draft]) -> None:
+    for draft in drafts:
+        sources = {Source(session=draft.session_id): "session", Source(key=draft.taught_by): "key"}
+        for source in view.closed & sources.keys():
+            raise Conflict(
+                f"the {sources[source]} {source.session or source.key} is in quarantine and teaches this bank nothing; lift that first"
+            )
+
+
+def _draft(item: wire.NewCorrection, id: str, text: EncodedText, words: EncodedText | None, taught_by: str) -> Draft:
     return Draft(
         id=id,
         session_id=item.session_id,
@@ -167,6 +179,7 @@ def _draft(item: wire.NewCorrection, id: str, text: EncodedText, words: EncodedT
         embedding=text.key.tobytes(),
         tokens=text.tokens,
         words=None if words is None else words.key.tobytes(),
+        taught_by=taught_by,
     )
 
 

@@ -38,11 +38,12 @@ class Taken:
     weights: Spans
     state: State
     responses: int  # distinct responses that live events in it support
+    held: Spans = ()  # quarantined events that belong to it and are not in it
 
     @classmethod
     def of(cls, bank_id: str, view: View) -> "Taken":
         """The state of a view that nobody else changes any more."""
-        return cls(bank_id, view.snapshot_id, view.seq, view.weights, view.state, int((view.counts > 0).sum()))
+        return cls(bank_id, view.snapshot_id, view.seq, view.weights, view.state, int((view.counts > 0).sum()), view.held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,7 @@ class Versions:
             pinned=label.pinned,
             created_by=label.created_by,
             gate=label.gate,
+            held=taken.held,
         )
         return await self.commit(tenant, taken.bank_id, draft, move_head, note=note, staged=staged)
 
@@ -135,6 +137,7 @@ class Versions:
         bank_id: str,
         source: SnapshotRow,
         *,
+        held: Spans,
         seq: int,
         parent: str,
         label: Label,
@@ -164,6 +167,7 @@ class Versions:
             pinned=label.pinned,
             created_by=label.created_by,
             gate=None,
+            held=held,
         )
         return await self.commit(tenant, bank_id, draft, move_head, note=note, epoch=epoch)
 

@@ -4,7 +4,23 @@ from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.di import Provide
 
-from service.api import banks, corrections, docs_page, forget, health, jobs, keys, memory, openapi, sessions, trail, versions
+from service.api import (
+    banks,
+    corrections,
+    docs_page,
+    forget,
+    health,
+    hooks,
+    jobs,
+    keys,
+    memory,
+    openapi,
+    quarantine,
+    sessions,
+    stream,
+    trail,
+    versions,
+)
 from service.api.auth import Keyring, authorize
 from service.api.caller import provide_caller
 from service.api.deps import Deps
@@ -32,6 +48,7 @@ ROUTES = (
     keys.mint_key,
     keys.list_keys,
     keys.revoke_key,
+    keys.rotate_key,
     keys.whoami,
     sessions.open_session,
     sessions.list_sessions,
@@ -43,11 +60,22 @@ ROUTES = (
     versions.get_snapshot,
     versions.roll_back,
     forget.forget,
+    forget.get_certificate,
+    quarantine.set_quarantine,
+    quarantine.list_quarantines,
+    quarantine.lift_quarantine,
     jobs.consolidate,
     jobs.list_jobs,
     jobs.get_job,
     jobs.cancel_job,
+    hooks.create_webhook,
+    hooks.list_webhooks,
+    hooks.delete_webhook,
+    hooks.list_deliveries,
+    hooks.redeliver,
+    stream.stream_changes,
     trail.list_audit,
+    trail.verify_audit,
     health.live,
     health.ready,
     health.metrics,
@@ -66,8 +94,9 @@ def build_app(deps: Deps) -> Edge:
     app = routes_only()
     keyring = Keyring(deps.database, deps.pepper, deps.now)
     limiter = Limiter(deps.coord, deps.settings, deps.metrics)
-    app.state.update({"deps": deps, "keyring": keyring, "limiter": limiter})
-    return Edge(app, deps.metrics, deps.settings.max_in_flight, leave=limiter.leave, close=keyring.close)
+    ending = stream.Ending()
+    app.state.update({"deps": deps, "keyring": keyring, "limiter": limiter, "ending": ending})
+    return Edge(app, deps.metrics, deps.settings.max_in_flight, leave=limiter.leave, end=ending.end, close=keyring.close)
 
 
 def routes_only() -> Litestar:

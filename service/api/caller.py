@@ -76,9 +76,9 @@ class Caller:
         """Count a batch, on a route marked `BY_ITEMS`.
 
         Raises:
-            TooFast: it is above the tenant's rate.
+            TooFast: it is above the key's or the tenant's rate.
         """
-        await self.limiter.charge(self.tenant, items)
+        await self.limiter.charge(self.tenant, items, key=self.principal.key_id, key_rate=self.principal.rate)
 
     async def note(self, conn: Connection, action: str, target: str, detail: dict[str, Any]) -> None:
         """Add an audit line in the open transaction of what it tells about."""

@@ -16,7 +16,7 @@ from service.api.pages import LIMIT_DEFAULT, BankParam, Cursor, Limit, Order, Pa
 from service.api.texts import check_corrections, known_form
 from service.errors import Invalid, NotFound
 from service.ids import new_id
-from service.store import forgets, history, snapshots
+from service.store import forgets, history, quarantines, snapshots
 from service.store.idempotency import Committed
 from service.store.rows import BankRow, EventRow
 from service.store.status import Standing
@@ -128,7 +128,9 @@ async def list_events(
 async def _standing(conn: Connection, bank: BankRow) -> Standing:
     head = await snapshots.get_snapshot(conn, bank.tenant, bank.head, bank.id)
     gone = await forgets.tombstones(conn, bank.tenant, bank.id)
-    return Standing.of(head.spans, head.seq, bank.seq, (tombstone.seq for tombstone in gone))
+    apart = await quarantines.held(conn, bank.tenant, bank.id)
+    whole = (*head.spans, *head.held)
+    return Standing.of(whole, head.seq, bank.seq, (mark.seq for mark in gone), (mark.seq for mark in apart))
 
 
 def _seq(event: EventRow) -> int:

@@ -94,6 +94,28 @@ class Engine(Protocol):
     ) -> wire.Forgotten:
         """Tombstone the corrections; from the return on no recall answers with them."""
 
+    async def preview_forget(self, tenant: str, bank: str, corrections: Sequence[str]) -> wire.ForgetPreview:
+        """Which answers would change at once if these were forgotten; nothing is changed."""
+
+    async def membership(self, tenant: str, bank: str, corrections: Sequence[str]) -> list[wire.Membership]:
+        """What these forgotten corrections still say at their own inputs, at the head; erased ones are left out."""
+
+    async def quarantine(
+        self,
+        tenant: str,
+        bank: str,
+        corrections: Sequence[str],
+        *,
+        session: str | None,
+        key: str | None,
+        reason: str | None,
+        actor: Actor,
+    ) -> wire.Quarantine:
+        """Hold the corrections, or all of a session or key: from the return on no recall answers with them, and the source is refused."""
+
+    async def lift(self, tenant: str, bank: str, quarantine_id: str, *, actor: Actor) -> wire.Quarantine:
+        """Hold a quarantine's corrections no longer: from the return on they answer as if they had never been held."""
+
     async def create_bank(self, tenant: str, name: str, *, actor: Actor) -> wire.Bank:
         """A new empty bank under the engine's base configuration, with its genesis snapshot."""
 

@@ -29,7 +29,7 @@ R = TypeVar("R")
 
 BankOf = Callable[[str, str], Awaitable[str]]
 
-READS = frozenset({"recall", "memory", "health", "warm", "taught", "rolled_back"})  # they change nothing
+READS = frozenset({"recall", "memory", "health", "warm", "taught", "rolled_back", "preview_forget", "membership"})  # they change nothing
 DEADLINES_S = {"recall": 10.0, "health": 2.0, "warm": 10.0}  # of the others: the next line
 DEADLINE_S = 60.0
 QUESTION_S = 0.05  # more for each further question of a recall
@@ -93,6 +93,10 @@ class RemoteEngine:
     roll_back = _remote(Engine.roll_back)
     rolled_back = _remote(Engine.rolled_back)
     forget = _remote(Engine.forget)
+    preview_forget = _remote(Engine.preview_forget)
+    membership = _remote(Engine.membership)
+    quarantine = _remote(Engine.quarantine)
+    lift = _remote(Engine.lift)
     create_bank = _remote(Engine.create_bank)
     delete_bank = _remote(Engine.delete_bank)
     warm = _remote(Engine.warm)

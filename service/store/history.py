@@ -68,6 +68,13 @@ async def by_seqs(conn: AsyncConnection, tenant: str, bank: str, seqs: Sequence[
     return await _chunked(conn, _events(tenant, bank), event.c.seq, seqs)
 
 
+async def ids_of_source(conn: AsyncConnection, tenant: str, bank: str, *, session: str | None, key: str | None, limit: int) -> list[str]:
+    """The corrections that were taught in a session, or with a key, in order of seq, at most `limit`."""
+    of_it = event.c.session == session if key is None else event.c.taught_by == key
+    query = select(event.c.id).where(*_of(tenant, bank), of_it).order_by(event.c.seq).limit(limit)
+    return list((await conn.execute(query)).scalars())
+
+
 async def page(
     conn: AsyncConnection, tenant: str, bank: str, after_seq: int | None, limit: int, descending: bool = False
 ) -> list[EventRow]:
@@ -133,4 +140,5 @@ def _event(row: Row[Any]) -> EventRow:
         created_at=row.created_at,
         redacted_at=row.redacted_at,
         words=row.words,
+        taught_by=row.taught_by,
     )

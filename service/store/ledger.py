@@ -24,6 +24,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import ChecksumMismatch, NotOwner, PalimpsestError
+from service.store import changes
 from service.store.banks import find_bank, genesis_hash
 from service.store.rows import Draft, EventRow
 from service.store.tables import bank as banks
@@ -79,6 +80,8 @@ async def append(
     except IntegrityError as error:  # seqs are given out under the row's lock, so it is an id
         raise AlreadyTaught() from error
     await conn.execute(update(banks).where(mine).values(last_hash=prev, responses=known))
+    told = {"corrections": [draft.id for draft in drafts], "first_seq": first, "last_seq": row.seq}
+    await changes.emit(conn, tenant, "correction.created", bank, told, now)
     await _touch_sessions(conn, tenant, bank, {draft.session_id for draft in drafts if draft.session_id}, now)
     return [_event(draft, values, said[draft.right].words) for draft, values in zip(drafts, rows, strict=True)]
 
@@ -148,6 +151,7 @@ def _row(tenant: str, bank: str, draft: Draft, seq: int, epoch: int, ordinal: in
         "content_hash": content,
         "prev_hash": prev,
         "created_at": now,
+        "taught_by": draft.taught_by,
     }
     return row | {"hash": chain_hash(prev, row, content)}
 
@@ -173,6 +177,7 @@ def _event(draft: Draft, values: dict[str, Any], words: bytes | None) -> EventRo
         created_at=values["created_at"],
         redacted_at=None,
         words=words,
+        taught_by=values["taught_by"],
     )
 
 

@@ -2,7 +2,8 @@
 
 A span `(after, upto)` stands for the events `after < seq <= upto`; `Spans` are disjoint, ascending and never touch. A snapshot's
 spans are exactly the events in its weights, so rollback and forgetting need no marks on events: rolling back copies the old spans,
-forgetting one event exactly subtracts it, and a snapshot can serve as the base of a fold if and only if it holds just the events
+forgetting one event exactly subtracts it, one that is quarantined is subtracted for as long (and kept in mind beside the spans, as
+`held`), and a snapshot can serve as the base of a fold if and only if it holds just the events
 that the wanted state holds up to the same seq. Pure functions; the property tests fold sets of integers beside them.
 """
 
@@ -66,6 +67,11 @@ def count(spans: Spans) -> int:
 def live(base: Spans, base_seq: int, seq: int, forgotten: Iterable[int]) -> Spans:
     """The events of a bank whose head was taken at `base_seq` with `base`, now at `seq`, minus the forgotten ones."""
     return subtract(normal((*base, (base_seq, seq))), forgotten)
+
+
+def among(spans: Spans, seqs: Iterable[int]) -> Spans:
+    """Those of the single events `seqs` that are inside."""
+    return normal((seq - 1, seq) for seq in seqs if holds(spans, seq))
 
 
 def can_serve(candidate: Spans, candidate_seq: int, wanted: Spans) -> bool:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Row, ScalarSelect, func, insert, or_, sele
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import HeadMoved, NotFound, NotOwner
-from service.store import blob_rows
+from service.store import blob_rows, changes
 from service.store.banks import find_bank
 from service.store.rows import HeadMove, HeadRow, LevelBlob, SnapshotDraft, SnapshotRow
 from service.store.tables import bank as banks
@@ -48,6 +48,7 @@ async def commit_snapshot(
     newest = select(func.max(snapshot.c.ordinal)).where(snapshot.c.tenant == tenant, snapshot.c.bank == bank)
     ordinal = (await conn.execute(newest)).scalar()
     values = msgspec.to_builtins(draft) | {
+        "held": draft.held or None,
         "tenant": tenant,
         "bank": bank,
         "ordinal": 0 if ordinal is None else ordinal + 1,
@@ -58,6 +59,7 @@ async def commit_snapshot(
     if move_head is not None:
         entry = {"snapshot": draft.id, "moved_by": move_head.moved_by, "reason": move_head.reason, "created_at": now}
         await conn.execute(insert(head).values(tenant=tenant, bank=bank, version=move_head.expected_version + 1, **entry))
+    await _tell(conn, tenant, bank, draft, now)
     return await get_snapshot(conn, tenant, draft.id, bank)
 
 
@@ -117,6 +119,17 @@ async def spare_autos(conn: AsyncConnection, tenant: str, bank: str, keep: int) 
     return list((await conn.execute(query.order_by(snapshot.c.ordinal.desc()))).scalars())[keep:]
 
 
+async def _tell(conn: AsyncConnection, tenant: str, bank: str, draft: SnapshotDraft, now: datetime) -> None:
+    """What a committed snapshot means to those who listen."""
+    told = {"snapshot": draft.id, "kind": draft.kind, "seq": draft.seq, "digest": draft.digest}
+    await changes.emit(conn, tenant, "snapshot.created", bank, told, now)
+    if draft.kind == "rollback":
+        await changes.emit(conn, tenant, "rollback.done", bank, told | {"pre_rollback": draft.parent}, now)
+    elif draft.kind == "consolidation" and draft.gate is not None:
+        kind = "consolidation.promoted" if draft.gate["passed"] else "consolidation.gate_failed"
+        await changes.emit(conn, tenant, kind, bank, told | {"gate": draft.gate}, now)
+
+
 def _ordinal_of(tenant: str, bank: str, snapshot_id: str) -> ScalarSelect[int]:
     query = select(snapshot.c.ordinal).where(snapshot.c.tenant == tenant, snapshot.c.bank == bank, snapshot.c.id == snapshot_id)
     return query.scalar_subquery()
@@ -127,5 +140,6 @@ def _snapshot(row: Row[Any]) -> SnapshotRow:
     for gone in ("tenant", "ordinal"):
         del fields[gone]
     fields["spans"] = tuple((after, upto) for after, upto in fields["spans"])
+    fields["held"] = tuple((after, upto) for after, upto in fields["held"] or ())
     fields["levels"] = tuple(LevelBlob(**level) for level in fields["levels"])
     return SnapshotRow(**fields)

@@ -5,65 +5,53 @@
 Every table, one that is added later too, needs row-level security and grants for the roles of PostgreSQL: see migration 0003.
 """
 
-from datetime import UTC, datetime
-
 from sqlalchemy import (
     JSON,
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
-    Dialect,
     Float,
     ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
     Text,
-    TypeDecorator,
     UniqueConstraint,
     text,
 )
 
-naming = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-    "pk": "pk_%(table_name)s",
-}
-metadata = MetaData(naming_convention=naming)
+from service.store.columns import UtcTime, metadata
+from service.store.columns import bank_of as _bank_of
+from service.store.columns import id_column as _id
+from service.store.governance_tables import change, delivery, quarantine, quarantined, trail, webhook
 
-
-class UtcTime(TypeDecorator[datetime]):
-    """An aware UTC time on both dialects; SQLite stores it without a zone."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """To the database: aware times only, in UTC."""
-        if value is not None and value.tzinfo is None:
-            raise ValueError("times carry their zone")
-        return None if value is None else value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """From the database: always UTC."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-def _id(name: str, *, primary_key: bool = False, unique: bool = False) -> Column[str]:
-    return Column(name, String(64), nullable=False, primary_key=primary_key, unique=unique or None)
-
-
-def _bank_of(table: str) -> ForeignKeyConstraint:
-    return ForeignKeyConstraint(["tenant", "bank"], ["bank.tenant", "bank.id"], name=f"fk_{table}_bank")
-
+__all__ = [
+    "UtcTime",
+    "api_key",
+    "audit",
+    "bank",
+    "blob",
+    "change",
+    "delivery",
+    "erased_tenant",
+    "event",
+    "forget",
+    "head",
+    "idempotency",
+    "job",
+    "metadata",
+    "quarantine",
+    "quarantined",
+    "response",
+    "session",
+    "snapshot",
+    "tenant",
+    "tombstone",
+    "trail",
+    "webhook",
+]
 
 tenant = Table(
     "tenant",
@@ -87,6 +75,7 @@ api_key = Table(
     Column("expires_at", UtcTime),
     Column("revoked_at", UtcTime),
     Column("last_used_at", UtcTime),
+    Column("rate", Float),  # requests a second of this key; NULL: the tenant's limits alone
     ForeignKeyConstraint(["tenant"], ["tenant.id"]),
 )
 
@@ -170,6 +159,7 @@ event = Table(
     Column("hash", String(64), nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("redacted_at", UtcTime),
+    Column("taught_by", String(64)),  # the key that taught it; NULL: taught before keys were noted
     CheckConstraint("kind IN ('correction')", name="kind"),
     CheckConstraint("redacted_at IS NOT NULL OR (body IS NOT NULL AND embedding IS NOT NULL AND salt IS NOT NULL)", name="whole"),
     CheckConstraint("redacted_at IS NULL OR (body IS NULL AND embedding IS NULL AND salt IS NULL)", name="redacted"),
@@ -200,6 +190,7 @@ snapshot = Table(
     Column("ordinal", Integer, nullable=False),  # order of commits in the bank
     Column("created_at", UtcTime, nullable=False),
     Column("destroyed_at", UtcTime),
+    Column("held", JSON(none_as_null=True)),  # spans of events that were quarantined when it was folded; NULL: none
     CheckConstraint(
         "kind IN ('genesis', 'manual', 'auto', 'consolidation', 'pre_rollback', 'rollback', 'rebuild')",
         name="kind",
@@ -235,6 +226,7 @@ forget = Table(
     Column("job", String(64)),
     Column("created_by", String(64), nullable=False),
     Column("created_at", UtcTime, nullable=False),
+    Column("certificate", JSON(none_as_null=True)),  # what its job has done so far, ids and digests only
     CheckConstraint("mode IN ('suppress', 'rebuild', 'erase')", name="mode"),
     _bank_of("forget"),
 )
@@ -317,6 +309,10 @@ audit = Table(
     Column("target", String(128), nullable=False),
     Column("detail", JSON, nullable=False),
     Column("created_at", UtcTime, nullable=False),
+    Column("seq", Integer, nullable=False),  # place in the tenant's hash chain, see audit.py
+    Column("prev_hash", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+    UniqueConstraint("tenant", "seq"),
     ForeignKeyConstraint(["tenant"], ["tenant.id"]),
 )
 

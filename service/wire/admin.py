@@ -6,8 +6,6 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from service.wire.parts import (
-    BATCH_MAX,
-    ForgetMode,
     Id,
     JobKind,
     JobStatus,
@@ -42,12 +40,13 @@ class Bank(Reply, frozen=True, kw_only=True):
 
 
 class NewKey(Request, frozen=True, kw_only=True):
-    """Mint a key; `banks` pins it to bank ids."""
+    """Mint a key; `banks` pins it to bank ids, `rate` lets it make so many requests a second."""
 
     name: Name
     scopes: Annotated[list[Scope], Meta(min_length=1, max_length=16)]
     banks: Annotated[list[Id], Meta(min_length=1, max_length=100)] | None = None
     expires_at: Annotated[datetime, Meta(tz=True)] | None = None
+    rate: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
 
 
 class Key(Reply, frozen=True, kw_only=True):
@@ -62,6 +61,7 @@ class Key(Reply, frozen=True, kw_only=True):
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+    rate: float | None
 
 
 class MintedKey(Reply, frozen=True, kw_only=True):
@@ -73,6 +73,7 @@ class MintedKey(Reply, frozen=True, kw_only=True):
     scopes: list[str]
     banks: list[str] | None
     expires_at: datetime | None
+    rate: float | None
 
 
 class WhoAmI(Reply, frozen=True, kw_only=True):
@@ -179,25 +180,6 @@ class RolledBack(Reply, frozen=True, kw_only=True):
     state: StateRef
 
 
-class ForgetRequest(Request, frozen=True, kw_only=True):
-    """Forget corrections: `suppress` (in this request), `rebuild` (exact, by a job), `erase` (exact, texts and old snapshots destroyed)."""
-
-    corrections: Annotated[list[Id], Meta(min_length=1, max_length=BATCH_MAX)]
-    mode: ForgetMode
-    bank: Name | None = None
-    reason: Note | None = None
-
-
-class Forgotten(Reply, frozen=True, kw_only=True):
-    """The forget is effective now; `job_id` names the rebuild that makes the weights exact (null for suppress)."""
-
-    id: str
-    effective_now: bool
-    mode: ForgetMode
-    corrections: list[str]
-    job_id: str | None
-
-
 class NewConsolidation(Request, frozen=True, kw_only=True):
     """Start a consolidation of a bank; a queued one is reused."""
 
@@ -225,18 +207,6 @@ class Job(Reply, frozen=True, kw_only=True):
     created_at: datetime
     updated_at: datetime
     finished_at: datetime | None
-
-
-class AuditEntry(Reply, frozen=True, kw_only=True):
-    """Who changed what in which request."""
-
-    id: str
-    actor: str
-    request_id: str
-    action: str
-    target: str
-    detail: dict[str, Any]
-    created_at: datetime
 
 
 class Component(Reply, frozen=True, kw_only=True):

@@ -21,7 +21,15 @@ ForgetMode = Literal["suppress", "rebuild", "erase"]
 JobKind = Literal["consolidation", "rebuild", "erase"]
 JobStatus = Literal["queued", "running", "succeeded", "failed", "canceled"]
 SnapshotKind = Literal["genesis", "manual", "auto", "consolidation", "pre_rollback", "rollback", "rebuild"]
-CorrectionStatus = Literal["active", "superseded", "rolled_back", "forgotten"]
+CorrectionStatus = Literal["active", "superseded", "rolled_back", "quarantined", "forgotten"]
+ChangeKind = Literal[
+    "correction.created",
+    "snapshot.created",
+    "consolidation.gate_failed",
+    "consolidation.promoted",
+    "rollback.done",
+    "forget.completed",
+]
 Scope = Literal[
     "recall:read",
     "corrections:write",

@@ -17,9 +17,10 @@ class Route:
     scope: str
     status: int
     body: dict | None = None
+    query: str = ""
 
     def path(self, has: dict[str, str]) -> str:
-        return self.template.format(**has)
+        return self.template.format(**has) + self.query.format(**has)
 
     def json(self, has: dict[str, str]) -> dict | None:
         return None if self.body is None else _filled(self.body, has)
@@ -49,6 +50,14 @@ ROUTES = (
     Route("POST", "/v1/forget", "forget", 202, {"corrections": ["{correction_id}"], "mode": "suppress", "bank": "{bank_id}"}),
     Route("POST", "/v1/forget", "forget", 202, {"corrections": ["{correction_id}"], "mode": "rebuild", "bank": "{bank_id}"}),
     Route("POST", "/v1/forget", "erase", 202, {"corrections": ["{other_correction_id}"], "mode": "erase", "bank": "{bank_id}"}),
+    Route("POST", "/v1/forget", "forget", 202, {"source": {"session_id": "{session_id}"}, "mode": "suppress", "bank": "{bank_id}"}),
+    Route(
+        "POST", "/v1/forget", "forget", 200, {"corrections": ["{correction_id}"], "mode": "rebuild", "bank": "{bank_id}", "dry_run": True}
+    ),
+    Route("GET", "/v1/forget/{forget_id}", "forget", 200),
+    Route("POST", "/v1/quarantine", "forget", 202, {"corrections": ["{correction_id}"], "bank": "{bank_id}"}),
+    Route("GET", "/v1/quarantine", "forget", 200),
+    Route("DELETE", "/v1/quarantine/{quarantine_id}", "forget", 202),
     Route("POST", "/v1/consolidations", "snapshots:write", 202, {"bank": "{bank_id}"}),
     Route("GET", "/v1/jobs", ANY, 200),
     Route("GET", "/v1/jobs/{job_id}", ANY, 200),
@@ -59,8 +68,16 @@ ROUTES = (
     Route("POST", "/v1/keys", "admin", 201, {"name": "another", "scopes": ["admin"], "banks": ["{bank_id}"]}),
     Route("GET", "/v1/keys", "admin", 200),
     Route("DELETE", "/v1/keys/{key_id}", "admin", 200),
+    Route("POST", "/v1/keys/{spare_key_id}/rotate", "admin", 201, {"overlap_s": 60}),
     Route("GET", "/v1/whoami", ANY, 200),
     Route("GET", "/v1/audit", "admin", 200),
+    Route("GET", "/v1/audit/verify", "admin", 200),
+    Route("POST", "/v1/webhooks", "admin", 201, {"url": "http://127.0.0.1:9/", "events": ["rollback.done"]}),
+    Route("GET", "/v1/webhooks", "admin", 200),
+    Route("GET", "/v1/webhooks/{webhook_id}/deliveries", "admin", 200),
+    Route("POST", "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver", "admin", 202),
+    Route("DELETE", "/v1/webhooks/{webhook_id}", "admin", 204),
+    Route("GET", "/v1/stream", "memory:inspect", 200, query="?wait_s=0&bank={bank_id}"),
     Route("POST", "/v1/sessions", "recall:read", 201, {"bank": "{bank_id}"}),
     Route("GET", "/v1/sessions", "memory:inspect", 200),
     Route("GET", "/v1/sessions/{session_id}", "recall:read", 200),
@@ -74,14 +91,25 @@ async def furnish(tenant: Tenant) -> dict[str, str]:
     """Something of every kind in the tenant, by name; the job is a queued one."""
     from datetime import UTC, datetime
 
-    from service.store import jobs
+    from service.store import changes, jobs, webhooks
 
     client = tenant.client
     taught, other = await teach(client, PIN, "change_pin"), await teach(client, SPAIN, "transfer_time")
     bank = (await client.get("/v1/banks/default")).json()["id"]
     saved = await snapshot(client)
     minted = (await client.post("/v1/keys", json={"name": "spare", "scopes": ["recall:read"]})).json()
+    spare = (await client.post("/v1/keys", json={"name": "another spare", "scopes": ["recall:read"]})).json()
     opened = (await client.post("/v1/sessions", json={})).json()
+    gone = await teach(client, "And what else?", "nothing else", session_id=opened["id"])
+    forgotten = (await client.post("/v1/forget", json={"corrections": [gone["id"]], "mode": "suppress"})).json()
+    held = (await client.post("/v1/quarantine", json={"source": {"session_id": "nobody's"}})).json()
+    hook = (await client.post("/v1/webhooks", json={"url": "http://127.0.0.1:9/", "events": ["forget.completed"]})).json()
+    async with tenant.service.database.write(tenant.id) as conn:
+        while await changes.publish(conn, tenant.id, datetime.now(UTC)):
+            pass
+        told = [row.id for row in await changes.page(conn, tenant.id, 0, 200)]
+        await webhooks.send(conn, tenant.id, [(told[0], "forget.completed")], datetime.now(UTC))
+        delivery = (await webhooks.list_deliveries(conn, tenant.id, hook["id"], None, 1))[0]
     async with tenant.service.database.write(tenant.id) as conn:
         what = {"kind": "consolidation", "bank": bank, "payload": {"by": "test"}, "dedupe": None}
         job, _ = await jobs.enqueue(conn, tenant.id, **what, now=datetime.now(UTC))
@@ -93,4 +121,9 @@ async def furnish(tenant: Tenant) -> dict[str, str]:
         "key_id": minted["id"],
         "job_id": job.id,
         "session_id": opened["id"],
+        "spare_key_id": spare["id"],
+        "forget_id": forgotten["id"],
+        "quarantine_id": held["id"],
+        "webhook_id": hook["id"],
+        "delivery_id": delivery.id,
     }

@@ -67,7 +67,7 @@ MEMORY = {
 CORRECTION = {
     "id": Id("cor"),
     "seq": int,
-    "status": OneOf("active", "superseded", "rolled_back", "forgotten"),
+    "status": OneOf("active", "superseded", "rolled_back", "quarantined", "forgotten"),
     "input": Maybe(TEXT),
     "right": Maybe(TEXT),
     "wrong": Maybe(TEXT),
@@ -117,11 +117,52 @@ ROLLED_BACK = {
     "state": STATE,
 }
 FORGOTTEN = {
-    "id": Id("fgt"),
+    "id": Maybe(Id("fgt")),
     "effective_now": bool,
     "mode": OneOf("suppress", "rebuild", "erase"),
     "corrections": [Id("cor")],
     "job_id": Maybe(Id("job")),
+    "dry_run": bool,
+    "flips": [FLIP],
+    "probes": int,
+    "confirm_token": Maybe(re.compile(r"[0-9]{10}\.[0-9a-f]{64}")),
+    "confirm_until": Maybe(TIME),
+}
+MEMBERSHIP = {"correction": Id("cor"), "in_weights": bool, "answered": bool, "support": [Id("cor")], "passed": bool}
+CERTIFICATE = {
+    "id": Id("fgt"),
+    "bank": Id("bank"),
+    "mode": OneOf("suppress", "rebuild", "erase"),
+    "complete": bool,
+    "passed": Maybe(bool),
+    "corrections": [Id("cor")],
+    "requested_by": Id("key"),
+    "requested_at": TIME,
+    "completed_at": Maybe(TIME),
+    "job_id": Maybe(Id("job")),
+    "weights": Maybe({"digest_before": Maybe(SHA), "digest_after": Maybe(SHA), "seq": int, "snapshot": Maybe(Id("snap"))}),
+    "removed": {
+        "tombstones": int,
+        "redacted_events": int,
+        "responses": int,
+        "stored_replies": int,
+        "snapshots": [Id("snap")],
+        "blobs": [SHA],
+    },
+    "membership": [MEMBERSHIP],
+    "unreached": [{"place": TEXT, "advice": TEXT}],
+}
+QUARANTINE = {
+    "id": Id("qua"),
+    "bank": Id("bank"),
+    "source": dict,
+    "corrections": int,
+    "reason": Maybe(TEXT),
+    "job_id": Maybe(Id("job")),
+    "created_by": Id("key"),
+    "created_at": TIME,
+    "lifted_by": Maybe(Id("key")),
+    "lifted_at": Maybe(TIME),
 }
 JOB_STARTED = {"job_id": Id("job"), "deduplicated": bool}
 JOB = {
@@ -147,6 +188,7 @@ KEY = {
     "expires_at": Maybe(TIME),
     "revoked_at": Maybe(TIME),
     "last_used_at": Maybe(TIME),
+    "rate": Maybe(NUMBER),
 }
 MINTED_KEY = {
     "id": Id("key"),
@@ -155,9 +197,43 @@ MINTED_KEY = {
     "scopes": [TEXT],
     "banks": Maybe([Id("bank")]),
     "expires_at": Maybe(TIME),
+    "rate": Maybe(NUMBER),
+}
+ROTATED_KEY = {**MINTED_KEY, "replaces": Id("key"), "replaced_until": TIME}
+WEBHOOK = {"id": Id("whk"), "url": TEXT, "events": [TEXT], "created_by": Id("key"), "created_at": TIME}
+MADE_WEBHOOK = {**WEBHOOK, "secret": Maybe(re.compile(r"whsec_[0-9A-Za-z_-]{43}"))}
+DELIVERY = {
+    "id": Id("dlv"),
+    "webhook": Id("whk"),
+    "change": Id("chg"),
+    "event": TEXT,
+    "status": OneOf("pending", "delivered", "failed"),
+    "attempts": int,
+    "due_at": Maybe(TIME),
+    "answered": Maybe(int),
+    "error": Maybe(TEXT),
+    "created_at": TIME,
+    "updated_at": TIME,
 }
 WHO_AM_I = {"tenant": Id("ten"), "key_id": Id("key"), "scopes": [TEXT], "banks": Maybe([Id("bank")])}
-AUDIT_ENTRY = {"id": Id("aud"), "actor": TEXT, "request_id": TEXT, "action": TEXT, "target": TEXT, "detail": dict, "created_at": TIME}
+AUDIT_ENTRY = {
+    "id": Id("aud"),
+    "seq": int,
+    "actor": TEXT,
+    "request_id": TEXT,
+    "action": TEXT,
+    "target": TEXT,
+    "detail": dict,
+    "prev_hash": TEXT,
+    "hash": SHA,
+    "created_at": TIME,
+}
+AUDIT_VERIFIED = {
+    "ok": bool,
+    "entries": int,
+    "hash": TEXT,
+    "broken": Maybe({"seq": int, "id": Maybe(Id("aud")), "why": OneOf("changed", "missing")}),
+}
 SESSION = {"id": TEXT, "bank": Id("bank"), "created_at": TIME, "last_used_at": TIME, "expires_at": TIME}
 WARMTH = {"warm": bool, "eta_ms": NUMBER}
 OPENED_SESSION = {**SESSION, **WARMTH, "state": STATE}

@@ -57,6 +57,12 @@ async def test_every_route_of_the_contract_answers_with_its_status_and_its_field
     await call("POST", "/v1/rollback", 200, shapes.ROLLED_BACK, body={"to": saved["id"], "keep": "none", "reason": "why not"})
     forgotten = await call("POST", "/v1/forget", 202, shapes.FORGOTTEN, body={"corrections": [taught["id"]], "mode": "rebuild"})
     await finished(client, forgotten["job_id"])
+    seen = {"corrections": [taught["id"]], "mode": "erase", "dry_run": True}
+    await said(client.post("/v1/forget", json=seen), 200, shapes.FORGOTTEN)
+    await call("GET", f"/v1/forget/{forgotten['id']}", 200, shapes.CERTIFICATE, template="/v1/forget/{forget_id}")
+    held = await call("POST", "/v1/quarantine", 202, shapes.QUARANTINE, body={"source": {"session_id": "ses:9"}, "reason": "why not"})
+    await call("GET", "/v1/quarantine", 200, page_of(shapes.QUARANTINE))
+    await call("DELETE", f"/v1/quarantine/{held['id']}", 202, shapes.QUARANTINE, template="/v1/quarantine/{quarantine_id}")
     started = await call("POST", "/v1/consolidations", 202, shapes.JOB_STARTED, body={})
     await finished(client, started["job_id"])
     await call("GET", f"/v1/jobs/{started['job_id']}", 200, shapes.JOB, template="/v1/jobs/{job_id}")
@@ -68,9 +74,25 @@ async def test_every_route_of_the_contract_answers_with_its_status_and_its_field
     await call("GET", "/v1/banks", 200, page_of(shapes.BANK))
     key = await call("POST", "/v1/keys", 201, shapes.MINTED_KEY, body={"name": "k", "scopes": ["recall:read"], "banks": ["second"]})
     await call("GET", "/v1/keys", 200, page_of(shapes.KEY))
+    template = "/v1/keys/{key_id}/rotate"
+    await call("POST", f"/v1/keys/{key['id']}/rotate", 201, shapes.ROTATED_KEY, template=template, body={"overlap_s": 0})
     await call("DELETE", f"/v1/keys/{key['id']}", 200, shapes.KEY, template="/v1/keys/{key_id}")
     await call("GET", "/v1/whoami", 200, shapes.WHO_AM_I)
     await call("GET", "/v1/audit", 200, page_of(shapes.AUDIT_ENTRY))
+    assert (await call("GET", "/v1/audit/verify", 200, shapes.AUDIT_VERIFIED))["ok"] is True
+    hook = {"url": "http://127.0.0.1:9/", "events": ["rollback.done", "correction.created"]}
+    made = await call("POST", "/v1/webhooks", 201, shapes.MADE_WEBHOOK, body=hook)
+    await call("GET", "/v1/webhooks", 200, page_of(shapes.WEBHOOK))
+    await teach(client, FRANCE, "Paris")
+    await client.get("/v1/stream", params={"wait_s": 0})
+    called.add(("GET", "/v1/stream"))  # its own test
+    template = "/v1/webhooks/{webhook_id}/deliveries"
+    path = f"/v1/webhooks/{made['id']}/deliveries"
+    sent = (await call("GET", path, 200, page_of(shapes.DELIVERY), template=template))["items"][0]
+    template += "/{delivery_id}/redeliver"
+    await call("POST", f"{path}/{sent['id']}/redeliver", 202, shapes.DELIVERY, template=template)
+    assert (await client.delete(f"/v1/webhooks/{made['id']}")).status_code == 204
+    called.add(("DELETE", "/v1/webhooks/{webhook_id}"))
     opened = await call("POST", "/v1/sessions", 201, shapes.OPENED_SESSION, body={"id": "ses:2"})
     await call("POST", "/v1/sessions/ses:2/warm", 200, shapes.WARMTH, template="/v1/sessions/{session_id}/warm")
     seen = await call("GET", "/v1/sessions/ses:2", 200, shapes.SESSION, template="/v1/sessions/{session_id}")

@@ -10,7 +10,18 @@ from service.api.openapi import document
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-LISTS = ["/v1/corrections", "/v1/events", "/v1/snapshots", "/v1/jobs", "/v1/banks", "/v1/keys", "/v1/audit", "/v1/sessions"]
+LISTS = [
+    "/v1/corrections",
+    "/v1/events",
+    "/v1/snapshots",
+    "/v1/jobs",
+    "/v1/banks",
+    "/v1/keys",
+    "/v1/audit",
+    "/v1/sessions",
+    "/v1/quarantine",
+    "/v1/webhooks",
+]
 
 
 async def test_ids_of_another_tenant_are_not_found_on_any_route_and_nothing_changes(tenant, other):

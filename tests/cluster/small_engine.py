@@ -132,6 +132,22 @@ class SmallEngine:
         await self._begin("forget", bank)
         return wire.Forgotten(id="fgt_1", effective_now=True, mode=mode, corrections=list(corrections), job_id=None)
 
+    async def preview_forget(self, tenant, bank, corrections):
+        await self._begin("preview_forget", bank)
+        return wire.ForgetPreview(flips=[], probes=len(corrections), state=wire.StateRef(snapshot_id="snap_1", seq=1))
+
+    async def membership(self, tenant, bank, corrections):
+        await self._begin("membership", bank)
+        return [wire.Membership(correction=each, in_weights=False, answered=False, support=[], passed=True) for each in corrections]
+
+    async def quarantine(self, tenant, bank, corrections, *, session, key, reason, actor):
+        await self._begin("quarantine", bank)
+        return quarantine({"session_id": session, "key_id": key}, len(corrections), actor.key_id)
+
+    async def lift(self, tenant, bank, quarantine_id, *, actor):
+        await self._begin("lift", bank)
+        return quarantine({"corrections": [quarantine_id]}, 1, actor.key_id)
+
     async def create_bank(self, tenant, name, *, actor):
         self.calls.append(("create_bank", name))
         self.ledger.banks[name] = []
@@ -148,6 +164,21 @@ class SmallEngine:
     async def health(self):
         self.calls.append(("health", ""))
         return [wire.Component(name="model", ok=True, detail=self.name)]
+
+
+def quarantine(source: dict, corrections: int, by: str) -> wire.Quarantine:
+    return wire.Quarantine(
+        id="qua_1",
+        bank="bnk_1",
+        source=source,
+        corrections=corrections,
+        reason=None,
+        job_id="job_1",
+        created_by=by,
+        created_at=NOW,
+        lifted_by=None,
+        lifted_at=None,
+    )
 
 
 @dataclass

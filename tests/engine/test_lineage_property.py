@@ -31,6 +31,8 @@ step = st.one_of(
     st.tuples(st.just("suppress"), pick),
     st.tuples(st.just("rebuild"), pick),
     st.tuples(st.just("erase"), pick),
+    st.tuples(st.just("quarantine"), pick),
+    st.tuples(st.just("lift"), pick),
     st.tuples(st.just("consolidate")),
     st.tuples(st.just("cold")),
 )
@@ -42,10 +44,19 @@ class Reference:
 
     ids: list[str] = field(default_factory=list)  # of every correction, in ledger order
     taught: list[tuple[int, int]] = field(default_factory=list)  # situation, response
-    inside: list[int] = field(default_factory=list)  # places (in `ids`) of the events in the weights
+    inside: list[int] = field(default_factory=list)  # places (in `ids`) of the events in the weights, but for those in quarantine
+    held: dict[str, set[int]] = field(default_factory=dict)  # quarantines that are set, and what they hold
     suppressed: set[int] = field(default_factory=set)
     exact: set[int] = field(default_factory=set)
-    saved: list[tuple[str, list[int]]] = field(default_factory=list)  # snapshot, its events
+    saved: list[tuple[str, list[int], set[int]]] = field(default_factory=list)  # snapshot, its events, those held apart from it
+
+    @property
+    def apart(self) -> set[int]:
+        return set().union(*self.held.values())
+
+    @property
+    def wanted(self) -> list[int]:
+        return [place for place in self.inside if place not in self.apart]
 
 
 class Story:
@@ -68,20 +79,41 @@ class Story:
         known.taught.append((situation, response))
 
     def snapshot(self) -> None:
-        self.reference.saved.append((self.post("/v1/snapshots", {}, 201)["id"], list(self.reference.inside)))
+        known = self.reference
+        known.saved.append((self.post("/v1/snapshots", {}, 201)["id"], list(known.inside), known.apart))
 
     def roll_back(self, which: int) -> None:
         known = self.reference
         if not known.saved:
             return
-        snapshot, inside = known.saved[which % len(known.saved)]
-        if set(inside) & known.exact:
+        snapshot, inside, apart = known.saved[which % len(known.saved)]
+        if (set(inside) - apart) & known.exact:
             assert self.post("/v1/rollback", {"to": snapshot}, 409)["code"] == "tainted-snapshot"
             return
         before = list(known.inside)
         said = self.post("/v1/rollback", {"to": snapshot}, 200)
-        known.saved.append((said["pre_rollback"], before))
-        known.inside = list(inside)
+        known.saved.append((said["pre_rollback"], before, known.apart))
+        known.inside = [place for place in inside if place not in known.exact and (place not in apart or place in known.apart)]
+        for job in self.lab.call("GET", f"/v1/jobs?bank={self.bank}&limit=200", expect=200)["items"]:
+            self.lab.finished(job["id"])  # what it held of a quarantine leaves the weights
+
+    def quarantine(self, which: int) -> None:
+        known = self.reference
+        if not known.ids:
+            return
+        place = which % len(known.ids)
+        said = self.post("/v1/quarantine", {"corrections": [known.ids[place]]}, 202)
+        assert self.lab.finished(said["job_id"])["status"] == "succeeded"
+        known.held[said["id"]] = {place}
+
+    def lift(self, which: int) -> None:
+        known = self.reference
+        if not known.held:
+            return
+        name = sorted(known.held)[which % len(known.held)]
+        said = self.lab.call("DELETE", f"/v1/quarantine/{name}", expect=202)
+        del known.held[name]
+        assert self.lab.finished(said["job_id"])["status"] == "succeeded"
 
     def suppress(self, which: int) -> None:
         self._forget(which, "suppress")
@@ -123,7 +155,7 @@ class Story:
         encoded = self.encoder.encode(SITUATIONS)
         words = self.encoder.encode([own_words(text) or "" for text in RESPONSES]).vectors
         state = recall.initial()
-        for seq, place in enumerate(self.reference.inside, start=1):
+        for seq, place in enumerate(self.reference.wanted, start=1):
             situation, response = self.reference.taught[place]
             key = np.ascontiguousarray(encoded.vectors[situation])
             recall.apply_(state, Lesson(key, RESPONSES[response], encoded.tokens[situation], seq, words[response]))
@@ -145,8 +177,11 @@ def test_weights_are_the_fold_of_what_should_be_in_them_after_any_story(lab, enc
         answers = lab.call("POST", "/v1/recall", {"bank": bank, "input": situation, "min_confidence": 0, "top_k": 10}, expect=200)[
             "answers"
         ]
-        gone = {story.reference.ids[place] for place in story.reference.suppressed | story.reference.exact}
-        assert not gone & {name for answer in answers for name in answer["support"]}, "a forgotten correction supports an answer"
+        hidden = story.reference.suppressed | story.reference.exact | story.reference.apart
+        gone = {story.reference.ids[place] for place in hidden}
+        assert not gone & {name for answer in answers for name in answer["support"]}, (
+            "a forgotten or quarantined correction supports an answer"
+        )
         live = {RESPONSES[story.reference.taught[place][1]] for place in story.reference.inside if story.reference.ids[place] not in gone}
         assert {answer["value"] for answer in answers} <= live
     lab.call("DELETE", f"/v1/banks/{bank}", expect=204)

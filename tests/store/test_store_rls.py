@@ -23,6 +23,8 @@ SWEPT = {  # every column that a sweep can read: ids, states and times, nothing 
     "job": set(TABLES["job"]),
     "blob": {"tenant", "sha256", "state", "created_at"},
     "idempotency": {"status", "created_at"},
+    "change": {"tenant", "position", "created_at"},
+    "delivery": {"tenant", "id", "status", "due_at"},
     "erased_tenant": {"id", "erased_at"},
 }
 APPEND_ONLY = {  # what the service itself may change in rows that are only ever added to
@@ -32,6 +34,12 @@ APPEND_ONLY = {  # what the service itself may change in rows that are only ever
     "head": set(),
     "audit": set(),
     "sign_in": set(),
+    "forget": {"job", "certificate"},
+    "quarantine": {"job", "lifted_by", "lifted_at"},
+    "quarantined": set(),
+    "change": {"position"},
+    "webhook": set(),
+    "delivery": {"status", "attempts", "due_at", "answered", "error", "updated_at"},
     "erased_tenant": set(),
 }
 

@@ -4,7 +4,7 @@ from keeping import NOW, append, commit, draft, forget, later, new_bank, new_ten
 from sqlalchemy import select
 
 from service.ids import new_id
-from service.store import audit, banks, blob_rows, idempotency, jobs, sign_ins, tenants
+from service.store import audit, banks, blob_rows, changes, idempotency, jobs, quarantines, sign_ins, tenants, webhooks
 from service.store.tables import metadata
 
 BANK = {"config_hash": "c", "encoder_digest": "e", "now": NOW}
@@ -40,6 +40,14 @@ class World:
         self.head = await commit(database, self.bank, state(1, {"fast": "live"}), head=0)
         self.auto = await commit(database, self.bank, state(2, kind="auto"))
         self.forget = await forget(database, self.bank, self.events[0])
+        async with database.write(self.tenant) as conn:
+            given = {"event_ids": self.ids[1:2], "reason": None, "created_by": "key_1", "now": NOW}
+            self.quarantine = await quarantines.add(conn, self.tenant, self.bank.id, source=quarantines.Source(session="s"), **given)
+            await webhooks.add_webhook(conn, self.tenant, **hook("whk_1"))
+            await changes.publish(conn, self.tenant, NOW)
+            self.change = (await changes.page(conn, self.tenant, 0, 1))[0].id
+            self.delivery = (await webhooks.list_deliveries(conn, self.tenant, "whk_1", None, 1))[0].id
+            await changes.emit(conn, self.tenant, "correction.created", self.bank.id, {}, NOW)
         return self
 
     def drafts(self):
@@ -54,6 +62,10 @@ def key(id: str, secret: str = "") -> dict:
 
 def signing_in(id: str, secret: str = "") -> dict:
     return {"id": id, "key": "key_1", "lookup_hash": sha(id + secret).encode()[:32], "now": NOW, "expires_at": later(60)}
+
+
+def hook(id: str) -> dict:
+    return {"id": id, "url": "https://a.example/", "events": ["correction.created"], "created_by": "key_1", "now": NOW}
 
 
 async def owned(conn, tenant: str) -> dict:
