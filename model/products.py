@@ -40,6 +40,10 @@ class Reading(NamedTuple):
         """The read-out."""
         return self.fast + self.middle
 
+    def alone(self, level: str) -> "Reading":
+        """What is left when only one level says anything."""
+        return Reading(*(said if name == level else np.zeros_like(said) for name, said in self._asdict().items()))
+
 
 class Question(NamedTuple):
     """A bank that is asked at a key (key_width,)."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.errors import HeadMoved
-from service.store import banks, forgets, idempotency, snapshots
+from service.store import banks, forgets, idempotency, probe_sets, snapshots
 from service.store.lineage import live, restrict
 from service.store.rows import HeadMove, SnapshotRow
 from workers.replay import Progress, Replay, lineage
@@ -77,7 +77,9 @@ class Rebuilding:
                 raise HeadMoved("the head holds what is to be erased; it has to be rebuilt first")
             if kept:
                 await snapshots.destroy_snapshots(conn, tenant, bank_id, kept, now)
-            await idempotency.scrub(conn, tenant, await forgets.texts_of(conn, tenant, bank_id, seqs))
+            texts = await forgets.texts_of(conn, tenant, bank_id, seqs)
+            await idempotency.scrub(conn, tenant, texts)
+            await probe_sets.scrub(conn, tenant, bank_id, texts)
             await forgets.redact(conn, tenant, bank_id, seqs, now)
         await self.changed(tenant, bank_id)
         await self.versions.drop_unneeded(tenant)  # also what a save or a deletion that died has left of these weights

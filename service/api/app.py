@@ -4,7 +4,22 @@ from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.di import Provide
 
-from service.api import banks, corrections, docs_page, forget, health, jobs, keys, memory, openapi, sessions, trail, versions
+from service.api import (
+    banks,
+    corrections,
+    docs_page,
+    forget,
+    health,
+    inspection,
+    jobs,
+    keys,
+    memory,
+    openapi,
+    probe_sets,
+    sessions,
+    trail,
+    versions,
+)
 from service.api.auth import Keyring, authorize
 from service.api.caller import provide_caller
 from service.api.deps import Deps
@@ -24,6 +39,17 @@ ROUTES = (
     memory.recall,
     memory.recall_batch,
     memory.get_memory,
+    inspection.get_levels,
+    inspection.trace_correction,
+    inspection.probe,
+    inspection.explain,
+    inspection.search,
+    inspection.get_stats,
+    probe_sets.save_probe_set,
+    probe_sets.list_probe_sets,
+    probe_sets.get_probe_set,
+    probe_sets.delete_probe_set,
+    probe_sets.run_probe_set,
     banks.create_bank,
     banks.list_banks,
     banks.get_bank,

@@ -29,7 +29,9 @@ R = TypeVar("R")
 
 BankOf = Callable[[str, str], Awaitable[str]]
 
-READS = frozenset({"recall", "memory", "health", "warm", "taught", "rolled_back"})  # they change nothing
+READS = frozenset(
+    {"recall", "memory", "health", "warm", "taught", "rolled_back", "levels", "trace", "probe", "explain"}
+)  # they change nothing
 DEADLINES_S = {"recall": 10.0, "health": 2.0, "warm": 10.0}  # of the others: the next line
 DEADLINE_S = 60.0  # below the lease of an idempotency key
 ROUND_S = (0.05, 1.0)  # after all workers have refused, before they are asked again: at first, at most
@@ -95,6 +97,10 @@ class RemoteEngine:
     create_bank = _remote(Engine.create_bank)
     delete_bank = _remote(Engine.delete_bank)
     warm = _remote(Engine.warm)
+    levels = _remote(Engine.levels)
+    trace = _remote(Engine.trace)
+    probe = _remote(Engine.probe)
+    explain = _remote(Engine.explain)
 
     async def health(self) -> list[wire.Component]:
         """How many workers are alive, and what one of them says of its parts. See `Engine.health`."""

@@ -24,6 +24,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import ChecksumMismatch, NotOwner, PalimpsestError
+from service.store import lookup
 from service.store.banks import find_bank, genesis_hash
 from service.store.rows import Draft, EventRow
 from service.store.tables import bank as banks
@@ -80,7 +81,9 @@ async def append(
         raise AlreadyTaught() from error
     await conn.execute(update(banks).where(mine).values(last_hash=prev, responses=known))
     await _touch_sessions(conn, tenant, bank, {draft.session_id for draft in drafts if draft.session_id}, now)
-    return [_event(draft, values, said[draft.right].words) for draft, values in zip(drafts, rows, strict=True)]
+    events = [_event(draft, values, said[draft.right].words) for draft, values in zip(drafts, rows, strict=True)]
+    await lookup.add(conn, tenant, events)
+    return events
 
 
 async def verify_chain(conn: AsyncConnection, tenant: str, bank: str) -> int:

@@ -91,7 +91,7 @@ def kept(tenant: Tenant) -> dict:
 
 def _columns(database: sqlite3.Connection, table: str) -> str:
     names = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
-    return ", ".join(name for name in names if name != "last_used_at")  # a key's, noted beside the request
+    return ", ".join(name for name in names if name not in ("last_used_at", "said_before", "surprise"))  # noted beside the request
 
 
 def deps_of(service: Embedded, **changes) -> Deps:

@@ -4,8 +4,9 @@ from keeping import NOW, append, commit, draft, forget, new_bank, new_tenant, sh
 from sqlalchemy import select
 
 from service.ids import new_id
-from service.store import audit, banks, blob_rows, idempotency, jobs, tenants
+from service.store import audit, banks, blob_rows, idempotency, jobs, lookup, probe_sets, tenants
 from service.store.tables import metadata
+from service.wire import Probe
 
 BANK = {"config_hash": "c", "encoder_digest": "e", "now": NOW}
 
@@ -39,6 +40,10 @@ class World:
         self.head = await commit(database, self.bank, state(1, {"fast": "live"}), head=0)
         self.auto = await commit(database, self.bank, state(2, kind="auto"))
         self.forget = await forget(database, self.bank, self.events[0])
+        async with database.write(self.tenant) as conn:
+            await lookup.add_drift(conn, self.tenant, self.bank.id, self.auto.id, {"fast": 0.5}, NOW)
+            saved = {"id": new_id("prb"), "name": "p", "probes": [Probe(input=f"same {self.name}", expected=None)], "created_by": "key_1"}
+            await probe_sets.add_probe_set(conn, self.tenant, self.bank.id, **saved, now=NOW)
         return self
 
     def drafts(self):
