@@ -21,6 +21,7 @@ COMMANDS = {
     "cluster-crash": "bench.cluster.crash:command",
     "cluster-contention": "bench.cluster.contention:command",
     "demo": "bench.demo:demo",
+    "inspect": "bench.inspecting:command",
     "load": "bench.load.command:load",
     "synthetic": "bench.synthetic.command:synthetic",
 }
