@@ -80,6 +80,16 @@ class Answering:
             candidates.append(Candidate(int(index), score, self._confidence(score, score - against), loud[rank]))
         return candidates
 
+    def given(self, reading: Reading) -> int | None:
+        """The answer that is given for one reading, None where the memory abstains: what `candidates` puts first, for a third of the time."""
+        scores = self._scores(reading.whole)[self._admitted]
+        if not len(scores):
+            return None
+        best = int(scores.argmax())
+        score, scores[best] = float(scores[best]), -np.inf
+        against = float(scores.max()) if len(scores) > 1 else 0.0
+        return int(self._admitted[best]) if self._confidence(score, score - against) >= self._config.abstain_below else None
+
     def standing(self, reading: Reading, index: int) -> Standing:
         """How the answer `index` of the book stands for one reading, wherever it comes among the others."""
         found, admitted = self._scores(reading.whole), self._admitted

@@ -95,8 +95,9 @@ class Explaining:
             near = list(dict.fromkeys(seq for pair in seen.pairs if (seq := whose[pair]) not in view.gone))[:sample]
             rows = await history.by_seqs(conn, tenant, bank_id, near)
             method: Method = "fold" if len(near) * count(view.weights) <= FOLDS else "pairs"
-            lessons = await history.lessons(conn, tenant, bank_id, 0, view.seq, view.seq) if method == "fold" else []
-        taught = [lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words) for row in lessons if holds(view.weights, row.seq)]
+            spans = view.weights if method == "fold" else ()
+            lessons = [row for after, upto in spans for row in await history.lessons(conn, tenant, bank_id, after, upto, upto - after)]
+        taught = [lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words) for row in lessons]
         carriers = []
         for row in rows:
             if method == "fold":

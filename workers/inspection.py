@@ -93,10 +93,8 @@ class Inspection:
         encoded = await self.encoding.encode([text], tenant)
         begin = time.perf_counter()
         async with self.banks.using(tenant, bank_id, await self.banks.fence(tenant, bank_id)) as warm:
-            if at == wire.HEAD:
-                view = await self.reader.thread.run(warm.view.frozen)
-            else:
-                view = await self.old.at(tenant, warm, at)
+            view = warm.view if at == wire.HEAD else await self.old.at(tenant, warm, at)
+            view = await self.reader.thread.run(view.frozen)
             explained = await Explaining(self.reader, self.heavy).explain(tenant, warm, view, encoded[0].key, sample)
         return structs.replace(explained, usage=_usage(begin, encoded))
 

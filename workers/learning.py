@@ -31,13 +31,13 @@ class Taking:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The best candidates before the lesson and the best one after it; the best one for each paraphrase; for others before and after."""
+    """The best candidates before the lesson and the best one after it, and for each paraphrase; what others are given before and after."""
 
     before: list[Candidate]
     after: list[Candidate]
     paraphrases: list[list[Candidate]]
-    others_before: list[list[Candidate]]
-    others_after: list[list[Candidate]]
+    others_before: list[int | None]
+    others_after: list[int | None]
 
 
 def learn_together(recall: Recall, takings: Sequence[Taking]) -> list[Taken | Exception]:
@@ -54,19 +54,14 @@ def learn_together(recall: Recall, takings: Sequence[Taking]) -> list[Taken | Ex
 
 
 def _learned(recall: Recall, takings: Sequence[Taking]) -> list[Taken]:
-    before = recall.answer_many([asked(taking.view, _keys(taking), SEEN) for taking in takings])
+    before = recall.answer_many([asked(taking.view, taking.lesson.key[None], SEEN) for taking in takings])
+    others_before = [recall.survey(asked(taking.view, taking.others, 1)) for taking in takings]
     recall.apply_many_([taking.view.state for taking in takings], [taking.lesson for taking in takings])
     for taking in takings:
         if taking.response == len(taking.view.book):
             taking.view.book.add(taking.lesson.right)
         taking.view.learned(taking.lesson, taking.response)
-    after = recall.answer_many([asked(taking.view, np.concatenate([_keys(taking), taking.paraphrases]), 1) for taking in takings])
-    taken = []
-    for taking, (first, *others_before), (last, *rest) in zip(takings, before, after, strict=True):
-        count = len(taking.others)
-        taken.append(Taken(first, last, rest[count:], others_before, rest[:count]))
-    return taken
-
-
-def _keys(taking: Taking) -> Keys:
-    return np.concatenate([taking.lesson.key[None], taking.others])
+    after = recall.answer_many([asked(taking.view, np.concatenate([taking.lesson.key[None], taking.paraphrases]), 1) for taking in takings])
+    others_after = [recall.survey(asked(taking.view, taking.others, 1)) for taking in takings]
+    said = zip(before, after, others_before, others_after, strict=True)
+    return [Taken(first, last, paraphrases, was, now) for (first,), (last, *paraphrases), was, now in said]

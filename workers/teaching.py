@@ -12,7 +12,7 @@ from datetime import datetime
 
 import numpy as np
 
-from model import Candidate, Recall
+from model import Recall
 from service import wire
 from service.errors import NotOwner, PalimpsestError, Quota, WriterBusy
 from service.store import idempotency, ledger
@@ -161,9 +161,10 @@ class Teacher:
             before = await self.reader.hold_back(tenant, warm, view, lesson.key, before, 1, again=False)  # the state has moved on
             after = await self.reader.hold_back(tenant, warm, view, lesson.key, after, 1)
         texts = await self.reader.texts(tenant, warm, [candidate.index for candidate in (*before, *after)])
-        fixed = sum(self._given(found) == row.response for found in learned.paraphrases)
+        enough = self.recall.config.abstain_below
+        fixed = sum(bool(found) and found[0].index == row.response and found[0].confidence >= enough for found in learned.paraphrases)
         answers = zip(beside, learned.others_before, learned.others_after, strict=True)
-        flipped = [other.id for other, was, now in answers if self._given(was) != self._given(now)]
+        flipped = [other.id for other, was, now in answers if was != now]
         return Measured(
             before=self.reader.said(before, texts),
             after=self.reader.said(after, texts),
@@ -171,10 +172,6 @@ class Teacher:
             paraphrases=wire.ParaphraseCheck(n=len(paraphrases), fixed=fixed),
             locality=wire.Locality(n=len(beside), flipped=flipped),
         )
-
-    def _given(self, found: Sequence[Candidate]) -> int | None:
-        """The response that is answered with, None if the memory abstains."""
-        return found[0].index if found and found[0].confidence >= self.recall.config.abstain_below else None
 
 
 def _draft(item: wire.NewCorrection, id: str, text: EncodedText, words: EncodedText | None) -> Draft:

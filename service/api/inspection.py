@@ -1,7 +1,7 @@
 """Looking into a memory: levels, traces, probes, explanations, search, statistics. Nothing here changes what it knows."""
 
 import hashlib
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from litestar import Response, get, post
@@ -23,6 +23,7 @@ from service.store import corrections, history, lookup
 TAGS = ["inspection"]
 WORDS_MAX = 8  # of a search
 BUCKETS_MAX = 1_000
+EARLIEST, LATEST = datetime(1972, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 SPAN = {"hour": timedelta(days=2), "day": timedelta(days=30), "week": timedelta(days=364)}  # that is shown when nobody says since when
 
 Sample = Annotated[int, QueryParameter(ge=1, le=256, description="Live corrections that are asked of every level, at most.")]
@@ -156,8 +157,14 @@ def _words(asked: str) -> list[str]:
 
 
 def _utc(field: str, given: datetime | None) -> datetime | None:
-    if given is not None and given.tzinfo is None:
+    if given is None:
+        return None
+    message = ""
+    if given.tzinfo is None:
         message = "must name its zone, as in 2026-11-29T12:00:00Z"
+    elif not EARLIEST <= given <= LATEST:
+        message = f"must be within {EARLIEST.year} and {LATEST.year}"
+    if message:
         raise Invalid(f"{field}: {message}", errors=[{"field": field, "message": message}])
     return given
 

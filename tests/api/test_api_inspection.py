@@ -71,15 +71,12 @@ async def test_search_without_words_is_refused(taught):
         ({"since": "2026-11-29T12:00:00Z", "until": "2026-11-29T12:00:00Z"}, "since"),
         ({"since": "2026-01-01T12:00:00Z", "bucket": "hour"}, "since"),
         ({"bucket": "year"}, "bucket"),
-        ({"since": "0001-01-01T00:00:00Z", "until": "0001-01-02T00:00:00+14:00"}, None),
+        ({"since": "0001-01-01T00:00:00+14:00"}, "since"),
+        ({"until": "9999-12-31T23:59:59-12:00"}, "until"),
     ],
 )
 async def test_time_that_is_none_or_too_long_is_refused(taught, params, field):
-    response = await taught.client.get("/v1/stats", params=params)
-    if field is None:
-        assert response.status_code in (200, 400)
-        return
-    said = refused(response, 400, "validation")
+    said = refused(await taught.client.get("/v1/stats", params=params), 400, "validation")
     assert said["errors"][0]["field"] == field
 
 

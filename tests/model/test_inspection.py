@@ -66,6 +66,29 @@ def test_pairs_of_the_window_make_up_what_the_fast_level_says(taught, at):
     assert np.allclose(near @ state.levels[FAST]["errors"].numpy()[: len(near)], reading.fast, atol=1e-5)
 
 
+@given(seeds, st.lists(st.integers(0, 60), max_size=9))
+def test_survey_gives_what_each_key_is_answered_alone(taught, at):
+    state, book = story(taught)
+    keys = np.stack([key(one) for one in at]) if at else np.zeros((0, CONFIG.key_width), np.float32)
+    alone = [found[0] for found in RECALL.answer(state, keys, book, top_k=1)]
+    for given, best in zip(RECALL.survey(Asked(state, keys, book, 1)), alone, strict=True):
+        if abs(best.confidence - CONFIG.abstain_below) > 1e-4:
+            assert given == (best.index if best.confidence > CONFIG.abstain_below else None) or ties(state, keys, book)
+
+
+def ties(state, keys, book) -> bool:
+    """Whether two answers are as good as equal somewhere: last bits decide there."""
+    pairs = RECALL.answer(state, keys, book, top_k=2)
+    return any(len(found) == 2 and found[0].score - found[1].score < 1e-4 for found in pairs)
+
+
+def test_survey_of_an_empty_bank_or_of_nobody_gives_nothing():
+    assert RECALL.survey(Asked(RECALL.initial(), key(1)[None], RECALL.book(), 1)) == [None]
+    state, book = story([1])
+    assert RECALL.survey(Asked(state, np.zeros((0, CONFIG.key_width), np.float32), book, 1)) == []
+    assert RECALL.survey(Asked(state, key(1)[None], book, 1, np.array([False]))) == [None]
+
+
 def test_barred_answer_has_no_rank_and_no_confidence():
     state, book = story([1, 2, 3])
     answering, reading = look(state, book, 1, np.array([False, True, True]))

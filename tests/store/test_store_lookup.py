@@ -64,7 +64,7 @@ async def test_newest_come_first_and_pages_follow_each_other(database, bank):
     await append_many(database, bank, 7)
     assert await found(database, bank, "question", limit=3) == [7, 6, 5]
     assert await found(database, bank, "question", before=5, limit=3) == [4, 3, 2]
-    assert await found(database, bank, "question 1") == [2]
+    assert await found(database, bank, "answer question 1") == [5, 2], "the fifth is question 4, answer 1"
 
 
 async def test_nothing_of_another_bank_or_tenant_is_found(database, bank):
