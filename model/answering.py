@@ -81,7 +81,7 @@ class Answering:
         return candidates
 
     def given(self, reading: Reading) -> int | None:
-        """The answer that is given for one reading, None where the memory abstains: what `candidates` puts first, for a third of the time."""
+        """The answer that is given for one reading, None where the memory abstains: what `candidates` puts first, for less."""
         scores = self._scores(reading.whole)[self._admitted]
         if not len(scores):
             return None

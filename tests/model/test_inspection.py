@@ -71,9 +71,9 @@ def test_survey_gives_what_each_key_is_answered_alone(taught, at):
     state, book = story(taught)
     keys = np.stack([key(one) for one in at]) if at else np.zeros((0, CONFIG.key_width), np.float32)
     alone = [found[0] for found in RECALL.answer(state, keys, book, top_k=1)]
-    for given, best in zip(RECALL.survey(Asked(state, keys, book, 1)), alone, strict=True):
+    for answer, best in zip(RECALL.survey(Asked(state, keys, book, 1)), alone, strict=True):
         if abs(best.confidence - CONFIG.abstain_below) > 1e-4:
-            assert given == (best.index if best.confidence > CONFIG.abstain_below else None) or ties(state, keys, book)
+            assert answer == (best.index if best.confidence > CONFIG.abstain_below else None) or ties(state, keys, book)
 
 
 def ties(state, keys, book) -> bool:
