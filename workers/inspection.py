@@ -77,7 +77,9 @@ class Inspection:
         """See `Engine.probe`."""
         bank_id = await self.banks.id_of(tenant, bank)
         encoded = await self.encoding.encode(inputs, tenant)
-        begin, columns, versions = time.perf_counter(), [], []
+        begin = time.perf_counter()
+        columns: list[list[wire.Cell]] = []
+        versions: list[wire.AskedVersion] = []
         async with self.banks.using(tenant, bank_id, await self.banks.fence(tenant, bank_id)) as warm:
             for name in at:
                 view = warm.view if name == wire.HEAD else await self.old.at(tenant, warm, name)

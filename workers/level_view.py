@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from model import Recall, Standing, State, inspection
+from model.answering import Answering
 from model.products import Reading
 from service import wire
 from service.store.rows import EventRow
@@ -17,6 +18,7 @@ from workers.view import View
 
 FEWEST = 16  # corrections from which a half-life is told
 SURE = 2.0  # standard errors that a decline must be away from none
+ABSENT = Standing(None, 0.0, 0.0, 0.0)  # where nothing is said
 LEAST = 1e-6  # confidence below which nothing is left to decline
 
 
@@ -41,13 +43,13 @@ def stand(recall: Recall, view: View, keys: Keys, responses: Sequence[int]) -> l
     if not len(keys):
         return []
     answering, readings = recall.look(asked(view, keys, 1))
-    return [
-        Stood(
-            answering.standing(reading, response),
-            {level: answering.standing(reading.alone(level), response) for level in Reading._fields},
-        )
-        for reading, response in zip(readings, responses, strict=True)
-    ]
+    return [_stood(answering, reading, response) for reading, response in zip(readings, responses, strict=True)]
+
+
+def _stood(answering: Answering, reading: Reading, response: int) -> Stood:
+    alone = {level: reading.alone(level) for level in Reading._fields}
+    levels = {level: answering.standing(said, response) if said.whole.any() else ABSENT for level, said in alone.items()}
+    return Stood(answering.standing(reading, response), levels)
 
 
 def describe(recall: Recall, compared: Compared, sample: Sequence[EventRow]) -> list[wire.LevelView]:

@@ -99,7 +99,9 @@ class Teacher:
         known = {row.response: row.right for row in rows if row.response is not None and row.right is not None}
         for ordinal, text in known.items():
             warm.texts.keep(ordinal, text)
-        taught, befores, others = [], [], min(OTHERS, OTHERS_MOST // len(rows))
+        taught: list[wire.Taught] = []
+        befores: list[Before] = []
+        others = min(OTHERS, OTHERS_MOST // len(rows))
         for row, asked in zip(rows, paraphrases, strict=True):
             measured = await self._measure(tenant, warm, view, row, [text.key for text in asked], others)
             taught.append(_taught(row, measured, view.snapshot_id, time.perf_counter() - begin))

@@ -14,7 +14,7 @@ from service.store import corrections, history
 from service.store.lineage import holds
 from service.store.rows import EventRow, SnapshotRow
 from service.store.status import Standing as Now
-from workers.level_view import Stood, stand
+from workers.level_view import ABSENT, Stood, stand
 from workers.old_views import OldViews
 from workers.replay import Lineage, Replay, key_of, lineage
 from workers.threads import OwnThread
@@ -23,7 +23,6 @@ from workers.warm import WarmBanks
 from workers.warm_bank import WarmBank
 
 SNAPSHOTS = 16  # newest ones that hold a correction which are asked: each has to be loaded
-ABSENT = Standing(None, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,20 +129,19 @@ async def get_stats(
         counted = {each.place: each for each in await lookup.course(conn, caller.tenant, row.id, bucket, begin, end)}
         drifted = await lookup.drifts(conn, caller.tenant, row.id, begin, end)
     drifts = {lookup.place_of(each.created_at, bucket): each.levels for each in drifted}
-    series = [_moment(place, bucket, counted.get(place), drifts.get(place, {})) for place in range(first, last + 1)]
+    nothing = lookup.Counted(0, 0, 0, 0, 0, None)
+    series = [_moment(place, bucket, counted.get(place, nothing), drifts.get(place, {})) for place in range(first, last + 1)]
     return replies.send(wire.Stats(bank=row.id, bucket=bucket, series=series))
 
 
-def _moment(place: int, bucket: wire.Bucket, counted: lookup.Counted | None, drift: dict[str, float]) -> wire.Moment:
-    counts = (0, 0, 0, 0, None) if counted is None else counted[1:]
-    corrections_, measured, mistakes, unknown, surprise = counts
+def _moment(place: int, bucket: wire.Bucket, counted: lookup.Counted, drift: dict[str, float]) -> wire.Moment:
     return wire.Moment(
         at=lookup.beginning(place, bucket),
-        corrections=corrections_,
-        measured=measured,
-        mistakes=mistakes,
-        unknown=unknown,
-        surprise=surprise,
+        corrections=counted.corrections,
+        measured=counted.measured,
+        mistakes=counted.mistakes,
+        unknown=counted.unknown,
+        surprise=counted.surprise,
         drift=drift,
     )
 

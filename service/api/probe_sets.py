@@ -35,9 +35,17 @@ async def save_probe_set(caller: NamedDependency[Caller], data: JSONBody[wire.Ne
     row = await caller.bank_row(data.bank)
 
     async def work(_: str | None) -> wire.ProbeSet:
-        saved = {"id": new_id("prb"), "name": data.name, "probes": data.probes, "created_by": caller.principal.key_id}
         async with caller.deps.database.write(caller.tenant) as conn:
-            made = await probe_sets.add_probe_set(conn, caller.tenant, row.id, **saved, now=caller.deps.now())
+            made = await probe_sets.add_probe_set(
+                conn,
+                caller.tenant,
+                row.id,
+                id=new_id("prb"),
+                name=data.name,
+                probes=data.probes,
+                created_by=caller.principal.key_id,
+                now=caller.deps.now(),
+            )
             await caller.note(conn, "probe_set.create", made.id, {"bank": row.id, "size": made.size})
             return made
 

@@ -118,7 +118,7 @@ async def test_trace_tells_what_a_fold_by_hand_has_by_level_and_by_snapshot(clie
     assert (kept["snapshot"], kept["seq"], kept["rank"], kept["confidence"]) == (saved["id"], 8, before.rank, before.confidence)
     assert [level["name"] for level in told["levels"]] == ["fast", "middle"]
     assert told["levels"][0]["score"] == pytest.approx(now.score, abs=1e-6), "nothing has left the window"
-    assert told["levels"][1]["score"] == 0.0
+    assert told["levels"][1] == {"name": "middle", "score": 0.0, "confidence": 0.0, "rank": None}, "it says nothing yet"
     assert told["verified_at"] is not None
 
 
