@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, case, func, insert, literal_column, select, update
+from sqlalchemy import BigInteger, bindparam, case, func, insert, literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service import wire
@@ -78,7 +78,7 @@ async def search(conn: AsyncConnection, tenant: str, bank: str, words: Sequence[
 async def course(conn: AsyncConnection, tenant: str, bank: str, bucket: wire.Bucket, since: datetime, until: datetime) -> list[Counted]:
     """The events of `since <= at < until` in the buckets that have any, oldest first."""
     width_s, shift_s = WIDTHS[bucket]
-    place = ((lookup.c.at + literal_column(str(shift_s))) // literal_column(str(width_s))).label("bucket")
+    place = ((lookup.c.at + literal_column(str(shift_s), BigInteger)) // literal_column(str(width_s), BigInteger)).label("bucket")
     wrong, nothing = (func.count(case((lookup.c.said_before == said, 1))) for said in ("wrong", "nothing"))
     query = select(place, func.count(), func.count(lookup.c.said_before), wrong, nothing, func.avg(lookup.c.surprise))
     query = query.where(lookup.c.tenant == tenant, lookup.c.bank == bank)
