@@ -22,7 +22,7 @@ from service import wire
 from service.cluster.engine import Actor
 from service.errors import Conflict, StateUnavailable
 from service.ids import new_id
-from service.store import history, ledger, present, snapshots
+from service.store import history, ledger, present
 from service.store.blobs import Blobs
 from service.store.db import Database
 from service.store.lineage import restrict
@@ -33,7 +33,10 @@ from workers.encoding import EncodedText, Encoding, own_words
 from workers.forgetting import Forgetting
 from workers.governing import Governing
 from workers.housing import Room
+from workers.inspection import Inspection
 from workers.learning import Taken, Taking, learn_together
+from workers.noting import Notes
+from workers.old_views import OldViews
 from workers.previewing import Previewing
 from workers.quarantining import Quarantining
 from workers.reading import Found, Question, Read, Reader
@@ -41,14 +44,11 @@ from workers.replay import Replay, lineage
 from workers.rolling_back import RollBack
 from workers.teaching import Teacher
 from workers.threads import OwnThread
-from workers.versions import Label, Versions, refuse_tainted
-from workers.view import View
+from workers.versions import Label, Versions
 from workers.warm import WarmBanks
-from workers.warm_bank import Kept, WarmBank
 
 T = TypeVar("T")
 
-OLD_VIEWS = 4  # snapshots other than the head that stay in memory after they were asked
 READS = 64  # requests in one batched read
 LESSONS = 16  # banks that learn in one operation
 log = structlog.get_logger()
@@ -103,10 +103,14 @@ class LocalEngine:
         self._lessons: Batcher[Taking, Taken | Exception] = Batcher(
             partial(learn_together, recall), self._model, size=LESSONS, waiting=1_024
         )
-        self._teacher = Teacher(database, self.banks, self._reader, recall, self._lessons, stage, now)
+        self._notes = Notes(database, self._own)
+        self._teacher = Teacher(database, self.banks, self._reader, recall, self._lessons, stage, self._notes.take, now)
         self._roll_back = RollBack(replay, self.banks, self._reader, self.versions)
         self._reads: Batcher[Read, Found] = Batcher(self._reader.read_together, self._model, size=READS, waiting=8_192, waited=waited)
-        self._old: Kept[tuple[str, int, str], View] = Kept(OLD_VIEWS)
+        self._old = OldViews(replay, self.banks)
+        looking = Inspection(replay, self.banks, self._old, self._reader, self._reads, encoding, self.heavy, now)
+        self.levels, self.trace, self.probe, self.explain = looking.levels, looking.trace, looking.probe, looking.explain
+        self._note_drift = looking.note_drift
         self._tasks: set[asyncio.Task[Any]] = set()
         governing = Governing(
             self.banks,
@@ -184,7 +188,7 @@ class LocalEngine:
         begin = time.perf_counter()
         with self._stage("read"):
             async with self.banks.using(tenant, bank_id, fence) as warm:
-                view = warm.view if at is None else await self._view_at(tenant, warm, at)
+                view = warm.view if at is None else await self._old.at(tenant, warm, at)
                 if at is None and min_seq is not None and min_seq > view.seq:
                     raise StateUnavailable(f"the bank is at {view.seq}, you have seen {min_seq}", retry_after_s=1)
                 question = Question(top_k, min_confidence, explain)
@@ -347,6 +351,8 @@ class LocalEngine:
             taken = await self.versions.take(warm, warm.view)
         with self._stage("snapshot"):
             row = await self.versions.save(tenant, taken, kind, label)
+        if kind == "auto":
+            await self._note_drift(tenant, row, taken.state)
         if actor is not None:
             await lifecycle.audit_snapshot(self.versions, tenant, bank_id, row, actor)
         return present.snapshot(row, warm.view.snapshot_id, [])
@@ -359,20 +365,6 @@ class LocalEngine:
                 await lifecycle.delete(self.versions, tenant, bank_id, actor)
             finally:
                 self.banks.forget_names(bank_id)  # also when only its blobs could not be deleted
-
-    async def _view_at(self, tenant: str, warm: WarmBank, snapshot_id: str) -> View:
-        bank_id, name = warm.row.id, (warm.row.id, warm.row.epoch, snapshot_id)  # a forget, wherever it is asked, raises the epoch
-        async with self.banks.lock(bank_id):  # one that comes in between would not be seen by the view
-            kept = self._old.recent(name)
-            if kept is None:
-                found = await lineage(self._database, tenant, bank_id)
-                async with self._database.read(tenant) as conn:
-                    snapshot = await snapshots.get_snapshot(conn, tenant, snapshot_id, bank_id)
-                if snapshot.destroyed_at is not None:
-                    refuse_tainted(snapshot, list(found.tombstones))
-                kept = await self.replay.at(tenant, found, snapshot)
-                self._old.keep(name, kept)
-            return kept
 
     async def _locked(self, bank_id: str, work: Awaitable[T]) -> T:
         async with self.banks.lock(bank_id):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.errors import HeadMoved
-from service.store import banks, blob_rows, forgets, idempotency, snapshots
+from service.store import banks, blob_rows, forgets, idempotency, probe_sets, snapshots
 from service.store.lineage import live, restrict
 from service.store.rows import ForgetRow, HeadMove, SnapshotRow
 from workers.replay import Progress, Replay, lineage
@@ -83,7 +83,9 @@ class Rebuilding:
             if kept:
                 await snapshots.destroy_snapshots(conn, tenant, bank_id, kept, now)
             needed = await blob_rows.in_use(conn, tenant)
-            replies = await idempotency.scrub(conn, tenant, await forgets.texts_of(conn, tenant, bank_id, row.seqs))
+            texts = await forgets.texts_of(conn, tenant, bank_id, row.seqs)
+            replies = await idempotency.scrub(conn, tenant, texts)
+            await probe_sets.scrub(conn, tenant, bank_id, texts)
             events, responses = await forgets.redact(conn, tenant, bank_id, row.seqs, now)
             emptied = {"redacted_events": events, "responses": responses, "stored_replies": replies}
             row = await forgets.certify(conn, tenant, row, {"emptied": emptied})

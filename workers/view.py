@@ -11,7 +11,7 @@ Only the model thread touches `state`, `counts` and `book` while a bank is warm.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,10 @@ class View:
         self.counts[response] += 1
         self.weights = with_next(self.weights, lesson.seq)
         self.seq = lesson.seq
+
+    def frozen(self) -> "View":
+        """A copy that nobody changes, to be asked beside the requests. Only the model thread may make one."""
+        return replace(self, state=self.state.clone(), counts=self.counts.copy())
 
     def kin(self) -> dict[int, set[int]]:
         """For each response that has replaced others: itself and those, as far as the book has them."""

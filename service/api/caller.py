@@ -73,7 +73,7 @@ class Caller:
         return row
 
     async def charge(self, items: int) -> None:
-        """Count a batch, on a route marked `BY_ITEMS`.
+        """Count a batch; on a route marked `BY_ITEMS` it is all that is counted of the request.
 
         Raises:
             TooFast: it is above the key's or the tenant's rate.

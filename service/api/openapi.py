@@ -62,6 +62,7 @@ _LISTED = (
     wire.EventRow,
     wire.Job,
     wire.Key,
+    wire.ProbeSet,
     wire.Quarantine,
     wire.Session,
     wire.Snapshot,

@@ -17,7 +17,7 @@ from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
 
 from service import wire
-from service.api.auth import needs, presented_key
+from service.api.auth import needs, presented_by
 from service.api.caller import Caller
 from service.errors import Invalid, PalimpsestError
 from service.store import changes, present
@@ -145,7 +145,7 @@ async def _begin(caller: Caller, last_event_id: str | None) -> tuple[int, bool]:
 async def _may_go_on(caller: Caller) -> bool:
     """Whether the key is still good: it may be revoked or end while the stream is open."""
     try:
-        await caller.keyring.find(presented_key(caller.request.headers))
+        await caller.keyring.find(presented_by(caller.request))
     except PalimpsestError:
         return False
     return True

@@ -125,5 +125,17 @@ class Engine(Protocol):
     async def warm(self, tenant: str, bank: str) -> wire.Warmth:
         """Load the bank if need be; whether it was warm, and how long the load took or would take."""
 
+    async def levels(self, tenant: str, bank: str, *, sample: int) -> wire.Levels:
+        """What each level is and knows; at most `sample` live corrections are asked of it."""
+
+    async def trace(self, tenant: str, bank: str, correction: str) -> wire.Trace:
+        """Where a correction lives now, by level and by snapshot."""
+
+    async def probe(self, tenant: str, bank: str, inputs: Sequence[str], *, at: Sequence[str]) -> wire.Probed:
+        """What each of the versions `at` (`wire.HEAD` or snapshots) says to each input."""
+
+    async def explain(self, tenant: str, bank: str, text: str, *, at: str, sample: int) -> wire.Explained:
+        """Why the version `at` answers `text` so; at most `sample` corrections are left out for it."""
+
     async def health(self) -> list[wire.Component]:
         """The engine's parts: encoder, model thread, blobs."""

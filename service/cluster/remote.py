@@ -29,7 +29,9 @@ R = TypeVar("R")
 
 BankOf = Callable[[str, str], Awaitable[str]]
 
-READS = frozenset({"recall", "memory", "health", "warm", "taught", "rolled_back", "preview_forget", "membership"})  # they change nothing
+READS = frozenset(  # they change nothing
+    {"recall", "memory", "health", "warm", "taught", "rolled_back", "preview_forget", "membership", "levels", "trace", "probe", "explain"}
+)
 DEADLINES_S = {"recall": 10.0, "health": 2.0, "warm": 10.0}  # of the others: the next line
 DEADLINE_S = 60.0
 QUESTION_S = 0.05  # more for each further question of a recall
@@ -100,6 +102,10 @@ class RemoteEngine:
     create_bank = _remote(Engine.create_bank)
     delete_bank = _remote(Engine.delete_bank)
     warm = _remote(Engine.warm)
+    levels = _remote(Engine.levels)
+    trace = _remote(Engine.trace)
+    probe = _remote(Engine.probe)
+    explain = _remote(Engine.explain)
 
     async def health(self) -> list[wire.Component]:
         """How many workers are alive, and what one of them says of its parts. See `Engine.health`."""

@@ -13,7 +13,7 @@ from service.ids import new_id
 from service.store import changes, history
 from service.store.banks import lock
 from service.store.rows import EventRow, ForgetRow, TombstoneRow
-from service.store.tables import event, forget, quarantine, response, tombstone
+from service.store.tables import event, forget, lookup, quarantine, response, tombstone
 
 WEIGHT = {"suppress": 0, "rebuild": 1, "erase": 2}  # a later, more thorough forget raises an earlier one, never lowers it
 
@@ -109,6 +109,8 @@ async def redact(conn: AsyncConnection, tenant: str, bank: str, seqs: Sequence[i
     for row in rows:
         nothing: dict[str, Any] = dict.fromkeys(("body", "embedding", "salt", "input_hash"))
         await conn.execute(update(event).where(mine, event.c.seq == row.seq).values(**nothing, redacted_at=now))
+        looked_up = (lookup.c.tenant == tenant) & (lookup.c.bank == bank) & (lookup.c.seq == row.seq)
+        await conn.execute(update(lookup).where(looked_up).values(text=None))
     responses = 0
     for ordinal in sorted({row.response for row in rows if row.response is not None}):
         said = select(event.c.seq).where(mine, event.c.response == ordinal, event.c.redacted_at.is_(None)).limit(1)

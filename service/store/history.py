@@ -43,6 +43,12 @@ async def event_responses(conn: AsyncConnection, tenant: str, bank: str) -> list
     return [(row[0], row[1]) for row in await conn.execute(query)]
 
 
+async def worded(conn: AsyncConnection, tenant: str, bank: str) -> set[int]:
+    """The ordinals of responses whose own words are taught."""
+    query = select(response.c.ordinal).where(response.c.tenant == tenant, response.c.bank == bank, response.c.embedding.is_not(None))
+    return set((await conn.execute(query)).scalars())
+
+
 async def newest_of(conn: AsyncConnection | Asking, tenant: str, bank: str, ordinal: int, limit: int, below: int = FAR) -> list[SupportRow]:
     """The newest unredacted corrections that say a response, newest first, below a seq."""
     values: Values = {"tenant": tenant, "bank": bank, "ordinal": ordinal, "limit": limit, "below": below}

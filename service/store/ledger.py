@@ -24,7 +24,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import ChecksumMismatch, NotOwner, PalimpsestError
-from service.store import changes
+from service.store import changes, lookup
 from service.store.banks import find_bank, genesis_hash
 from service.store.rows import Draft, EventRow
 from service.store.tables import bank as banks
@@ -83,7 +83,9 @@ async def append(
     told = {"corrections": [draft.id for draft in drafts], "first_seq": first, "last_seq": row.seq}
     await changes.emit(conn, tenant, "correction.created", bank, told, now)
     await _touch_sessions(conn, tenant, bank, {draft.session_id for draft in drafts if draft.session_id}, now)
-    return [_event(draft, values, said[draft.right].words) for draft, values in zip(drafts, rows, strict=True)]
+    events = [_event(draft, values, said[draft.right].words) for draft, values in zip(drafts, rows, strict=True)]
+    await lookup.add(conn, tenant, events)
+    return events
 
 
 async def verify_chain(conn: AsyncConnection, tenant: str, bank: str) -> int:

@@ -52,6 +52,19 @@ def holds(spans: Spans, seq: int) -> bool:
     return place >= 0 and spans[place][1] >= seq
 
 
+def spread(spans: Spans, most: int) -> list[int]:
+    """At most so many of the events inside, evenly spread, the last one among them; in order."""
+    size = count(spans)
+    wanted = [size - 1 - place * size // most for place in range(most)][::-1] if size > most else list(range(size))
+    found: list[int] = []
+    before = 0
+    for after, upto in spans:
+        here = range(bisect_left(wanted, before), bisect_left(wanted, before + upto - after))
+        found += [after + 1 + wanted[place] - before for place in here]
+        before += upto - after
+    return found
+
+
 def with_next(spans: Spans, seq: int) -> Spans:
     """With the event `seq`, which is above all that are inside."""
     if spans and spans[-1][1] == seq - 1:

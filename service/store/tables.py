@@ -7,6 +7,7 @@ Every table, one that is added later too, needs row-level security and grants fo
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -327,6 +328,48 @@ blob = Table(
     Column("birth", String(64), nullable=False, server_default="0"),  # another after each deletion: what was staged before does not count
     CheckConstraint("state IN ('pending', 'live', 'condemned', 'deleting')", name="state"),
     ForeignKeyConstraint(["tenant"], ["tenant.id"]),
+)
+
+lookup = Table(  # beside each event, what people look for: nothing is folded from it, and no hash covers it
+    "lookup",
+    metadata,
+    _id("tenant", primary_key=True),
+    _id("bank", primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("at", BigInteger, nullable=False),  # seconds since 1970 when it was taught
+    Column("text", Text),  # what is searched, see lookup.py; NULL once redacted
+    Column("said_before", String(8)),  # what the memory said before; NULL: nobody measured it, as the next
+    Column("surprise", Float),  # 1 − confidence of the right answer before
+    CheckConstraint("said_before IN ('right', 'wrong', 'nothing')", name="said_before"),
+    ForeignKeyConstraint(["tenant", "bank", "seq"], ["event.tenant", "event.bank", "event.seq"], name="fk_lookup_event"),
+    sqlite_with_rowid=False,  # the rows of a bank lie side by side: a search reads all of them
+)
+
+drift = Table(
+    "drift",
+    metadata,
+    _id("tenant", primary_key=True),
+    _id("snapshot", primary_key=True),
+    _id("bank"),
+    Column("levels", JSON, nullable=False),  # how far each level is from the snapshot before
+    Column("created_at", UtcTime, nullable=False),
+    Index(None, "tenant", "bank", "created_at"),
+    ForeignKeyConstraint(["tenant", "snapshot"], ["snapshot.tenant", "snapshot.id"], name="fk_drift_snapshot"),
+    _bank_of("drift"),
+)
+
+probe_set = Table(
+    "probe_set",
+    metadata,
+    _id("tenant", primary_key=True),
+    _id("id", primary_key=True),
+    _id("bank"),
+    Column("name", String(128), nullable=False),
+    Column("probes", JSON, nullable=False),
+    Column("created_by", String(64), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    UniqueConstraint("tenant", "bank", "name"),
+    _bank_of("probe_set"),
 )
 
 erased_tenant = Table(  # all that is kept of an erased tenant: that there was one of this id

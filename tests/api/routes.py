@@ -34,6 +34,7 @@ def _filled(value, has):
     return value.format(**has) if isinstance(value, str) else value
 
 
+PROBE = {"input": PIN, "expected": "change_pin"}
 ROUTES = (
     Route("POST", "/v1/corrections", "corrections:write", 201, {"input": PIN, "right": "x", "bank": "{bank_id}"}),
     Route("POST", "/v1/corrections/batch", "corrections:write", 201, {"items": [{"input": PIN, "right": "x"}], "bank": "{bank_id}"}),
@@ -43,6 +44,17 @@ ROUTES = (
     Route("POST", "/v1/recall", "recall:read", 200, {"input": PIN, "bank": "{bank_id}", "at": "{snapshot_id}"}),
     Route("POST", "/v1/recall/batch", "recall:read", 200, {"inputs": [PIN], "bank": "{bank_id}"}),
     Route("GET", "/v1/memory", "memory:inspect", 200),
+    Route("GET", "/v1/memory/levels", "memory:inspect", 200),
+    Route("GET", "/v1/memory/corrections/{correction_id}/trace", "memory:inspect", 200),
+    Route("POST", "/v1/memory/probe", "memory:inspect", 200, {"inputs": [PIN], "at": ["head", "{snapshot_id}"], "bank": "{bank_id}"}),
+    Route("POST", "/v1/memory/explain", "memory:inspect", 200, {"input": PIN, "at": "{snapshot_id}", "bank": "{bank_id}"}),
+    Route("GET", "/v1/memory/search?q=pin", "memory:inspect", 200),
+    Route("GET", "/v1/stats", "memory:inspect", 200),
+    Route("POST", "/v1/probe-sets", "snapshots:write", 201, {"name": "new", "probes": [PROBE], "bank": "{bank_id}"}),
+    Route("GET", "/v1/probe-sets", "memory:inspect", 200),
+    Route("GET", "/v1/probe-sets/{probe_set_id}", "memory:inspect", 200),
+    Route("POST", "/v1/probe-sets/{probe_set_id}/run", "memory:inspect", 200, {"at": ["head", "{snapshot_id}"]}),
+    Route("DELETE", "/v1/probe-sets/{probe_set_id}", "snapshots:write", 204),
     Route("POST", "/v1/snapshots", "snapshots:write", 201, {"bank": "{bank_id}"}),
     Route("GET", "/v1/snapshots", "snapshots:read", 200),
     Route("GET", "/v1/snapshots/{snapshot_id}", "snapshots:read", 200),
@@ -110,6 +122,7 @@ async def furnish(tenant: Tenant) -> dict[str, str]:
         told = [row.id for row in await changes.page(conn, tenant.id, 0, 200)]
         await webhooks.send(conn, tenant.id, [(told[0], "forget.completed")], datetime.now(UTC))
         delivery = (await webhooks.list_deliveries(conn, tenant.id, hook["id"], None, 1))[0]
+    probes = (await client.post("/v1/probe-sets", json={"name": "saved", "probes": [PROBE]})).json()
     async with tenant.service.database.write(tenant.id) as conn:
         what = {"kind": "consolidation", "bank": bank, "payload": {"by": "test"}, "dedupe": None}
         job, _ = await jobs.enqueue(conn, tenant.id, **what, now=datetime.now(UTC))
@@ -126,4 +139,5 @@ async def furnish(tenant: Tenant) -> dict[str, str]:
         "quarantine_id": held["id"],
         "webhook_id": hook["id"],
         "delivery_id": delivery.id,
+        "probe_set_id": probes["id"],
     }

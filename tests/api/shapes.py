@@ -32,7 +32,8 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 STATE = {"snapshot_id": Id("snap"), "seq": int}
 USAGE = {"cpu_ms": NUMBER, "tokens_in": int, "updates": int, "level_writes": int}
 SAID = {"value": Maybe(TEXT), "confidence": NUMBER}
-RECEIPT = {"item": {"before": SAID, "after": SAID}, "paraphrase": {"n": int, "fixed": int}}
+LOCALITY = {"n": int, "flipped": [Id("cor")]}
+RECEIPT = {"item": {"before": SAID, "after": SAID}, "paraphrase": {"n": int, "fixed": int}, "locality": LOCALITY}
 TAUGHT = {"id": Id("cor"), "seq": int, "status": OneOf("active"), "receipt": RECEIPT, "state": STATE, "usage": USAGE}
 TAUGHT_BATCH = {"items": [TAUGHT], "state": STATE, "usage": USAGE}
 ANSWER = {"value": TEXT, "confidence": NUMBER, "support": [Id("cor")], "level": TEXT, "why": Maybe(dict)}
@@ -237,6 +238,89 @@ AUDIT_VERIFIED = {
 SESSION = {"id": TEXT, "bank": Id("bank"), "created_at": TIME, "last_used_at": TIME, "expires_at": TIME}
 WARMTH = {"warm": bool, "eta_ms": NUMBER}
 OPENED_SESSION = {**SESSION, **WARMTH, "state": STATE}
+LEVEL_VIEW = {
+    "name": OneOf("fast", "middle"),
+    "period_tokens": int,
+    "updates": int,
+    "tokens_until_update": int,
+    "norm": NUMBER,
+    "drift_start": NUMBER,
+    "drift_snapshot": Maybe(NUMBER),
+    "pairs": int,
+    "capacity": int,
+    "alone": Maybe(NUMBER),
+    "strength": Maybe(NUMBER),
+    "margin": Maybe(NUMBER),
+    "half_life": Maybe(NUMBER),
+}
+LEVELS = {
+    "bank": Id("bank"),
+    "state": STATE,
+    "levels": [LEVEL_VIEW],
+    "clock_tokens": int,
+    "compared_with": Maybe(Id("snap")),
+    "corrections": int,
+    "sample": int,
+}
+STANDS = {"score": NUMBER, "confidence": NUMBER, "rank": Maybe(int)}
+TRACE = {
+    "id": Id("cor"),
+    "seq": int,
+    "status": OneOf("active", "superseded", "rolled_back", "forgotten"),
+    "superseded_by": Maybe(Id("cor")),
+    "removed": Maybe({"by": OneOf("rollback", "rebuild", "consolidation", "forget"), "id": TEXT, "at": TIME, "mode": Maybe(TEXT)}),
+    "right_now": Maybe(bool),
+    "confidence": Maybe(NUMBER),
+    "rank": Maybe(int),
+    "levels": [{"name": TEXT, **STANDS}],
+    "snapshots": [{"snapshot": Id("snap"), "kind": TEXT, "seq": int, "created_at": TIME, **STANDS}],
+    "holding": int,
+    "verified_at": Maybe(TIME),
+    "state": STATE,
+}
+CELL = {"value": Maybe(TEXT), "confidence": NUMBER, "abstained": bool}
+PROBED = {"versions": [{"at": TEXT, "state": STATE}], "rows": [[CELL]], "usage": USAGE}
+CARRIER = {"correction": Id("cor"), "cosine": NUMBER, "carries": NUMBER, **STANDS, "said": SAID}
+EXPLAINED = {
+    "value": Maybe(TEXT),
+    "score": NUMBER,
+    "confidence": NUMBER,
+    "abstained": bool,
+    "level": Maybe(TEXT),
+    "levels": [{"name": TEXT, "score": NUMBER}],
+    "carriers": [CARRIER],
+    "sample": int,
+    "method": OneOf("fold", "pairs"),
+    "counter": Maybe({"value": TEXT, "score": NUMBER, "confidence": NUMBER, "correction": Maybe(Id("cor")), "cosine": Maybe(NUMBER)}),
+    "state": STATE,
+    "usage": USAGE,
+}
+PROBE = {"input": TEXT, "expected": Maybe(TEXT)}
+PROBE_SET = {
+    "id": Id("prb"),
+    "bank": Id("bank"),
+    "name": TEXT,
+    "size": int,
+    "probes": Maybe([PROBE]),
+    "created_by": TEXT,
+    "created_at": TIME,
+}
+FAILURE = {"place": int, "input": TEXT, "expected": Maybe(TEXT), "said": SAID}
+RAN = {
+    "id": Id("prb"),
+    "versions": [{"at": TEXT, "state": STATE, "passed": int, "failed": int, "failures": [FAILURE]}],
+    "usage": USAGE,
+}
+MOMENT = {
+    "at": TIME,
+    "corrections": int,
+    "measured": int,
+    "mistakes": int,
+    "unknown": int,
+    "surprise": Maybe(NUMBER),
+    "drift": dict,
+}
+STATS = {"bank": Id("bank"), "bucket": OneOf("hour", "day", "week"), "series": [MOMENT]}
 HEALTH = {"ready": bool, "components": [{"name": TEXT, "ok": bool, "detail": TEXT}]}
 
 

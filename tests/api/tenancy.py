@@ -23,7 +23,13 @@ from service.telemetry import Metrics
 JSON = {"content-type": "application/json"}
 SCOPES = ("recall:read", "corrections:write", "memory:inspect", "snapshots:read", "snapshots:write", "rollback", "forget", "erase", "admin")
 CODES = error_codes()
-BESIDE = {"last_used_at", "position", "changes"}  # of a key, and of the feed: noted beside the request, as are deliveries
+BESIDE = {
+    "last_used_at",
+    "said_before",
+    "surprise",
+    "position",
+    "changes",
+}  # of a key, and of the feed: noted beside the request, as are deliveries
 FIELDS = ["type", "title", "status", "detail", "instance", "code", "request_id", "errors"]
 
 

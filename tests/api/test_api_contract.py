@@ -49,6 +49,23 @@ async def test_every_route_of_the_contract_answers_with_its_status_and_its_field
         assert [row["seq"] for row in listed["items"]] == [1, 2]
     await call("GET", f"/v1/corrections/{taught['id']}", 200, shapes.CORRECTION, template="/v1/corrections/{correction_id}")
     await call("GET", "/v1/memory", 200, shapes.MEMORY)
+    await call("GET", "/v1/memory/levels", 200, shapes.LEVELS)
+    trace = "/v1/memory/corrections/{correction_id}/trace"
+    await call("GET", trace.format(correction_id=taught["id"]), 200, shapes.TRACE, template=trace)
+    await call("POST", "/v1/memory/probe", 200, shapes.PROBED, body={"inputs": [PIN, FRANCE]})
+    await call("POST", "/v1/memory/explain", 200, shapes.EXPLAINED, body={"input": PIN})
+    found = await call("GET", "/v1/memory/search?q=pin", 200, page_of(shapes.CORRECTION), template="/v1/memory/search")
+    assert [row["id"] for row in found["items"]] == [taught["id"]]
+    await call("GET", "/v1/stats", 200, shapes.STATS)
+    probes = {"name": "saved", "probes": [{"input": PIN, "expected": "change_pin"}, {"input": FRANCE, "expected": "Paris"}]}
+    probe_set, one = await call("POST", "/v1/probe-sets", 201, shapes.PROBE_SET, body=probes), "/v1/probe-sets/{probe_set_id}"
+    assert (await call("GET", f"/v1/probe-sets/{probe_set['id']}", 200, shapes.PROBE_SET, template=one)) == probe_set
+    await call("GET", "/v1/probe-sets", 200, page_of(shapes.PROBE_SET))
+    ran = await call("POST", f"/v1/probe-sets/{probe_set['id']}/run", 200, shapes.RAN, template=f"{one}/run", body={})
+    assert [(version["passed"], version["failed"]) for version in ran["versions"]] == [(1, 1)]
+    response = await client.delete(f"/v1/probe-sets/{probe_set['id']}")
+    assert (response.status_code, response.content) == (204, b"")
+    called.add(("DELETE", one))
     saved = await call("POST", "/v1/snapshots", 201, shapes.SNAPSHOT, body={"label": "before", "note": "a note", "pin": True})
     assert (saved["kind"], saved["label"], saved["note"], saved["pinned"], saved["is_head"]) == ("manual", "before", "a note", True, False)
     assert (await call("GET", f"/v1/snapshots/{saved['id']}", 200, shapes.SNAPSHOT, template="/v1/snapshots/{snapshot_id}")) == saved

@@ -161,6 +161,58 @@ class SmallEngine:
         await self._begin("warm", bank)
         return wire.Warmth(warm=True, eta_ms=0.5)
 
+    async def levels(self, tenant, bank, *, sample):
+        lessons = await self._begin("levels", bank)
+        return wire.Levels(
+            bank=bank,
+            state=STATE,
+            levels=[],
+            clock_tokens=0,
+            compared_with=None,
+            corrections=len(lessons),
+            sample=min(sample, len(lessons)),
+        )
+
+    async def trace(self, tenant, bank, correction):
+        await self._begin("trace", bank)
+        return wire.Trace(
+            id=correction,
+            seq=1,
+            status="active",
+            superseded_by=None,
+            removed=None,
+            right_now=True,
+            confidence=0.5,
+            rank=1,
+            levels=[wire.LevelStrength(name="fast", score=0.5, confidence=0.5, rank=1)],
+            snapshots=[],
+            holding=0,
+            verified_at=NOW,
+            state=STATE,
+        )
+
+    async def probe(self, tenant, bank, inputs, *, at):
+        known = {lesson.input: lesson.right for lesson in await self._begin("probe", bank)}
+        rows = [[wire.Cell(value=known.get(text), confidence=0.5, abstained=text not in known) for _ in at] for text in inputs]
+        return wire.Probed(versions=[wire.AskedVersion(at=name, state=STATE) for name in at], rows=rows, usage=wire.Usage())
+
+    async def explain(self, tenant, bank, text, *, at, sample):
+        await self._begin("explain", bank)
+        return wire.Explained(
+            value=None,
+            score=0.0,
+            confidence=0.0,
+            abstained=True,
+            level=None,
+            levels=[wire.LevelShare(name="fast", score=0.25)],
+            carriers=[],
+            sample=0,
+            method="fold",
+            counter=None,
+            state=STATE,
+            usage=wire.Usage(),
+        )
+
     async def health(self):
         self.calls.append(("health", ""))
         return [wire.Component(name="model", ok=True, detail=self.name)]

@@ -46,6 +46,10 @@ CALLS = {
     "create_bank": (None, {"name": "new", "actor": ACTOR}),
     "delete_bank": ("bnk_1", {"actor": ACTOR}),
     "warm": ("bnk_1", {}),
+    "levels": ("bnk_1", {"sample": 8}),
+    "trace": ("bnk_1", {"correction": "cor_1"}),
+    "probe": ("bnk_1", {"inputs": [ITEM.input, "?"], "at": ["head", "snp_1"]}),
+    "explain": ("bnk_1", {"text": ITEM.input, "at": "snp_1", "sample": 3}),
     "health": (None, {}),
 }
 

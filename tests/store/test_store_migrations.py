@@ -5,6 +5,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
@@ -260,6 +261,17 @@ ROWS = {  # one in every table that there ever was, with the columns that it had
         "created_at": MOMENT,
     },
     "blob": {"tenant": "t", "sha256": "f" * 64, "bytes": 9, "state": "live", "created_at": MOMENT},
+    "lookup": {"tenant": "t", "bank": "b", "seq": 1, "at": 1_767_270_600, "text": "change_pin", "said_before": "wrong", "surprise": 0.5},
+    "drift": {"tenant": "t", "snapshot": "snap_1", "bank": "b", "levels": {"fast": 0.5}, "created_at": MOMENT},
+    "probe_set": {
+        "tenant": "t",
+        "id": "prb_1",
+        "bank": "b",
+        "name": "first",
+        "probes": [{"input": "Where?", "expected": None}],
+        "created_by": "key_1",
+        "created_at": MOMENT,
+    },
     "erased_tenant": {"id": "gone", "erased_at": MOMENT},
 }
 
@@ -374,4 +386,37 @@ def test_rows_before_tenants_were_apart_survive_the_way_up_and_the_way_back(empt
     migrate(empty_url)
     assert differences(empty_url) == []
     assert kept("SELECT id, debt_events FROM bank") == [("b", 0)]
+    engine.dispose()
+
+
+def test_events_from_before_the_lookup_are_found_and_counted_after_it(empty_url):
+    """Also on PostgreSQL, where the role that migrates is held to row-level security; what was redacted has no text."""
+    migrate(empty_url, "0003")
+    engine = engine_of(empty_url)
+    body = msgspec.msgpack.encode({"v": 1, "input": "Straße?", "wrong": None, "right": "PIN", "metadata": {"Where": ["Chat", 3]}})
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            for name in ("tenant", "bank", "response", "event"):
+                connection.execute(text(f"ALTER TABLE {name} NO FORCE ROW LEVEL SECURITY"))
+        found = MetaData()
+        found.reflect(connection)
+        for name in ("tenant", "bank", "session", "response"):
+            connection.execute(found.tables[name].insert().values(ROWS[name]))
+        first = {**ROWS["event"], "body": body}
+        gone = {**first, "seq": 2, "id": "cor_2", "redacted_at": MOMENT, **dict.fromkeys(("body", "embedding", "salt", "input_hash"))}
+        connection.execute(found.tables["event"].insert().values(first))
+        connection.execute(found.tables["event"].insert().values(gone))
+        if engine.dialect.name == "postgresql":
+            for name in ("tenant", "bank", "response", "event"):
+                connection.execute(text(f"ALTER TABLE {name} FORCE ROW LEVEL SECURITY"))
+    migrate(empty_url)
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("ALTER TABLE lookup NO FORCE ROW LEVEL SECURITY"))
+        rows = connection.execute(text("SELECT seq, at, text, said_before, surprise FROM lookup ORDER BY seq")).all()
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("ALTER TABLE lookup FORCE ROW LEVEL SECURITY"))
+    at = int(MOMENT.timestamp())
+    assert [tuple(row) for row in rows] == [(1, at, "strasse?\npin\nwhere\nchat\n3", None, None), (2, at, None, None, None)]
+    assert differences(empty_url) == []
     engine.dispose()

@@ -4,8 +4,9 @@ from keeping import NOW, append, commit, draft, forget, later, new_bank, new_ten
 from sqlalchemy import select
 
 from service.ids import new_id
-from service.store import audit, banks, blob_rows, changes, idempotency, jobs, quarantines, sign_ins, tenants, webhooks
+from service.store import audit, banks, blob_rows, changes, idempotency, jobs, lookup, probe_sets, quarantines, sign_ins, tenants, webhooks
 from service.store.tables import metadata
+from service.wire import Probe
 
 BANK = {"config_hash": "c", "encoder_digest": "e", "now": NOW}
 
@@ -48,6 +49,9 @@ class World:
             self.change = (await changes.page(conn, self.tenant, 0, 1))[0].id
             self.delivery = (await webhooks.list_deliveries(conn, self.tenant, "whk_1", None, 1))[0].id
             await changes.emit(conn, self.tenant, "correction.created", self.bank.id, {}, NOW)
+            await lookup.add_drift(conn, self.tenant, self.bank.id, self.auto.id, {"fast": 0.5}, NOW)
+            saved = {"id": new_id("prb"), "name": "p", "probes": [Probe(input=f"same {self.name}", expected=None)], "created_by": "key_1"}
+            await probe_sets.add_probe_set(conn, self.tenant, self.bank.id, **saved, now=NOW)
         return self
 
     def drafts(self):
