@@ -108,22 +108,7 @@ async def delete_bank(conn: AsyncConnection, tenant: str, bank: str) -> list[str
     """Delete all rows of the bank; the digests of the blobs that nothing of the tenant needs any more, condemned."""
     await find_bank(conn, tenant, bank)
     levels = (await conn.execute(select(snapshot.c.levels).where(snapshot.c.tenant == tenant, snapshot.c.bank == bank))).scalars().all()
-    held = (
-        tombstone,
-        forget,
-        quarantined,
-        quarantine,
-        head,
-        drift,
-        probe_set,
-        lookup,
-        snapshot,
-        event,
-        response,
-        session,
-        job,
-        idempotency,
-    )
+    told = (tombstone, forget, quarantined, quarantine, head, drift, probe_set, lookup)  # before what they belong to
     for table in (*told, snapshot, event, response, session, job, idempotency):
         await conn.execute(delete(table).where(table.c.tenant == tenant, table.c.bank == bank))
     await conn.execute(delete(banks).where(banks.c.tenant == tenant, banks.c.id == bank))
