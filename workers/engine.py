@@ -6,11 +6,10 @@ when the caller leaves; reads take no lock and see a whole state, since the mode
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
 
 import numpy as np
 import structlog
@@ -22,13 +21,14 @@ from service import wire
 from service.cluster.engine import Actor
 from service.errors import Conflict, StateUnavailable
 from service.ids import new_id
-from service.store import history, ledger, present, snapshots
+from service.store import history, ledger
 from service.store.blobs import Blobs
 from service.store.db import Database
 from service.store.lineage import restrict
 from service.tracing import Stage
 from workers import lifecycle, summary
 from workers.batch import Batcher
+from workers.comparing import Comparing
 from workers.encoding import EncodedText, Encoding, own_words
 from workers.forgetting import Forgetting
 from workers.housing import Room
@@ -38,14 +38,12 @@ from workers.replay import Replay, lineage
 from workers.rolling_back import RollBack
 from workers.teaching import Teacher
 from workers.threads import OwnThread
-from workers.versions import Label, Versions, refuse_tainted
+from workers.versioning import OLD_VIEWS, Versioning
+from workers.versions import Label, Versions
 from workers.view import View
 from workers.warm import WarmBanks
-from workers.warm_bank import Kept, WarmBank
+from workers.warm_bank import Kept
 
-T = TypeVar("T")
-
-OLD_VIEWS = 4  # snapshots other than the head that stay in memory after they were asked
 READS = 64  # requests in one batched read
 LESSONS = 16  # banks that learn in one operation
 log = structlog.get_logger()
@@ -61,7 +59,7 @@ class Policy:
     shared: bool = False  # whether other processes may change the banks of this database
 
 
-class LocalEngine:
+class LocalEngine(Versioning):
     """`service.cluster.engine.Engine` over a database, a blob store and an encoder in this process."""
 
     def __init__(
@@ -80,6 +78,7 @@ class LocalEngine:
         now: Callable[[], datetime],
         start_thread: Callable[[], None],
     ) -> None:
+        super().__init__()
         self._database, self._encoding, self._policy, self._stage, self._ring, self._now = (
             database,
             encoding,
@@ -102,11 +101,11 @@ class LocalEngine:
             partial(learn_together, recall), self._model, size=LESSONS, waiting=1_024
         )
         self._teacher = Teacher(database, self.banks, self._reader, recall, self._lessons, stage, now)
-        self._roll_back = RollBack(replay, self.banks, self._reader, self.versions)
+        self._comparing = Comparing(self._reader)
+        self._roll_back = RollBack(replay, self.banks, self._comparing, self.versions)
         self.forgetting = Forgetting(replay, self.banks, now)
         self._reads: Batcher[Read, Found] = Batcher(self._reader.read_together, self._model, size=READS, waiting=8_192, waited=waited)
         self._old: Kept[tuple[str, int, str], View] = Kept(OLD_VIEWS)
-        self._tasks: set[asyncio.Task[Any]] = set()
 
     # --- the port
 
@@ -128,7 +127,9 @@ class LocalEngine:
         asked = await self._paraphrases(tenant, items)
         named = [new_id("cor") for _ in items] if ids is None else ids
         try:
-            return await self._whole(self._teach(tenant, bank_id, items, named, encoded[: len(items)], words, asked, idempotency_key))
+            return await self._whole(
+                self._teach(tenant, bank_id, items, named, encoded[: len(items)], words, asked, idempotency_key, actor)
+            )
         except ledger.AlreadyTaught:
             async with self._database.read(tenant) as conn:
                 rows = await history.by_ids(conn, tenant, bank_id, named)
@@ -193,35 +194,6 @@ class LocalEngine:
             taken = await self.versions.take(warm, warm.view)
             found = await lineage(self._database, tenant, bank_id)
         return await summary.describe(self._database, tenant, found, taken, self.heavy, self.recall_model.config)
-
-    async def snapshot(self, tenant: str, bank: str, *, label: str | None, note: str | None, pin: bool, actor: Actor) -> wire.Snapshot:
-        """See `Engine.snapshot`."""
-        bank_id = await self.banks.id_of(tenant, bank)
-        return await self._whole(self._snapshot(tenant, bank_id, "manual", Label(actor.key_id, label, note, pin), actor))
-
-    async def roll_back(
-        self,
-        tenant: str,
-        bank: str,
-        to: str,
-        *,
-        dry_run: bool,
-        if_match: str | None,
-        reason: str | None,
-        actor: Actor,
-        idempotency_key: str | None,
-    ) -> wire.RolledBack:
-        """See `Engine.roll_back`."""
-        bank_id = await self.banks.id_of(tenant, bank)
-        request = wire.RollbackRequest(to=to, dry_run=dry_run, reason=reason)
-        who = {"key_id": actor.key_id, "request_id": actor.request_id}
-        work = self._roll_back.run(tenant, bank_id, request, if_match=if_match, idempotency_key=idempotency_key, **who)
-        return await self._whole(self._locked(bank_id, work))
-
-    async def rolled_back(self, tenant: str, bank: str, version: int) -> wire.RolledBack:
-        """See `Engine.rolled_back`."""
-        bank_id = await self.banks.id_of(tenant, bank)
-        return await self._whole(self._locked(bank_id, self._roll_back.again(tenant, bank_id, version)))
 
     async def forget(
         self,
@@ -291,12 +263,7 @@ class LocalEngine:
 
     async def close(self, within_s: float = 2.0) -> None:
         """Let what has begun come to its end, then stop the threads. A fold that takes longer is given up, as by a crash."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=within_s)
-        for task in self._tasks:
-            task.cancel()
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._end(within_s)
         self._encoding.close()
         self._model.close()
         self.heavy.close()
@@ -325,9 +292,10 @@ class LocalEngine:
         words: Mapping[str, EncodedText],
         asked: Sequence[Sequence[EncodedText]],
         idempotency_key: str | None,
+        actor: Actor,
     ) -> list[wire.Taught]:
         async with self.banks.lock(bank_id):
-            taught = await self._teacher.teach(tenant, bank_id, items, ids, encoded, words, asked, idempotency_key)
+            taught = await self._teacher.teach(tenant, bank_id, items, ids, encoded, words, asked, idempotency_key, actor.key_id)
             warm = self.banks.peek(bank_id)
             due = warm is not None and warm.view.seq - warm.saved_seq >= self._policy.snapshot_every
             if warm is not None and due:
@@ -344,16 +312,6 @@ class LocalEngine:
         except Exception as error:  # a cold start takes longer, nothing else
             log.warning("automatic snapshot failed", action="auto_snapshot", bank=bank_id, error=type(error).__qualname__)
 
-    async def _snapshot(self, tenant: str, bank_id: str, kind: str, label: Label, actor: Actor | None) -> wire.Snapshot:
-        async with self.banks.lock(bank_id):
-            warm = await self.banks.current(tenant, bank_id)
-            taken = await self.versions.take(warm, warm.view)
-        with self._stage("snapshot"):
-            row = await self.versions.save(tenant, taken, kind, label)
-        if actor is not None:
-            await lifecycle.audit_snapshot(self.versions, tenant, bank_id, row, actor)
-        return present.snapshot(row, warm.view.snapshot_id, [])
-
     async def _forget(self, tenant: str, bank_id: str, request: wire.ForgetRequest, actor: Actor) -> wire.Forgotten:
         async with self.banks.lock(bank_id):
             self._old.clear()  # old views learn of it when they are loaded again
@@ -367,31 +325,3 @@ class LocalEngine:
                 await lifecycle.delete(self.versions, tenant, bank_id, actor)
             finally:
                 self.banks.forget_names(bank_id)  # also when only its blobs could not be deleted
-
-    async def _view_at(self, tenant: str, warm: WarmBank, snapshot_id: str) -> View:
-        bank_id, name = warm.row.id, (warm.row.id, warm.row.epoch, snapshot_id)  # a forget, wherever it is asked, raises the epoch
-        async with self.banks.lock(bank_id):  # one that comes in between would not be seen by the view
-            kept = self._old.recent(name)
-            if kept is None:
-                found = await lineage(self._database, tenant, bank_id)
-                async with self._database.read(tenant) as conn:
-                    snapshot = await snapshots.get_snapshot(conn, tenant, snapshot_id, bank_id)
-                if snapshot.destroyed_at is not None:
-                    refuse_tainted(snapshot, list(found.tombstones))
-                kept = await self.replay.at(tenant, found, snapshot)
-                self._old.keep(name, kept)
-            return kept
-
-    async def _locked(self, bank_id: str, work: Awaitable[T]) -> T:
-        async with self.banks.lock(bank_id):
-            return await work
-
-    def _own(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run to the end even when the caller is cancelled: a change of a bank is never left half done."""
-        return await asyncio.shield(self._own(work))

@@ -58,6 +58,8 @@ class JobRunner:
             "consolidation": self._consolidate,
             "rebuild": self._rebuild,
             "erase": self._erase,
+            "export": self._export,
+            "bisection": self._bisect,
         }
 
     async def run(self, job_id: str) -> None:
@@ -156,6 +158,12 @@ class JobRunner:
 
     async def _erase(self, job: JobRow, progress: Progress) -> dict[str, Any]:
         return await self._maintenance.erase(job.tenant, _bank(job), job.payload["seqs"], moved_by=job.id, progress=progress)
+
+    async def _export(self, job: JobRow, progress: Progress) -> dict[str, Any]:
+        return await self._maintenance.export(job.tenant, _bank(job), job.payload)
+
+    async def _bisect(self, job: JobRow, progress: Progress) -> dict[str, Any]:
+        return await self._maintenance.bisect(job.tenant, _bank(job), job.payload, progress=progress)
 
 
 def _told(job: JobRow) -> tracing.Attributes:

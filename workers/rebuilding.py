@@ -1,7 +1,7 @@
 """The job's half of forgetting: weights without the events, then the ledger and the snapshots without their texts.
 
 - `rebuild` folds the ledger without what is exactly forgotten and moves the head. The digest is that of a bank that never saw it.
-- `erase` also takes the texts and keys out of the ledger, and destroys every snapshot whose weights held them.
+- `erase` also takes the texts and keys out of the ledger, and destroys every snapshot whose weights held them and every export with them.
 
 Neither holds a lock of the bank: the fold is beside the requests, the head moves by compare-and-swap, and what was taught since is the
 tail that every warm copy folds.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.errors import HeadMoved
-from service.store import banks, forgets, idempotency, snapshots
+from service.store import banks, bundles, forgets, idempotency, jobs, snapshots
 from service.store.lineage import live, restrict
 from service.store.rows import HeadMove, SnapshotRow
 from workers.replay import Progress, Replay, lineage
@@ -78,8 +78,15 @@ class Rebuilding:
             if kept:
                 await snapshots.destroy_snapshots(conn, tenant, bank_id, kept, now)
             await idempotency.scrub(conn, tenant, await forgets.texts_of(conn, tenant, bank_id, seqs))
+            exports = await bundles.drop_holding(conn, tenant, bank_id, seqs)
+            await jobs.scrub(conn, tenant, bank_id)
             await forgets.redact(conn, tenant, bank_id, seqs, now)
         await self.changed(tenant, bank_id)
         await self.versions.drop_unneeded(tenant)  # also what a save or a deletion that died has left of these weights
         await self.replay.database.compact()
-        return {"redacted": len(seqs), "destroyed_snapshots": [row.id for row in held], "head": head.id if head else None}
+        return {
+            "redacted": len(seqs),
+            "destroyed_snapshots": [row.id for row in held],
+            "destroyed_exports": exports,
+            "head": head.id if head else None,
+        }

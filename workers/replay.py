@@ -42,7 +42,7 @@ class Lineage:
     head: SnapshotRow
     wanted: Spans
     tombstones: tuple[TombstoneRow, ...]
-    bases: tuple[SnapshotRow, ...]  # newest first, without what a gate rejected
+    bases: tuple[SnapshotRow, ...]  # newest first, without what a gate rejected and what was brought in from outside
 
 
 async def lineage(database: Database, tenant: str, bank: str) -> Lineage:
@@ -59,7 +59,7 @@ async def lineage(database: Database, tenant: str, bank: str) -> Lineage:
     if head is None:
         raise StateUnavailable(f"the head of bank {row.id} is not among its snapshots; restore the database", retry_after_s=60)
     exact = [tombstone.seq for tombstone in tombstones if tombstone.exact]
-    bases = tuple(snapshot for snapshot in usable if snapshot.gate is None or snapshot.gate["passed"])
+    bases = tuple(row for row in usable if (row.gate is None or row.gate["passed"]) and row.kind != "import")
     return Lineage(row, head, live(head.spans, head.seq, row.seq, exact), tuple(tombstones), bases)
 
 

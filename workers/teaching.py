@@ -62,13 +62,14 @@ class Teacher:
         words: Mapping[str, EncodedText],
         paraphrases: Sequence[Sequence[EncodedText]],
         idempotency_key: str | None,
+        key_id: str,
     ) -> list[wire.Taught]:
         """All items or none, in order; `words` are the own words of responses that may be new. The caller holds the bank's lock.
 
         Raises:
             AlreadyTaught: as `ledger.append`.
         """
-        drafts = [_draft(item, id, text, words.get(item.right)) for item, id, text in zip(items, ids, encoded, strict=True)]
+        drafts = [_draft(item, id, text, words.get(item.right), key_id) for item, id, text in zip(items, ids, encoded, strict=True)]
         warm, rows = await self._append(tenant, bank_id, drafts, idempotency_key)
         try:
             return await self.apply(tenant, warm, warm.view, rows, paraphrases)
@@ -155,7 +156,7 @@ class Teacher:
         return Measured(self.reader.said(before, texts), self.reader.said(after, texts), fixed)
 
 
-def _draft(item: wire.NewCorrection, id: str, text: EncodedText, words: EncodedText | None) -> Draft:
+def _draft(item: wire.NewCorrection, id: str, text: EncodedText, words: EncodedText | None, key_id: str) -> Draft:
     return Draft(
         id=id,
         session_id=item.session_id,
@@ -166,6 +167,7 @@ def _draft(item: wire.NewCorrection, id: str, text: EncodedText, words: EncodedT
         embedding=text.key.tobytes(),
         tokens=text.tokens,
         words=None if words is None else words.key.tobytes(),
+        key_id=key_id,
     )
 
 

@@ -4,7 +4,22 @@ from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.di import Provide
 
-from service.api import banks, corrections, docs_page, forget, health, jobs, keys, memory, openapi, sessions, trail, versions
+from service.api import (
+    banks,
+    carriage,
+    corrections,
+    docs_page,
+    forget,
+    health,
+    jobs,
+    keys,
+    memory,
+    openapi,
+    rollback,
+    sessions,
+    trail,
+    versions,
+)
 from service.api.auth import Keyring, authorize
 from service.api.caller import provide_caller
 from service.api.deps import Deps
@@ -40,7 +55,15 @@ ROUTES = (
     versions.take_snapshot,
     versions.list_snapshots,
     versions.get_snapshot,
-    versions.roll_back,
+    versions.change_snapshot,
+    versions.delete_snapshot,
+    versions.diff_snapshots,
+    versions.verify_snapshot,
+    carriage.export_snapshot,
+    carriage.get_export,
+    carriage.import_bundle,
+    rollback.roll_back,
+    rollback.bisect,
     forget.forget,
     jobs.consolidate,
     jobs.list_jobs,

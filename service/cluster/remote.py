@@ -29,7 +29,7 @@ R = TypeVar("R")
 
 BankOf = Callable[[str, str], Awaitable[str]]
 
-READS = frozenset({"recall", "memory", "health", "warm", "taught", "rolled_back"})  # they change nothing
+READS = frozenset({"recall", "memory", "health", "warm", "taught", "rolled_back", "diff", "verify"})  # they change nothing
 DEADLINES_S = {"recall": 10.0, "health": 2.0, "warm": 10.0}  # of the others: the next line
 DEADLINE_S = 60.0  # below the lease of an idempotency key
 ROUND_S = (0.05, 1.0)  # after all workers have refused, before they are asked again: at first, at most
@@ -91,6 +91,11 @@ class RemoteEngine:
     snapshot = _remote(Engine.snapshot)
     roll_back = _remote(Engine.roll_back)
     rolled_back = _remote(Engine.rolled_back)
+    delete_snapshot = _remote(Engine.delete_snapshot)
+    diff = _remote(Engine.diff)
+    verify = _remote(Engine.verify)
+    bisect = _remote(Engine.bisect)
+    import_bundle = _remote(Engine.import_bundle)
     forget = _remote(Engine.forget)
     create_bank = _remote(Engine.create_bank)
     delete_bank = _remote(Engine.delete_bank)

@@ -14,7 +14,7 @@ from service.store.blob_rows import condemn_unused
 from service.store.db import refers_to_nothing
 from service.store.rows import BankRow
 from service.store.tables import bank as banks
-from service.store.tables import event, forget, head, idempotency, job, response, session, snapshot, tombstone
+from service.store.tables import bundle, event, forget, head, idempotency, job, response, session, snapshot, tombstone
 
 
 async def create_bank(
@@ -93,7 +93,7 @@ async def delete_bank(conn: AsyncConnection, tenant: str, bank: str) -> list[str
     """Delete all rows of the bank; the digests of the blobs that nothing of the tenant needs any more, condemned."""
     await find_bank(conn, tenant, bank)
     levels = (await conn.execute(select(snapshot.c.levels).where(snapshot.c.tenant == tenant, snapshot.c.bank == bank))).scalars().all()
-    for table in (tombstone, forget, head, snapshot, event, response, session, job, idempotency):
+    for table in (bundle, tombstone, forget, head, snapshot, event, response, session, job, idempotency):
         await conn.execute(delete(table).where(table.c.tenant == tenant, table.c.bank == bank))
     await conn.execute(delete(banks).where(banks.c.tenant == tenant, banks.c.id == bank))
     return await condemn_unused(conn, tenant, {level["sha256"] for each in levels for level in each})

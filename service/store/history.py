@@ -1,13 +1,15 @@
 """The ledger's read side: what to fold, what supports an answer, what to show."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, bindparam, select
+from sqlalchemy import ColumnElement, Row, Select, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.store.asking import Asking, Values
+from service.store.banks import genesis_hash
 from service.store.rows import EventRow, LessonRow, ResponseRow, SupportRow
 from service.store.tables import event, response
 
@@ -95,6 +97,26 @@ async def later_same_input(conn: AsyncConnection, tenant: str, bank: str, seqs: 
     return found
 
 
+async def seqs_of_source(conn: AsyncConnection, tenant: str, bank: str, *, session: str | None, key: str | None) -> list[int]:
+    """The positions of all events that were taught in the session or by the API key, in order."""
+    query = select(event.c.seq).where(*_of(tenant, bank)).order_by(event.c.seq)
+    query = query.where(event.c.key == key) if session is None else query.where(event.c.session == session)
+    return list((await conn.execute(query)).scalars())
+
+
+async def newest_before(conn: AsyncConnection, tenant: str, bank: str, at: datetime) -> int:
+    """The position of the newest event that was there at a time, 0 if none was."""
+    query = select(func.max(event.c.seq)).where(*_of(tenant, bank), event.c.created_at <= at)
+    return (await conn.execute(query)).scalar() or 0
+
+
+async def chain_at(conn: AsyncConnection, tenant: str, bank: str, seq: int) -> str | None:
+    """The hash of the chain at a position, None if the ledger does not go so far."""
+    if seq == 0:
+        return genesis_hash(bank)
+    return (await conn.execute(select(event.c.hash).where(*_of(tenant, bank), event.c.seq == seq))).scalar()
+
+
 def _of(tenant: str, bank: str) -> tuple[Any, Any]:
     return event.c.tenant == tenant, event.c.bank == bank
 
@@ -120,6 +142,7 @@ def _event(row: Row[Any]) -> EventRow:
         epoch=row.epoch,
         kind=row.kind,
         session_id=row.session,
+        key_id=row.key,
         response=row.response,
         input=body.get("input"),
         wrong=body.get("wrong"),

@@ -11,6 +11,7 @@ from service.wire import LevelBlob
 __all__ = [
     "AuditRow",
     "BankRow",
+    "BundleRow",
     "Draft",
     "DueBank",
     "EventRow",
@@ -101,6 +102,7 @@ class Draft(Row, frozen=True, kw_only=True):
     embedding: bytes
     tokens: int
     words: bytes | None = None
+    key_id: str | None = None
 
 
 class EventRow(Row, frozen=True, kw_only=True):
@@ -125,6 +127,7 @@ class EventRow(Row, frozen=True, kw_only=True):
     created_at: datetime
     redacted_at: datetime | None
     words: bytes | None = None
+    key_id: str | None = None
 
 
 class LessonRow(Row, frozen=True, kw_only=True):
@@ -178,6 +181,17 @@ class SnapshotRow(SnapshotDraft, frozen=True, kw_only=True):
     bank: str
     created_at: datetime
     destroyed_at: datetime | None
+
+
+class BundleRow(Row, frozen=True, kw_only=True):
+    """A bundle; `spans` are the events of which anything is in it."""
+
+    id: str
+    bank: str
+    spans: Spans
+    manifest: bytes
+    bytes: int
+    created_at: datetime
 
 
 class HeadMove(Row, frozen=True, kw_only=True):

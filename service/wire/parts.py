@@ -18,9 +18,9 @@ Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 TopK = Annotated[int, Meta(ge=1, le=100)]
 
 ForgetMode = Literal["suppress", "rebuild", "erase"]
-JobKind = Literal["consolidation", "rebuild", "erase"]
+JobKind = Literal["consolidation", "rebuild", "erase", "export", "bisection"]
 JobStatus = Literal["queued", "running", "succeeded", "failed", "canceled"]
-SnapshotKind = Literal["genesis", "manual", "auto", "consolidation", "pre_rollback", "rollback", "rebuild"]
+SnapshotKind = Literal["genesis", "manual", "auto", "consolidation", "pre_rollback", "rollback", "rebuild", "import"]
 CorrectionStatus = Literal["active", "superseded", "rolled_back", "forgotten"]
 Scope = Literal[
     "recall:read",

@@ -1,6 +1,10 @@
-"""Whatever happens to a bank, its weights are the fold of exactly the events that should be in them (I8), also after it is loaded cold."""
+"""Whatever happens to a bank, its weights are the fold of exactly the events that should be in them (I8), also after it is loaded cold.
+
+And every rollback, wherever it leads, does what its dry run told.
+"""
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings
@@ -28,6 +32,10 @@ step = st.one_of(
     teach,
     st.tuples(st.just("snapshot")),
     st.tuples(st.just("roll_back"), pick),
+    st.tuples(st.just("roll_back_keeping_later"), pick),
+    st.tuples(st.just("roll_back_keeping_one"), pick, pick),
+    st.tuples(st.just("roll_back_to_a_time"), pick),
+    st.tuples(st.just("roll_back_a_session"), st.integers(0, 1)),
     st.tuples(st.just("suppress"), pick),
     st.tuples(st.just("rebuild"), pick),
     st.tuples(st.just("erase"), pick),
@@ -45,7 +53,12 @@ class Reference:
     inside: list[int] = field(default_factory=list)  # places (in `ids`) of the events in the weights
     suppressed: set[int] = field(default_factory=set)
     exact: set[int] = field(default_factory=set)
-    saved: list[tuple[str, list[int]]] = field(default_factory=list)  # snapshot, its events
+    saved: list[tuple[str, list[int], int]] = field(default_factory=list)  # snapshot, its events, how many there were in the ledger
+    moments: list[tuple[str, list[int], int]] = field(default_factory=list)  # time, the events in the weights then, and in the ledger
+
+    @property
+    def gone(self) -> set[int]:
+        return self.suppressed | self.exact
 
 
 class Story:
@@ -59,29 +72,84 @@ class Story:
 
     def do(self, name: str, *arguments: int) -> None:
         getattr(self, name)(*arguments)
+        known = self.reference
+        known.moments.append((datetime.now(UTC).isoformat(), list(known.inside), len(known.ids)))
 
     def teach(self, situation: int, response: int) -> None:
-        said = self.post("/v1/corrections", {"input": SITUATIONS[situation], "right": RESPONSES[response]}, 201)
+        body = {"input": SITUATIONS[situation], "right": RESPONSES[response], "session_id": f"ses:{situation % 2}"}
+        said = self.post("/v1/corrections", body, 201)
         known = self.reference
         known.inside.append(len(known.ids))
         known.ids.append(said["id"])
         known.taught.append((situation, response))
 
     def snapshot(self) -> None:
-        self.reference.saved.append((self.post("/v1/snapshots", {}, 201)["id"], list(self.reference.inside)))
+        known = self.reference
+        known.saved.append((self.post("/v1/snapshots", {}, 201)["id"], list(known.inside), len(known.ids)))
 
     def roll_back(self, which: int) -> None:
+        if self.reference.saved:
+            snapshot, inside, _ = self._saved(which)
+            self._roll_back({"to": snapshot}, inside)
+
+    def roll_back_keeping_later(self, which: int) -> None:
         known = self.reference
-        if not known.saved:
+        if known.saved:
+            snapshot, inside, length = self._saved(which)
+            later = [place for place in known.inside if place >= length and place not in known.gone]
+            self._roll_back({"to": snapshot, "keep": "corrections_after"}, inside, later)
+
+    def roll_back_keeping_one(self, which: int, chosen: int) -> None:
+        known = self.reference
+        if not known.saved or not known.ids:
             return
-        snapshot, inside = known.saved[which % len(known.saved)]
+        (snapshot, inside, _), place = self._saved(which), chosen % len(known.ids)
+        body = {"to": snapshot, "keep": [known.ids[place]]}
+        if place in known.gone and not set(inside) & known.exact:
+            assert self.post("/v1/rollback", body, 409)["code"] == "conflict"
+            return
+        self._roll_back(body, inside, [place])
+
+    def roll_back_to_a_time(self, which: int) -> None:
+        known = self.reference
+        if known.moments:
+            time, inside, _ = known.moments[which % len(known.moments)]
+            self._roll_back({"to_time": time}, [place for place in inside if place not in known.exact])
+
+    def roll_back_a_session(self, number: int) -> None:
+        known = self.reference
+        name = f"ses:{number}"
+        if not any(situation % 2 == number for situation, _ in known.taught):
+            self.post("/v1/rollback", {"source": {"session_id": name}}, 404)
+            return
+        self._roll_back({"source": {"session_id": name}}, [place for place in known.inside if known.taught[place][0] % 2 != number])
+
+    def _saved(self, which: int) -> tuple[str, list[int], int]:
+        return self.reference.saved[which % len(self.reference.saved)]
+
+    def _roll_back(self, body: dict, inside: list[int], kept: list[int] = ()) -> None:
+        """The rollback, which has to do what its dry run told; `inside` and `kept`: what is in the weights then."""
+        known = self.reference
         if set(inside) & known.exact:
-            assert self.post("/v1/rollback", {"to": snapshot}, 409)["code"] == "tainted-snapshot"
+            assert self.post("/v1/rollback", body, 409)["code"] == "tainted-snapshot"
             return
-        before = list(known.inside)
-        said = self.post("/v1/rollback", {"to": snapshot}, 200)
-        known.saved.append((said["pre_rollback"], before))
-        known.inside = list(inside)
+        before, preview = self.answers(), self.post("/v1/rollback", {**body, "dry_run": True}, 200)
+        assert self.answers() == before
+        said = self.post("/v1/rollback", body, 200)
+        after, was = self.answers(), set(known.inside)
+        known.saved.append((said["pre_rollback"], list(known.inside), len(known.ids)))
+        known.inside = sorted({*inside, *kept})
+        told = {name: preview[name] for name in ("flips", "probes", "removed", "restored")}
+        assert told == {name: said[name] for name in told}
+        asked = {SITUATIONS[known.taught[place][0]] for place in range(len(known.ids)) if place not in known.gone}
+        flips = {(flip["input"], flip["before"]["value"], flip["after"]["value"]) for flip in preview["flips"]}
+        assert flips == {(text, before[text], after[text]) for text in asked if before[text] != after[text]}
+        assert (said["removed"], said["restored"]) == (len(was - set(known.inside)), len(set(known.inside) - was))
+
+    def answers(self) -> dict[str, str | None]:
+        """What is said to each situation."""
+        results = self.post("/v1/recall/batch", {"inputs": SITUATIONS}, 200)["results"]
+        return {text: each["answers"][0]["value"] if each["answers"] else None for text, each in zip(SITUATIONS, results, strict=True)}
 
     def suppress(self, which: int) -> None:
         self._forget(which, "suppress")

@@ -19,6 +19,7 @@ from service.store import (
     audit,
     banks,
     blob_rows,
+    bundles,
     erasure,
     fences,
     forgets,
@@ -43,6 +44,7 @@ class Undo(Exception):
 MOVE = HeadMove(expected_version=1, moved_by="k", reason="r")
 FORGET = {"mode": "erase", "exact": True, "reason": None, "created_by": "k", "job_id": None, "now": NOW}
 BEGIN = {"request_hash": b"r" * 32, "now": later(99), "lease_s": 9}
+CARRIED = {"spans": (), "manifest": b"m", "data": b"d", "now": NOW}
 RECORD = {"actor": "a", "request_id": "r", "action": "x", "target": "t", "detail": {}, "now": NOW}
 
 CASES = {
@@ -64,6 +66,11 @@ CASES = {
     "blob_rows.strike": lambda c, t, w: blob_rows.strike(c, t, [sha("going")]),
     "blob_rows.give_up": lambda c, t, w: blob_rows.give_up(c, t, [sha("going")]),
     "blob_rows.unneeded": lambda c, t, w: blob_rows.unneeded(c, t),
+    "bundles.add": lambda c, t, w: bundles.add(c, t, w.bank.id, id="exp_2", **CARRIED),
+    "bundles.get": lambda c, t, w: bundles.get(c, t, w.bundle, NOW),
+    "bundles.part": lambda c, t, w: bundles.part(c, t, w.bundle, 0),
+    "bundles.drop": lambda c, t, w: bundles.drop(c, t, [w.bundle]),
+    "bundles.drop_holding": lambda c, t, w: bundles.drop_holding(c, t, w.bank.id, [2]),
     "erasure.erase_tenant": lambda c, t, w: erasure.erase_tenant(c, t, NOW),
     "erasure.was_erased": lambda c, t, w: erasure.was_erased(c, t),
     "fences.fence": lambda c, t, w: fences.fence(c, t, w.bank.id),
@@ -81,6 +88,9 @@ CASES = {
     "history.by_ids": lambda c, t, w: history.by_ids(c, t, w.bank.id, w.ids),
     "history.by_seqs": lambda c, t, w: history.by_seqs(c, t, w.bank.id, [1, 2]),
     "history.page": lambda c, t, w: history.page(c, t, w.bank.id, None, 9),
+    "history.seqs_of_source": lambda c, t, w: history.seqs_of_source(c, t, w.bank.id, session="s", key=None),
+    "history.newest_before": lambda c, t, w: history.newest_before(c, t, w.bank.id, NOW),
+    "history.chain_at": lambda c, t, w: history.chain_at(c, t, w.bank.id, 1),
     "history.later_same_input": lambda c, t, w: history.later_same_input(c, t, w.bank.id, [1]),
     "idempotency.begin": lambda c, t, w: idempotency.begin(c, t, "done", **BEGIN),
     "idempotency.mark_committed": lambda c, t, w: idempotency.mark_committed(c, t, "pending", bank=w.bank.id, first_seq=1, last_seq=1),
@@ -93,6 +103,7 @@ CASES = {
     "jobs.cancel": lambda c, t, w: jobs.cancel(c, t, w.job.id, NOW),
     "jobs.get_job": lambda c, t, w: jobs.get_job(c, t, w.job.id),
     "jobs.list_jobs": lambda c, t, w: jobs.list_jobs(c, t, w.bank.id, None, 9),
+    "jobs.scrub": lambda c, t, w: jobs.scrub(c, t, w.bank.id),
     "jobs.pending_for": lambda c, t, w: jobs.pending_for(c, t, w.bank.id, ["gc"]),
     "ledger.append": lambda c, t, w: ledger.append(c, t, w.bank.id, [draft()], epoch=0, head_version=1, now=NOW),
     "ledger.verify_chain": lambda c, t, w: ledger.verify_chain(c, t, w.bank.id),
@@ -104,6 +115,10 @@ CASES = {
     "sessions.purge": lambda c, t, w: sessions.purge(c, t, later(9), 9),
     "snapshots.commit_snapshot": lambda c, t, w: snapshots.commit_snapshot(c, t, w.bank.id, state(), now=NOW, epoch=None, move_head=MOVE),
     "snapshots.get_snapshot": lambda c, t, w: snapshots.get_snapshot(c, t, w.head.id),
+    "snapshots.get_kept": lambda c, t, w: snapshots.get_kept(c, t, w.head.id, w.bank.id),
+    "snapshots.head_at": lambda c, t, w: snapshots.head_at(c, t, w.bank.id, NOW),
+    "snapshots.amend": lambda c, t, w: snapshots.amend(c, t, w.bank.id, w.head.id, {"pinned": True}),
+    "snapshots.retire": lambda c, t, w: snapshots.retire(c, t, w.bank.id, w.auto.id, NOW),
     "snapshots.list_snapshots": lambda c, t, w: snapshots.list_snapshots(c, t, w.bank.id, None, 9),
     "snapshots.usable": lambda c, t, w: snapshots.usable(c, t, w.bank.id),
     "snapshots.heads": lambda c, t, w: snapshots.heads(c, t, w.bank.id),
@@ -124,6 +139,7 @@ HIS_OWN |= {"blob_rows.condemn_unused", "blob_rows.stage"}  # and of the digests
 OF_ALL_TENANTS = {  # what a sweep does, whose role reads no memory, and what finds out who somebody is
     "blob_rows.left_over",
     "blob_rows.release_deletions",
+    "bundles.purge",
     "debt.due",
     "erasure.erased_since",
     "idempotency.purge",

@@ -4,7 +4,7 @@ from keeping import NOW, append, commit, draft, forget, new_bank, new_tenant, sh
 from sqlalchemy import select
 
 from service.ids import new_id
-from service.store import audit, banks, blob_rows, idempotency, jobs, tenants
+from service.store import audit, banks, blob_rows, bundles, idempotency, jobs, tenants
 from service.store.tables import metadata
 
 BANK = {"config_hash": "c", "encoder_digest": "e", "now": NOW}
@@ -39,6 +39,10 @@ class World:
         self.head = await commit(database, self.bank, state(1, {"fast": "live"}), head=0)
         self.auto = await commit(database, self.bank, state(2, kind="auto"))
         self.forget = await forget(database, self.bank, self.events[0])
+        self.bundle, carried = f"exp_{self.name}", {"spans": ((0, 2),), "manifest": b"m", "data": self.name.encode(), "now": NOW}
+        async with database.write(self.tenant) as conn:
+            await jobs.enqueue(conn, self.tenant, kind="bisection", bank=self.bank.id, payload={"key": self.name}, dedupe=None, now=NOW)
+            await bundles.add(conn, self.tenant, self.bank.id, id=self.bundle, **carried)
         return self
 
     def drafts(self):

@@ -1,0 +1,182 @@
+"""The engine's part for versions: snapshots taken, asked, compared, verified, deleted and brought in, and the head moved between them."""
+
+import base64
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from service import wire
+from service.cluster.engine import Actor
+from service.store import audit, history, jobs, present, snapshots
+from service.store.db import Database
+from service.store.lineage import count, events_of, normal, without
+from service.store.rows import SnapshotRow
+from service.tracing import Stage
+from workers import lifecycle
+from workers.carrying import Carrying
+from workers.comparing import Comparing, drifts
+from workers.encoding import Encoding
+from workers.replay import Replay, lineage
+from workers.rolling_back import RollBack
+from workers.threads import OwnThread
+from workers.verifying import Verifying
+from workers.versions import Label, Versions, refuse_tainted
+from workers.view import View
+from workers.warm import WarmBanks
+from workers.warm_bank import Kept, WarmBank
+from workers.whole import Whole
+
+OLD_VIEWS = 4  # snapshots other than the head that stay in memory after they were asked
+HEAD = "head"  # the present state's name where a snapshot may be named
+SHOWN = 200  # gained and lost corrections in a diff, the newest
+PROBES = 1_000  # newest corrections that a diff asks both states about
+
+
+class Versioning(Whole):
+    """What `LocalEngine` does about versions; the engine gives it its parts."""
+
+    banks: WarmBanks
+    replay: Replay
+    versions: Versions
+    heavy: OwnThread
+    _database: Database
+    _encoding: Encoding
+    _comparing: Comparing
+    _roll_back: RollBack
+    _old: Kept[tuple[str, int, str], View]
+    _ring: Callable[[str, str], None]
+    _stage: Stage
+    _now: Callable[[], datetime]
+
+    async def snapshot(self, tenant: str, bank: str, *, label: str | None, note: str | None, pin: bool, actor: Actor) -> wire.Snapshot:
+        """See `Engine.snapshot`."""
+        bank_id = await self.banks.id_of(tenant, bank)
+        return await self._whole(self._snapshot(tenant, bank_id, "manual", Label(actor.key_id, label, note, pin), actor))
+
+    async def roll_back(
+        self,
+        tenant: str,
+        bank: str,
+        to: str | None,
+        *,
+        dry_run: bool,
+        if_match: str | None,
+        reason: str | None,
+        actor: Actor,
+        idempotency_key: str | None,
+        to_time: datetime | None = None,
+        source: wire.Source | None = None,
+        keep: str | list[str] = "none",
+    ) -> wire.RolledBack:
+        """See `Engine.roll_back`."""
+        bank_id = await self.banks.id_of(tenant, bank)
+        request = wire.RollbackRequest(to=to, to_time=to_time, source=source, keep=keep, dry_run=dry_run, reason=reason)  # type: ignore[arg-type]
+        who = {"key_id": actor.key_id, "request_id": actor.request_id}
+        return await self._whole(self._roll_back.run(tenant, bank_id, request, if_match=if_match, idempotency_key=idempotency_key, **who))
+
+    async def rolled_back(self, tenant: str, bank: str, version: int) -> wire.RolledBack:
+        """See `Engine.rolled_back`."""
+        bank_id = await self.banks.id_of(tenant, bank)
+        return await self._whole(self._roll_back.again(tenant, bank_id, version))
+
+    async def delete_snapshot(self, tenant: str, bank: str, snapshot: str, *, actor: Actor) -> None:
+        """See `Engine.delete_snapshot`."""
+        bank_id = await self.banks.id_of(tenant, bank)
+        await self._whole(self._delete_snapshot(tenant, bank_id, snapshot, actor))
+
+    async def diff(self, tenant: str, bank: str, before: str, after: str) -> wire.SnapshotDiff:
+        """See `Engine.diff`."""
+        bank_id = await self.banks.id_of(tenant, bank)
+        async with self.banks.using(tenant, bank_id, await self.banks.fence(tenant, bank_id)) as warm:
+            old, new = [await self._still(tenant, warm, name) for name in (before, after)]
+            gained, lost = without(new.weights, old.weights), without(old.weights, new.weights)
+            probes = await self._comparing.probes(tenant, bank_id, normal((*old.weights, *new.weights)), new.gone, PROBES)
+            return wire.SnapshotDiff(
+                before=wire.StateRef(snapshot_id=old.snapshot_id, seq=old.seq),
+                after=wire.StateRef(snapshot_id=new.snapshot_id, seq=new.seq),
+                gained=await self._moved(tenant, bank_id, events_of(gained), new.gone),
+                gained_total=count(gained),
+                lost=await self._moved(tenant, bank_id, events_of(lost), new.gone),
+                lost_total=count(lost),
+                flips=await self._comparing.flips(tenant, warm, old, new, probes),
+                probes=len(probes),
+                levels=await self.heavy.run(drifts, old.state, new.state),
+            )
+
+    async def verify(self, tenant: str, bank: str, snapshot: str) -> wire.Verified:
+        """See `Engine.verify`."""
+        return await Verifying(self.replay).run(tenant, await self.banks.id_of(tenant, bank), snapshot)
+
+    async def bisect(self, tenant: str, bank: str, input: str, *, since: str | None, actor: Actor) -> wire.JobStarted:
+        """See `Engine.bisect`."""
+        bank_id = await self.banks.id_of(tenant, bank)
+        (text,) = await self._encoding.encode([input], tenant)
+        payload = {"key": base64.b64encode(text.key.tobytes()).decode(), "since": since, "by": actor.key_id}
+        async with self._database.write(tenant) as conn:
+            if since is not None:
+                await snapshots.get_kept(conn, tenant, since, bank_id)
+            job, _ = await jobs.enqueue(conn, tenant, kind="bisection", bank=bank_id, payload=payload, dedupe=None, now=self._now())
+        self._ring(job.id, job.kind)
+        return wire.JobStarted(job_id=job.id)
+
+    async def import_bundle(self, tenant: str, bank: str, bundle: str, *, actor: Actor) -> wire.Imported:
+        """See `Engine.import_bundle`."""
+        bank_id = await self.banks.id_of(tenant, bank)
+        return await self._whole(Carrying(self.replay, self._comparing, self.versions).take_in(tenant, bank_id, bundle, actor))
+
+    # --- inside
+
+    async def _snapshot(self, tenant: str, bank_id: str, kind: str, label: Label, actor: Actor | None) -> wire.Snapshot:
+        async with self.banks.lock(bank_id):
+            warm = await self.banks.current(tenant, bank_id)
+            taken = await self.versions.take(warm, warm.view)
+        with self._stage("snapshot"):
+            row = await self.versions.save(tenant, taken, kind, label)
+        if actor is not None:
+            await lifecycle.audit_snapshot(self.versions, tenant, bank_id, row, actor)
+        return present.snapshot(row, warm.view.snapshot_id, [])
+
+    async def _delete_snapshot(self, tenant: str, bank_id: str, snapshot: str, actor: Actor) -> None:
+        async def note(conn: Any) -> None:  # noqa: ANN401
+            who = {"actor": actor.key_id, "request_id": actor.request_id, "now": self._now()}
+            await audit.record(conn, tenant, action="snapshot.delete", target=bank_id, detail={"snapshot": snapshot}, **who)
+
+        async with self.banks.lock(bank_id):  # not while a rollback goes to it
+            self._old.clear()
+            await self.versions.delete(tenant, bank_id, snapshot, note)
+
+    async def _view_at(self, tenant: str, warm: WarmBank, snapshot_id: str) -> View:
+        bank_id, name = warm.row.id, (warm.row.id, warm.row.epoch, snapshot_id)  # a forget, wherever it is asked, raises the epoch
+        async with self.banks.lock(bank_id):  # one that comes in between would not be seen by the view
+            kept = self._old.recent(name)
+            if kept is None:
+                found = await lineage(self._database, tenant, bank_id)
+                async with self._database.read(tenant) as conn:
+                    snapshot: SnapshotRow = await snapshots.get_snapshot(conn, tenant, snapshot_id, bank_id)
+                if snapshot.destroyed_at is not None:
+                    refuse_tainted(snapshot, list(found.tombstones))
+                kept = await self.replay.at(tenant, found, snapshot)
+                self._old.keep(name, kept)
+            return kept
+
+    async def _still(self, tenant: str, warm: WarmBank, name: str) -> View:
+        """The state of a snapshot, or a copy of the present one that stays as it is while others teach."""
+        if name != HEAD:
+            return await self._view_at(tenant, warm, name)
+        async with self.banks.lock(warm.row.id):
+            now = await self.banks.current(tenant, warm.row.id)
+            return replace(now.view, state=await self.versions.thread.run(now.view.state.clone), counts=now.view.counts.copy())
+
+    async def _moved(self, tenant: str, bank_id: str, seqs: list[int], gone: frozenset[int]) -> list[wire.Moved]:
+        async with self._database.read(tenant) as conn:
+            rows = await history.by_seqs(conn, tenant, bank_id, seqs[-SHOWN:])
+        return [
+            wire.Moved(
+                id=row.id,
+                seq=row.seq,
+                input=None if row.seq in gone else row.input,
+                right=None if row.seq in gone else row.right,
+            )
+            for row in reversed(rows)
+        ]
