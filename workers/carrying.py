@@ -46,6 +46,7 @@ from workers.warm_bank import WarmBank
 ASKED = 256  # newest corrections in a snapshot that a bundle tells the answers to
 PAGE = 500  # rows of the ledger read at once
 CHAINED = ("seq", "id", "kind", "epoch", "response", "tokens", "content_hash", "prev_hash", "hash", "created_at")  # kept of a forgotten row
+_lines = msgspec.json.Encoder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class Carrying:
         view = await self.replay.at(tenant, found, snapshot)
         blobs = await self.versions.heavy.run(checkpoint.encode, view.state)
         members = {LEVEL.format(name): data for name, data in sorted(blobs.items())}
-        members[PROBES] = msgspec.json.encode_lines(await self._answers(tenant, found, view))
+        members[PROBES] = _lines.encode_lines(await self._answers(tenant, found, view))
         inside: Spans = snapshot.spans
         if ledger:
             gone = only(row.seq for row in found.tombstones)
@@ -128,7 +129,7 @@ class Carrying:
         while after < upto:
             async with self.replay.database.read(tenant) as conn:
                 rows = await history.page(conn, tenant, bank_id, after, min(PAGE, upto - after))
-            lines.append(msgspec.json.encode_lines([_line(row, whole=holds(inside, row.seq)) for row in rows]))
+            lines.append(_lines.encode_lines([_line(row, whole=holds(inside, row.seq)) for row in rows]))
             after = rows[-1].seq
         return b"".join(lines)
 

@@ -93,7 +93,7 @@ EVENT = {
 SNAPSHOT = {
     "id": Id("snap"),
     "parent": Maybe(Id("snap")),
-    "kind": OneOf("genesis", "manual", "auto", "consolidation", "pre_rollback", "rollback", "rebuild"),
+    "kind": OneOf("genesis", "manual", "auto", "consolidation", "pre_rollback", "rollback", "rebuild", "import"),
     "seq": int,
     "corrections": int,
     "digest": SHA,
@@ -113,9 +113,25 @@ ROLLED_BACK = {
     "pre_rollback": Maybe(Id("snap")),
     "flips": [FLIP],
     "probes": int,
+    "removed": int,
+    "restored": int,
     "dry_run": bool,
     "state": STATE,
 }
+MOVED = {"id": Id("cor"), "seq": int, "input": Maybe(TEXT), "right": Maybe(TEXT)}
+SNAPSHOT_DIFF = {
+    "before": STATE,
+    "after": STATE,
+    "gained": [MOVED],
+    "gained_total": int,
+    "lost": [MOVED],
+    "lost_total": int,
+    "flips": [FLIP],
+    "probes": int,
+    "levels": [{"name": TEXT, "before_norm": NUMBER, "after_norm": NUMBER, "drift": NUMBER}],
+}
+VERIFIED = {"snapshot": Id("snap"), "ok": bool, "checks": [{"name": TEXT, "ok": bool, "detail": TEXT}]}
+IMPORTED = {"snapshot": SNAPSHOT, "probes": int, "agreeing": int}
 FORGOTTEN = {
     "id": Id("fgt"),
     "effective_now": bool,
@@ -126,7 +142,7 @@ FORGOTTEN = {
 JOB_STARTED = {"job_id": Id("job"), "deduplicated": bool}
 JOB = {
     "id": Id("job"),
-    "kind": OneOf("consolidation", "rebuild", "erase", "housekeeping"),
+    "kind": OneOf("consolidation", "rebuild", "erase", "export", "bisection"),
     "bank": Maybe(Id("bank")),
     "status": OneOf("queued", "running", "succeeded", "failed", "canceled"),
     "progress": NUMBER,

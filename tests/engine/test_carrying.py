@@ -1,4 +1,4 @@
-"""Bundles: a snapshot leaves as a signed file and comes back as what it was, and whatever is wrong with one is refused and changes nothing."""
+"""Bundles: a snapshot leaves as a signed file and comes back as what it was; one that is wrong is refused and changes nothing."""
 
 import asyncio
 import io
@@ -125,7 +125,6 @@ async def test_export_is_gone_after_a_day(client, service):
     async with service.database.write(service.tenant) as conn:
         await conn.exec_driver_sql("UPDATE bundle SET created_at = '2001-01-01 00:00:00.000000'")
     assert (await client.get(f"/v1/exports/{export}")).status_code == 404
-    await service.runner.close()
     for _ in range(100):
         async with service.database.read(service.tenant) as conn:
             left = (await conn.exec_driver_sql("SELECT count(*) FROM bundle_part")).scalar()
