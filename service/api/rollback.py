@@ -16,6 +16,7 @@ from service.errors import Invalid
 from service.store.idempotency import Committed
 
 TAGS = ["versions"]
+FIRST_YEAR, LAST_YEAR = 1970, 9998  # beyond them a time may have no UTC
 
 IfMatch = Annotated[
     str | None, HeaderParameter(name="If-Match", max_length=200, description="`etag` of the bank; 412 when its head has moved.")
@@ -84,6 +85,8 @@ def _check(data: wire.RollbackRequest) -> None:
     faults = {}
     if sum(each is not None for each in (data.to, data.to_time, data.source)) != 1:
         faults["to"] = "give one of to, to_time and source"
+    if data.to_time is not None and not FIRST_YEAR <= data.to_time.year <= LAST_YEAR:
+        faults["to_time"] = f"a year between {FIRST_YEAR} and {LAST_YEAR}"
     if data.source is not None and (data.source.session_id is None) == (data.source.key_id is None):
         faults["source"] = "give one of session_id and key_id"
     if data.source is not None and data.keep == "corrections_after":
