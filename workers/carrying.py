@@ -35,7 +35,7 @@ from service.bundling import (
 from service.cluster.engine import Actor
 from service.errors import BundleRefused, StateUnavailable, TaintedSnapshot, TooLarge
 from service.store import audit, banks, bundles, forgets, history, present, snapshots
-from service.store.lineage import Spans, holds, normal, only, without
+from service.store.lineage import Spans, holds, subtract
 from service.store.rows import EventRow, SnapshotRow, TombstoneRow
 from workers.comparing import Comparing, keys_of
 from workers.replay import Lineage, Replay, lineage
@@ -75,8 +75,7 @@ class Carrying:
         members[PROBES] = _lines.encode_lines(await self._answers(tenant, found, view))
         inside: Spans = snapshot.spans
         if ledger:
-            gone = only(row.seq for row in found.tombstones)
-            inside = normal((*inside, *without(((0, snapshot.seq),), gone)))
+            inside = subtract(((0, snapshot.seq),), (row.seq for row in found.tombstones))
             members[LEDGER] = await self._rows(tenant, bank_id, snapshot.seq, inside)
         manifest = _manifest(found, snapshot, chain or "", members, self.versions)
         data = packed({MANIFEST: manifest, **members}) + END

@@ -10,7 +10,7 @@ from torch import Tensor
 from model import State
 from service import wire
 from service.store import history
-from service.store.lineage import Spans, events_of, only, without
+from service.store.lineage import Spans, events_of, subtract
 from service.store.rows import EventRow
 from workers.reading import Keys, Reader
 from workers.replay import key_of
@@ -28,7 +28,7 @@ class Comparing:
 
     async def probes(self, tenant: str, bank_id: str, spans: Spans, gone: Collection[int], most: int) -> list[EventRow]:
         """The newest corrections in `spans` that are not among the forgotten (`gone`), newest first."""
-        seqs = events_of(without(spans, only(gone)))[-most:]
+        seqs = events_of(subtract(spans, gone))[-most:]
         async with self.reader.database.read(tenant) as conn:
             rows = await history.by_seqs(conn, tenant, bank_id, seqs)
         return [row for row in reversed(rows) if row.embedding is not None and row.input is not None]
