@@ -14,8 +14,10 @@ from service.store.lineage import count, events_of, normal, without
 from service.store.rows import SnapshotRow
 from service.tracing import Stage
 from workers import lifecycle
+from workers.branching import Branching
 from workers.carrying import Carrying
 from workers.comparing import Comparing, drifts
+from workers.contrasting import Contrast
 from workers.encoding import Encoding
 from workers.replay import Replay, lineage
 from workers.rolling_back import RollBack
@@ -125,7 +127,34 @@ class Versioning(Whole):
         bank_id = await self.banks.id_of(tenant, bank)
         return await self._whole(Carrying(self.replay, self._comparing, self.versions).take_in(tenant, bank_id, bundle, actor))
 
+    async def create_branch(self, tenant: str, bank: str, name: str, *, at: str | None, actor: Actor) -> wire.Branch:
+        """See `Engine.create_branch`."""
+        bank_id = await self.banks.id_of(tenant, bank)
+        branching = Branching(self.versions, self.banks)
+        return await self._whole(branching.fork(tenant, bank_id, name, at, self._encoding.digest, actor))
+
+    async def diff_branch(self, tenant: str, bank: str, branch: str) -> wire.SnapshotDiff:
+        """See `Engine.diff_branch`."""
+        ours, theirs = [await self.banks.id_of(tenant, each) for each in (bank, branch)]
+        async with (
+            self.banks.using(tenant, ours, await self.banks.fence(tenant, ours)) as warm,
+            self.banks.using(tenant, theirs, await self.banks.fence(tenant, theirs)) as other,
+        ):
+            return await Contrast(self._database, self._comparing, self.heavy).run(
+                tenant, warm, await self._still(tenant, warm, HEAD), other, await self._still(tenant, other, HEAD)
+            )
+
+    async def promote_branch(self, tenant: str, bank: str, branch: str, *, refold: bool, actor: Actor) -> wire.Promoted:
+        """See `Engine.promote_branch`."""
+        ours, theirs = [await self.banks.id_of(tenant, each) for each in (bank, branch)]
+        return await self._whole(self._promote(tenant, ours, theirs, refold, actor))
+
     # --- inside
+
+    async def _promote(self, tenant: str, bank_id: str, branch_id: str, refold: bool, actor: Actor) -> wire.Promoted:
+        async with self.banks.lock(bank_id), self.banks.lock(branch_id):  # a branch is younger than its bank: nobody waits in a circle
+            self._old.clear()
+            return await Branching(self.versions, self.banks).promote(tenant, bank_id, branch_id, refold=refold, actor=actor)
 
     async def _snapshot(self, tenant: str, bank_id: str, kind: str, label: Label, actor: Actor | None) -> wire.Snapshot:
         async with self.banks.lock(bank_id):

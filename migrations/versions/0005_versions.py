@@ -1,4 +1,4 @@
-"""Versions: who taught a correction, snapshots that were imported, and bundles on their way out of the service or into it.
+"""Versions: who taught a correction, imported snapshots, bundles on their way out of the service or into it, and branches.
 
 Corrections from before this have no key: what they were taught by was never kept.
 """
@@ -44,9 +44,21 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("tenant", "bundle", "place", name=op.f("pk_bundle_part")),
     )
+    op.create_table(
+        "branch",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("bank", sa.String(length=64), nullable=False),
+        sa.Column("spans", sa.JSON(), nullable=False),
+        sa.Column("created_by", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["tenant", "id"], ["bank.tenant", "bank.id"], name=op.f("fk_branch_itself")),
+        sa.ForeignKeyConstraint(["tenant", "bank"], ["bank.tenant", "bank.id"], name=op.f("fk_branch_bank")),
+        sa.PrimaryKeyConstraint("tenant", "id", name=op.f("pk_branch")),
+    )
     if op.get_bind().dialect.name == "postgresql":
         op.execute(f"GRANT UPDATE (label, note, pinned) ON snapshot TO {APP}")
-        for name in ("bundle", "bundle_part"):
+        for name in ("bundle", "bundle_part", "branch"):
             op.execute(f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
             op.execute(f"CREATE POLICY own ON {name} TO {APP} USING (tenant = {OWN}) WITH CHECK (tenant = {OWN})")
             op.execute(f"GRANT SELECT, INSERT, DELETE ON {name} TO {APP}")
@@ -55,7 +67,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """An imported snapshot becomes a manual one: its weights stay what they are."""
+    """An imported snapshot becomes a manual one: its weights stay what they are. A branch becomes a bank like any other."""
+    op.drop_table("branch")
     op.drop_table("bundle_part")
     op.drop_table("bundle")
     _postgresql("ALTER TABLE snapshot NO FORCE ROW LEVEL SECURITY")

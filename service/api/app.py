@@ -6,6 +6,7 @@ from litestar.di import Provide
 
 from service.api import (
     banks,
+    branches,
     carriage,
     corrections,
     docs_page,
@@ -62,6 +63,11 @@ ROUTES = (
     carriage.export_snapshot,
     carriage.get_export,
     carriage.import_bundle,
+    branches.create_branch,
+    branches.list_branches,
+    branches.diff_branch,
+    branches.promote_branch,
+    branches.delete_branch,
     rollback.roll_back,
     rollback.bisect,
     forget.forget,

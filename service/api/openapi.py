@@ -54,7 +54,7 @@ PROBLEMS = {
     "507": "The storage is full; nothing of the request was kept.",
 }
 _PAGE = re.compile(r"Page_service\.wire\.\w+\.(\w+?)_")  # the framework's name of a list
-_LISTED = (wire.AuditEntry, wire.Bank, wire.Correction, wire.EventRow, wire.Job, wire.Key, wire.Session, wire.Snapshot)
+_LISTED = (wire.AuditEntry, wire.Bank, wire.Branch, wire.Correction, wire.EventRow, wire.Job, wire.Key, wire.Session, wire.Snapshot)
 _NOT_SENT = (wire.Page, wire.RecallOptions, wire.Reply, wire.Request)
 _POST_ONLY = {"413", "422", "507"}
 _KEY = {"Key": {"type": "http", "scheme": "bearer", "description": "An API key; `X-API-Key: <key>` is taken as well."}}

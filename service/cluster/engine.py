@@ -101,6 +101,15 @@ class Engine(Protocol):
     async def import_bundle(self, tenant: str, bank: str, bundle: str, *, actor: Actor) -> wire.Imported:
         """Make a snapshot of a bundle in the database whose signature and digests were checked; the head stays."""
 
+    async def create_branch(self, tenant: str, bank: str, name: str, *, at: str | None, actor: Actor) -> wire.Branch:
+        """A bank that begins with what the bank holds now, or held at a snapshot."""
+
+    async def diff_branch(self, tenant: str, bank: str, branch: str) -> wire.SnapshotDiff:
+        """What differs between the bank and its branch, as they are now."""
+
+    async def promote_branch(self, tenant: str, bank: str, branch: str, *, refold: bool, actor: Actor) -> wire.Promoted:
+        """Append what was taught in the branch to the bank's ledger, and delete the branch."""
+
     async def forget(
         self,
         tenant: str,

@@ -29,7 +29,7 @@ R = TypeVar("R")
 
 BankOf = Callable[[str, str], Awaitable[str]]
 
-READS = frozenset({"recall", "memory", "health", "warm", "taught", "rolled_back", "diff", "verify"})  # they change nothing
+READS = frozenset({"recall", "memory", "health", "warm", "taught", "rolled_back", "diff", "diff_branch", "verify"})  # they change nothing
 DEADLINES_S = {"recall": 10.0, "health": 2.0, "warm": 10.0}  # of the others: the next line
 DEADLINE_S = 60.0  # below the lease of an idempotency key
 ROUND_S = (0.05, 1.0)  # after all workers have refused, before they are asked again: at first, at most
@@ -96,6 +96,9 @@ class RemoteEngine:
     verify = _remote(Engine.verify)
     bisect = _remote(Engine.bisect)
     import_bundle = _remote(Engine.import_bundle)
+    create_branch = _remote(Engine.create_branch)
+    diff_branch = _remote(Engine.diff_branch)
+    promote_branch = _remote(Engine.promote_branch)
     forget = _remote(Engine.forget)
     create_bank = _remote(Engine.create_bank)
     delete_bank = _remote(Engine.delete_bank)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from service import wire
 from service.store.lineage import count, holds
-from service.store.rows import BankRow, SnapshotRow, TombstoneRow
+from service.store.rows import BankRow, BranchRow, SnapshotRow, TombstoneRow
 
 
 def bank(row: BankRow) -> wire.Bank:
@@ -39,4 +39,11 @@ def snapshot(row: SnapshotRow, head: str, tombstones: Sequence[TombstoneRow]) ->
         is_head=row.id == head,
         created_by=row.created_by,
         created_at=row.created_at,
+    )
+
+
+def branch(row: BranchRow) -> wire.Branch:
+    """A branch, with the number of corrections that it began with."""
+    return wire.Branch(
+        id=row.id, name=row.name, bank=row.bank, corrections=count(row.spans), created_by=row.created_by, created_at=row.created_at
     )

@@ -11,6 +11,7 @@ from service.wire import LevelBlob
 __all__ = [
     "AuditRow",
     "BankRow",
+    "BranchRow",
     "BundleRow",
     "Draft",
     "DueBank",
@@ -191,6 +192,17 @@ class BundleRow(Row, frozen=True, kw_only=True):
     spans: Spans
     manifest: bytes
     bytes: int
+    created_at: datetime
+
+
+class BranchRow(Row, frozen=True, kw_only=True):
+    """A branch: the bank `id`, which began with the events `spans` of the bank `bank`."""
+
+    id: str
+    bank: str
+    name: str
+    spans: Spans
+    created_by: str
     created_at: datetime
 
 

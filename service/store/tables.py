@@ -347,6 +347,19 @@ bundle_part = Table(
     ForeignKeyConstraint(["tenant", "bundle"], ["bundle.tenant", "bundle.id"], name="fk_bundle_part_bundle", ondelete="CASCADE"),
 )
 
+branch = Table(  # a bank that began with corrections of another one
+    "branch",
+    metadata,
+    _id("tenant", primary_key=True),
+    _id("id", primary_key=True),  # the bank that the branch is
+    _id("bank"),  # the one that it was made from
+    Column("spans", JSON, nullable=False),  # the events of that one which it began with: its own first events, in their order
+    Column("created_by", String(64), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    ForeignKeyConstraint(["tenant", "id"], ["bank.tenant", "bank.id"], name="fk_branch_itself"),
+    _bank_of("branch"),
+)
+
 erased_tenant = Table(  # all that is kept of an erased tenant: that there was one of this id
     "erased_tenant",
     metadata,

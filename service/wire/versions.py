@@ -135,3 +135,37 @@ class NewBisection(Request, frozen=True, kw_only=True):
     input: Text
     bank: Name | None = None
     since: Id | None = None
+
+
+class NewBranch(Request, frozen=True, kw_only=True):
+    """Make a bank `name` that begins with what a bank holds now, or held at a snapshot."""
+
+    name: Name
+    bank: Name | None = None
+    at: Id | None = None
+
+
+class Branch(Reply, frozen=True, kw_only=True):
+    """A branch is a bank: `id` names it wherever a bank is named. `bank` is the one that it was made from."""
+
+    id: str
+    name: str
+    bank: str
+    corrections: int
+    created_by: str
+    created_at: datetime
+
+
+class Promotion(Request, frozen=True, kw_only=True):
+    """Bring what was taught in a branch into the bank that it was made from; with `refold` also when that bank has moved since."""
+
+    refold: bool = False
+
+
+class Promoted(Reply, frozen=True, kw_only=True):
+    """The corrections as the bank has them now, in order; the branch is gone. `before`: a snapshot of the bank before them."""
+
+    bank: str
+    corrections: list[str]
+    before: str
+    state: StateRef

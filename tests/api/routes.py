@@ -76,6 +76,11 @@ ROUTES = (
     Route("GET", "/v1/sessions/{session_id}", "recall:read", 200),
     Route("POST", "/v1/sessions/{session_id}/warm", "recall:read", 200),
     Route("DELETE", "/v1/sessions/{session_id}", "recall:read", 204),
+    Route("POST", "/v1/branches", "admin", 201, {"name": "another branch", "bank": "{spare_bank_id}"}),
+    Route("GET", "/v1/branches", "snapshots:read", 200),
+    Route("GET", "/v1/branches/{branch_id}/diff", "memory:inspect", 200),
+    Route("POST", "/v1/branches/{branch_id}/promote", "admin", 409, {"refold": True}),  # nothing was taught in it
+    Route("DELETE", "/v1/branches/{branch_id}", "admin", 204),
     Route("DELETE", "/v1/snapshots/{snapshot_id}", "snapshots:write", 204),
     Route("DELETE", "/v1/banks/{bank_id}", "admin", 204),
 )
@@ -94,6 +99,8 @@ async def furnish(tenant: Tenant) -> dict[str, str]:
     bank = (await client.get("/v1/banks/default")).json()["id"]
     saved, spare = await snapshot(client), await snapshot(client)
     exported = await finished(client, (await client.post(f"/v1/snapshots/{saved['id']}/export", json={})).json()["job_id"])
+    spare_bank = (await client.post("/v1/banks", json={"name": "spare bank"})).json()["id"]
+    branch = (await client.post("/v1/branches", json={"name": "spare branch", "bank": spare_bank})).json()
     minted = (await client.post("/v1/keys", json={"name": "spare", "scopes": ["recall:read"]})).json()
     opened = (await client.post("/v1/sessions", json={})).json()
     async with tenant.service.database.write(tenant.id) as conn:
@@ -107,6 +114,8 @@ async def furnish(tenant: Tenant) -> dict[str, str]:
         "other_id": spare["id"],
         "export_id": exported["result"]["export"],
         "session_of_teaching": conversation,
+        "spare_bank_id": spare_bank,
+        "branch_id": branch["id"],
         "key_id": minted["id"],
         "job_id": job.id,
         "session_id": opened["id"],

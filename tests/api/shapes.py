@@ -131,6 +131,8 @@ SNAPSHOT_DIFF = {
     "levels": [{"name": TEXT, "before_norm": NUMBER, "after_norm": NUMBER, "drift": NUMBER}],
 }
 VERIFIED = {"snapshot": Id("snap"), "ok": bool, "checks": [{"name": TEXT, "ok": bool, "detail": TEXT}]}
+BRANCH = {"id": Id("bank"), "name": TEXT, "bank": Id("bank"), "corrections": int, "created_by": TEXT, "created_at": TIME}
+PROMOTED = {"bank": Id("bank"), "corrections": [Id("cor")], "before": Id("snap"), "state": STATE}
 IMPORTED = {"snapshot": SNAPSHOT, "probes": int, "agreeing": int}
 FORGOTTEN = {
     "id": Id("fgt"),

@@ -99,6 +99,17 @@ async def test_every_route_of_the_contract_answers_with_its_status_and_its_field
     response = await client.delete("/v1/sessions/ses:2")
     assert (response.status_code, response.content) == (204, b"")
     called.add(("DELETE", "/v1/sessions/{session_id}"))
+    for ending in ("promoted", "deleted"):
+        branch = await call("POST", "/v1/branches", 201, shapes.BRANCH, body={"name": ending, "bank": bank["id"]})
+        assert (await said(client.get("/v1/branches", params={"bank": "second"}), 200, page_of(shapes.BRANCH))).json()["items"] == [branch]
+        await teach(client, PIN, "change_pin", bank=branch["id"])
+        one = f"/v1/branches/{branch['id']}"
+        await call("GET", f"{one}/diff", 200, shapes.SNAPSHOT_DIFF, template="/v1/branches/{branch_id}/diff")
+        if ending == "promoted":
+            await call("POST", f"{one}/promote", 200, shapes.PROMOTED, template="/v1/branches/{branch_id}/promote", body={})
+    response = await client.delete(one)
+    assert (response.status_code, response.content) == (204, b"")
+    called |= {("GET", "/v1/branches"), ("DELETE", "/v1/branches/{branch_id}")}
     response = await client.delete(f"/v1/banks/{bank['id']}")
     assert (response.status_code, response.content) == (204, b"")
     called.add(("DELETE", "/v1/banks/{bank_id}"))

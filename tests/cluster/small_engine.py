@@ -156,6 +156,17 @@ class SmallEngine:
             snapshot=await self.snapshot(tenant, bank, label=None, note=None, pin=False, actor=actor), probes=2, agreeing=1
         )
 
+    async def create_branch(self, tenant, bank, name, *, at, actor):
+        lessons = await self._begin("create_branch", bank)
+        return wire.Branch(id=name, name=name, bank=bank, corrections=len(lessons), created_by=actor.key_id, created_at=NOW)
+
+    async def diff_branch(self, tenant, bank, branch):
+        return await self.diff(tenant, bank, "head", branch)
+
+    async def promote_branch(self, tenant, bank, branch, *, refold, actor):
+        await self._begin("promote_branch", bank)
+        return wire.Promoted(bank=bank, corrections=["cor_1"], before="snp_1", state=STATE)
+
     async def forget(self, tenant, bank, corrections, *, mode, reason, actor):
         await self._begin("forget", bank)
         return wire.Forgotten(id="fgt_1", effective_now=True, mode=mode, corrections=list(corrections), job_id=None)

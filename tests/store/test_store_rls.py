@@ -31,6 +31,7 @@ APPEND_ONLY = {  # what the service itself may change in rows that are only ever
     "snapshot": {"destroyed_at", "label", "note", "pinned"},
     "bundle": set(),
     "bundle_part": set(),
+    "branch": set(),
     "response": set(),
     "head": set(),
     "audit": set(),

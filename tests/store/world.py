@@ -4,7 +4,7 @@ from keeping import NOW, append, commit, draft, forget, new_bank, new_tenant, sh
 from sqlalchemy import select
 
 from service.ids import new_id
-from service.store import audit, banks, blob_rows, bundles, idempotency, jobs, tenants
+from service.store import audit, banks, blob_rows, branches, bundles, idempotency, jobs, tenants
 from service.store.tables import metadata
 
 BANK = {"config_hash": "c", "encoder_digest": "e", "now": NOW}
@@ -42,6 +42,7 @@ class World:
         self.bundle, carried = f"exp_{self.name}", {"spans": ((0, 2),), "manifest": b"m", "data": self.name.encode(), "now": NOW}
         async with database.write(self.tenant) as conn:
             await jobs.enqueue(conn, self.tenant, kind="bisection", bank=self.bank.id, payload={"key": self.name}, dedupe=None, now=NOW)
+            await branches.add(conn, self.tenant, self.empty.id, id=self.bank.id, spans=(), created_by="k", now=NOW)
             await bundles.add(conn, self.tenant, self.bank.id, id=self.bundle, **carried)
         return self
 

@@ -1,0 +1,56 @@
+"""Branches: banks that began with the corrections of another bank, and know which.
+
+The n-th event of a branch is the n-th of the `spans` that it began with; what was taught in it comes after them. So a correction that is
+forgotten in the one bank is found in the other by arithmetic.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import Select, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.errors import NotFound
+from service.store.lineage import Spans, count, holds, restrict
+from service.store.rows import BranchRow
+from service.store.tables import bank as banks
+from service.store.tables import branch
+
+
+async def add(conn: AsyncConnection, tenant: str, bank: str, *, id: str, spans: Spans, created_by: str, now: datetime) -> None:
+    """Say that the bank `id` began with the events `spans` of `bank`."""
+    values = {"id": id, "bank": bank, "spans": msgspec.to_builtins(spans), "created_by": created_by, "created_at": now}
+    await conn.execute(insert(branch).values(tenant=tenant, **values))
+
+
+async def get(conn: AsyncConnection, tenant: str, branch_id: str) -> BranchRow:
+    """One of the tenant's branches; `NotFound` otherwise."""
+    row = (await conn.execute(_branches(tenant).where(branch.c.id == branch_id))).first()
+    if row is None:
+        raise NotFound(f"no branch {branch_id!r}")
+    return _branch(row)
+
+
+async def list_branches(
+    conn: AsyncConnection, tenant: str, bank: str, after: str | None = None, limit: int | None = None
+) -> list[BranchRow]:
+    """The branches of a bank (a page of them) by id."""
+    query = _branches(tenant).where(branch.c.bank == bank, branch.c.id > (after or "")).order_by(branch.c.id).limit(limit)
+    return [_branch(row) for row in await conn.execute(query)]
+
+
+def places(spans: Spans, seqs: Iterable[int]) -> list[int]:
+    """Where in a branch that began with `spans` those of the events are that it began with."""
+    return [count(restrict(spans, seq)) for seq in seqs if holds(spans, seq)]
+
+
+def _branches(tenant: str) -> Select[Any]:
+    itself = (banks.c.tenant == branch.c.tenant) & (banks.c.id == branch.c.id)
+    return select(branch, banks.c.name).select_from(branch.join(banks, itself)).where(branch.c.tenant == tenant)
+
+
+def _branch(row: Any) -> BranchRow:  # noqa: ANN401
+    fields = {name: value for name, value in row._mapping.items() if name in BranchRow.__struct_fields__}
+    return BranchRow(**fields | {"spans": tuple((after, upto) for after, upto in row.spans)})
