@@ -135,5 +135,5 @@ def _drafts(rows: Sequence[EventRow]) -> list[Draft]:
 
 
 async def _note(conn: Any, tenant: str, action: str, target: str, detail: dict[str, Any], actor: Actor, versions: Versions) -> None:  # noqa: ANN401
-    who = {"actor": actor.key_id, "request_id": actor.request_id, "now": versions.now()}
+    who: dict[str, Any] = {"actor": actor.key_id, "request_id": actor.request_id, "now": versions.now()}
     await audit.record(conn, tenant, action=action, target=target, detail=detail, **who)

@@ -87,7 +87,7 @@ class Carrying:
             if any(holds(inside, seq) for seq in now):
                 raise StateUnavailable("something in it was forgotten meanwhile", retry_after_s=1)
             await bundles.drop(conn, tenant, [export_id])
-            made = {"id": export_id, "spans": inside, "manifest": manifest, "data": data, "now": self.versions.now()}
+            made: dict[str, Any] = {"id": export_id, "spans": inside, "manifest": manifest, "data": data, "now": self.versions.now()}
             await bundles.add(conn, tenant, bank_id, **made)
         return {"export": export_id, "snapshot": snapshot.id, "bytes": len(data), "manifest_sha256": checkpoint.sha256(manifest)}
 
@@ -107,7 +107,7 @@ class Carrying:
 
         async def note(conn: Any) -> None:  # noqa: ANN401
             detail = {"from": manifest.snapshot, "seq": manifest.seq, "digest": manifest.digest}
-            who = {"actor": actor.key_id, "request_id": actor.request_id, "now": self.versions.now()}
+            who: dict[str, Any] = {"actor": actor.key_id, "request_id": actor.request_id, "now": self.versions.now()}
             await audit.record(conn, tenant, action="import", target=bank_id, detail=detail, **who)
 
         with self.replay.stage("snapshot"):

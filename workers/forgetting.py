@@ -94,7 +94,7 @@ class Forgetting:
             job_id = job.id
             await forgets.set_job(conn, tenant, row.id, job_id)
         detail = {"forget": row.id, "mode": request.mode, "seqs": list(row.seqs), "job": job_id}
-        who = {"actor": key_id, "request_id": request_id, "now": now}
+        who: dict[str, Any] = {"actor": key_id, "request_id": request_id, "now": now}
         await audit.record(conn, tenant, action="forget", target=bank_id, detail=detail, **who)
         return row, job_id
 

@@ -44,7 +44,7 @@ async def begin(conn: Any, versions: Versions, tenant: str, name: str, encoder_d
     await banks.create_bank(conn, tenant, name, id=bank_id, config_hash=genesis.config_hash, encoder_digest=encoder_digest, now=now)
     move = HeadMove(expected_version=0, moved_by=actor.key_id, reason="created")
     await snapshots.commit_snapshot(conn, tenant, bank_id, genesis, now=now, epoch=None, move_head=move)
-    who = {"actor": actor.key_id, "request_id": actor.request_id, "now": now}
+    who: dict[str, Any] = {"actor": actor.key_id, "request_id": actor.request_id, "now": now}
     await audit.record(conn, tenant, action="bank.create", target=bank_id, detail={"name": name}, **who)
     return present.bank(await banks.find_bank(conn, tenant, bank_id))
 

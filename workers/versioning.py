@@ -168,7 +168,7 @@ class Versioning(Whole):
 
     async def _delete_snapshot(self, tenant: str, bank_id: str, snapshot: str, actor: Actor) -> None:
         async def note(conn: Any) -> None:  # noqa: ANN401
-            who = {"actor": actor.key_id, "request_id": actor.request_id, "now": self._now()}
+            who: dict[str, Any] = {"actor": actor.key_id, "request_id": actor.request_id, "now": self._now()}
             await audit.record(conn, tenant, action="snapshot.delete", target=bank_id, detail={"snapshot": snapshot}, **who)
 
         async with self.banks.lock(bank_id):  # not while a rollback goes to it

@@ -19,7 +19,7 @@ from service.bundling import BUNDLE_MAX, SIGNATURE, opened, packed, signature
 from service.errors import BundleRefused, Capacity, NotFound, TaintedSnapshot
 from service.ids import new_id
 from service.store import bundles, forgets, jobs, snapshots
-from service.store.lineage import holds
+from service.store.lineage import holds, normal
 from service.store.rows import BundleRow
 
 TAGS = ["versions"]
@@ -46,8 +46,9 @@ async def export_snapshot(
         async with caller.deps.database.write(caller.tenant) as conn:
             snapshot = await snapshots.get_kept(conn, caller.tenant, known_form(snapshot_id), row.id)
             payload = {"snapshot": snapshot.id, "ledger": data.ledger, "export": new_id(OUT), "by": caller.principal.key_id}
-            what = {"kind": "export", "bank": row.id, "payload": payload, "dedupe": None}
-            job, _ = await jobs.enqueue(conn, caller.tenant, **what, now=caller.deps.now())
+            job, _ = await jobs.enqueue(
+                conn, caller.tenant, kind="export", bank=row.id, payload=payload, dedupe=None, now=caller.deps.now()
+            )
             await caller.note(conn, "export", row.id, {"snapshot": snapshot.id, "ledger": data.ledger, "job": job.id})
         caller.deps.ring(job.id, job.kind)
         return wire.JobStarted(job_id=job.id)
@@ -95,14 +96,14 @@ async def import_bundle(caller: NamedDependency[Caller], bank: BankParam = None)
         raise BundleRefused(f"the bundle is of bank {bundle.manifest.bank}; it can be imported there and nowhere else")
 
     async def work(_: str | None) -> wire.Imported:
-        kept = {"id": new_id(IN), "spans": ((0, bundle.manifest.seq),), "manifest": b"", "data": data, "now": caller.deps.now()}
+        kept, inside = new_id(IN), normal([(0, bundle.manifest.seq)])
         async with caller.deps.database.write(caller.tenant) as conn:
-            await bundles.add(conn, caller.tenant, row.id, **kept)
+            await bundles.add(conn, caller.tenant, row.id, id=kept, spans=inside, manifest=b"", data=data, now=caller.deps.now())
         try:
-            return await caller.deps.engine.import_bundle(caller.tenant, row.id, kept["id"], actor=caller.actor)
+            return await caller.deps.engine.import_bundle(caller.tenant, row.id, kept, actor=caller.actor)
         finally:
             async with caller.deps.database.write(caller.tenant) as conn:
-                await bundles.drop(conn, caller.tenant, [kept["id"]])
+                await bundles.drop(conn, caller.tenant, [kept])
 
     return await once(caller, work, status=201)
 

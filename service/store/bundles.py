@@ -34,7 +34,7 @@ async def get(conn: AsyncConnection, tenant: str, bundle_id: str, now: datetime)
     if row is None:
         raise NotFound(f"no export {bundle_id!r}; one is kept for a day, or until something in it is erased")
     values = {name: value for name, value in row._mapping.items() if name != "tenant"}
-    return BundleRow(**values | {"spans": tuple((after, upto) for after, upto in row.spans)})
+    return BundleRow(**values | {"spans": _spans(row.spans)})
 
 
 async def part(conn: AsyncConnection, tenant: str, bundle_id: str, place: int) -> bytes | None:
@@ -51,7 +51,7 @@ async def drop(conn: AsyncConnection, tenant: str, ids: Sequence[str]) -> None:
 async def drop_holding(conn: AsyncConnection, tenant: str, bank: str, seqs: Sequence[int]) -> list[str]:
     """Delete the bank's bundles in which there is anything of one of the events; their ids."""
     query = select(bundle.c.id, bundle.c.spans).where(bundle.c.tenant == tenant, bundle.c.bank == bank)
-    held = [row.id for row in await conn.execute(query) if any(holds(tuple(map(tuple, row.spans)), seq) for seq in seqs)]
+    held = [row.id for row in await conn.execute(query) if any(holds(_spans(row.spans), seq) for seq in seqs)]
     await drop(conn, tenant, held)
     return held
 
@@ -59,3 +59,7 @@ async def drop_holding(conn: AsyncConnection, tenant: str, bank: str, seqs: Sequ
 async def purge(conn: AsyncConnection, now: datetime) -> None:
     """Delete all tenants' bundles that are older than `KEPT`. The transaction is a sweep."""
     await conn.execute(delete(bundle).where(bundle.c.created_at < now - KEPT))
+
+
+def _spans(stored: list[list[int]]) -> Spans:
+    return tuple((after, upto) for after, upto in stored)
