@@ -13,6 +13,7 @@ from sqlalchemy import Select, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import NotFound
+from service.store.banks import find_bank
 from service.store.lineage import Spans, count, holds, restrict
 from service.store.rows import BranchRow
 from service.store.tables import bank as banks
@@ -20,7 +21,9 @@ from service.store.tables import branch
 
 
 async def add(conn: AsyncConnection, tenant: str, bank: str, *, id: str, spans: Spans, created_by: str, now: datetime) -> None:
-    """Say that the bank `id` began with the events `spans` of `bank`."""
+    """Say that the bank `id` began with the events `spans` of `bank`. `NotFound` if one of them is not the tenant's."""
+    await find_bank(conn, tenant, bank)
+    await find_bank(conn, tenant, id)
     values = {"id": id, "bank": bank, "spans": msgspec.to_builtins(spans), "created_by": created_by, "created_at": now}
     await conn.execute(insert(branch).values(tenant=tenant, **values))
 

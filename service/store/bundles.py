@@ -11,6 +11,7 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import NotFound
+from service.store.banks import find_bank
 from service.store.lineage import Spans, holds
 from service.store.rows import BundleRow
 from service.store.tables import bundle, bundle_part
@@ -20,7 +21,8 @@ KEPT = timedelta(days=1)
 
 
 async def add(conn: AsyncConnection, tenant: str, bank: str, *, id: str, spans: Spans, manifest: bytes, data: bytes, now: datetime) -> None:
-    """Keep a bundle; `spans` are all events of which anything is in it."""
+    """Keep a bundle; `spans` are all events of which anything is in it. `NotFound` if the tenant has no such bank."""
+    await find_bank(conn, tenant, bank)
     values = {"id": id, "bank": bank, "spans": msgspec.to_builtins(spans), "manifest": manifest, "bytes": len(data), "created_at": now}
     await conn.execute(insert(bundle).values(tenant=tenant, **values))
     for place, begin in enumerate(range(0, len(data), PART)):

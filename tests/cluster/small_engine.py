@@ -152,16 +152,15 @@ class SmallEngine:
         return wire.JobStarted(job_id="job_1")
 
     async def import_bundle(self, tenant, bank, bundle, *, actor):
-        return wire.Imported(
-            snapshot=await self.snapshot(tenant, bank, label=None, note=None, pin=False, actor=actor), probes=2, agreeing=1
-        )
+        row = await SmallEngine.snapshot(self, tenant, bank, label=None, note=None, pin=False, actor=actor)
+        return wire.Imported(snapshot=row, probes=2, agreeing=1)
 
     async def create_branch(self, tenant, bank, name, *, at, actor):
         lessons = await self._begin("create_branch", bank)
         return wire.Branch(id=name, name=name, bank=bank, corrections=len(lessons), created_by=actor.key_id, created_at=NOW)
 
     async def diff_branch(self, tenant, bank, branch):
-        return await self.diff(tenant, bank, "head", branch)
+        return await SmallEngine.diff(self, tenant, bank, "head", branch)
 
     async def promote_branch(self, tenant, bank, branch, *, refold, actor):
         await self._begin("promote_branch", bank)
