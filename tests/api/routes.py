@@ -56,6 +56,7 @@ ROUTES = (
     Route("POST", "/v1/rollback", "rollback", 200, {"to": "{snapshot_id}", "bank": "{bank_id}", "dry_run": True}),
     Route("POST", "/v1/rollback", "rollback", 200, {"source": {"session_id": "{session_of_teaching}"}, "dry_run": True}),
     Route("POST", "/v1/rollback", "rollback", 200, {"to": "{snapshot_id}", "keep": ["{correction_id}"], "dry_run": True}),
+    Route("DELETE", "/v1/snapshots/{snapshot_id}", "snapshots:write", 204),
     Route("POST", "/v1/forget", "forget", 202, {"corrections": ["{correction_id}"], "mode": "suppress", "bank": "{bank_id}"}),
     Route("POST", "/v1/forget", "forget", 202, {"corrections": ["{correction_id}"], "mode": "rebuild", "bank": "{bank_id}"}),
     Route("POST", "/v1/forget", "erase", 202, {"corrections": ["{other_correction_id}"], "mode": "erase", "bank": "{bank_id}"}),
@@ -81,7 +82,6 @@ ROUTES = (
     Route("GET", "/v1/branches/{branch_id}/diff", "memory:inspect", 200),
     Route("POST", "/v1/branches/{branch_id}/promote", "admin", 409, {"refold": True}),  # nothing was taught in it
     Route("DELETE", "/v1/branches/{branch_id}", "admin", 204),
-    Route("DELETE", "/v1/snapshots/{snapshot_id}", "snapshots:write", 204),
     Route("DELETE", "/v1/banks/{bank_id}", "admin", 204),
 )
 
