@@ -115,7 +115,7 @@ def _complete(operation: dict[str, Any], method: str, *, open_to_all: bool) -> N
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
     if operation["operationId"] == "import_bundle":
-        operation["requestBody"] = {"required": True, "content": {"application/x-tar": {"schema": _BYTES}}}
+        operation["requestBody"] = {"required": True, "content": {"application/octet-stream": {"schema": _BYTES}}}
     if operation["operationId"] == "get_export":
         operation["responses"]["200"]["content"]["application/x-tar"]["schema"] = _BYTES
     if operation["operationId"] == "ready":
