@@ -14,7 +14,7 @@ from typing import Any
 
 from service import wire
 from service.cluster.engine import Actor
-from service.errors import Conflict, HeadMoved, NotOwner, WriterBusy
+from service.errors import Conflict, HeadMoved, NotOwner, Quota, WriterBusy
 from service.ids import new_id
 from service.store import audit, banks, branches, forgets, history, ledger, present, snapshots
 from service.store.lineage import Spans, above, count, events_of, normal, restrict, subtract
@@ -62,7 +62,7 @@ class Branching:
         Raises:
             HeadMoved: the bank does not hold just what the branch began with, and `refold` was not asked for. Nothing was changed.
             Conflict: nothing was taught in the branch, or it has rolled back what it began with (unless `refold`).
-            WriterBusy: another process has taken the bank.
+            WriterBusy: another process has taken the bank, or the branch is being changed. Quota: the bank would have too many responses.
         """
         async with self.versions.database.read(tenant) as conn:
             row = await branches.get(conn, tenant, branch_id)
@@ -74,12 +74,15 @@ class Branching:
         )
         try:
             async with self.versions.database.write(tenant) as conn:
-                await banks.lock(conn, tenant, branch_id)
-                if (await banks.find_bank(conn, tenant, branch_id)).seq != branch.bank.seq:
-                    raise WriterBusy("the branch is being taught; promote it again", retry_after_s=1)
+                for each in (bank_id, branch_id):  # in the order in which a forget takes them
+                    await banks.lock(conn, tenant, each)
+                await self._refuse_changed(conn, tenant, branch)
                 rows = await history.by_seqs(conn, tenant, branch_id, taught)
                 fence = {"epoch": warm.row.epoch, "head_version": warm.head_version}
                 added = await ledger.append(conn, tenant, bank_id, _drafts(rows), **fence, now=self.versions.now())
+                most = self.versions.recall.config.max_responses
+                if any(each.response is not None and each.response >= most for each in added):
+                    raise Quota(f"a bank tells at most {most} distinct responses apart, and this one would have more")
                 digests = await banks.delete_bank(conn, tenant, branch_id)
                 detail = {"branch": branch_id, "corrections": len(added), "before": before.id}
                 await _note(conn, tenant, "promote", bank_id, detail, actor, self.versions)
@@ -92,6 +95,13 @@ class Branching:
         await self.versions.drop_blobs(tenant, digests)
         state = wire.StateRef(snapshot_id=bank.head.id, seq=added[-1].seq)
         return wire.Promoted(bank=bank_id, corrections=[each.id for each in added], before=before.id, state=state)
+
+    async def _refuse_changed(self, conn: Any, tenant: str, branch: Lineage) -> None:  # noqa: ANN401
+        """Nothing was taught, rolled back or forgotten in the branch since it was looked at, and nothing is before this transaction ends."""
+        row = await banks.find_bank(conn, tenant, branch.bank.id)
+        gone = {each.seq for each in await forgets.tombstones(conn, tenant, branch.bank.id)}
+        if (row.seq, row.head_version, gone) != (branch.bank.seq, branch.bank.head_version, {each.seq for each in branch.tombstones}):
+            raise WriterBusy("the branch is being changed; promote it again", retry_after_s=1)
 
 
 def _taught(bank: Lineage, branch: Lineage, row: BranchRow, *, refold: bool) -> list[int]:
