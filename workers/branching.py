@@ -97,7 +97,7 @@ class Branching:
         return wire.Promoted(bank=bank_id, corrections=[each.id for each in added], before=before.id, state=state)
 
     async def _refuse_changed(self, conn: Any, tenant: str, branch: Lineage) -> None:  # noqa: ANN401
-        """Nothing was taught, rolled back or forgotten in the branch since it was looked at, and nothing is before this transaction ends."""
+        """Nothing was taught, rolled back or forgotten in the branch since it was looked at; nor is it before this transaction ends."""
         row = await banks.find_bank(conn, tenant, branch.bank.id)
         gone = {each.seq for each in await forgets.tombstones(conn, tenant, branch.bank.id)}
         if (row.seq, row.head_version, gone) != (branch.bank.seq, branch.bank.head_version, {each.seq for each in branch.tombstones}):
