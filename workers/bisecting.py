@@ -88,7 +88,7 @@ class Bisection:
             if can_serve(row.spans, row.seq, search.found.wanted) and row.config_hash == self.replay.recall.config.hash
         }
         between = [row for held, row in sorted(on_the_way.items()) if search.below[0] < held < search.above]
-        last, first, low, high = begin, None, 0, len(between)
+        last, first, low, high = begin, on_the_way.get(search.above), 0, len(between)
         while low < high:
             middle = (low + high) // 2
             row = between[middle]

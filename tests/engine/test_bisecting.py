@@ -19,14 +19,16 @@ async def bisect(client, status="succeeded", **body):
 
 @pytest.mark.parametrize("place", [0, 23, 40, 63])
 async def test_planted_correction_is_found_between_its_snapshots_in_few_probes(client, place):
-    saved = []
+    saved, planted = [], {}
     await teach(client, PIN, "change_pin")
-    for number in range(64):
-        if number == place:
-            planted = await teach(client, PIN, "give it away")
-        await teach(client, f"another thing {number}", f"answer {number % 5}")
-        if number % 16 == 15:
-            saved.append((await snapshot(client))["id"])
+    for part in range(4):
+        items = []
+        for number in range(16 * part, 16 * part + 16):
+            items += [{"input": PIN, "right": "give it away"}] * (number == place)
+            items.append({"input": f"another thing {number}", "right": f"answer {number % 5}"})
+        taught = (await client.post("/v1/corrections/batch", json={"items": items})).json()["items"]
+        planted.update(*[each for each, item in zip(taught, items, strict=True) if item["input"] == PIN])
+        saved.append((await snapshot(client))["id"])
     lived = await digest(client)
     assert (await ask(client, PIN))["answers"][0]["value"] == "give it away"
     found = await bisect(client, input=PIN)
