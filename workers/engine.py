@@ -6,11 +6,10 @@ when the caller leaves; reads take no lock and see a whole state, since the mode
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
 
 import numpy as np
 import structlog
@@ -29,6 +28,7 @@ from service.store.lineage import restrict
 from service.tracing import Stage
 from workers import lifecycle, summary
 from workers.batch import Batcher
+from workers.comparing import Comparing
 from workers.encoding import EncodedText, Encoding, own_words
 from workers.forgetting import Forgetting
 from workers.governing import Governing
@@ -44,10 +44,10 @@ from workers.replay import Replay, lineage
 from workers.rolling_back import RollBack
 from workers.teaching import Teacher
 from workers.threads import OwnThread
+from workers.versioning import Versioning
 from workers.versions import Label, Versions
 from workers.warm import WarmBanks
-
-T = TypeVar("T")
+from workers.whole import Whole
 
 READS = 64  # requests in one batched read
 LESSONS = 16  # banks that learn in one operation
@@ -103,15 +103,20 @@ class LocalEngine:
         self._lessons: Batcher[Taking, Taken | Exception] = Batcher(
             partial(learn_together, recall), self._model, size=LESSONS, waiting=1_024
         )
-        self._notes = Notes(database, self._own)
+        self._whole = Whole()
+        self._notes = Notes(database, self._whole.own)
         self._teacher = Teacher(database, self.banks, self._reader, recall, self._lessons, stage, self._notes.take, now)
-        self._roll_back = RollBack(replay, self.banks, self._reader, self.versions)
         self._reads: Batcher[Read, Found] = Batcher(self._reader.read_together, self._model, size=READS, waiting=8_192, waited=waited)
         self._old = OldViews(replay, self.banks)
         looking = Inspection(replay, self.banks, self._old, self._reader, self._reads, encoding, self.heavy, now)
         self.levels, self.trace, self.probe, self.explain = looking.levels, looking.trace, looking.probe, looking.explain
         self._note_drift = looking.note_drift
-        self._tasks: set[asyncio.Task[Any]] = set()
+        comparing = Comparing(self._reader)
+        rolling = RollBack(replay, self.banks, comparing, self.versions)
+        going = Versioning(self.banks, replay, self.versions, comparing, rolling, self._old, encoding, self._whole, ring, now)
+        self.roll_back, self.rolled_back, self.delete_snapshot = going.roll_back, going.rolled_back, going.delete_snapshot
+        self.diff, self.verify, self.bisect, self.import_bundle = going.diff, going.verify, going.bisect, going.import_bundle
+        self.create_branch, self.diff_branch, self.promote_branch = going.create_branch, going.diff_branch, going.promote_branch
         governing = Governing(
             self.banks,
             self._reader,
@@ -217,30 +222,6 @@ class LocalEngine:
         bank_id = await self.banks.id_of(tenant, bank)
         return await self._whole(self._snapshot(tenant, bank_id, "manual", Label(actor.key_id, label, note, pin), actor))
 
-    async def roll_back(
-        self,
-        tenant: str,
-        bank: str,
-        to: str,
-        *,
-        dry_run: bool,
-        if_match: str | None,
-        reason: str | None,
-        actor: Actor,
-        idempotency_key: str | None,
-    ) -> wire.RolledBack:
-        """See `Engine.roll_back`."""
-        bank_id = await self.banks.id_of(tenant, bank)
-        request = wire.RollbackRequest(to=to, dry_run=dry_run, reason=reason)
-        who = {"key_id": actor.key_id, "request_id": actor.request_id}
-        work = self._roll_back.run(tenant, bank_id, request, if_match=if_match, idempotency_key=idempotency_key, **who)
-        return await self._whole(self._locked(bank_id, work))
-
-    async def rolled_back(self, tenant: str, bank: str, version: int) -> wire.RolledBack:
-        """See `Engine.rolled_back`."""
-        bank_id = await self.banks.id_of(tenant, bank)
-        return await self._whole(self._locked(bank_id, self._roll_back.again(tenant, bank_id, version)))
-
     async def create_bank(self, tenant: str, name: str, *, actor: Actor) -> wire.Bank:
         """See `Engine.create_bank`."""
         return await self._whole(lifecycle.create(self.versions, tenant, name, self._encoding.digest, actor))
@@ -291,12 +272,7 @@ class LocalEngine:
 
     async def close(self, within_s: float = 2.0) -> None:
         """Let what has begun come to its end, then stop the threads. A fold that takes longer is given up, as by a crash."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=within_s)
-        for task in self._tasks:
-            task.cancel()
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._whole.end(within_s)
         self._encoding.close()
         self._model.close()
         self.heavy.close()
@@ -334,7 +310,7 @@ class LocalEngine:
             if warm is not None and due:
                 warm.saved_seq = warm.view.seq  # one at a time; a failed one is tried again after as many events
         if due:
-            self._own(self._auto_snapshot(tenant, bank_id))
+            self._whole.own(self._auto_snapshot(tenant, bank_id))
         return taught
 
     async def _auto_snapshot(self, tenant: str, bank_id: str) -> None:
@@ -365,17 +341,3 @@ class LocalEngine:
                 await lifecycle.delete(self.versions, tenant, bank_id, actor)
             finally:
                 self.banks.forget_names(bank_id)  # also when only its blobs could not be deleted
-
-    async def _locked(self, bank_id: str, work: Awaitable[T]) -> T:
-        async with self.banks.lock(bank_id):
-            return await work
-
-    def _own(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run to the end even when the caller is cancelled: a change of a bank is never left half done."""
-        return await asyncio.shield(self._own(work))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from service import wire
 from service.cluster.engine import Actor
@@ -15,15 +15,7 @@ from workers.previewing import Previewing
 from workers.quarantining import Quarantining
 from workers.reading import Reader
 from workers.warm import WarmBanks
-
-T = TypeVar("T")
-
-
-class Whole(Protocol):
-    """Runs a change of a bank to its end, also when the caller is cancelled."""
-
-    async def __call__(self, work: Coroutine[Any, Any, T], /) -> T:
-        """The work's result."""
+from workers.whole import Whole
 
 
 @dataclass(frozen=True, slots=True)

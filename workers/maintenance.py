@@ -1,24 +1,31 @@
-"""What jobs do to a bank, put together: consolidation, rebuild, erasure, and tidying the blob store. Needs no warm bank.
+"""What jobs do to a bank, put together: consolidation, rebuild, erasure, export, bisection, and tidying the blob store.
+
+Needs no warm bank.
 
 Every piece of work may be cut off at any point, by a cancelled claim as by a crash: what it changes, it changes in one transaction.
 """
 
-from collections.abc import Callable
+import base64
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
 
 from model import Recall
+from service.errors import Conflict
 from service.store import erasure
 from service.store.blobs import Blobs
 from service.store.db import Database
 from service.tracing import Stage
+from workers.bisecting import Bisection
+from workers.carrying import Carrying
 from workers.certifying import Certifying
+from workers.comparing import Comparing
 from workers.consolidate import Consolidation
 from workers.reading import Reader
 from workers.rebuilding import Changed, Rebuilding
-from workers.replay import Progress, Replay
+from workers.replay import Progress, Replay, key_of
 from workers.threads import OwnThread
 from workers.versions import STAGED, Versions
 
@@ -47,6 +54,9 @@ class Maintenance:
         self.consolidation = Consolidation(replay, reader, self.versions, thread, changed)
         self.rebuilding = Rebuilding(replay, self.versions, thread, changed)
         self.certifying = Certifying(replay, reader, thread, now)
+        comparing = Comparing(reader)
+        self.carrying = Carrying(replay, comparing, self.versions)
+        self.bisection = Bisection(replay, comparing, thread)
 
     async def consolidate(self, tenant: str, bank_id: str, *, moved_by: str, progress: Progress) -> dict[str, Any]:
         """Consolidate a bank; see `workers.consolidate`."""
@@ -67,7 +77,27 @@ class Maintenance:
         head = await self.rebuilding.rebuild(tenant, row.bank, moved_by=moved_by, progress=_half(progress, 0.5))
         row, removed = await self.rebuilding.destroy(tenant, await self.certifying.test(tenant, row))
         await self.certifying.complete(tenant, row, removed)
-        return {"redacted": len(row.seqs), "destroyed_snapshots": removed["snapshots"], "head": head.id if head else None}
+        return {
+            "redacted": len(row.seqs),
+            "destroyed_snapshots": removed["snapshots"],
+            "destroyed_exports": row.certificate_so_far["emptied"]["exports"],
+            "head": head.id if head else None,
+        }
+
+    async def export(self, tenant: str, bank_id: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Make a bundle of the snapshot that the payload names; see `workers.carrying`."""
+        return await self.carrying.export(tenant, bank_id, asked["snapshot"], asked["export"], ledger=asked["ledger"])
+
+    async def bisect(self, tenant: str, bank_id: str, asked: Mapping[str, Any], *, progress: Progress) -> dict[str, Any]:
+        """Find what brought the present answer at the payload's key; see `workers.bisecting`.
+
+        Raises:
+            Conflict: the key was taken out with an erasure.
+        """
+        if "key" not in asked:
+            raise Conflict("what was asked is gone since something in the bank was erased; ask again")
+        key = key_of(base64.b64decode(asked["key"]))
+        return await self.bisection.run(tenant, bank_id, key, asked["since"], progress=progress)
 
     async def tidy(self) -> None:
         """Delete what a process that died may have left in the blob store; for the sweeper."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from service import wire
 from service.errors import NotFound
-from service.store import forgets, history, quarantines
+from service.store import history, quarantines
 from service.store.rows import EventRow, TombstoneRow
 from workers.reading import Reader
 from workers.replay import Replay, key_of
@@ -39,7 +39,7 @@ class Previewing:
             if missing:
                 raise NotFound(f"no correction {', '.join(missing[:5])} in this bank")
             pairs = await history.event_responses(conn, tenant, bank_id)
-            hidden = await forgets.tombstones(conn, tenant, bank_id) + await quarantines.held(conn, tenant, bank_id)
+            hidden = await quarantines.hidden(conn, tenant, bank_id)
             newest = await history.page(conn, tenant, bank_id, None, PROBES, descending=True)
         hidden += [_as_if(row) for row in rows if row.response is not None]
         view = replace(

@@ -11,7 +11,7 @@ from typing import Any
 
 from service.cluster.engine import Actor
 from service.errors import Conflict, NotFound
-from service.store import audit, banks, history, jobs, quarantines
+from service.store import audit, banks, branches, history, jobs, quarantines
 from service.store.quarantines import Source
 from service.store.rows import BankRow, QuarantineRow
 from workers.hiding import dropped_in_doubt, hide, show
@@ -49,7 +49,9 @@ class Quarantining:
                 row = await quarantines.add(
                     conn, tenant, bank_id, source=source, event_ids=ids, reason=reason, created_by=actor.key_id, now=now
                 )
-                row = await self._follow(conn, tenant, row, held, "quarantine", actor, now)
+                seqs = await quarantines.seqs(conn, tenant, row.id)
+                row, touched = await self._follow(conn, tenant, row, seqs, held, "quarantine", actor, now)
+        self._drop(touched)
         await hide(self.replay, self.warm, tenant, bank_id, held)
         return row
 
@@ -68,8 +70,10 @@ class Quarantining:
                 if before.lifted_at is not None:
                     raise Conflict(f"quarantine {quarantine_id} was lifted before")
                 now = self.now()
+                seqs = await quarantines.seqs(conn, tenant, quarantine_id)
                 row = await quarantines.lift(conn, tenant, quarantine_id, by=actor.key_id, now=now)
-                row = await self._follow(conn, tenant, row, held, "quarantine.lift", actor, now)
+                row, touched = await self._follow(conn, tenant, row, seqs, held, "quarantine.lift", actor, now)
+        self._drop(touched)
         await show(self.replay, self.warm, tenant, bank_id, held)
         return row
 
@@ -78,13 +82,19 @@ class Quarantining:
         conn: Any,  # noqa: ANN401
         tenant: str,
         row: QuarantineRow,
+        seqs: Sequence[int],
         held: BankRow,
         action: str,
         actor: Actor,
         now: datetime,
-    ) -> QuarantineRow:
+    ) -> tuple[QuarantineRow, list[str]]:
+        """Let jobs make the weights follow, here and in the branches that hold copies; which these are."""
         payload = {"quarantine": row.id, "by": actor.key_id}
         job, _ = await jobs.enqueue(conn, tenant, kind="rebuild", bank=row.bank, payload=payload, dedupe=None, now=now)
+        touched = [branch for branch, _ in await branches.copies(conn, tenant, row.bank, seqs)]
+        for branch in touched:
+            await banks.acquire(conn, tenant, branch, self.warm.owner)
+            await jobs.enqueue(conn, tenant, kind="rebuild", bank=branch, payload=payload, dedupe=None, now=now)
         await quarantines.set_job(conn, tenant, row.id, job.id)
         detail = {
             "quarantine": row.id,
@@ -96,4 +106,8 @@ class Quarantining:
         }
         who = {"actor": actor.key_id, "request_id": actor.request_id}
         await audit.record(conn, tenant, **who, action=action, target=row.bank, detail=detail, now=now)
-        return await quarantines.get(conn, tenant, row.id)
+        return await quarantines.get(conn, tenant, row.id), touched
+
+    def _drop(self, branches: Sequence[str]) -> None:
+        for branch in branches:
+            self.warm.drop(branch)  # the next use sees what is held

@@ -2,7 +2,8 @@
 
 - `rebuild` folds the ledger without what is exactly forgotten, or quarantined, and moves the head. The digest is that of a bank that never
   saw it.
-- `destroy`, for an erasure, takes the texts and keys out of the ledger, and destroys every snapshot whose weights held them.
+- `destroy`, for an erasure, takes the texts and keys out of the ledger, and destroys every snapshot whose weights held them and every
+  export with them.
 
 Neither holds a lock of the bank: the fold is beside the requests, the head moves by compare-and-swap, and what was taught since is the
 tail that every warm copy folds.
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.errors import HeadMoved
-from service.store import banks, blob_rows, forgets, idempotency, probe_sets, snapshots
+from service.store import banks, blob_rows, bundles, forgets, idempotency, jobs, probe_sets, snapshots
 from service.store.lineage import live, restrict
 from service.store.rows import ForgetRow, HeadMove, SnapshotRow
 from workers.replay import Progress, Replay, lineage
@@ -86,8 +87,10 @@ class Rebuilding:
             texts = await forgets.texts_of(conn, tenant, bank_id, row.seqs)
             replies = await idempotency.scrub(conn, tenant, texts)
             await probe_sets.scrub(conn, tenant, bank_id, texts)
+            await jobs.scrub(conn, tenant, bank_id)
+            exports = await bundles.drop_holding(conn, tenant, bank_id, row.seqs)
             events, responses = await forgets.redact(conn, tenant, bank_id, row.seqs, now)
-            emptied = {"redacted_events": events, "responses": responses, "stored_replies": replies}
+            emptied = {"redacted_events": events, "responses": responses, "stored_replies": replies, "exports": exports}
             row = await forgets.certify(conn, tenant, row, {"emptied": emptied})
         await self.changed(tenant, bank_id)
         await self.versions.drop_unneeded(tenant)  # also what a save or a deletion that died has left of these weights

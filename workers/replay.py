@@ -21,7 +21,7 @@ from service.errors import ChecksumMismatch, StateUnavailable
 from service.store import banks, forgets, history, quarantines, snapshots
 from service.store.blobs import Blobs
 from service.store.db import Database
-from service.store.lineage import Spans, among, can_serve, holds, live, subtract
+from service.store.lineage import Spans, among, can_serve, holds, live, normal, subtract
 from service.store.rows import BankRow, LessonRow, SnapshotRow, TombstoneRow
 from service.tracing import Stage
 from workers.threads import OwnThread
@@ -44,7 +44,17 @@ class Lineage:
     tombstones: tuple[TombstoneRow, ...]
     quarantined: tuple[TombstoneRow, ...]
     held: Spans  # quarantined events that would be wanted
-    bases: tuple[SnapshotRow, ...]  # newest first, without what a gate rejected
+    bases: tuple[SnapshotRow, ...]  # newest first, without what a gate rejected and what was brought in from outside
+
+    @property
+    def whole(self) -> Spans:
+        """What belongs to the state: what is wanted, and what would be but for a quarantine."""
+        return normal((*self.wanted, *self.held))
+
+    @property
+    def hidden(self) -> tuple[TombstoneRow, ...]:
+        """Everything that no answer may rest on: what was forgotten, in whatever mode, and what is in quarantine."""
+        return (*self.tombstones, *self.quarantined)
 
 
 async def lineage(database: Database, tenant: str, bank: str) -> Lineage:
@@ -64,7 +74,7 @@ async def lineage(database: Database, tenant: str, bank: str) -> Lineage:
     exact = [tombstone.seq for tombstone in tombstones if tombstone.exact]
     whole = live((*head.spans, *head.held), head.seq, row.seq, exact)
     apart = [event.seq for event in quarantined]
-    bases = tuple(snapshot for snapshot in usable if snapshot.gate is None or snapshot.gate["passed"])
+    bases = tuple(row for row in usable if (row.gate is None or row.gate["passed"]) and row.kind != "import")
     wanted, held = subtract(whole, apart), among(whole, apart)
     return Lineage(row, head, wanted, tuple(tombstones), tuple(quarantined), held, bases)
 
@@ -181,15 +191,14 @@ class Replay:
         return applied
 
     async def admit(self, tenant: str, bank_id: str, view: View) -> None:
-        """Set what the view may answer, from the ledger and its tombstones as they are now."""
+        """Set what the view may answer, from the ledger and what is hidden of it now."""
         async with self.database.read(tenant) as conn:
             pairs = await history.event_responses(conn, tenant, bank_id)
-            tombstones = await forgets.tombstones(conn, tenant, bank_id)
-            tombstones += await quarantines.held(conn, tenant, bank_id)  # hidden in the same way
+            hidden = await quarantines.hidden(conn, tenant, bank_id)
             view.closed = await quarantines.closed(conn, tenant, bank_id)
-        view.counts = counted(pairs, view.weights, tombstones, len(view.book))
-        view.gone = frozenset(tombstone.seq for tombstone in tombstones)
-        view.forgotten = still_inside(view.weights, tombstones)
+        view.counts = counted(pairs, view.weights, hidden, len(view.book))
+        view.gone = frozenset(row.seq for row in hidden)
+        view.forgotten = still_inside(view.weights, hidden)
 
     async def _view(self, tenant: str, found: Lineage, base: SnapshotRow, state: State, snapshot_id: str) -> View:
         async with self.database.read(tenant) as conn:

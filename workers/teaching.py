@@ -118,7 +118,7 @@ class Teacher:
     ) -> tuple[WarmBank, list[EventRow]]:
         for _ in range(TRIES):
             warm = await self.warm.locked(tenant, bank_id)
-            _refuse_closed(warm.view, drafts)  # the append is fenced: a quarantine that is set meanwhile raises the epoch
+            refuse_closed(warm.view.closed, drafts)  # the append is fenced: a quarantine that is set meanwhile raises the epoch
             try:
                 with self.stage("append"):
                     async with self.database.write(tenant) as conn:
@@ -180,10 +180,11 @@ class Teacher:
         )
 
 
-def _refuse_closed(view: View, drafts: Sequence[Draft]) -> None:
+def refuse_closed(closed: frozenset[Source], drafts: Sequence[Draft]) -> None:
+    """Raise `Conflict` where a session or key that teaches the bank nothing now has taught one of them."""
     for draft in drafts:
         sources = {Source(session=draft.session_id): "session", Source(key=draft.taught_by): "key"}
-        for source in view.closed & sources.keys():
+        for source in closed & sources.keys():
             raise Conflict(
                 f"the {sources[source]} {source.session or source.key} is in quarantine and teaches this bank nothing; lift that first"
             )

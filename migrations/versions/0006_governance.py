@@ -1,7 +1,6 @@
-"""Governance: quarantine, certificates, the audit's hash chain, webhooks and the change feed, rates of keys, who taught what.
+"""Governance: quarantine, certificates, the audit's hash chain, webhooks and the change feed, rates of keys.
 
-The audit that is there already is chained in the order it was written in. Who taught the corrections that are there already was not
-noted, so these belong to no key.
+The audit that is there already is chained in the order it was written in.
 """
 
 import hashlib
@@ -14,7 +13,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0006"
-down_revision = "0004"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
@@ -82,7 +81,6 @@ def downgrade() -> None:
 def _added() -> list[tuple[str, sa.Column[Any]]]:
     return [
         ("api_key", sa.Column("rate", sa.Float(), nullable=True)),
-        ("event", sa.Column("taught_by", sa.String(length=64), nullable=True)),
         ("snapshot", sa.Column("held", sa.JSON(none_as_null=True), nullable=True)),
         ("forget", sa.Column("certificate", sa.JSON(none_as_null=True), nullable=True)),
         ("audit", sa.Column("seq", sa.Integer(), nullable=True)),

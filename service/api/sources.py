@@ -8,7 +8,13 @@ from service.errors import Conflict, Invalid, NotFound
 from service.store import history
 from service.store.rows import BankRow
 
+ONE = "name either session_id or key_id"
 MOST = 10_000  # corrections of a source that one call forgets
+
+
+def names_one(source: wire.Source) -> bool:
+    """Whether it is a source: not two, and not none."""
+    return (source.session_id is None) != (source.key_id is None)
 
 
 def check_source(corrections: Sequence[str] | None, source: wire.Source | None) -> None:
@@ -19,8 +25,8 @@ def check_source(corrections: Sequence[str] | None, source: wire.Source | None) 
     """
     if (corrections is None) == (source is None):
         field, message = "corrections", "name either corrections or a source"
-    elif source is not None and (source.session_id is None) == (source.key_id is None):
-        field, message = "source", "name either session_id or key_id"
+    elif source is not None and not names_one(source):
+        field, message = "source", ONE
     else:
         return
     raise Invalid(f"{field}: {message}", errors=[{"field": field, "message": message}])

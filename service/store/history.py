@@ -1,13 +1,15 @@
 """The ledger's read side: what to fold, what supports an answer, what to show."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, bindparam, select
+from sqlalchemy import ColumnElement, Row, Select, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.store.asking import Asking, Values
+from service.store.banks import genesis_hash
 from service.store.rows import EventRow, LessonRow, ResponseRow, SupportRow
 from service.store.tables import event, response
 
@@ -76,8 +78,13 @@ async def by_seqs(conn: AsyncConnection, tenant: str, bank: str, seqs: Sequence[
 
 async def ids_of_source(conn: AsyncConnection, tenant: str, bank: str, *, session: str | None, key: str | None, limit: int) -> list[str]:
     """The corrections that were taught in a session, or with a key, in order of seq, at most `limit`."""
-    of_it = event.c.session == session if key is None else event.c.taught_by == key
-    query = select(event.c.id).where(*_of(tenant, bank), of_it).order_by(event.c.seq).limit(limit)
+    query = select(event.c.id).where(*_of(tenant, bank), _taught(session, key)).order_by(event.c.seq).limit(limit)
+    return list((await conn.execute(query)).scalars())
+
+
+async def seqs_of_source(conn: AsyncConnection, tenant: str, bank: str, *, session: str | None, key: str | None) -> list[int]:
+    """The positions of all corrections that were taught in a session, or with a key, in order."""
+    query = select(event.c.seq).where(*_of(tenant, bank), _taught(session, key)).order_by(event.c.seq)
     return list((await conn.execute(query)).scalars())
 
 
@@ -108,8 +115,25 @@ async def later_same_input(conn: AsyncConnection, tenant: str, bank: str, seqs: 
     return found
 
 
+async def newest_before(conn: AsyncConnection, tenant: str, bank: str, at: datetime) -> int:
+    """The position of the newest event that was there at a time, 0 if none was."""
+    query = select(func.max(event.c.seq)).where(*_of(tenant, bank), event.c.created_at <= at)
+    return (await conn.execute(query)).scalar() or 0
+
+
+async def chain_at(conn: AsyncConnection, tenant: str, bank: str, seq: int) -> str | None:
+    """The hash of the chain at a position, None if the ledger does not go so far."""
+    if seq == 0:
+        return genesis_hash(bank)
+    return (await conn.execute(select(event.c.hash).where(*_of(tenant, bank), event.c.seq == seq))).scalar()
+
+
 def _of(tenant: str, bank: str) -> tuple[Any, Any]:
     return event.c.tenant == tenant, event.c.bank == bank
+
+
+def _taught(session: str | None, key: str | None) -> ColumnElement[bool]:
+    return event.c.session == session if key is None else event.c.taught_by == key
 
 
 def _events(tenant: str, bank: str) -> Select[Any]:

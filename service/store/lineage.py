@@ -31,6 +31,34 @@ def restrict(spans: Spans, upto: int) -> Spans:
     return normal((after, min(end, upto)) for after, end in spans)
 
 
+def above(spans: Spans, after: int) -> Spans:
+    """The part above `after`."""
+    return normal((max(begin, after), upto) for begin, upto in spans)
+
+
+def only(seqs: Iterable[int]) -> Spans:
+    """The single events `seqs` and no others."""
+    return normal((seq - 1, seq) for seq in seqs)
+
+
+def without(spans: Spans, other: Spans) -> Spans:
+    """The events of `spans` that are not in `other`."""
+    left: list[tuple[int, int]] = []
+    for begin, upto in spans:
+        at = begin
+        for after, end in other:
+            if end > at and after < upto:
+                left.append((at, after))  # empty or turned round where `other` begins before: `normal` drops it
+                at = end
+        left.append((at, upto))
+    return normal(left)
+
+
+def events_of(spans: Spans) -> list[int]:
+    """The seq numbers inside, in order."""
+    return [seq for after, upto in spans for seq in range(after + 1, upto + 1)]
+
+
 def subtract(spans: Spans, seqs: Iterable[int]) -> Spans:
     """Without the single events `seqs`."""
     left: list[tuple[int, int]] = []

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from service import wire
 from service.store.lineage import count, holds
-from service.store.rows import BankRow, ChangeRow, DeliveryRow, QuarantineRow, SnapshotRow, TombstoneRow, WebhookRow
+from service.store.rows import BankRow, BranchRow, ChangeRow, DeliveryRow, QuarantineRow, SnapshotRow, TombstoneRow, WebhookRow
 
 
 def bank(row: BankRow) -> wire.Bank:
@@ -83,4 +83,11 @@ def delivery(row: DeliveryRow) -> wire.Delivery:
         error=row.error,
         created_at=row.created_at,
         updated_at=row.updated_at,
+    )
+
+
+def branch(row: BranchRow) -> wire.Branch:
+    """A branch, with the number of corrections that it began with."""
+    return wire.Branch(
+        id=row.id, name=row.name, bank=row.bank, corrections=count(row.spans), created_by=row.created_by, created_at=row.created_at
     )

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from msgspec import structs
 from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import Conflict, NotFound
 from service.ids import new_id
-from service.store import history
+from service.store import branches, forgets, history
 from service.store.banks import lock
 from service.store.rows import QuarantineRow, TombstoneRow
 from service.store.tables import event, quarantine, quarantined
@@ -97,6 +98,12 @@ async def get(conn: AsyncConnection, tenant: str, quarantine_id: str) -> Quarant
     return _quarantine(row)
 
 
+async def seqs(conn: AsyncConnection, tenant: str, quarantine_id: str) -> list[int]:
+    """The events that a quarantine holds, in order."""
+    mine = (quarantined.c.tenant == tenant) & (quarantined.c.quarantine == quarantine_id)
+    return list((await conn.execute(select(quarantined.c.seq).where(mine).order_by(quarantined.c.seq))).scalars())
+
+
 async def page(conn: AsyncConnection, tenant: str, bank: str, after: str | None, limit: int) -> list[QuarantineRow]:
     """A page of the bank's quarantines by id, lifted ones too."""
     mine = (quarantine.c.tenant == tenant) & (quarantine.c.bank == bank) & (quarantine.c.id > (after or ""))
@@ -104,16 +111,39 @@ async def page(conn: AsyncConnection, tenant: str, bank: str, after: str | None,
 
 
 async def held(conn: AsyncConnection, tenant: str, bank: str) -> list[TombstoneRow]:
-    """The quarantined events of the bank in order of seq, in the form of tombstones: what hides one hides the other."""
+    """The quarantined events of the bank in order of seq, in the form of tombstones: what hides one hides the other.
+
+    What a branch began with is held in it for as long as it is in the bank that it was made from.
+    """
+    rows = {row.seq: row for row in await _own(conn, tenant, bank)}  # one that two quarantines hold is held once
+    origin = await branches.origin(conn, tenant, bank)
+    if origin is not None:
+        theirs = {row.seq: row for row in await held(conn, tenant, origin.bank)}
+        places = {place: theirs[seq] for seq in theirs for place in branches.places(origin.spans, [seq])}
+        for copy in await history.by_seqs(conn, tenant, bank, [place for place in places if place not in rows]):
+            same = {"seq": copy.seq, "event_id": copy.id, "response": copy.response, "embedding": copy.embedding}
+            rows[copy.seq] = structs.replace(places[copy.seq], **same)
+    return [rows[seq] for seq in sorted(rows)]
+
+
+async def hidden(conn: AsyncConnection, tenant: str, bank: str) -> list[TombstoneRow]:
+    """All events of the bank that no answer may rest on now: what was forgotten, in whatever mode, and what is in quarantine."""
+    return await forgets.tombstones(conn, tenant, bank) + await held(conn, tenant, bank)
+
+
+async def closed(conn: AsyncConnection, tenant: str, bank: str) -> frozenset[Source]:
+    """The sessions and keys from which the bank learns nothing now."""
+    return frozenset(Source(row.session, row.key) for row in await _set_now(conn, tenant, bank)) - {Source()}
+
+
+async def _own(conn: AsyncConnection, tenant: str, bank: str) -> list[TombstoneRow]:
     same = (event.c.tenant == quarantined.c.tenant) & (event.c.bank == quarantined.c.bank) & (event.c.seq == quarantined.c.seq)
     since = (quarantine.c.tenant == quarantined.c.tenant) & (quarantine.c.id == quarantined.c.quarantine)
     query = (
         select(event.c.seq, event.c.id, event.c.response, event.c.embedding, quarantine.c.id.label("by"), quarantine.c.created_at)
         .select_from(quarantined.join(event, same).join(quarantine, since))
         .where(quarantined.c.tenant == tenant, quarantined.c.bank == bank)
-        .order_by(event.c.seq)
     )
-    rows = {row.seq: row for row in await conn.execute(query)}  # one that two quarantines hold is held once
     return [
         TombstoneRow(
             seq=row.seq,
@@ -125,13 +155,8 @@ async def held(conn: AsyncConnection, tenant: str, bank: str) -> list[TombstoneR
             embedding=row.embedding,
             created_at=row.created_at,
         )
-        for row in rows.values()
+        for row in await conn.execute(query)
     ]
-
-
-async def closed(conn: AsyncConnection, tenant: str, bank: str) -> frozenset[Source]:
-    """The sessions and keys from which the bank learns nothing now."""
-    return frozenset(Source(row.session, row.key) for row in await _set_now(conn, tenant, bank)) - {Source()}
 
 
 async def _set_now(conn: AsyncConnection, tenant: str, bank: str) -> list[QuarantineRow]:

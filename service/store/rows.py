@@ -11,6 +11,8 @@ from service.wire import LevelBlob
 __all__ = [
     "AuditRow",
     "BankRow",
+    "BranchRow",
+    "BundleRow",
     "ChangeRow",
     "DeliveryRow",
     "Draft",
@@ -199,6 +201,28 @@ class SnapshotRow(SnapshotDraft, frozen=True, kw_only=True):
     bank: str
     created_at: datetime
     destroyed_at: datetime | None
+
+
+class BundleRow(Row, frozen=True, kw_only=True):
+    """A bundle; `spans` are the events of which anything is in it."""
+
+    id: str
+    bank: str
+    spans: Spans
+    manifest: bytes
+    bytes: int
+    created_at: datetime
+
+
+class BranchRow(Row, frozen=True, kw_only=True):
+    """A branch: the bank `id`, which began with the events `spans` of the bank `bank`."""
+
+    id: str
+    bank: str
+    name: str
+    spans: Spans
+    created_by: str
+    created_at: datetime
 
 
 class HeadMove(Row, frozen=True, kw_only=True):

@@ -1,8 +1,9 @@
 """All tables. The tenant leads every key and index, so that no statement can forget it and a partition by tenant stays possible.
 
-`event` is append-only but for redaction; `snapshot` and `head` rows are never changed but for destruction. Digests are 64 hex digits.
+`event` is append-only but for redaction; `head` rows are never changed, `snapshot` rows only by destruction and in what people say about
+them (label, note, pin). Digests are 64 hex digits.
 
-Every table, one that is added later too, needs row-level security and grants for the roles of PostgreSQL: see migration 0003.
+Every table, one that is added later too, needs row-level security and grants for the roles of PostgreSQL: see migrations 0003 and 0005.
 """
 
 from sqlalchemy import (
@@ -149,6 +150,7 @@ event = Table(
     Column("epoch", Integer, nullable=False),
     Column("kind", String(32), nullable=False),
     Column("session", String(128)),
+    Column("key", String(64)),  # the API key that taught it; NULL: taught before keys were kept here
     Column("response", Integer),
     Column("body", LargeBinary),  # msgpack, see ledger.py; NULL once redacted, as are the next four
     Column("embedding", LargeBinary),
@@ -193,7 +195,7 @@ snapshot = Table(
     Column("destroyed_at", UtcTime),
     Column("held", JSON(none_as_null=True)),  # spans of events that were quarantined when it was folded; NULL: none
     CheckConstraint(
-        "kind IN ('genesis', 'manual', 'auto', 'consolidation', 'pre_rollback', 'rollback', 'rebuild')",
+        "kind IN ('genesis', 'manual', 'auto', 'consolidation', 'pre_rollback', 'rollback', 'rebuild', 'import')",
         name="kind",
     ),
     UniqueConstraint("tenant", "bank", "ordinal"),
@@ -370,6 +372,43 @@ probe_set = Table(
     Column("created_at", UtcTime, nullable=False),
     UniqueConstraint("tenant", "bank", "name"),
     _bank_of("probe_set"),
+)
+
+bundle = Table(  # a snapshot on its way out of the service or into it; gone after a day, or with an erasure that concerns it
+    "bundle",
+    metadata,
+    _id("tenant", primary_key=True),
+    _id("id", primary_key=True),
+    _id("bank"),
+    Column("spans", JSON, nullable=False),  # every event of which anything is in it
+    Column("manifest", LargeBinary, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Index(None, "created_at"),
+    _bank_of("bundle"),
+)
+
+bundle_part = Table(
+    "bundle_part",
+    metadata,
+    _id("tenant", primary_key=True),
+    _id("bundle", primary_key=True),
+    Column("place", Integer, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+    ForeignKeyConstraint(["tenant", "bundle"], ["bundle.tenant", "bundle.id"], name="fk_bundle_part_bundle", ondelete="CASCADE"),
+)
+
+branch = Table(  # a bank that began with corrections of another one
+    "branch",
+    metadata,
+    _id("tenant", primary_key=True),
+    _id("id", primary_key=True),  # the bank that the branch is
+    _id("bank"),  # the one that it was made from
+    Column("spans", JSON, nullable=False),  # the events of that one which it began with: its own first events, in their order
+    Column("created_by", String(64), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    ForeignKeyConstraint(["tenant", "id"], ["bank.tenant", "bank.id"], name="fk_branch_itself"),
+    _bank_of("branch"),
 )
 
 erased_tenant = Table(  # all that is kept of an erased tenant: that there was one of this id

@@ -1,7 +1,7 @@
-"""What admins say: banks, keys, memory, snapshots, rollback, forgetting, jobs, health, problems."""
+"""What admins say: banks, keys, memory, snapshots, forgetting, jobs, health, problems."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from msgspec import Meta
 
@@ -13,7 +13,6 @@ from service.wire.parts import (
     Note,
     Reply,
     Request,
-    Said,
     Scope,
     SnapshotKind,
     StateRef,
@@ -148,36 +147,6 @@ class Snapshot(Reply, frozen=True, kw_only=True):
     is_head: bool
     created_by: str
     created_at: datetime
-
-
-class RollbackRequest(Request, frozen=True, kw_only=True):
-    """Move the head to the behaviour of snapshot `to`. `dry_run` only tells which answers would flip."""
-
-    to: Id
-    bank: Name | None = None
-    dry_run: bool = False
-    keep: Literal["none"] = "none"
-    reason: Note | None = None
-
-
-class Flip(Reply, frozen=True, kw_only=True):
-    """A probe whose answer differs between two states. Probes are inputs of the bank's own corrections."""
-
-    correction: str
-    input: str
-    before: Said
-    after: Said
-
-
-class RolledBack(Reply, frozen=True, kw_only=True):
-    """The new head, the snapshot taken before the move, and the probes whose answer changes. Ids are null in a dry run."""
-
-    head: str | None
-    pre_rollback: str | None
-    flips: list[Flip]
-    probes: int
-    dry_run: bool
-    state: StateRef
 
 
 class NewConsolidation(Request, frozen=True, kw_only=True):

@@ -5,17 +5,10 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
-from service.wire.admin import Flip
-from service.wire.parts import BATCH_MAX, ChangeKind, ForgetMode, Id, Name, Note, Reply, Request, StateRef
+from service.wire.parts import BATCH_MAX, ChangeKind, ForgetMode, Id, Name, Note, Reply, Request, Source, StateRef
+from service.wire.versions import Flip
 
 WEEK_S = 604_800
-
-
-class Source(Request, frozen=True, kw_only=True):
-    """All corrections of a bank that were taught in one session, or with one key: name one of the two."""
-
-    session_id: Id | None = None
-    key_id: Id | None = None
 
 
 class ForgetRequest(Request, frozen=True, kw_only=True):
@@ -88,6 +81,7 @@ class Removed(Reply, frozen=True, kw_only=True):
     redacted_events: int = 0
     responses: int = 0
     stored_replies: int = 0
+    exports: list[str] = field(default_factory=list)
     snapshots: list[str] = field(default_factory=list)
     blobs: list[str] = field(default_factory=list)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from fixtures_service import finished
 from saying import PIN, SPAIN, snapshot, teach
 from tenancy import Tenant
 
@@ -58,7 +59,17 @@ ROUTES = (
     Route("POST", "/v1/snapshots", "snapshots:write", 201, {"bank": "{bank_id}"}),
     Route("GET", "/v1/snapshots", "snapshots:read", 200),
     Route("GET", "/v1/snapshots/{snapshot_id}", "snapshots:read", 200),
+    Route("PATCH", "/v1/snapshots/{snapshot_id}", "snapshots:write", 200, {"label": "mine"}),
+    Route("GET", "/v1/snapshots/{snapshot_id}/diff/{other_id}", "memory:inspect", 200),
+    Route("POST", "/v1/snapshots/{snapshot_id}/verify", "snapshots:read", 200),
+    Route("POST", "/v1/snapshots/{snapshot_id}/export", "admin", 202, {"bank": "{bank_id}"}),
+    Route("GET", "/v1/exports/{export_id}", "admin", 200),
+    Route("POST", "/v1/imports", "admin", 422, {"not": "a bundle"}),
+    Route("POST", "/v1/memory/bisect", "memory:inspect", 202, {"input": PIN, "bank": "{bank_id}", "since": "{snapshot_id}"}),
     Route("POST", "/v1/rollback", "rollback", 200, {"to": "{snapshot_id}", "bank": "{bank_id}", "dry_run": True}),
+    Route("POST", "/v1/rollback", "rollback", 200, {"source": {"session_id": "{session_of_teaching}"}, "dry_run": True}),
+    Route("POST", "/v1/rollback", "rollback", 200, {"to": "{snapshot_id}", "keep": ["{correction_id}"], "dry_run": True}),
+    Route("DELETE", "/v1/snapshots/{snapshot_id}", "snapshots:write", 204),
     Route("POST", "/v1/forget", "forget", 202, {"corrections": ["{correction_id}"], "mode": "suppress", "bank": "{bank_id}"}),
     Route("POST", "/v1/forget", "forget", 202, {"corrections": ["{correction_id}"], "mode": "rebuild", "bank": "{bank_id}"}),
     Route("POST", "/v1/forget", "erase", 202, {"corrections": ["{other_correction_id}"], "mode": "erase", "bank": "{bank_id}"}),
@@ -95,6 +106,11 @@ ROUTES = (
     Route("GET", "/v1/sessions/{session_id}", "recall:read", 200),
     Route("POST", "/v1/sessions/{session_id}/warm", "recall:read", 200),
     Route("DELETE", "/v1/sessions/{session_id}", "recall:read", 204),
+    Route("POST", "/v1/branches", "admin", 201, {"name": "another branch", "bank": "{spare_bank_id}"}),
+    Route("GET", "/v1/branches", "snapshots:read", 200),
+    Route("GET", "/v1/branches/{branch_id}/diff", "memory:inspect", 200),
+    Route("POST", "/v1/branches/{branch_id}/promote", "admin", 409, {"refold": True}),  # nothing was taught in it
+    Route("DELETE", "/v1/branches/{branch_id}", "admin", 204),
     Route("DELETE", "/v1/banks/{bank_id}", "admin", 204),
 )
 
@@ -103,12 +119,17 @@ async def furnish(tenant: Tenant) -> dict[str, str]:
     """Something of every kind in the tenant, by name; the job is a queued one."""
     from datetime import UTC, datetime
 
+    from service.ids import new_id
     from service.store import changes, jobs, webhooks
 
     client = tenant.client
-    taught, other = await teach(client, PIN, "change_pin"), await teach(client, SPAIN, "transfer_time")
+    conversation = new_id("ses")
+    taught, other = await teach(client, PIN, "change_pin", session_id=conversation), await teach(client, SPAIN, "transfer_time")
     bank = (await client.get("/v1/banks/default")).json()["id"]
-    saved = await snapshot(client)
+    saved, later = await snapshot(client), await snapshot(client)
+    exported = await finished(client, (await client.post(f"/v1/snapshots/{saved['id']}/export", json={})).json()["job_id"])
+    spare_bank = (await client.post("/v1/banks", json={"name": "spare bank"})).json()["id"]
+    branch = (await client.post("/v1/branches", json={"name": "spare branch", "bank": spare_bank})).json()
     minted = (await client.post("/v1/keys", json={"name": "spare", "scopes": ["recall:read"]})).json()
     spare = (await client.post("/v1/keys", json={"name": "another spare", "scopes": ["recall:read"]})).json()
     opened = (await client.post("/v1/sessions", json={})).json()
@@ -131,6 +152,11 @@ async def furnish(tenant: Tenant) -> dict[str, str]:
         "correction_id": taught["id"],
         "other_correction_id": other["id"],
         "snapshot_id": saved["id"],
+        "other_id": later["id"],
+        "export_id": exported["result"]["export"],
+        "session_of_teaching": conversation,
+        "spare_bank_id": spare_bank,
+        "branch_id": branch["id"],
         "key_id": minted["id"],
         "job_id": job.id,
         "session_id": opened["id"],

@@ -94,7 +94,7 @@ EVENT = {
 SNAPSHOT = {
     "id": Id("snap"),
     "parent": Maybe(Id("snap")),
-    "kind": OneOf("genesis", "manual", "auto", "consolidation", "pre_rollback", "rollback", "rebuild"),
+    "kind": OneOf("genesis", "manual", "auto", "consolidation", "pre_rollback", "rollback", "rebuild", "import"),
     "seq": int,
     "corrections": int,
     "digest": SHA,
@@ -114,9 +114,27 @@ ROLLED_BACK = {
     "pre_rollback": Maybe(Id("snap")),
     "flips": [FLIP],
     "probes": int,
+    "removed": int,
+    "restored": int,
     "dry_run": bool,
     "state": STATE,
 }
+MOVED = {"id": Id("cor"), "seq": int, "input": Maybe(TEXT), "right": Maybe(TEXT)}
+SNAPSHOT_DIFF = {
+    "before": STATE,
+    "after": STATE,
+    "gained": [MOVED],
+    "gained_total": int,
+    "lost": [MOVED],
+    "lost_total": int,
+    "flips": [FLIP],
+    "probes": int,
+    "levels": [{"name": TEXT, "before_norm": NUMBER, "after_norm": NUMBER, "drift": NUMBER}],
+}
+VERIFIED = {"snapshot": Id("snap"), "ok": bool, "checks": [{"name": TEXT, "ok": bool, "detail": TEXT}]}
+BRANCH = {"id": Id("bank"), "name": TEXT, "bank": Id("bank"), "corrections": int, "created_by": TEXT, "created_at": TIME}
+PROMOTED = {"bank": Id("bank"), "corrections": [Id("cor")], "before": Id("snap"), "state": STATE}
+IMPORTED = {"snapshot": SNAPSHOT, "probes": int, "agreeing": int}
 FORGOTTEN = {
     "id": Maybe(Id("fgt")),
     "effective_now": bool,
@@ -168,7 +186,7 @@ QUARANTINE = {
 JOB_STARTED = {"job_id": Id("job"), "deduplicated": bool}
 JOB = {
     "id": Id("job"),
-    "kind": OneOf("consolidation", "rebuild", "erase", "housekeeping"),
+    "kind": OneOf("consolidation", "rebuild", "erase", "export", "bisection"),
     "bank": Maybe(Id("bank")),
     "status": OneOf("queued", "running", "succeeded", "failed", "canceled"),
     "progress": NUMBER,

@@ -71,6 +71,25 @@ async def test_every_route_of_the_contract_answers_with_its_status_and_its_field
     assert (await call("GET", f"/v1/snapshots/{saved['id']}", 200, shapes.SNAPSHOT, template="/v1/snapshots/{snapshot_id}")) == saved
     listed = await call("GET", "/v1/snapshots", 200, page_of(shapes.SNAPSHOT))
     assert [row["kind"] for row in listed["items"]] == ["manual", "genesis"]
+    named = {"template": "/v1/snapshots/{snapshot_id}"}
+    await call("PATCH", f"/v1/snapshots/{saved['id']}", 200, shapes.SNAPSHOT, **named, body={"label": None, "pinned": False})
+    diff = {"template": "/v1/snapshots/{snapshot_id}/diff/{other_id}"}
+    await call("GET", f"/v1/snapshots/{listed['items'][1]['id']}/diff/{saved['id']}", 200, shapes.SNAPSHOT_DIFF, **diff)
+    verified = {"template": "/v1/snapshots/{snapshot_id}/verify"}
+    await call("POST", f"/v1/snapshots/{saved['id']}/verify", 200, shapes.VERIFIED, **verified)
+    exporting = {"template": "/v1/snapshots/{snapshot_id}/export", "body": {"ledger": True}}
+    started = await call("POST", f"/v1/snapshots/{saved['id']}/export", 202, shapes.JOB_STARTED, **exporting)
+    exported = (await finished(client, started["job_id"]))["result"]["export"]
+    bundle = await client.get(f"/v1/exports/{exported}")
+    assert (bundle.status_code, bundle.headers["cache-control"]) == (200, "no-store")
+    called.add(("GET", "/v1/exports/{export_id}"))
+    await said(client.post("/v1/imports", content=bundle.content), 201, shapes.IMPORTED)
+    called.add(("POST", "/v1/imports"))
+    started = await call("POST", "/v1/memory/bisect", 202, shapes.JOB_STARTED, body={"input": PIN})
+    await finished(client, started["job_id"])
+    response = await client.delete(f"/v1/snapshots/{(await snapshot(client))['id']}")
+    assert (response.status_code, response.content) == (204, b"")
+    called.add(("DELETE", "/v1/snapshots/{snapshot_id}"))
     await call("POST", "/v1/rollback", 200, shapes.ROLLED_BACK, body={"to": saved["id"], "keep": "none", "reason": "why not"})
     forgotten = await call("POST", "/v1/forget", 202, shapes.FORGOTTEN, body={"corrections": [taught["id"]], "mode": "rebuild"})
     await finished(client, forgotten["job_id"])
@@ -119,6 +138,17 @@ async def test_every_route_of_the_contract_answers_with_its_status_and_its_field
     response = await client.delete("/v1/sessions/ses:2")
     assert (response.status_code, response.content) == (204, b"")
     called.add(("DELETE", "/v1/sessions/{session_id}"))
+    for ending in ("promoted", "deleted"):
+        branch = await call("POST", "/v1/branches", 201, shapes.BRANCH, body={"name": ending, "bank": bank["id"]})
+        assert (await said(client.get("/v1/branches", params={"bank": "second"}), 200, page_of(shapes.BRANCH))).json()["items"] == [branch]
+        await teach(client, PIN, "change_pin", bank=branch["id"])
+        one = f"/v1/branches/{branch['id']}"
+        await call("GET", f"{one}/diff", 200, shapes.SNAPSHOT_DIFF, template="/v1/branches/{branch_id}/diff")
+        if ending == "promoted":
+            await call("POST", f"{one}/promote", 200, shapes.PROMOTED, template="/v1/branches/{branch_id}/promote", body={})
+    response = await client.delete(one)
+    assert (response.status_code, response.content) == (204, b"")
+    called |= {("GET", "/v1/branches"), ("DELETE", "/v1/branches/{branch_id}")}
     response = await client.delete(f"/v1/banks/{bank['id']}")
     assert (response.status_code, response.content) == (204, b"")
     called.add(("DELETE", "/v1/banks/{bank_id}"))

@@ -119,14 +119,52 @@ class SmallEngine:
             created_at=NOW,
         )
 
-    async def roll_back(self, tenant, bank, to, *, dry_run, if_match, reason, actor, idempotency_key):
+    async def roll_back(
+        self, tenant, bank, to, *, dry_run, if_match, reason, actor, idempotency_key, to_time=None, source=None, keep="none"
+    ):
         await self._begin("roll_back", bank)
         flip = wire.Flip(correction="cor_1", input="q", before=said("a"), after=said(None))
-        return wire.RolledBack(head=to, pre_rollback=if_match, flips=[flip], probes=1, dry_run=dry_run, state=STATE)
+        counts = {"probes": 1, "removed": 2, "restored": 0}
+        return wire.RolledBack(head=to, pre_rollback=if_match, flips=[flip], **counts, dry_run=dry_run, state=STATE)
 
     async def rolled_back(self, tenant, bank, version):
         await self._begin("rolled_back", bank)
-        return wire.RolledBack(head=f"snp_{version}", pre_rollback=None, flips=[], probes=0, dry_run=False, state=STATE)
+        return wire.RolledBack(
+            head=f"snp_{version}", pre_rollback=None, flips=[], probes=0, removed=0, restored=0, dry_run=False, state=STATE
+        )
+
+    async def delete_snapshot(self, tenant, bank, snapshot, *, actor):
+        await self._begin("delete_snapshot", bank)
+
+    async def diff(self, tenant, bank, before, after):
+        await self._begin("diff", bank)
+        moved = wire.Moved(id="cor_1", seq=1, input="q", right=None)
+        level = wire.LevelDrift(name="fast", before_norm=0.0, after_norm=1.0, drift=1.0)
+        ends = {"before": STATE, "after": wire.StateRef(snapshot_id=after, seq=2), "flips": [], "probes": 0, "levels": [level]}
+        return wire.SnapshotDiff(gained=[moved], gained_total=1, lost=[], lost_total=0, **ends)
+
+    async def verify(self, tenant, bank, snapshot):
+        await self._begin("verify", bank)
+        return wire.Verified(snapshot=snapshot, ok=True, checks=[wire.Check(name="load", ok=True, detail="d")])
+
+    async def bisect(self, tenant, bank, input, *, since, actor):
+        await self._begin("bisect", bank)
+        return wire.JobStarted(job_id="job_1")
+
+    async def import_bundle(self, tenant, bank, bundle, *, actor):
+        row = await SmallEngine.snapshot(self, tenant, bank, label=None, note=None, pin=False, actor=actor)
+        return wire.Imported(snapshot=row, probes=2, agreeing=1)
+
+    async def create_branch(self, tenant, bank, name, *, at, actor):
+        lessons = await self._begin("create_branch", bank)
+        return wire.Branch(id=name, name=name, bank=bank, corrections=len(lessons), created_by=actor.key_id, created_at=NOW)
+
+    async def diff_branch(self, tenant, bank, branch):
+        return await SmallEngine.diff(self, tenant, bank, "head", branch)
+
+    async def promote_branch(self, tenant, bank, branch, *, refold, actor):
+        await self._begin("promote_branch", bank)
+        return wire.Promoted(bank=bank, corrections=["cor_1"], before="snp_1", state=STATE)
 
     async def forget(self, tenant, bank, corrections, *, mode, reason, actor):
         await self._begin("forget", bank)

@@ -167,7 +167,7 @@ async def test_certificate_of_nobody_and_of_another_bank_is_not_found(client):
 
 
 async def test_high_entropy_response_that_was_erased_is_in_no_stored_byte_and_no_log(tmp_path, encoder, capfd):
-    """Database file, its log, blobs, whatever is beside them, and everything that was logged."""
+    """Database file, its log, blobs, whatever is beside them, and everything that was logged; copies in branches, probes and bundles."""
     secret, question = secrets.token_hex(24), f"What is the code of vault {secrets.token_hex(24)}?"
     async with serving(tmp_path / "var", encoder, log_level="debug", snapshot_every=8) as service, client_of(service) as client:
         for number in range(10):
@@ -178,11 +178,24 @@ async def test_high_entropy_response_that_was_erased_is_in_no_stored_byte_and_no
         assert (await client.post("/v1/recall", json={"input": question}, headers={"Idempotency-Key": "q"})).json()["answers"]
         saved = await snapshot(client)
         assert (await client.post("/v1/recall", json={"input": question, "at": saved["id"]})).json()["answers"]
+        await client.post("/v1/branches", json={"name": "first"})
+        await client.post("/v1/branches", json={"name": "second", "bank": "first"})
+        await client.post("/v1/probe-sets", json={"name": "mine", "probes": [{"input": question, "expected": secret}]})
+        exported = await client.post(f"/v1/snapshots/{saved['id']}/export", json={"ledger": True})
+        bisected = await client.post("/v1/memory/bisect", json={"input": question})
+        for job in (exported, bisected):
+            assert (await finished(client, job.json()["job_id"]))["status"] == "succeeded"
+        genesis = (await client.get("/v1/snapshots")).json()["items"][-1]["id"]
+        undone = {"to": genesis, "dry_run": True}
+        assert secret in (await client.post("/v1/rollback", json=undone, headers={"Idempotency-Key": "r"})).text
         stored = b"".join(path.read_bytes() for path in (tmp_path / "var").rglob("*") if path.is_file())
         assert secret.encode() in stored, "else this shows nothing"
         await forget(client, corrections=[old.json()["id"]], mode="suppress", dry_run=True, expect=200)
         told = await certificate(client, await forget(client, corrections=[old.json()["id"]], mode="erase"))
         assert told["passed"] is True
+        for job in (await client.get("/v1/jobs", params={"limit": 200})).json()["items"]:
+            assert (await finished(client, job["id"]))["status"] == "succeeded"
+        assert not (await client.get("/v1/memory/search", params={"q": question})).json()["items"]
         for path in (tmp_path / "var").rglob("*"):
             if path.is_file():
                 _without(path.read_bytes(), secret, question, path)

@@ -273,6 +273,9 @@ ROWS = {  # one in every table that there ever was, with the columns that it had
         "created_at": MOMENT,
     },
     "erased_tenant": {"id": "gone", "erased_at": MOMENT},
+    "bundle": {"tenant": "t", "id": "exp_1", "bank": "b", "spans": [[0, 1]], "manifest": b"{}", "bytes": 1, "created_at": MOMENT},
+    "branch": {"tenant": "t", "id": "b", "bank": "b", "spans": [[0, 1]], "created_by": "key_1", "created_at": MOMENT},
+    "bundle_part": {"tenant": "t", "bundle": "exp_1", "place": 0, "data": b"x"},
 }
 
 

@@ -4,7 +4,22 @@ from keeping import NOW, append, commit, draft, forget, later, new_bank, new_ten
 from sqlalchemy import select
 
 from service.ids import new_id
-from service.store import audit, banks, blob_rows, changes, idempotency, jobs, lookup, probe_sets, quarantines, sign_ins, tenants, webhooks
+from service.store import (
+    audit,
+    banks,
+    blob_rows,
+    branches,
+    bundles,
+    changes,
+    idempotency,
+    jobs,
+    lookup,
+    probe_sets,
+    quarantines,
+    sign_ins,
+    tenants,
+    webhooks,
+)
 from service.store.tables import metadata
 from service.wire import Probe
 
@@ -52,6 +67,11 @@ class World:
             await lookup.add_drift(conn, self.tenant, self.bank.id, self.auto.id, {"fast": 0.5}, NOW)
             saved = {"id": new_id("prb"), "name": "p", "probes": [Probe(input=f"same {self.name}", expected=None)], "created_by": "key_1"}
             await probe_sets.add_probe_set(conn, self.tenant, self.bank.id, **saved, now=NOW)
+        self.bundle, carried = f"exp_{self.name}", {"spans": ((0, 2),), "manifest": b"m", "data": self.name.encode(), "now": NOW}
+        async with database.write(self.tenant) as conn:
+            await jobs.enqueue(conn, self.tenant, kind="bisection", bank=self.bank.id, payload={"key": "k"}, dedupe=None, now=NOW)
+            await branches.add(conn, self.tenant, self.empty.id, id=self.bank.id, spans=(), created_by="k", now=NOW)
+            await bundles.add(conn, self.tenant, self.bank.id, id=self.bundle, **carried)
         return self
 
     def drafts(self):
