@@ -84,8 +84,7 @@ class Rebuilding:
                 await snapshots.destroy_snapshots(conn, tenant, bank_id, kept, now)
             needed = await blob_rows.in_use(conn, tenant)
             replies = await idempotency.scrub(conn, tenant, await forgets.texts_of(conn, tenant, bank_id, row.seqs))
-            events, responses = await forgets.redact(conn, tenant, bank_id, row.seqs, now)
-            emptied = {"redacted_events": events, "responses": responses, "stored_replies": replies}
+            emptied = await forgets.redact(conn, tenant, bank_id, row.seqs, now) | {"stored_replies": replies}
             row = await forgets.certify(conn, tenant, row, {"emptied": emptied})
         await self.changed(tenant, bank_id)
         await self.versions.drop_unneeded(tenant)  # also what a save or a deletion that died has left of these weights
