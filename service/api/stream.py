@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Annotated
 
 import msgspec
-from litestar import Response, get
+from litestar import get
 from litestar.di import NamedDependency
 from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
@@ -72,7 +72,7 @@ async def stream_changes(
     events: Events = None,
     wait_s: WaitS = None,
     last_event_id: LastEventId = None,
-) -> Response[bytes]:
+) -> Stream:
     """Server-sent events with `id`, `event` and `data`; ids and states only. Without `Last-Event-ID` it begins with what happens next.
 
     `missed` is sent first where what came after `Last-Event-ID` is not kept any more: read the state of things anew.

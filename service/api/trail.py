@@ -32,8 +32,7 @@ async def verify_audit(caller: NamedDependency[Caller]) -> Response[wire.AuditVe
         found = await audit.verify(conn, caller.tenant)
     broken = None
     if found.broken_seq is not None:
-        why = "changed" if found.why == "changed" else "missing"
-        broken = wire.BrokenEntry(seq=found.broken_seq, id=found.broken_id, why=why)
+        broken = wire.BrokenEntry(seq=found.broken_seq, id=found.broken_id, why=found.why or "missing")
     return replies.send(wire.AuditVerified(ok=broken is None, entries=found.entries, hash=found.hash, broken=broken))
 
 

@@ -119,8 +119,17 @@ class Deliverer:
         well, last = answered is not None and 200 <= answered < 300, delivery.attempts >= ATTEMPTS
         status = "delivered" if well else "failed" if last else "pending"
         wait = timedelta(seconds=self._retry_s * TIMES ** (delivery.attempts - 1))
-        how = {"attempt": delivery.attempts, "status": status, "answered": answered, "error": error}
         async with self._database.write(tenant) as conn:
-            await webhooks.ended(conn, tenant, delivery.id, **how, due_at=now + wait if status == "pending" else now, now=now)
+            await webhooks.ended(
+                conn,
+                tenant,
+                delivery.id,
+                attempt=delivery.attempts,
+                status=status,
+                answered=answered,
+                error=error,
+                due_at=now + wait if status == "pending" else now,
+                now=now,
+            )
         if status == "failed":
             log.warning("delivery given up", action="deliver", delivery=delivery.id, webhook=delivery.webhook, answered=answered, why=error)

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -30,7 +30,7 @@ class Verified(NamedTuple):
     hash: str
     broken_seq: int | None = None
     broken_id: str | None = None
-    why: str | None = None
+    why: Literal["changed", "missing"] | None = None
 
 
 async def record(
@@ -77,7 +77,7 @@ async def verify(conn: AsyncConnection, tenant: str) -> Verified:
         for row in rows:
             if row.seq != seq + 1:
                 return Verified(seq, prev, seq + 1, None, "missing")
-            if row.prev_hash != prev or row.hash != chain_hash(prev, row.seq, row._mapping, row.created_at):
+            if row.prev_hash != prev or row.hash != chain_hash(prev, row.seq, row._asdict(), row.created_at):
                 return Verified(seq, prev, row.seq, row.id, "changed")
             seq, prev = row.seq, row.hash
         if len(rows) < PAGE:

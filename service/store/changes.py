@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, get_args
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Select, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import NotFound
@@ -68,14 +68,15 @@ async def last(conn: AsyncConnection, tenant: str) -> int:
 
 async def first(conn: AsyncConnection, tenant: str) -> int | None:
     """The first place that is still kept."""
-    return (await conn.execute(select(func.min(change.c.position)).where(change.c.tenant == tenant))).scalar()
+    lowest: int | None = (await conn.execute(select(func.min(change.c.position)).where(change.c.tenant == tenant))).scalar()
+    return lowest
 
 
 async def page(
     conn: AsyncConnection, tenant: str, after: int, limit: int, *, kinds: Sequence[str] | None = None, banks: Sequence[str] | None = None
 ) -> list[ChangeRow]:
     """The changes behind a place, in order; of these kinds, in these banks."""
-    query = select(*_columns()).where(change.c.tenant == tenant, change.c.position > after).order_by(change.c.position).limit(limit)
+    query = _changes(tenant).where(change.c.position > after).order_by(change.c.position).limit(limit)
     if kinds is not None:
         query = query.where(change.c.kind.in_(list(kinds)))
     if banks is not None:
@@ -85,8 +86,7 @@ async def page(
 
 async def get_change(conn: AsyncConnection, tenant: str, change_id: str) -> ChangeRow:
     """One change that has its place, or `NotFound`."""
-    query = select(*_columns()).where(change.c.tenant == tenant, change.c.id == change_id, change.c.position.is_not(None))
-    row = (await conn.execute(query)).first()
+    row = (await conn.execute(_changes(tenant).where(change.c.id == change_id, change.c.position.is_not(None)))).first()
     if row is None:
         raise NotFound(f"no change {change_id}")
     return ChangeRow(**row._mapping)
@@ -105,5 +105,5 @@ async def purge(conn: AsyncConnection, tenant: str, before: datetime) -> None:
     await conn.execute(delete(change).where(old))
 
 
-def _columns():  # type: ignore[no-untyped-def]  # noqa: ANN202
-    return [column for column in change.c if column.name != "tenant"]
+def _changes(tenant: str) -> Select[Any]:
+    return select(*(column for column in change.c if column.name != "tenant")).where(change.c.tenant == tenant)

@@ -98,10 +98,10 @@ async def texts_of(conn: AsyncConnection, tenant: str, bank: str, seqs: Sequence
     return sorted({text for row in rows for text in (row.input, row.right, row.wrong) if text})
 
 
-async def redact(conn: AsyncConnection, tenant: str, bank: str, seqs: Sequence[int], now: datetime) -> tuple[int, int]:
+async def redact(conn: AsyncConnection, tenant: str, bank: str, seqs: Sequence[int], now: datetime) -> dict[str, int]:
     """Take texts, embeddings and salts out of the events, and the texts of responses that no other event says. Idempotent.
 
-    Gives how many events and responses that were now.
+    Gives how many `redacted_events` and `responses` that were now.
     """
     await lock(conn, tenant, bank)  # or an append that is under way could come to say a response that is taken away here
     mine = (event.c.tenant == tenant) & (event.c.bank == bank)
@@ -117,7 +117,7 @@ async def redact(conn: AsyncConnection, tenant: str, bank: str, seqs: Sequence[i
         if (await conn.execute(said)).first() is None:
             gone = (response.c.tenant == tenant) & (response.c.bank == bank) & (response.c.ordinal == ordinal)
             responses += (await conn.execute(delete(response).where(gone))).rowcount
-    return len(rows), responses
+    return {"redacted_events": len(rows), "responses": responses}
 
 
 async def certify(conn: AsyncConnection, tenant: str, row: ForgetRow, part: dict[str, Any]) -> ForgetRow:

@@ -25,7 +25,7 @@ async def add_webhook(
     """A new webhook."""
     values = {"id": id, "url": url, "events": list(events), "created_by": created_by, "created_at": now}
     await conn.execute(insert(webhook).values(tenant=tenant, **values))
-    return WebhookRow(**values | {"events": tuple(events)})
+    return await get_webhook(conn, tenant, id)
 
 
 async def list_webhooks(conn: AsyncConnection, tenant: str, after: str | None, limit: int) -> list[WebhookRow]:
