@@ -89,7 +89,8 @@ class Rebuilding:
             await probe_sets.scrub(conn, tenant, bank_id, texts)
             await jobs.scrub(conn, tenant, bank_id)
             exports = await bundles.drop_holding(conn, tenant, bank_id, row.seqs)
-            emptied = await forgets.redact(conn, tenant, bank_id, row.seqs, now) | {"stored_replies": replies, "exports": exports}
+            redacted = await forgets.redact(conn, tenant, bank_id, row.seqs, now)
+            emptied = {**redacted, "stored_replies": replies, "exports": exports}
             row = await forgets.certify(conn, tenant, row, {"emptied": emptied})
         await self.changed(tenant, bank_id)
         await self.versions.drop_unneeded(tenant)  # also what a save or a deletion that died has left of these weights

@@ -14,6 +14,7 @@ from saying import PIN, teach
 from tenancy import client_over, deps_of, kept, refused
 
 from service.api.app import build_app
+from service.cluster.coord import MemoryCoord
 from service.console import pages
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -195,7 +196,7 @@ async def test_key_goes_before_a_cookie(tenant, other):
 
 
 async def test_who_tries_keys_at_the_form_is_slowed_down_like_anybody(house):
-    app = build_app(deps_of(house))
+    app = build_app(deps_of(house, coord=MemoryCoord(lambda: 0.0)))
     async with serving_app(app, "x") as client:
         tried = [(await sign_in(client, f"wrong-{place}")).status_code for place in range(110)]
     await app.close()

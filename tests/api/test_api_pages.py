@@ -62,6 +62,18 @@ async def test_walk_sees_every_row_once_in_one_order_whatever_the_limit(tenant):
             assert in_order == sorted(in_order)
 
 
+@pytest.mark.parametrize("path", ["/v1/corrections", "/v1/jobs"])
+async def test_list_is_walked_from_its_newest_row_too_and_a_cursor_belongs_to_one_order(tenant, path):
+    await fill(tenant, 5)
+    oldest_first, _ = await walk(tenant.client, path, 200)
+    newest_first = [(await tenant.client.get(path, params={"order": "newest", "limit": 2})).json()]
+    while (cursor := newest_first[-1]["next_cursor"]) is not None:
+        refused(await tenant.client.get(path, params={"cursor": cursor}), 400, "validation", "cursor")
+        newest_first.append((await tenant.client.get(path, params={"order": "newest", "limit": 2, "cursor": cursor})).json())
+    assert [row["id"] for page in newest_first for row in page["items"]] == oldest_first[::-1]
+    refused(await tenant.client.get(path, params={"order": "random"}), 400, "validation", "order")
+
+
 async def test_walk_is_stable_while_rows_come_and_go(tenant):
     await fill(tenant, 6)
     client = tenant.client

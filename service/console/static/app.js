@@ -76,6 +76,7 @@ function Signed({ me, banks, onSignedOut }) {
   }, []);
   useEffect(() => {
     document.title = `${page[1]} · ${bank?.name || 'no bank'} · Palimpsest`;
+    document.querySelector('nav [aria-current]').scrollIntoView({ block: 'nearest', inline: 'center' });
   }, [page, bank]);
   useEffect(() => {
     if (!said) return undefined;

@@ -38,6 +38,10 @@ export function bucketed(points) {
   return { times, all, mistakes, length };
 }
 
+const DAY = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short' });
+const MINUTE = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
+const moment = (time, step) => (step < 86400 ? MINUTE : DAY).format(time * 1000);
+
 /** What a custom property is as a colour in this theme, for a canvas, which knows none; with `share`, so much of it. */
 function colour(name, share = 1) {
   const probe = document.body.appendChild(document.createElement('span'));
@@ -45,6 +49,32 @@ function colour(name, share = 1) {
   const found = getComputedStyle(probe).color;
   probe.remove();
   return found;
+}
+
+function options(uPlot, times, series) {
+  const axis = { stroke: colour('--soft'), grid: { stroke: colour('--line'), width: 1 }, ticks: { show: false }, font: '12px system-ui' };
+  const lonely = times.length < 3; // points that make no line
+  return {
+    padding: [12, 24, 0, 0],
+    legend: { show: false },
+    cursor: { y: false, drag: { setScale: false } },
+    scales: {
+      x: { range: times.length > 1 ? undefined : (_, low) => [low - 1800, low + 1800] },
+      y: { range: (_, low, high) => [0, Math.max(4, high * 1.1)] },
+    },
+    axes: [
+      { ...axis, size: 32, values: (_, at, __, ___, step) => at.map((time) => moment(time, step)) },
+      { ...axis, size: 44, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000] },
+    ],
+    series: [{}, ...series.map((one) => ({
+      label: one.label,
+      stroke: colour(one.colour),
+      width: 2,
+      fill: colour(one.colour, 0.13),
+      paths: uPlot.paths.stepped({ align: 1 }),
+      points: { show: lonely },
+    }))],
+  };
 }
 
 /** Several series over time as stepped curves that add up. `series`: [{label, colour, values}], a colour named by its custom property. */
@@ -62,45 +92,15 @@ export function Curve({ times, series, label }) {
     };
   }, []);
   useEffect(() => {
+    const element = box.current;
     let plot;
     let gone = false;
-    const wide = () => ({ width: box.current.clientWidth, height: 220 });
+    const wide = () => ({ width: element.clientWidth, height: 220 });
     const watcher = new ResizeObserver(() => plot?.setSize(wide()));
     library().then((uPlot) => {
       if (gone) return;
-      const axis = {
-        stroke: colour('--soft'),
-        grid: { stroke: colour('--line'), width: 1 },
-        ticks: { show: false },
-        font: '12px system-ui',
-      };
-      plot = new uPlot(
-        {
-          ...wide(),
-          padding: [12, 8, 0, 0],
-          legend: { show: false },
-          cursor: { y: false, drag: { setScale: false } },
-          scales: {
-            x: { range: times.length > 1 ? undefined : (_, low) => [low - 1800, low + 1800] },
-            y: { range: (_, low, high) => [0, Math.max(4, high * 1.1)] },
-          },
-          axes: [axis, { ...axis, size: 44, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] }],
-          series: [
-            {},
-            ...series.map((one) => ({
-              label: one.label,
-              stroke: colour(one.colour),
-              width: 2,
-              fill: colour(one.colour, 0.13),
-              paths: uPlot.paths.stepped({ align: 1 }),
-              points: { show: times.length < 3 },
-            })),
-          ],
-        },
-        [times, ...series.map((one) => one.values)],
-        box.current,
-      );
-      watcher.observe(box.current);
+      plot = new uPlot({ ...wide(), ...options(uPlot, times, series) }, [times, ...series.map((one) => one.values)], element);
+      watcher.observe(element);
     });
     return () => {
       gone = true;
@@ -110,6 +110,7 @@ export function Curve({ times, series, label }) {
   }, [times, series, theme]);
   return html`<figure class="curve">
     <div ref=${box} role="img" aria-label=${label}></div>
-    <figcaption>${series.map((one) => html`<span class="key"><span class="swatch" style=${{ background: `var(${one.colour})` }}></span>${one.label}</span>`)}</figcaption>
+    <figcaption>${series.map((one) => html`<span class="key">
+      <span class="swatch" style=${{ background: `var(${one.colour})` }}></span>${one.label}</span>`)}</figcaption>
   </figure>`;
 }

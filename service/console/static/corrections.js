@@ -69,7 +69,7 @@ function Detail({ id, onClose, onForget }) {
   return html`<${Dialog} title="Correction" kind="drawer" onClose=${onClose}>
     <${Fault} error=${error} />
     ${data && html`
-      <p class="large">${data.input ?? 'Its text was erased.'}</p>
+      <p class="lead">${data.input ?? 'Its text was erased.'}</p>
       ${there && html`<p class="verdict">${data.wrong && html`<del>${data.wrong}</del>`}<ins>${data.right}</ins></p>`}
       <${Pairs} of=${[
     ['Status', html`<${Chip} name=${data.status} />`],

@@ -42,7 +42,8 @@ export function Forget({ corrections, onClose }) {
     <${Sheet} names=${['Situation', 'Taught answer', 'The memory says now']} rows=${asked.map((one, place) => [
     one.input, html`<del>${one.right}</del>`, before.data ? before.data.said[place] : '…'])} />
     ${corrections.length > asked.length && html`<p class="soft small">and ${plural(corrections.length - asked.length, 'more correction')}</p>`}
-    <${Line} label="Reason (optional)" hint="Kept with the forgetting." maxlength="1000" value=${reason} onInput=${(event) => setReason(event.target.value)} />
+    <${Line} label="Reason (optional)" hint="Kept with the forgetting." maxlength="1000"
+      value=${reason} onInput=${(event) => setReason(event.target.value)} />
     <${Fault} error=${before.error || forgetting.error} />
     ${before.data && html`<${Confirm} word=${bank} action=${way[1]} busy=${forgetting.busy} onConfirm=${run} onCancel=${onClose} />`}
   <//>`;

@@ -24,8 +24,7 @@ export function Overview() {
         ${memory.rebuild_pending && html`<${Chip} name="being rebuilt" tone="busy" />`}
       </p>
       <section aria-labelledby="levels"><h2 id="levels">Levels</h2>
-        <div class="levels">${memory.levels.map((level) => html`
-          <${Level} key=${level.name} level=${level} clock=${memory.clock_tokens} most=${Math.max(...memory.levels.map((one) => one.norm)) || 1} />`)}</div>
+        <div class="levels">${memory.levels.map((level) => html`<${Level} key=${level.name} level=${level} memory=${memory} />`)}</div>
       </section>`}
     <${History} />
     <${Recent} />`;
@@ -34,14 +33,16 @@ export function Overview() {
 const ROUND = 2 * Math.PI * 26; // of a ring
 
 /** A level as a ring: how far the bank's clock is on its way to the level's next change. */
-function Level({ level, clock, most }) {
+function Level({ level, memory }) {
+  const clock = memory.clock_tokens;
+  const most = Math.max(...memory.levels.map((one) => one.norm)) || 1;
   const period = level.period_tokens; // null: changed by consolidation alone; 0: with every correction
   const share = period ? (clock % period) / period : Number(period === 0);
   const often = { null: 'changes by consolidation only', 0: 'changes with every correction' }[period] || `changes every ${plural(period, 'token')}`;
   const told = period ? `${number(clock % period)} of ${number(period)} tokens to its next change` : often;
   return html`<article class="level">
-    <svg viewBox="0 0 64 64" role="meter" aria-label=${`${level.name} level`} aria-valuemin="0" aria-valuemax="1" aria-valuenow=${share.toFixed(3)}
-      aria-valuetext=${told}>
+    <svg viewBox="0 0 64 64" role="meter" aria-label=${`${level.name} level`} aria-valuemin="0" aria-valuemax="1"
+      aria-valuenow=${share.toFixed(3)} aria-valuetext=${told}>
       <circle cx="32" cy="32" r="26" />
       <circle cx="32" cy="32" r="26" class="done" stroke-dasharray=${`${share * ROUND} ${ROUND}`} transform="rotate(-90 32 32)" />
     </svg>
@@ -94,7 +95,8 @@ function History() {
     <details><summary>As a table</summary><div class="scroll"><table>
       <thead><tr><th>From</th><th class="num">Corrections</th><th class="num">Of a wrong answer</th></tr></thead>
       <tbody>${buckets.times.map((time, place) => buckets.all[place] > 0 && html`<tr>
-        <td>${new Date(time * 1000).toLocaleString()}</td><td class="num">${buckets.all[place]}</td><td class="num">${buckets.mistakes[place]}</td></tr>`)}
+        <td>${new Date(time * 1000).toLocaleString()}</td><td class="num">${buckets.all[place]}</td>
+        <td class="num">${buckets.mistakes[place]}</td></tr>`)}
       </tbody></table></div></details>
   </section>`;
 }

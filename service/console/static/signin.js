@@ -33,7 +33,8 @@ export function SignIn({ onSignedIn }) {
       <p class="brand" aria-hidden="true">Palimpsest</p>
       <h1>Sign in to the console</h1>
       <label for="key">API key</label>
-      <input id="key" name="key" type="password" required autocomplete="off" spellcheck=${false} placeholder="pal_…" aria-describedby="key-hint" ref=${box} />
+      <input id="key" name="key" type="password" required autocomplete="off" spellcheck=${false} placeholder="pal_…" ref=${box}
+        aria-describedby="key-hint" />
       <${Fault} error=${error} />
       <button class="main" disabled=${busy}>${busy ? 'Signing in…' : 'Sign in'}</button>
       <p id="key-hint" class="hint">What the key may do, you may do here. It is sent once; this browser keeps a cookie that no script can read, for

@@ -126,8 +126,7 @@ export function Code({ value, keep = 12 }) {
   if (!value) return html`<span class="soft">none</span>`;
   let short = value;
   if (value.length > keep) short = /^[a-z]+_/.test(value) ? `${value.split('_')[0]}_…${value.slice(-6)}` : `${value.slice(0, keep)}…`;
-  return html`<button type="button" class="code" title=${value} aria-label=${`Copy ${value}`}
-    onClick=${() => copy(value, short, say)}>${short}</button>`;
+  return html`<button type="button" class="code" title=${`Copy ${value}`} onClick=${() => copy(value, short, say)}>${short}</button>`;
 }
 
 const TONE = {
@@ -145,7 +144,8 @@ export const Chip = ({ name, tone }) => html`<span class=${`chip ${tone || TONE[
 
 /** A share of one as a bar with its figure. */
 export const Bar = ({ share, label, tone = '' }) => html`
-  <span class="bar" role="meter" aria-label=${label} aria-valuemin="0" aria-valuemax="1" aria-valuenow=${share.toFixed(2)} aria-valuetext=${percent(share)}>
+  <span class="bar" role="meter" aria-label=${label} aria-valuemin="0" aria-valuemax="1" aria-valuenow=${share.toFixed(2)}
+    aria-valuetext=${percent(share)}>
     <span class="track"><span class=${`fill ${tone}`} style=${{ width: `${100 * Math.min(1, share)}%` }}></span></span>
     <span class="figure" aria-hidden="true">${percent(share)}</span>
   </span>`;
@@ -192,7 +192,8 @@ export function Dialog({ title, onClose, kind = '', children }) {
     }}
       onClick=${(event) => event.target === ref.current && onClose()}>
       <div class="inside">
-        <header><h2 id=${id} tabindex="-1">${title}</h2><button type="button" class="quiet" onClick=${onClose} aria-label="Close">✕</button></header>
+        <header><h2 id=${id} tabindex="-1">${title}</h2>
+          <button type="button" class="quiet" onClick=${onClose} aria-label="Close">✕</button></header>
         ${children}
       </div>
     </dialog>`;
@@ -207,7 +208,8 @@ export function Confirm({ word, action, busy, onConfirm, onCancel }) {
     if (ready) onConfirm();
   };
   return html`<form class="confirm" onSubmit=${submit}>
-    <${Line} label=${html`Type <strong>${word}</strong> to confirm`} spellcheck=${false} value=${typed} onInput=${(event) => setTyped(event.target.value)} />
+    <${Line} label=${html`Type <strong>${word}</strong> to confirm`} spellcheck=${false} value=${typed}
+      onInput=${(event) => setTyped(event.target.value)} />
     <div class="actions">
       <button type="button" class="quiet" onClick=${onCancel}>Cancel</button>
       <button class="danger" disabled=${!ready}>${busy ? 'Working…' : action}</button>
@@ -215,7 +217,7 @@ export function Confirm({ word, action, busy, onConfirm, onCancel }) {
   </form>`;
 }
 
-// ---- tables: one stop for Tab, arrows between rows, Enter to open, Space to mark
+// ---- tables: one stop for Tab, arrows between rows, Enter to open, Space to mark. Roles are said aloud because on a phone rows become blocks.
 
 export function Table({ label, columns, rows, onOpen, marked, onMark }) {
   const [place, setPlace] = useState(0);
@@ -237,16 +239,16 @@ export function Table({ label, columns, rows, onOpen, marked, onMark }) {
   };
   const click = (event, row) => onOpen && !event.target.closest('button, input, a') && onOpen(row);
   return html`<div class="scroll"><table role="grid" aria-label=${label} aria-multiselectable=${onMark ? 'true' : undefined}>
-    <thead><tr>
-      ${onMark && html`<th class="tick"><span class="unseen">Marked</span></th>`}
-      ${columns.map((column) => html`<th class=${column.class || ''}>${column.name || html`<span class="unseen">To do</span>`}</th>`)}
+    <thead role="rowgroup"><tr role="row">
+      ${onMark && html`<th role="columnheader" class="tick"><span class="unseen">Marked</span></th>`}
+      ${columns.map((column) => html`<th role="columnheader" class=${column.class || ''}>${column.name || html`<span class="unseen">To do</span>`}</th>`)}
     </tr></thead>
-    <tbody ref=${body}>${rows.map((row, index) => html`
-      <tr key=${row.id} tabindex=${index === here ? 0 : -1} class=${onOpen ? 'opens' : ''} aria-selected=${onMark && String(marked.has(row.id))}
-        onFocus=${() => setPlace(index)} onKeyDown=${(event) => keydown(event, row)} onClick=${(event) => click(event, row)}>
-        ${onMark && html`<td class="tick"><input type="checkbox" tabindex="-1" checked=${marked.has(row.id)} aria-label=${`Mark ${row.id}`}
+    <tbody ref=${body} role="rowgroup">${rows.map((row, index) => html`
+      <tr key=${row.id} role="row" class=${onOpen ? 'opens' : ''} tabindex=${index === here ? 0 : -1}
+        aria-selected=${onMark && String(marked.has(row.id))} onFocus=${() => setPlace(index)} onKeyDown=${(event) => keydown(event, row)} onClick=${(event) => click(event, row)}>
+        ${onMark && html`<td role="gridcell" class="tick"><input type="checkbox" tabindex="-1" checked=${marked.has(row.id)} aria-label=${`Mark ${row.id}`}
           onChange=${() => onMark(row)} /></td>`}
-        ${columns.map((column) => html`<td class=${column.class || ''} data-name=${column.name}>${column.show(row)}</td>`)}
+        ${columns.map((column) => html`<td role="gridcell" class=${column.class || ''} data-name=${column.name}>${column.show(row)}</td>`)}
       </tr>`)}</tbody>
   </table></div>`;
 }
@@ -271,5 +273,5 @@ export const Answers = ({ reply, onSupport }) => html`
     <p class="said">${answer.value}</p>
     <${Bar} share=${answer.confidence} label=${`Confidence in ${answer.value}`} />
     <p class="soft small">${answer.level} level${answer.support.slice(0, 3).map((id) => html`${' · '}<button type="button" class="link"
-      aria-label=${`Correction ${id}`} onClick=${() => onSupport(id)}>cor_…${id.slice(-6)}</button>`)}</p>
+      title=${id} onClick=${() => onSupport(id)}>cor_…${id.slice(-6)}</button>`)}</p>
   </li>`)}</ol>`;

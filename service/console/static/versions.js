@@ -1,7 +1,9 @@
 // The versions of a bank on a line of time: save one, compare two, go back to one after a preview.
 import * as api from './api.js';
 import { html, useState } from './h.js';
-import { Chip, Code, Confirm, Dialog, Empty, Fault, Field, Flips, Line, More, number, plural, Time, useDeed, useFrame, useList, useLoad, words } from './ui.js';
+import {
+  Chip, Code, Confirm, Dialog, Empty, Fault, Field, Flips, Line, More, number, plural, Time, useDeed, useFrame, useList, useLoad, words,
+} from './ui.js';
 
 /** What people call a snapshot. */
 export const named = (snapshot) => (snapshot ? snapshot.label || `${words(snapshot.kind)} at ${number(snapshot.seq)}` : 'unknown');
@@ -39,7 +41,7 @@ function Version({ one, onCompare, onBack }) {
     <header>
       <h2>${named(one)}</h2>
       ${one.is_head && html`<${Chip} name="head" tone="good" />`}
-      <${Chip} name=${one.kind} />
+      ${one.label && html`<${Chip} name=${one.kind} />`}
       ${one.pinned && html`<${Chip} name="pinned" />`}
       ${tainted > 0 && html`<${Chip} name=${`holds ${plural(tainted, 'forgotten correction')}`} tone="bad" />`}
       <${Time} at=${one.created_at} />
@@ -137,7 +139,8 @@ function RollBack({ to, onClose }) {
         ${' '}${plural(data.probes, 'correction')} asked. What was taught since stays in the ledger and stops speaking. The present state is
         saved first.</p>
       ${data.flips.length > 0 && html`<${Flips} flips=${data.flips} before="Now" after="Then" />`}
-      <${Line} label="Reason (optional)" hint="Kept in the audit." maxlength="1000" value=${reason} onInput=${(event) => setReason(event.target.value)} />
+      <${Line} label="Reason (optional)" hint="Kept in the audit." maxlength="1000"
+        value=${reason} onInput=${(event) => setReason(event.target.value)} />
       <${Fault} error=${moving.error} />
       <${Confirm} word=${data.name} action="Roll back" busy=${moving.busy} onCancel=${onClose}
         onConfirm=${async () => setDone(await move(to.id, data.etag))} />`}
