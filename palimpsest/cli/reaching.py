@@ -16,7 +16,7 @@ from palimpsest.errors import PalimpsestError
 
 T = TypeVar("T")
 C = TypeVar("C", Client, AsyncClient)
-CONTROL = re.compile(r"[^\S\t\n ]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # what may make a terminal do or hide something
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # what may make a terminal do or hide something
 
 
 class Shown:

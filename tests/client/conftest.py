@@ -1,10 +1,10 @@
 """Both clients before a real service that listens; each test has a bank of its own."""
 
-import inspect
 from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
+from either_kind import got
 from fixtures_service import ADMIN_KEY
 from listening import listening
 
@@ -46,13 +46,3 @@ async def either(request, url, bank):
     client = request.param(url, api_key=ADMIN_KEY, bank=bank)
     yield client
     await got(client.close())
-
-
-async def got(result):
-    """What a call gives, of whichever client it is."""
-    return await result if inspect.isawaitable(result) else result
-
-
-async def listed(items) -> list:
-    """All of a list, of whichever client it is."""
-    return [item async for item in items] if hasattr(items, "__aiter__") else list(items)

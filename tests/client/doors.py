@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -41,6 +42,15 @@ def problem(status: int, code: str, detail: str = "because", **headers: str) -> 
     return told(status, {"code": code, "detail": detail, "request_id": "req_1", "status": status, "errors": errors}, **headers)
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *about: object) -> None:
+        """A client that went away, as those do which wait for a time only, is no fault here."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(*about)
+
+
 class Door:
     """A server on a free port; `asked` has what came, in order. An answer of None cuts the line."""
 
@@ -71,8 +81,7 @@ class Door:
             def log_message(self, *_: object) -> None:
                 """Nothing on standard error."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from conftest import got, listed
+from either_kind import got, listed
 from fixtures_service import ADMIN_KEY
 from saying import PIN, SPAIN
 

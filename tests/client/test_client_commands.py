@@ -83,7 +83,8 @@ def test_what_was_taught_does_nothing_to_a_terminal(run):
     run("teach", PIN, "red \x1b[31mred\x07 \u202eback")
     assert run("ask", PIN).stdout == "red \\x1b[31mred\\x07 \\u202eback\n"
     assert "\x1b" not in run("corrections").stdout
-    assert clean("ordinary\ttext\nä€😀") == "ordinary\ttext\nä€😀"
+    ordinary = "text\tä€😀\xa0日本\u3000語\n"
+    assert clean(ordinary) == ordinary
 
 
 def test_refusals_are_told_in_one_line(run):

@@ -5,8 +5,8 @@ import time
 
 import httpx
 import pytest
-from conftest import got, listed
 from doors import Door, Told, cutting, problem, saying, told
+from either_kind import got, listed
 from fixtures_service import ADMIN_KEY
 from saying import PIN
 
