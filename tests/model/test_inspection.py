@@ -35,7 +35,7 @@ def look(state, book: CodeBook, at: int, mask=None):
 
 
 seeds = st.lists(st.integers(0, 30), min_size=1, max_size=80)
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=25, derandomize=True, deadline=None)
 
 
 @few
