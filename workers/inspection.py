@@ -82,12 +82,15 @@ class Inspection:
         begin = time.perf_counter()
         columns: list[list[wire.Cell]] = []
         versions: list[wire.AskedVersion] = []
-        async with self.banks.using(tenant, bank_id, await self.banks.fence(tenant, bank_id)) as warm:
-            async with contextlib.aclosing(self._versions(tenant, warm, at)) as asked:
-                async for name, view in asked:
-                    state, cells = await self._column(tenant, warm, view, encoded)
-                    versions.append(wire.AskedVersion(at=name, state=state))
-                    columns.append(cells)
+        fence = await self.banks.fence(tenant, bank_id)
+        async with (
+            self.banks.using(tenant, bank_id, fence) as warm,
+            contextlib.aclosing(self._versions(tenant, warm, at)) as asked,
+        ):
+            async for name, view in asked:
+                state, cells = await self._column(tenant, warm, view, encoded)
+                versions.append(wire.AskedVersion(at=name, state=state))
+                columns.append(cells)
         rows = [list(cells) for cells in zip(*columns, strict=True)]
         return wire.Probed(versions=versions, rows=rows, usage=_usage(begin, encoded))
 
