@@ -3,8 +3,10 @@
 What takes longer than a question is computed on a frozen copy of the state, on the heavy thread, so that recalls go on beside it.
 """
 
+import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -80,9 +82,12 @@ class Inspection:
         begin = time.perf_counter()
         columns: list[list[wire.Cell]] = []
         versions: list[wire.AskedVersion] = []
-        async with self.banks.using(tenant, bank_id, await self.banks.fence(tenant, bank_id)) as warm:
-            for name in at:
-                view = warm.view if name == wire.HEAD else await self.old.at(tenant, warm, name)
+        fence = await self.banks.fence(tenant, bank_id)
+        async with (
+            self.banks.using(tenant, bank_id, fence) as warm,
+            contextlib.aclosing(self._versions(tenant, warm, at)) as asked,
+        ):
+            async for name, view in asked:
                 state, cells = await self._column(tenant, warm, view, encoded)
                 versions.append(wire.AskedVersion(at=name, state=state))
                 columns.append(cells)
@@ -95,8 +100,7 @@ class Inspection:
         encoded = await self.encoding.encode([text], tenant)
         begin = time.perf_counter()
         async with self.banks.using(tenant, bank_id, await self.banks.fence(tenant, bank_id)) as warm:
-            view = warm.view if at == wire.HEAD else await self.old.at(tenant, warm, at)
-            view = await self.reader.thread.run(view.frozen)
+            view = await self.reader.thread.run((await self._version(tenant, warm, at)).frozen)
             explained = await Explaining(self.reader, self.heavy).explain(tenant, warm, view, encoded[0].key, sample)
         return structs.replace(explained, usage=_usage(begin, encoded))
 
@@ -123,6 +127,22 @@ class Inspection:
         """The newest snapshot, but for one, with weights that this build can load."""
         ours = self.replay.recall.config.hash
         return next((row for row in found.bases if row.levels and row.config_hash == ours and row.id != but), None)
+
+    async def _version(self, tenant: str, warm: WarmBank, name: str) -> View:
+        return warm.view if name == wire.HEAD else await self.old.at(tenant, warm, name)
+
+    async def _versions(self, tenant: str, warm: WarmBank, names: Sequence[str]) -> AsyncGenerator[tuple[str, View], None]:
+        """The versions in turn; each is loaded while the one before it is asked."""
+        coming: asyncio.Task[View] | None = None
+        try:
+            for name, following in zip(names, [*names[1:], None], strict=True):
+                view = await (coming or self._version(tenant, warm, name))
+                coming = asyncio.create_task(self._version(tenant, warm, following)) if following is not None else None
+                yield name, view
+        finally:
+            if coming is not None:
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)
 
     async def _column(
         self, tenant: str, warm: WarmBank, view: View, encoded: Sequence[EncodedText]

@@ -31,7 +31,7 @@ from workers.view import NO_KEYS, View
 from workers.warm import WarmBanks
 from workers.warm_bank import WarmBank
 
-OTHERS, OTHERS_MOST = 8, 64  # corrections beside a lesson that are asked before and after it; and all that one request asks
+OTHERS, OTHERS_MOST = 4, 64  # corrections beside a lesson that are asked before and after it; and all that one request asks
 TRIES = 3  # acquisitions before a caller is told that another writer holds the bank
 
 

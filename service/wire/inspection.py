@@ -54,7 +54,7 @@ class Levels(Reply, frozen=True, kw_only=True):
 
 
 class LevelStrength(Reply, frozen=True, kw_only=True):
-    """How strongly a level, were it alone, gives a correction's answer at the correction's input; `rank` 1 is the best of all answers."""
+    """How strongly a level, were it alone, gives a correction's answer at its input. `rank` 1 is the best answer; null: it says nothing."""
 
     name: str
     score: float

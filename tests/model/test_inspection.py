@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model import Asked, CodeBook, Lesson, Recall, RecallConfig, inspection
@@ -35,8 +35,10 @@ def look(state, book: CodeBook, at: int, mask=None):
 
 
 seeds = st.lists(st.integers(0, 30), min_size=1, max_size=80)
+few = settings(max_examples=25, derandomize=True, deadline=None)
 
 
+@few
 @given(seeds, st.integers(0, 60))
 def test_every_answer_stands_where_the_list_of_all_answers_has_it(taught, at):
     state, book = story(taught)
@@ -48,6 +50,7 @@ def test_every_answer_stands_where_the_list_of_all_answers_has_it(taught, at):
         assert (stands.rank, stands.score, stands.confidence) == (rank, candidate.score, candidate.confidence)
 
 
+@few
 @given(seeds, st.integers(0, 60))
 def test_score_of_an_answer_is_what_its_voices_say_in_all_levels(taught, at):
     state, book = story(taught)
@@ -58,6 +61,7 @@ def test_score_of_an_answer_is_what_its_voices_say_in_all_levels(taught, at):
         assert sum(parts) == pytest.approx(candidate.score, abs=1e-5)
 
 
+@few
 @given(seeds, st.integers(0, 60))
 def test_pairs_of_the_window_make_up_what_the_fast_level_says(taught, at):
     state, book = story(taught)
@@ -66,6 +70,7 @@ def test_pairs_of_the_window_make_up_what_the_fast_level_says(taught, at):
     assert np.allclose(near @ state.levels[FAST]["errors"].numpy()[: len(near)], reading.fast, atol=1e-5)
 
 
+@few
 @given(seeds, st.lists(st.integers(0, 60), max_size=9))
 def test_survey_gives_what_each_key_is_answered_alone(taught, at):
     state, book = story(taught)
