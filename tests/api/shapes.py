@@ -165,6 +165,7 @@ CERTIFICATE = {
         "redacted_events": int,
         "responses": int,
         "stored_replies": int,
+        "exports": [Id("exp")],
         "snapshots": [Id("snap")],
         "blobs": [SHA],
     },
