@@ -62,6 +62,8 @@ class ByRequest:
     def __call__(self, call: Call) -> AsyncClient:
         """The memory of a call."""
         request = call.request_context.request
+        if request is None:
+            raise NotConfigured("the call did not come over HTTP, so it brings no key")
         key = bearer(request.headers.get("authorization", ""))
         if not key:  # the key of this process's environment is nobody else's
             raise NotConfigured("the request brings no key")

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import structlog
 from litestar.connection import ASGIConnection
 from litestar.datastructures import Headers
+from litestar.enums import ScopeType
 from litestar.handlers import BaseRouteHandler
 
 from service import telemetry
@@ -166,7 +167,9 @@ def presented_by(connection: ASGIConnection[Any, Any, Any, Any]) -> Presented:
     """
     headers = connection.headers
     if "authorization" not in headers and "x-api-key" not in headers:
-        token = cookie.token_in(connection.scope["method"], headers, connection.cookies)
+        scope = connection.scope
+        method = scope["method"] if scope["type"] == ScopeType.HTTP else ""  # no route is anything else
+        token = cookie.token_in(method, headers, connection.cookies)
         if token is not None:
             return Presented(token, is_cookie=True)
     return Presented(presented_key(headers))

@@ -28,6 +28,7 @@ SPAN = {"hour": timedelta(days=2), "day": timedelta(days=30), "week": timedelta(
 
 Sample = Annotated[int, QueryParameter(ge=1, le=256, description="Live corrections that are asked of every level, at most.")]
 Words = Annotated[str, QueryParameter(min_length=1, max_length=256, description="Parts of texts, all of which have to be found.")]
+Bucket = Annotated[wire.Bucket, QueryParameter(description="How long each part of the time is.")]
 Since = Annotated[datetime | None, QueryParameter(description="From this time on; else two days, thirty days or a year.")]
 Until = Annotated[datetime | None, QueryParameter(description="Up to this time; else now.")]
 
@@ -115,7 +116,7 @@ async def search(
 
 @get("/v1/stats", operation_id="get_stats", summary="A bank's course: mistakes, surprise, drift", tags=TAGS, opt=needs("memory:inspect"))
 async def get_stats(
-    caller: NamedDependency[Caller], bank: BankParam = None, bucket: wire.Bucket = "day", since: Since = None, until: Until = None
+    caller: NamedDependency[Caller], bank: BankParam = None, bucket: Bucket = "day", since: Since = None, until: Until = None
 ) -> Response[wire.Stats]:
     """A moment for each bucket that has any part in the time that is asked for; at most 1,000."""
     end = _utc("until", until) or caller.deps.now()
