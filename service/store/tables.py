@@ -150,7 +150,6 @@ event = Table(
     Column("epoch", Integer, nullable=False),
     Column("kind", String(32), nullable=False),
     Column("session", String(128)),
-    Column("key", String(64)),  # the API key that taught it; NULL: taught before keys were kept here
     Column("response", Integer),
     Column("body", LargeBinary),  # msgpack, see ledger.py; NULL once redacted, as are the next four
     Column("embedding", LargeBinary),
