@@ -17,9 +17,9 @@ from service.store import history, snapshots
 from service.store.lineage import can_serve, count, events_of
 from service.store.rows import SnapshotRow
 from workers.comparing import Comparing
-from workers.replay import Key, Lineage, Progress, Replay, lineage
+from workers.replay import Lineage, Progress, Replay, lineage
 from workers.threads import OwnThread
-from workers.view import View
+from workers.view import Key, View
 from workers.warm_bank import WarmBank
 
 

@@ -46,7 +46,7 @@ async def export_snapshot(
         async with caller.deps.database.write(caller.tenant) as conn:
             snapshot = await snapshots.get_kept(conn, caller.tenant, known_form(snapshot_id), row.id)
             payload = {"snapshot": snapshot.id, "ledger": data.ledger, "export": new_id(OUT), "by": caller.principal.key_id}
-            job, _ = await jobs.enqueue(
+            job, _found = await jobs.enqueue(
                 conn, caller.tenant, kind="export", bank=row.id, payload=payload, dedupe=None, now=caller.deps.now()
             )
             await caller.note(conn, "export", row.id, {"snapshot": snapshot.id, "ledger": data.ledger, "job": job.id})
