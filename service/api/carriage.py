@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 from litestar import Response, get, post
 from litestar.di import NamedDependency
@@ -46,8 +45,8 @@ async def export_snapshot(
     async def work(_: str | None) -> wire.JobStarted:
         async with caller.deps.database.write(caller.tenant) as conn:
             snapshot = await snapshots.get_kept(conn, caller.tenant, known_form(snapshot_id), row.id)
-            payload: dict[str, Any] = {"snapshot": snapshot.id, "ledger": data.ledger, "export": new_id(OUT), "by": caller.principal.key_id}
-            job, _ = await jobs.enqueue(
+            payload = {"snapshot": snapshot.id, "ledger": data.ledger, "export": new_id(OUT), "by": caller.principal.key_id}
+            job, _found = await jobs.enqueue(
                 conn, caller.tenant, kind="export", bank=row.id, payload=payload, dedupe=None, now=caller.deps.now()
             )
             await caller.note(conn, "export", row.id, {"snapshot": snapshot.id, "ledger": data.ledger, "job": job.id})
