@@ -1,5 +1,6 @@
 """The schema's history: from nothing to the tables of the code, back, and again, on both dialects."""
 
+import asyncio
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -13,7 +14,8 @@ from sqlalchemy import MetaData, Table, create_engine, inspect, text
 from sqlalchemy.exc import DatabaseError
 
 from service.errors import Capacity
-from service.store.db import MIGRATIONS, current_revision, downgrade, migrate
+from service.store import audit
+from service.store.db import MIGRATIONS, Database, current_revision, downgrade, migrate
 from service.store.tables import metadata
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -395,3 +397,38 @@ def test_rows_before_tenants_were_apart_survive_the_way_up_and_the_way_back(empt
     assert differences(empty_url) == []
     assert kept("SELECT id, debt_events FROM bank") == [("b", 0)]
     engine.dispose()
+
+
+def test_audit_that_was_written_before_it_was_chained_is_chained(empty_url):
+    migrate(empty_url, "0003")
+    engine = engine_of(empty_url)
+    entry = (
+        "INSERT INTO audit (tenant, id, actor, request_id, action, target, detail, created_at) VALUES (:t, :i, 'k', 'r', 'x', 'y', :d, :at)"
+    )
+    with engine.begin() as connection:
+        for tenant in ("one", "two"):
+            connection.execute(text("INSERT INTO tenant (id, name, created_at) VALUES (:t, :t, '2026-01-01 00:00:00')"), {"t": tenant})
+        for number in range(3):
+            values = {
+                "t": "one",
+                "i": f"aud_{number}",
+                "d": '{"name": "Ümlaut", "share": 0.1}',
+                "at": f"2026-01-0{number + 1} 00:00:00.123456",
+            }
+            connection.execute(text(entry), values)
+    engine.dispose()
+    migrate(empty_url)
+
+    async def verified(tenant: str) -> audit.Verified:
+        database = Database(empty_url)
+        try:
+            async with database.write(tenant) as conn:
+                await audit.record(conn, tenant, actor="k", request_id="r", action="x", target="y", detail={}, now=MOMENT)
+            async with database.read(tenant) as conn:
+                return await audit.verify(conn, tenant)
+        finally:
+            await database.close()
+
+    for tenant, entries in (("one", 4), ("two", 1)):
+        found = asyncio.run(verified(tenant))
+        assert (found.entries, found.why) == (entries, None)
