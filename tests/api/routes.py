@@ -102,7 +102,7 @@ async def furnish(tenant: Tenant) -> dict[str, str]:
     opened = (await client.post("/v1/sessions", json={})).json()
     gone = await teach(client, "And what else?", "nothing else", session_id=opened["id"])
     forgotten = (await client.post("/v1/forget", json={"corrections": [gone["id"]], "mode": "suppress"})).json()
-    held = (await client.post("/v1/quarantine", json={"source": {"session_id": "nobody's"}})).json()
+    held = (await client.post("/v1/quarantine", json={"source": {"session_id": "nobody"}})).json()
     hook = (await client.post("/v1/webhooks", json={"url": "http://127.0.0.1:9/", "events": ["forget.completed"]})).json()
     async with tenant.service.database.write(tenant.id) as conn:
         while await changes.publish(conn, tenant.id, datetime.now(UTC)):
