@@ -68,7 +68,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """What is quarantined answers again."""
+    """What is quarantined answers again where the weights hold it still; where they do not, it is as if it had been rolled back."""
     for name in ("delivery", "webhook", "change", "quarantined", "quarantine", "trail"):
         op.drop_table(name)
     with op.batch_alter_table("audit") as batch:

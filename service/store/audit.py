@@ -46,7 +46,7 @@ async def record(
         await conn.execute(taken.returning(trail.c.audit_seq, trail.c.audit_hash))
     ).first()  # the lock of the row: nobody forks the chain
     if end is None:
-        raise NotFound(f"no tenant {tenant}")
+        raise NotFound("what this tells of is gone: its bank was deleted meanwhile, or its tenant erased")
     entry = {"id": new_id("aud"), "actor": actor, "request_id": request_id, "action": action, "target": target, "detail": detail}
     whole = chain_hash(end.audit_hash, end.audit_seq, entry, now)
     chained = {"seq": end.audit_seq, "prev_hash": end.audit_hash, "hash": whole, "created_at": now}

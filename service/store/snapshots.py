@@ -166,7 +166,9 @@ async def spare_autos(conn: AsyncConnection, tenant: str, bank: str, keep: int) 
 
 
 async def _tell(conn: AsyncConnection, tenant: str, bank: str, draft: SnapshotDraft, now: datetime) -> None:
-    """What a committed snapshot means to those who listen."""
+    """What a committed snapshot means to those who listen; that a bank was made is not told."""
+    if draft.kind == "genesis":
+        return
     told = {"snapshot": draft.id, "kind": draft.kind, "seq": draft.seq, "digest": draft.digest}
     await changes.emit(conn, tenant, "snapshot.created", bank, told, now)
     if draft.kind == "rollback":

@@ -90,8 +90,8 @@ ROUTES = (
     Route("GET", "/v1/banks/{bank_id}", ANY, 200),
     Route("POST", "/v1/keys", "admin", 201, {"name": "another", "scopes": ["admin"], "banks": ["{bank_id}"]}),
     Route("GET", "/v1/keys", "admin", 200),
+    Route("POST", "/v1/keys/{key_id}/rotate", "admin", 201, {"overlap_s": 60}),
     Route("DELETE", "/v1/keys/{key_id}", "admin", 200),
-    Route("POST", "/v1/keys/{spare_key_id}/rotate", "admin", 201, {"overlap_s": 60}),
     Route("GET", "/v1/whoami", ANY, 200),
     Route("GET", "/v1/audit", "admin", 200),
     Route("GET", "/v1/audit/verify", "admin", 200),
@@ -131,11 +131,10 @@ async def furnish(tenant: Tenant) -> dict[str, str]:
     spare_bank = (await client.post("/v1/banks", json={"name": "spare bank"})).json()["id"]
     branch = (await client.post("/v1/branches", json={"name": "spare branch", "bank": spare_bank})).json()
     minted = (await client.post("/v1/keys", json={"name": "spare", "scopes": ["recall:read"]})).json()
-    spare = (await client.post("/v1/keys", json={"name": "another spare", "scopes": ["recall:read"]})).json()
     opened = (await client.post("/v1/sessions", json={})).json()
     gone = await teach(client, "And what else?", "nothing else", session_id=opened["id"])
     forgotten = (await client.post("/v1/forget", json={"corrections": [gone["id"]], "mode": "suppress"})).json()
-    held = (await client.post("/v1/quarantine", json={"source": {"session_id": "nobody's"}})).json()
+    held = (await client.post("/v1/quarantine", json={"source": {"session_id": "nobody"}})).json()
     hook = (await client.post("/v1/webhooks", json={"url": "http://127.0.0.1:9/", "events": ["forget.completed"]})).json()
     async with tenant.service.database.write(tenant.id) as conn:
         while await changes.publish(conn, tenant.id, datetime.now(UTC)):
@@ -160,7 +159,6 @@ async def furnish(tenant: Tenant) -> dict[str, str]:
         "key_id": minted["id"],
         "job_id": job.id,
         "session_id": opened["id"],
-        "spare_key_id": spare["id"],
         "forget_id": forgotten["id"],
         "quarantine_id": held["id"],
         "webhook_id": hook["id"],

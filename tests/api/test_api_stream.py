@@ -1,15 +1,11 @@
 """The change feed: everything once and in order, taken up where it was left, and no burden for those who ask the memory."""
 
 import asyncio
-import contextlib
 import json
 from datetime import UTC, datetime, timedelta
 
-import httpx
 import msgspec
 import pytest
-from fixtures_service import ADMIN_KEY, Lab
-from listening import listening
 from saying import PIN, SPAIN, ask, snapshot, teach
 from tenancy import client_over, deps_of, refused
 
@@ -110,22 +106,3 @@ async def test_stream_ends_with_its_key(tenant):
     await asyncio.sleep(0.2)
     assert (await tenant.client.delete(f"/v1/keys/{me}")).status_code == 200
     assert (await asyncio.wait_for(stream, 10)).status_code == 200
-
-
-def test_stream_over_a_socket_tells_at_once_and_ends_when_the_process_does(tmp_path_factory, encoder):
-    lab = Lab(tmp_path_factory.mktemp("stream") / "var", encoder)
-    try:
-        with listening(lab) as url, contextlib.closing(httpx.Client(base_url=url, timeout=20)) as client:
-            client.headers["Authorization"] = f"Bearer {ADMIN_KEY}"
-            with client.stream("GET", "/v1/stream") as response:
-                parts = response.iter_text()
-                assert next(parts).startswith(":")
-                taught = lab.run(teach(lab.client, PIN, "change_pin"))
-                told = ""
-                while "\n\n" not in told:
-                    told += next(parts)
-                assert events(told)[0]["data"]["data"]["corrections"] == [taught["id"]]
-                lab.service.app.end()
-                assert list(parts) == []
-    finally:
-        lab.close()
