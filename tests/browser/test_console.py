@@ -9,10 +9,12 @@ from listening import listening
 from playwright.sync_api import BrowserContext, Page, expect
 from watching import Watched
 
+pytestmark = pytest.mark.timeout(300)  # a browser on a machine that does much else
+
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 PIN, ASKED, RIGHT, WRONG = (
     "Where do I change my PIN?",
-    "How can I get a new PIN code for my card?",
+    "Where can I change the PIN?",
     "In the app, under Card > Security.",
     "At any cash machine.",
 )
@@ -40,7 +42,7 @@ def url(lab) -> Iterator[str]:
 @pytest.fixture
 def context(browser) -> Iterator[BrowserContext]:
     made = browser.new_context(viewport=DESK, locale="en-GB")
-    made.set_default_timeout(10_000)
+    made.set_default_timeout(20_000)
     yield made
     made.close()
 
@@ -109,7 +111,7 @@ def test_the_whole_story(context, url, lab, shots):
     page.get_by_label("Label").fill("before the move")
     page.get_by_label("Note").fill("Answers as the support team approved them.")
     page.get_by_role("dialog").get_by_role("button", name="Take a snapshot").click()
-    saved = page.get_by_role("article", name="before the move")
+    saved = page.get_by_role("article", name="before the move", exact=True)
     saved.wait_for()
 
     teach(page, PIN, WRONG, RIGHT)
@@ -167,7 +169,7 @@ def test_the_whole_story(context, url, lab, shots):
     forgetting.get_by_role("button", name="Rebuild").click()
     certificate = page.get_by_role("dialog", name="Forgotten")
     expect(certificate.get_by_text("The job has succeeded.")).to_be_visible(timeout=15_000)
-    expect(certificate.locator("tbody ins")).not_to_have_text(RIGHT)
+    expect(certificate.locator("tbody ins")).to_have_text("silence")
     watched.accessible()
     page.screenshot(path=shots / "09-certificate.png")
     certificate.get_by_role("button", name="Done").click()

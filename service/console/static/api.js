@@ -67,8 +67,12 @@ export const recall = (name, input, { version = 'head', topK = 3 } = {}) =>
 export const recallMany = (name, inputs, version = 'head') => post('/v1/recall/batch', { bank: name, inputs, at: version });
 export const teach = (name, lesson) => post('/v1/corrections', { bank: name, ...lesson });
 export const takeSnapshot = (name, given) => post('/v1/snapshots', { bank: name, ...given });
-export const rollBack = (name, to, { dryRun = false, etag, reason } = {}) =>
-  post('/v1/rollback', { bank: name, to, dry_run: dryRun, ...(reason ? { reason } : {}) }, etag ? { 'If-Match': etag } : {});
+export async function rollBack(name, to, { dryRun = false, etag, reason } = {}) {
+  const given = { bank: name, to, dry_run: dryRun, ...(reason ? { reason } : {}) };
+  const moved = await post('/v1/rollback', given, etag ? { 'If-Match': etag } : {});
+  const flips = new Map(moved.flips.map((flip) => [flip.input, flip])); // a situation that was corrected twice is one
+  return { ...moved, flips: [...flips.values()] };
+}
 export const forget = (name, ids, mode, reason) =>
   post('/v1/forget', { bank: name, corrections: ids, mode, ...(reason ? { reason } : {}) });
 
