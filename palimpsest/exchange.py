@@ -203,8 +203,8 @@ def segment(text: str) -> str:
     Raises:
         NotConfigured: it is empty, or would be another path.
     """
-    if text in ("", ".", ".."):
-        raise NotConfigured(f"{text!r} is no name and no id")
+    if text in ("", ".", "..") or "/" in text:  # servers and proxies take an encoded slash for a slash
+        raise NotConfigured(f"{text!r} cannot be part of an address; ask by its id")
     return quote(text, safe="")
 
 

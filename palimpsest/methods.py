@@ -161,7 +161,7 @@ class Methods(Asking[Way]):
     def mint_key(
         self, name: str, scopes: Sequence[str], *, banks: Sequence[str] | None = None, expires_at: datetime | None = None
     ) -> Steps[MintedKey]:
-        """Mint a key, pinned to `banks` if they are given. Its secret is in the reply and nowhere else.
+        """Mint a key, pinned to banks if their ids are given. Its secret is in the reply and nowhere else.
 
         Raises:
             SecretLost: the key was made, and the reply with its secret was lost.

@@ -1,4 +1,4 @@
-"""The commands of a client as a person types them: in processes of their own, against a running service."""
+"""The commands of a client against a running service."""
 
 import json
 import os
@@ -8,33 +8,41 @@ import subprocess
 import sys
 import time
 
+import httpx
 import pytest
+from click.testing import CliRunner, Result
 from doors import Door, Told, told
 from fixtures_service import ADMIN_KEY
 from saying import PIN, SPAIN
 
 from palimpsest import Client, errors
+from palimpsest.cli import main
 from palimpsest.cli.reaching import clean
 
+pytestmark = pytest.mark.timeout(180)  # the first setup loads the encoder
 REWORDED = "How can I change the PIN of my card?"
 
 
 @pytest.fixture
-def run(url, bank, tmp_path):
+def run(url, bank, tmp_path, monkeypatch):
     """Runs `palimpsest` with words, in a directory of its own."""
+    monkeypatch.chdir(tmp_path)
 
-    def running(*words: str, said: str = "", expect: int = 0, **environ: str) -> subprocess.CompletedProcess[str]:
-        own = {name: value for name, value in os.environ.items() if not name.startswith("PALIMPSEST_")}
+    def running(*words: str, said: str = "", expect: int = 0, **environ: str) -> Result:
         given = {"PALIMPSEST_URL": url, "PALIMPSEST_KEY": ADMIN_KEY, "PALIMPSEST_BANK": bank, **environ}
-        own |= {name: value for name, value in given.items() if value}
-        ran = subprocess.run(
-            [sys.executable, "-m", "palimpsest", *words], capture_output=True, text=True, timeout=50, cwd=tmp_path, env=own, input=said
-        )
-        assert ran.returncode == expect, (ran.stdout, ran.stderr)
-        assert "Traceback" not in ran.stderr
+        ran = CliRunner().invoke(main, words, input=said, env={name: value or None for name, value in given.items()})
+        assert ran.exit_code == expect, (ran.stdout, ran.stderr, ran.exception)
+        assert ran.exception is None or isinstance(ran.exception, SystemExit)
         return ran
 
     return running
+
+
+def typed(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "palimpsest", *words], capture_output=True, text=True, timeout=50, env={**os.environ, **environ}
+    )
 
 
 def test_story_of_a_memory_as_commands(run, memory):
@@ -178,8 +186,6 @@ def test_file_with_a_fault_is_refused_before_anything_is_taught(run, memory, tmp
 def test_import_that_was_broken_off_anywhere_goes_on_and_teaches_every_line_once(run, memory, url, tmp_path):
     lines = [json.dumps({"input": f"question {place}", "right": f"answer {place}"}) for place in range(350)]
     (tmp_path / "in.jsonl").write_text("\n".join(lines) + "\n")
-    import httpx
-
     for cut in (2, 1):  # requests for corrections that are let through; the answer to the last of them never arrives
 
         def answer(asked, cut=cut):
@@ -225,19 +231,29 @@ def test_people_see_a_progress_bar(run, memory, tmp_path, url, bank):
 def test_one_command_has_what_asks_and_what_runs(run):
     helped = run("--help").stdout
     asking, running = helped.split("Run the service:")
-    assert {"teach", "ask", "import", "rollback", "jobs"} <= set(re.findall(r"^  (\S+) ", asking, re.MULTILINE))
+    assert {"teach", "ask", "import", "rollback", "jobs", "mcp"} <= set(re.findall(r"^  (\S+) ", asking, re.MULTILINE))
     assert {"serve", "worker", "doctor", "migrate", "key"} <= set(re.findall(r"^  (\S+) ", running, re.MULTILINE))
-    assert "--queue" in run("jobs", "--help").stdout
-    assert "PALIMPSEST_REDIS" in run("jobs", expect=1, **NOTHING).stderr  # still what runs the jobs of a cluster
     assert "No such command" in run("taech", expect=2).stderr
 
 
+def test_jobs_without_a_further_word_still_runs_those_of_a_cluster(tmp_path):
+    assert "--queue" in typed("jobs", "--help").stdout
+    ran = typed("jobs", PALIMPSEST_VAR_DIR=str(tmp_path / "var"))
+    assert (ran.returncode, "PALIMPSEST_REDIS" in ran.stderr) == (1, True), ran.stderr
+
+
+def test_command_in_a_process_of_its_own_asks_the_service(url, bank, memory):
+    memory.correct(PIN, "in the app")
+    ran = typed("ask", REWORDED, PALIMPSEST_URL=url, PALIMPSEST_KEY=ADMIN_KEY, PALIMPSEST_BANK=bank)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "in the app\n", "")
+
+
 @pytest.mark.serial
-def test_commands_of_a_client_start_quickly(run):
+def test_commands_of_a_client_start_quickly():
     times = []
     for _ in range(3):
         begin = time.monotonic()
-        run("ask", "--help")
+        assert typed("ask", "--help").returncode == 0
         times.append(time.monotonic() - begin)
     assert min(times) < 1.5
 

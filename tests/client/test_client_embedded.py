@@ -10,6 +10,7 @@ from saying import PIN
 
 from palimpsest import AsyncClient, Client, errors
 
+pytestmark = pytest.mark.timeout(240)  # each program loads the model, and other tests run beside
 REWORDED = "How can I get a new PIN code for my card?"
 
 
@@ -81,7 +82,7 @@ def test_program_that_ends_without_closing_keeps_what_was_acknowledged_and_says_
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PALIMPSEST_")}
     for _ in range(2):
         words = [sys.executable, "-c", PROGRAM, str(tmp_path / "memory")]
-        ran = subprocess.run(words, capture_output=True, text=True, timeout=50, env=environ, check=True)
+        ran = subprocess.run(words, capture_output=True, text=True, timeout=110, env=environ, check=True)
         assert (ran.stdout, ran.stderr) == ("in the app\n", "")
     with Client.embedded(tmp_path / "memory") as memory:
         assert [one.seq for one in memory.corrections()] == [1, 2]

@@ -63,7 +63,7 @@ async def test_agent_teaches_recalls_verifies_explains_and_forgets(memory, form)
         assert (verdict["holds"], verdict["says"]) == (False, "at any cash machine")
         newer = (await call(agent, "list_corrections", limit=1))[0]["id"]
         assert (await call(agent, "forget", correction_id=newer))["corrections"] == [newer]
-        assert (await call(agent, "recall", input=PIN))["answers"][0]["answer"] == "in the app"
+        assert (await call(agent, "recall", input=PIN))["answers"] == []  # hidden, until a rebuild brings the older one back
         status = await call(agent, "memory_status")
         assert (status["seq"], status["forgotten"]) == (2, 1)
 
@@ -117,7 +117,7 @@ async def test_recalled_text_stays_data(memory):
 
 
 async def test_what_a_key_may_not_do_no_tool_can(memory, url, bank):
-    minted = await memory.mint_key("reader", ["recall:read"], banks=[bank])
+    minted = await memory.mint_key("reader", ["recall:read"], banks=[(await memory.get_bank(bank)).id])
     async with AsyncClient(url, api_key=minted.key) as reader, McpClient(agent_server(own(reader))) as agent:
         assert (await call(agent, "recall", input=PIN))["abstained"] is True
         for tool, arguments in (("correct", {"input": PIN, "right": "x"}), ("memory_status", {}), ("list_corrections", {})):
@@ -215,7 +215,7 @@ async def test_over_http_the_key_says_whose_memory_it_is_and_the_path_which_bank
     async with at(f"{door}/{own_id}/admin", ADMIN_KEY) as admin:
         assert [tool.name for tool in (await admin.list_tools()).tools] == ADMIN
     async with httpx.AsyncClient() as http:
-        for headers in ({}, {"Authorization": "Bearer "}, {"Authorization": "Basic eDp5"}):
+        for headers in ({}, {"Authorization": "Bearer"}, {"Authorization": "Basic eDp5"}):
             refused = await http.post(f"{door}/{own_id}", json={"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, headers=headers)
             assert (refused.status_code, "Bearer" in refused.headers["www-authenticate"]) == (401, True)
     async with at(f"{door}/{own_id}", "pal_nobody") as agent:
