@@ -11,6 +11,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from keeping import NOW, append, behind_its_back, draft, forget, later, new_tenant, sha, state
+from msgspec import structs
 from world import BANK, World, key, owned
 
 import service.store
@@ -19,6 +20,7 @@ from service.store import (
     audit,
     banks,
     blob_rows,
+    corrections,
     erasure,
     fences,
     forgets,
@@ -26,11 +28,14 @@ from service.store import (
     idempotency,
     jobs,
     ledger,
+    lookup,
+    probe_sets,
     sessions,
     snapshots,
     tenants,
 )
-from service.store.rows import HeadMove
+from service.store.rows import BankRow, HeadMove
+from service.wire import Probe
 
 SILENT = {"banks.lock"}  # tells nothing and changes nothing; the contention tests show that it locks
 SILENT |= {"tenants.create_tenant", "erasure.was_erased"}  # refuses an id that there is; tells of none that there is
@@ -44,6 +49,14 @@ MOVE = HeadMove(expected_version=1, moved_by="k", reason="r")
 FORGET = {"mode": "erase", "exact": True, "reason": None, "created_by": "k", "job_id": None, "now": NOW}
 BEGIN = {"request_hash": b"r" * 32, "now": later(99), "lease_s": 9}
 RECORD = {"actor": "a", "request_id": "r", "action": "x", "target": "t", "detail": {}, "now": NOW}
+
+PROBES = {"id": "prb_new", "name": "new", "probes": [Probe(input="a", expected=None)], "created_by": "k", "now": NOW}
+
+
+def headed(world: World) -> BankRow:
+    """The bank as it is, with its head."""
+    return structs.replace(world.bank, head=world.head.id, seq=len(world.events))
+
 
 CASES = {
     "audit.record": lambda c, t, w: audit.record(c, t, **RECORD),
@@ -64,6 +77,9 @@ CASES = {
     "blob_rows.strike": lambda c, t, w: blob_rows.strike(c, t, [sha("going")]),
     "blob_rows.give_up": lambda c, t, w: blob_rows.give_up(c, t, [sha("going")]),
     "blob_rows.unneeded": lambda c, t, w: blob_rows.unneeded(c, t),
+    "corrections.standing": lambda c, t, w: corrections.standing(c, t, headed(w)),
+    "corrections.shown": lambda c, t, w: corrections.shown(c, t, headed(w), w.events),
+    "corrections.removal": lambda c, t, w: corrections.removal(c, t, w.bank.id, 0),
     "erasure.erase_tenant": lambda c, t, w: erasure.erase_tenant(c, t, NOW),
     "erasure.was_erased": lambda c, t, w: erasure.was_erased(c, t),
     "fences.fence": lambda c, t, w: fences.fence(c, t, w.bank.id),
@@ -82,6 +98,7 @@ CASES = {
     "history.by_seqs": lambda c, t, w: history.by_seqs(c, t, w.bank.id, [1, 2]),
     "history.page": lambda c, t, w: history.page(c, t, w.bank.id, None, 9),
     "history.later_same_input": lambda c, t, w: history.later_same_input(c, t, w.bank.id, [1]),
+    "history.worded": lambda c, t, w: history.worded(c, t, w.bank.id),
     "idempotency.begin": lambda c, t, w: idempotency.begin(c, t, "done", **BEGIN),
     "idempotency.mark_committed": lambda c, t, w: idempotency.mark_committed(c, t, "pending", bank=w.bank.id, first_seq=1, last_seq=1),
     "idempotency.committed": lambda c, t, w: idempotency.committed(c, t, "committed"),
@@ -96,6 +113,16 @@ CASES = {
     "jobs.pending_for": lambda c, t, w: jobs.pending_for(c, t, w.bank.id, ["gc"]),
     "ledger.append": lambda c, t, w: ledger.append(c, t, w.bank.id, [draft()], epoch=0, head_version=1, now=NOW),
     "ledger.verify_chain": lambda c, t, w: ledger.verify_chain(c, t, w.bank.id),
+    "lookup.note": lambda c, t, w: lookup.note(c, t, w.bank.id, [lookup.Before(1, "wrong", 0.5)]),
+    "lookup.search": lambda c, t, w: lookup.search(c, t, w.bank.id, ["same"], None, 9),
+    "lookup.course": lambda c, t, w: lookup.course(c, t, w.bank.id, "day", NOW, later(9)),
+    "lookup.add_drift": lambda c, t, w: lookup.add_drift(c, t, w.bank.id, w.head.id, {"fast": 0.1}, NOW),
+    "lookup.drifts": lambda c, t, w: lookup.drifts(c, t, w.bank.id, NOW, later(9)),
+    "probe_sets.add_probe_set": lambda c, t, w: probe_sets.add_probe_set(c, t, w.bank.id, **PROBES),
+    "probe_sets.get_probe_set": lambda c, t, w: probe_sets.get_probe_set(c, t, w.probe_set.id),
+    "probe_sets.list_probe_sets": lambda c, t, w: probe_sets.list_probe_sets(c, t, w.bank.id, None, 9),
+    "probe_sets.delete_probe_set": lambda c, t, w: probe_sets.delete_probe_set(c, t, w.probe_set.id),
+    "probe_sets.scrub": lambda c, t, w: probe_sets.scrub(c, t, w.bank.id, ["same Olga"]),
     "sessions.open_session": lambda c, t, w: sessions.open_session(c, t, w.bank.id, "s", now=later(9), before=NOW),
     "sessions.use_session": lambda c, t, w: sessions.use_session(c, t, w.bank.id, "s", now=later(9), before=NOW),
     "sessions.get_session": lambda c, t, w: sessions.get_session(c, t, w.bank.id, "s", before=NOW),

@@ -43,12 +43,12 @@ class World:
         async with database.write(self.tenant) as conn:
             await lookup.add_drift(conn, self.tenant, self.bank.id, self.auto.id, {"fast": 0.5}, NOW)
             saved = {"id": new_id("prb"), "name": "p", "probes": [Probe(input=f"same {self.name}", expected=None)], "created_by": "key_1"}
-            await probe_sets.add_probe_set(conn, self.tenant, self.bank.id, **saved, now=NOW)
+            self.probe_set = await probe_sets.add_probe_set(conn, self.tenant, self.bank.id, **saved, now=NOW)
         return self
 
     def drafts(self):
         said = (("same", "a"), ("same", "b"), ("other", "a"))
-        return [draft(f"{input} {self.name}", f"{right} {self.name}", session_id="s") for input, right in said]
+        return [draft(f"{input} {self.name}", f"{right} {self.name}", session_id="s", words=b"words") for input, right in said]
 
 
 def key(id: str, secret: str = "") -> dict:
