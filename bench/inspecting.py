@@ -74,10 +74,10 @@ async def _ledger(many: int, calls: int, *, postgresql: bool) -> dict[str, list[
 
         async def found(asked: str, conn: Any) -> object:  # noqa: ANN401
             seqs = await lookup.search(conn, bank.tenant, bank.id, lookup.words_of(asked), None, PAGE)
-            return await corrections.shown(conn, bank, await history.by_seqs(conn, bank.tenant, bank.id, seqs))
+            return await corrections.shown(conn, bank.tenant, bank, await history.by_seqs(conn, bank.tenant, bank.id, seqs))
 
         async def listed(conn: Any) -> object:  # noqa: ANN401
-            return await corrections.shown(conn, bank, await history.page(conn, bank.tenant, bank.id, many // 2, PAGE))
+            return await corrections.shown(conn, bank.tenant, bank, await history.page(conn, bank.tenant, bank.id, many // 2, PAGE))
 
         async def course(conn: Any) -> object:  # noqa: ANN401
             return await lookup.course(conn, bank.tenant, bank.id, "day", BEGIN, BEGIN + timedelta(days=900))

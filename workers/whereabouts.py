@@ -75,7 +75,7 @@ class Whereabouts:
             status = now.status(event.seq, event.response, later)
             newer = [seq for seq, response in later if response != event.response and now.status(seq, response, []) == "active"]
             by = await history.by_seqs(conn, tenant, bank.id, newer[-1:]) if status == "superseded" else []
-            removed = await corrections.removal(conn, bank, event.seq) if status == "rolled_back" else None
+            removed = await corrections.removal(conn, tenant, bank.id, event.seq) if status == "rolled_back" else None
         if (mark := marks.get(event.seq)) is not None:
             removed = wire.Removal(by="forget", id=mark.forget_id, at=mark.created_at, mode=mark.mode)
         return _Fate(event, status, by[0].id if by else None, removed)

@@ -84,7 +84,7 @@ async def list_corrections(
         page = await pager.page(
             lambda after, number: history.page(conn, caller.tenant, row.id, after, number, newest), _seq, lambda event: event
         )
-        items = await corrections.shown(conn, row, page.items)
+        items = await corrections.shown(conn, caller.tenant, row, page.items)
     return replies.send(wire.Page(items=items, next_cursor=page.next_cursor))
 
 
@@ -104,7 +104,7 @@ async def get_correction(
         events = await history.by_ids(conn, caller.tenant, row.id, [known_form(correction_id)])
         if not events:
             raise NotFound(f"the bank {row.name} has no correction {correction_id}")
-        (shown,) = await corrections.shown(conn, row, events)
+        (shown,) = await corrections.shown(conn, caller.tenant, row, events)
     return replies.send(shown)
 
 

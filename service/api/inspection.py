@@ -110,7 +110,7 @@ async def search(
     async with caller.deps.database.read(caller.tenant) as conn:
         page = await pager.page(lambda before, number: lookup.search(conn, caller.tenant, row.id, words, before, number), _same, _same)
         events = await history.by_seqs(conn, caller.tenant, row.id, page.items)
-        items = await corrections.shown(conn, row, events[::-1])
+        items = await corrections.shown(conn, caller.tenant, row, events[::-1])
     return replies.send(wire.Page(items=items, next_cursor=page.next_cursor))
 
 

@@ -13,27 +13,27 @@ from service.store.status import Standing
 from service.store.tables import head, snapshot
 
 
-async def standing(conn: AsyncConnection, bank: BankRow) -> Standing:
+async def standing(conn: AsyncConnection, tenant: str, bank: BankRow) -> Standing:
     """Which events the bank answers from now, which were forgotten, and which are in quarantine."""
-    head = await snapshots.get_snapshot(conn, bank.tenant, bank.head, bank.id)
-    gone = await forgets.tombstones(conn, bank.tenant, bank.id)
-    apart = await quarantines.held(conn, bank.tenant, bank.id)
-    whole = (*head.spans, *head.held)
-    return Standing.of(whole, head.seq, bank.seq, (mark.seq for mark in gone), (mark.seq for mark in apart))
+    newest = await snapshots.get_snapshot(conn, tenant, bank.head, bank.id)
+    gone = await forgets.tombstones(conn, tenant, bank.id)
+    apart = await quarantines.held(conn, tenant, bank.id)
+    whole = (*newest.spans, *newest.held)
+    return Standing.of(whole, newest.seq, bank.seq, (mark.seq for mark in gone), (mark.seq for mark in apart))
 
 
-async def shown(conn: AsyncConnection, bank: BankRow, events: Sequence[EventRow]) -> list[wire.Correction]:
+async def shown(conn: AsyncConnection, tenant: str, bank: BankRow, events: Sequence[EventRow]) -> list[wire.Correction]:
     """The events as corrections, each with its status."""
-    now = await standing(conn, bank)
-    later = await history.later_same_input(conn, bank.tenant, bank.id, [event.seq for event in events])
+    now = await standing(conn, tenant, bank)
+    later = await history.later_same_input(conn, tenant, bank.id, [event.seq for event in events])
     return [_correction(event, now.status(event.seq, event.response, later.get(event.seq, []))) for event in events]
 
 
-async def removal(conn: AsyncConnection, bank: BankRow, seq: int) -> wire.Removal | None:
+async def removal(conn: AsyncConnection, tenant: str, bank: str, seq: int) -> wire.Removal | None:
     """The move of the head that took an event out; None if the head's weights hold it, or it came after them."""
     joined = head.join(snapshot, (snapshot.c.tenant == head.c.tenant) & (snapshot.c.id == head.c.snapshot))
     query = select(snapshot.c.id, snapshot.c.kind, snapshot.c.seq, snapshot.c.spans, snapshot.c.held, head.c.created_at).select_from(joined)
-    query = query.where(head.c.tenant == bank.tenant, head.c.bank == bank.id).order_by(head.c.version.desc())
+    query = query.where(head.c.tenant == tenant, head.c.bank == bank).order_by(head.c.version.desc())
     by = None
     for row in await conn.execute(query):
         if row.seq < seq or holds(normal((*row.spans, *(row.held or ()))), seq):

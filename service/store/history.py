@@ -100,19 +100,15 @@ async def page(
 
 async def later_same_input(conn: AsyncConnection, tenant: str, bank: str, seqs: Sequence[int]) -> dict[int, list[tuple[int, int]]]:
     """For each of the events, the later ones with the same input, as `(seq, response)`."""
-    older, newer = event.alias("older"), event.alias("newer")
-    same = (
-        (newer.c.tenant == older.c.tenant)
-        & (newer.c.bank == older.c.bank)
-        & (newer.c.input_hash == older.c.input_hash)
-        & (newer.c.seq > older.c.seq)
-    )
-    query = select(older.c.seq, newer.c.seq, newer.c.response).select_from(older.join(newer, same))
-    query = query.where(older.c.tenant == tenant, older.c.bank == bank, older.c.seq.in_(list(seqs))).order_by(newer.c.seq)
-    found: dict[int, list[tuple[int, int]]] = {seq: [] for seq in seqs}
-    for seq, later, ordinal in await conn.execute(query):
-        found[seq].append((later, ordinal))
-    return found
+    # Not one statement that joins events with events, nor one in an order: SQLite, which knows no figures of its tables, would read the
+    # whole bank for either; so it would for the first, had it an index that covers all that is asked for.
+    wanted = select(event.c.seq, event.c.input_hash, event.c.response).where(*_of(tenant, bank), event.c.seq.in_(list(seqs)))
+    inputs = {row.seq: row.input_hash for row in await conn.execute(wanted) if row.input_hash is not None}
+    same = select(event.c.input_hash, event.c.seq, event.c.response).where(*_of(tenant, bank), event.c.input_hash.in_(set(inputs.values())))
+    found: dict[bytes, list[tuple[int, int]]] = {}
+    for input_hash, seq, ordinal in await conn.execute(same):
+        found.setdefault(input_hash, []).append((seq, ordinal))
+    return {seq: sorted(later for later in found.get(inputs.get(seq, b""), []) if later[0] > seq) for seq in seqs}
 
 
 async def newest_before(conn: AsyncConnection, tenant: str, bank: str, at: datetime) -> int:

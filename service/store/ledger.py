@@ -24,11 +24,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import ChecksumMismatch, NotOwner, PalimpsestError
-from service.store import changes, lookup
+from service.store import changes
 from service.store.banks import find_bank, genesis_hash
+from service.store.lookup import beside
 from service.store.rows import Draft, EventRow
 from service.store.tables import bank as banks
-from service.store.tables import event, response, session
+from service.store.tables import event, lookup, response, session
 
 BODY_VERSION = 1
 PAGE = 1_000
@@ -84,7 +85,7 @@ async def append(
     await changes.emit(conn, tenant, "correction.created", bank, told, now)
     await _touch_sessions(conn, tenant, bank, {draft.session_id for draft in drafts if draft.session_id}, now)
     events = [_event(draft, values, said[draft.right].words) for draft, values in zip(drafts, rows, strict=True)]
-    await lookup.add(conn, tenant, events)
+    await conn.execute(insert(lookup), [beside(tenant, row) for row in events])
     return events
 
 

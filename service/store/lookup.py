@@ -11,13 +11,14 @@ import math
 import unicodedata
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, bindparam, case, func, insert, literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service import wire
 from service.store.rows import EventRow
+from service.store.snapshots import get_snapshot
 from service.store.tables import drift, lookup, tombstone
 
 WIDTHS = {"hour": (3_600, 0), "day": (86_400, 0), "week": (604_800, 259_200)}  # seconds, and by how many 1970 began after a Monday
@@ -47,14 +48,6 @@ class Drifted(NamedTuple):
 
     created_at: datetime
     levels: dict[str, float]
-
-
-async def add(conn: AsyncConnection, tenant: str, rows: Sequence[EventRow]) -> None:
-    """Rows for events that are appended in the same transaction."""
-    values = [
-        {"tenant": tenant, "bank": row.bank, "seq": row.seq, "at": int(row.created_at.timestamp()), "text": searched(row)} for row in rows
-    ]
-    await conn.execute(insert(lookup), values)
 
 
 async def note(conn: AsyncConnection, tenant: str, bank: str, measured: Sequence[Before]) -> None:
@@ -87,7 +80,8 @@ async def course(conn: AsyncConnection, tenant: str, bank: str, bucket: wire.Buc
 
 
 async def add_drift(conn: AsyncConnection, tenant: str, bank: str, snapshot: str, levels: dict[str, float], now: datetime) -> None:
-    """How far each level is from the snapshot before."""
+    """Write down how far each level is from the snapshot before; `NotFound` if the bank has no such snapshot."""
+    await get_snapshot(conn, tenant, snapshot, bank)
     await conn.execute(insert(drift).values(tenant=tenant, bank=bank, snapshot=snapshot, levels=levels, created_at=now))
 
 
@@ -96,6 +90,11 @@ async def drifts(conn: AsyncConnection, tenant: str, bank: str, since: datetime,
     query = select(drift.c.created_at, drift.c.levels).where(drift.c.tenant == tenant, drift.c.bank == bank)
     query = query.where(drift.c.created_at >= since, drift.c.created_at < until).order_by(drift.c.created_at)
     return [Drifted(*row) for row in await conn.execute(query)]
+
+
+def beside(tenant: str, event: EventRow) -> dict[str, Any]:
+    """The row for an event that is appended in the same transaction."""
+    return {"tenant": tenant, "bank": event.bank, "seq": event.seq, "at": int(event.created_at.timestamp()), "text": searched(event)}
 
 
 def words_of(asked: str) -> list[str]:

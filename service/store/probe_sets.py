@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service import wire
 from service.errors import Conflict, NotFound
+from service.store.banks import find_bank
 from service.store.failures import refers_to_nothing
 from service.store.tables import probe_set
 
@@ -18,7 +19,8 @@ from service.store.tables import probe_set
 async def add_probe_set(
     conn: AsyncConnection, tenant: str, bank: str, *, id: str, name: str, probes: Sequence[wire.Probe], created_by: str, now: datetime
 ) -> wire.ProbeSet:
-    """Save a set; `Conflict` if the bank has one of this name."""
+    """Save a set; `Conflict` if the bank has one of this name, `NotFound` if there is no such bank."""
+    await find_bank(conn, tenant, bank)
     values = {"id": id, "bank": bank, "name": name, "probes": msgspec.to_builtins(probes), "created_by": created_by, "created_at": now}
     try:
         async with conn.begin_nested():

@@ -11,6 +11,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from keeping import NOW, append, behind_its_back, draft, forget, later, new_tenant, sha, state
+from msgspec import structs
 from sqlalchemy.exc import IntegrityError
 from world import BANK, World, hook, key, owned, signing_in
 
@@ -23,6 +24,7 @@ from service.store import (
     branches,
     bundles,
     changes,
+    corrections,
     erasure,
     fences,
     forgets,
@@ -30,6 +32,8 @@ from service.store import (
     idempotency,
     jobs,
     ledger,
+    lookup,
+    probe_sets,
     quarantines,
     sessions,
     sign_ins,
@@ -38,7 +42,8 @@ from service.store import (
     webhooks,
 )
 from service.store.quarantines import Source
-from service.store.rows import HeadMove
+from service.store.rows import BankRow, HeadMove
+from service.wire import Probe
 
 SILENT = {"banks.lock"}  # tells nothing and changes nothing; the contention tests show that it locks
 SILENT |= {"tenants.create_tenant", "erasure.was_erased"}  # refuses an id that there is; tells of none that there is
@@ -70,6 +75,14 @@ QUARANTINE = {"reason": None, "created_by": "k", "now": NOW}
 ENDED = {"attempt": 0, "status": "failed", "answered": 500, "error": None, "due_at": NOW, "now": later(9)}
 CARRIED = {"spans": (), "manifest": b"m", "data": b"d", "now": NOW}
 RECORD = {"actor": "a", "request_id": "r", "action": "x", "target": "t", "detail": {}, "now": NOW}
+
+PROBES = {"id": "prb_new", "name": "new", "probes": [Probe(input="a", expected=None)], "created_by": "k", "now": NOW}
+
+
+def headed(world: World) -> BankRow:
+    """The bank as it is, with its head."""
+    return structs.replace(world.bank, head=world.head.id, seq=len(world.events))
+
 
 CASES = {
     "audit.record": lambda c, t, w: audit.record(c, t, **RECORD),
@@ -109,6 +122,9 @@ CASES = {
     "bundles.part": lambda c, t, w: bundles.part(c, t, w.bundle, 0),
     "bundles.drop": lambda c, t, w: bundles.drop(c, t, [w.bundle]),
     "bundles.drop_holding": lambda c, t, w: bundles.drop_holding(c, t, w.bank.id, [2]),
+    "corrections.standing": lambda c, t, w: corrections.standing(c, t, headed(w)),
+    "corrections.shown": lambda c, t, w: corrections.shown(c, t, headed(w), w.events),
+    "corrections.removal": lambda c, t, w: corrections.removal(c, t, w.bank.id, 0),
     "erasure.erase_tenant": lambda c, t, w: erasure.erase_tenant(c, t, NOW),
     "erasure.was_erased": lambda c, t, w: erasure.was_erased(c, t),
     "fences.fence": lambda c, t, w: fences.fence(c, t, w.bank.id),
@@ -134,6 +150,7 @@ CASES = {
     "history.newest_before": lambda c, t, w: history.newest_before(c, t, w.bank.id, NOW),
     "history.chain_at": lambda c, t, w: history.chain_at(c, t, w.bank.id, 1),
     "history.later_same_input": lambda c, t, w: history.later_same_input(c, t, w.bank.id, [1]),
+    "history.worded": lambda c, t, w: history.worded(c, t, w.bank.id),
     "idempotency.begin": lambda c, t, w: idempotency.begin(c, t, "done", **BEGIN),
     "idempotency.mark_committed": lambda c, t, w: idempotency.mark_committed(c, t, "pending", bank=w.bank.id, first_seq=1, last_seq=1),
     "idempotency.committed": lambda c, t, w: idempotency.committed(c, t, "committed"),
@@ -158,6 +175,16 @@ CASES = {
     "quarantines.held": lambda c, t, w: quarantines.held(c, t, w.bank.id),
     "quarantines.hidden": lambda c, t, w: quarantines.hidden(c, t, w.bank.id),
     "quarantines.closed": lambda c, t, w: quarantines.closed(c, t, w.bank.id),
+    "lookup.note": lambda c, t, w: lookup.note(c, t, w.bank.id, [lookup.Before(1, "wrong", 0.5)]),
+    "lookup.search": lambda c, t, w: lookup.search(c, t, w.bank.id, ["same"], None, 9),
+    "lookup.course": lambda c, t, w: lookup.course(c, t, w.bank.id, "day", NOW, later(9)),
+    "lookup.add_drift": lambda c, t, w: lookup.add_drift(c, t, w.bank.id, w.head.id, {"fast": 0.1}, NOW),
+    "lookup.drifts": lambda c, t, w: lookup.drifts(c, t, w.bank.id, NOW, later(9)),
+    "probe_sets.add_probe_set": lambda c, t, w: probe_sets.add_probe_set(c, t, w.bank.id, **PROBES),
+    "probe_sets.get_probe_set": lambda c, t, w: probe_sets.get_probe_set(c, t, w.probe_set.id),
+    "probe_sets.list_probe_sets": lambda c, t, w: probe_sets.list_probe_sets(c, t, w.bank.id, None, 9),
+    "probe_sets.delete_probe_set": lambda c, t, w: probe_sets.delete_probe_set(c, t, w.probe_set.id),
+    "probe_sets.scrub": lambda c, t, w: probe_sets.scrub(c, t, w.bank.id, ["same Olga"]),
     "sessions.open_session": lambda c, t, w: sessions.open_session(c, t, w.bank.id, "s", now=later(9), before=NOW),
     "sessions.use_session": lambda c, t, w: sessions.use_session(c, t, w.bank.id, "s", now=later(9), before=NOW),
     "sessions.get_session": lambda c, t, w: sessions.get_session(c, t, w.bank.id, "s", before=NOW),

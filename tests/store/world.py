@@ -66,7 +66,7 @@ class World:
             await changes.emit(conn, self.tenant, "correction.created", self.bank.id, {}, NOW)
             await lookup.add_drift(conn, self.tenant, self.bank.id, self.auto.id, {"fast": 0.5}, NOW)
             saved = {"id": new_id("prb"), "name": "p", "probes": [Probe(input=f"same {self.name}", expected=None)], "created_by": "key_1"}
-            await probe_sets.add_probe_set(conn, self.tenant, self.bank.id, **saved, now=NOW)
+            self.probe_set = await probe_sets.add_probe_set(conn, self.tenant, self.bank.id, **saved, now=NOW)
         self.bundle, carried = f"exp_{self.name}", {"spans": ((0, 2),), "manifest": b"m", "data": self.name.encode(), "now": NOW}
         async with database.write(self.tenant) as conn:
             await jobs.enqueue(conn, self.tenant, kind="bisection", bank=self.bank.id, payload={"key": "k"}, dedupe=None, now=NOW)
@@ -76,7 +76,7 @@ class World:
 
     def drafts(self):
         said = (("same", "a"), ("same", "b"), ("other", "a"))
-        return [draft(f"{input} {self.name}", f"{right} {self.name}", session_id="s") for input, right in said]
+        return [draft(f"{input} {self.name}", f"{right} {self.name}", session_id="s", words=b"words") for input, right in said]
 
 
 def key(id: str, secret: str = "") -> dict:
