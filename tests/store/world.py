@@ -70,7 +70,7 @@ class World:
         self.bundle, carried = f"exp_{self.name}", {"spans": ((0, 2),), "manifest": b"m", "data": self.name.encode(), "now": NOW}
         async with database.write(self.tenant) as conn:
             await jobs.enqueue(conn, self.tenant, kind="bisection", bank=self.bank.id, payload={"key": "k"}, dedupe=None, now=NOW)
-            await branches.add(conn, self.tenant, self.empty.id, id=self.bank.id, spans=(), created_by="k", now=NOW)
+            await branches.add(conn, self.tenant, self.empty.id, id=self.bank.id, spans=((0, 1),), created_by="k", now=NOW)
             await bundles.add(conn, self.tenant, self.bank.id, id=self.bundle, **carried)
         return self
 
