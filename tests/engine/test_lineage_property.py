@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -162,6 +163,7 @@ class Story:
         return state.digest()
 
 
+@pytest.mark.timeout(240)  # each step that changes what is wanted waits for its job
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(steps=st.lists(step, min_size=4, max_size=14))
 def test_weights_are_the_fold_of_what_should_be_in_them_after_any_story(lab, encoder, steps):
