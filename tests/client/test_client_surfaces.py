@@ -71,19 +71,9 @@ async def awaiting(memory: AsyncClient) -> None:
 @pytest.mark.timeout(300)
 def test_type_checkers_see_what_each_client_gives(tmp_path):
     (tmp_path / "program.py").write_text(TYPED)
-    words = [
-        sys.executable,
-        "-m",
-        "mypy",
-        "--strict",
-        "--config-file",
-        "",
-        "--cache-dir",
-        str(ROOT / ".mypy_cache" / "typed"),
-        "program.py",
-    ]
-    ran = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False, env={"MYPYPATH": str(ROOT), "PATH": ""})
-    faulty = {int(line.split(":")[1]) for line in ran.stdout.splitlines() if ": error:" in line}
+    words = [sys.executable, "-m", "mypy", str(tmp_path / "program.py")]  # with the cache that `make check` leaves
+    ran = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    faulty = {int(line.split(":")[1]) for line in ran.stdout.splitlines() if "program.py:" in line and ": error:" in line}
     assert faulty == {number for number, line in enumerate(TYPED.splitlines(), 1) if line.endswith("# wrong")}, ran.stdout
 
 
