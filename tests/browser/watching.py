@@ -28,11 +28,12 @@ class Watched:
         """Fail on what axe-core calls serious or critical."""
         if not self.page.evaluate("'axe' in window"):
             self.page.evaluate(AXE)
-        assert self.page.evaluate(RUN) == []
+        found = self.page.evaluate(RUN)
+        assert found == [], f"{self.page.url}: {found}"
 
     def quiet(self, url: str, *secrets: str) -> None:
         """Fail unless its console was silent, nobody else was asked, and no secret is in an address or in what a browser keeps."""
-        assert self.said == []
+        assert self.said == [], self.said
         assert [address for address in self.asked if not address.startswith(url)] == []
         kept = self.page.evaluate(
             "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie, location.href, document.documentElement.outerHTML])"

@@ -76,7 +76,8 @@ function Signed({ me, banks, onSignedOut }) {
   }, []);
   useEffect(() => {
     document.title = `${page[1]} · ${bank?.name || 'no bank'} · Palimpsest`;
-    document.querySelector('nav [aria-current]').scrollIntoView({ block: 'nearest', inline: 'center' });
+    const link = document.querySelector('nav [aria-current]');
+    link.closest('nav').scrollLeft = link.offsetLeft - 80; // on a phone the pages do not fit; scrollIntoView would have Tab begin here
   }, [page, bank]);
   useEffect(() => {
     if (!said) return undefined;

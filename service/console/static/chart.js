@@ -1,7 +1,7 @@
 // Curves, drawn by uPlot, which is loaded when the first one is needed. Beside each stands its table, for those who cannot see it.
 import { html, useEffect, useRef, useState } from './h.js';
 
-const LENGTHS = [60, 300, 900, 3600, 6 * 3600, 86400, 7 * 86400]; // of a bucket, in seconds
+const LENGTHS = [1, 5, 15, 60, 300, 900, 3600, 6 * 3600, 86400, 7 * 86400]; // of a bucket, in seconds
 const BUCKETS = 48; // about so many in a curve
 
 let loading;
@@ -40,7 +40,8 @@ export function bucketed(points) {
 
 const DAY = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short' });
 const MINUTE = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
-const moment = (time, step) => (step < 86400 ? MINUTE : DAY).format(time * 1000);
+const SECOND = new Intl.DateTimeFormat(undefined, { timeStyle: 'medium' });
+const moment = (time, step) => (step < 60 ? SECOND : step < 86400 ? MINUTE : DAY).format(time * 1000);
 
 /** What a custom property is as a colour in this theme, for a canvas, which knows none; with `share`, so much of it. */
 function colour(name, share = 1) {
@@ -59,11 +60,14 @@ function options(uPlot, times, series) {
     legend: { show: false },
     cursor: { y: false, drag: { setScale: false } },
     scales: {
-      x: { range: times.length > 1 ? undefined : (_, low) => [low - 1800, low + 1800] },
+      x: { range: times.length > 1 ? undefined : (_, low) => [low - 30, low + 30] },
       y: { range: (_, low, high) => [0, Math.max(4, high * 1.1)] },
     },
     axes: [
-      { ...axis, size: 32, values: (_, at, __, ___, step) => at.map((time) => moment(time, step)) },
+      {
+        ...axis, size: 32, space: 80, incrs: [...LENGTHS, 4 * 7 * 86400, 52 * 7 * 86400],
+        values: (_, at, __, ___, step) => at.map((time) => moment(time, step)),
+      },
       { ...axis, size: 44, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000] },
     ],
     series: [{}, ...series.map((one) => ({

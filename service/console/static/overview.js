@@ -50,7 +50,7 @@ function Level({ level, memory }) {
       <h3>${words(level.name)}</h3>
       <p class="soft small">${told}</p>
       <p class="norm"><span class="track"><span class="fill" style=${{ width: `${(100 * level.norm) / most}%` }}></span></span>
-        <span class="small">norm ${level.norm.toPrecision(3)}</span></p>
+        <span class="small">norm ${number(level.norm, 3)}</span></p>
       <p class="small soft">${size(level.bytes)} · <${Code} value=${level.digest} keep=${8} /></p>
     </div>
   </article>`;

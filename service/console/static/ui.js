@@ -92,7 +92,7 @@ export async function copy(text, told, say) {
 
 // ---- words and numbers
 
-export const number = (value) => new Intl.NumberFormat('en').format(value);
+export const number = (value, digits) => new Intl.NumberFormat('en', { maximumSignificantDigits: digits }).format(value);
 export const percent = (share) => `${Math.round(100 * share)} %`;
 export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
 export function size(bytes) {
