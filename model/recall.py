@@ -27,9 +27,10 @@ from torch import Tensor
 from model import succession
 from model.answering import Answering, Asked, Candidate
 from model.codes import CodeBook, Vector, packed_code
-from model.config import FAST, RecallConfig
+from model.config import FAST, SLOW, RecallConfig
 from model.learning import Learning, Step
 from model.products import OneByOne, Products, Question
+from model.slow import Slow
 from model.stacked import Stacked
 from model.state import State, initial
 
@@ -64,7 +65,7 @@ class Recall:
         if not stacked and self.device.type != "cpu":
             raise ValueError(f"one bank after the other is a way of the host, not of {self.device.type}")
         self._products: Products = Stacked(config, self.device) if stacked else OneByOne(config)
-        self._learning = Learning(config, self._products)
+        self._learning, self._slow = Learning(config, self._products), Slow(config.sharpness)
 
     def initial(self) -> State:
         """A state that has learned nothing."""
@@ -122,7 +123,7 @@ class Recall:
 
     def answer_many(self, asked: Sequence[Asked]) -> list[list[list[Candidate]]]:
         """What `answer` gives, for each of several banks (one may be asked more than once). R3."""
-        readings = iter(self._products.read([Question(one.state, _aligned(key)) for one in asked if len(one.book) for key in one.keys]))
+        readings = iter(self._products.read([self._question(one.state, key) for one in asked if len(one.book) for key in one.keys]))
         answers: list[list[list[Candidate]]] = []
         for one in asked:
             if not len(one.book):
@@ -134,9 +135,12 @@ class Recall:
 
     def read(self, state: State, key: Vector) -> Vector:
         """(code_width,) the read-out at a key: near the code of what was taught there."""
-        return self._products.read([Question(state, _aligned(key))])[0].whole
+        return self._products.read([self._question(state, key)])[0].whole
 
     # --- inside
+
+    def _question(self, state: State, key: Vector) -> Question:
+        return Question(state, self._slow.turned(state.levels[SLOW], _aligned(key)))
 
     def _checked(self, state: State, lesson: Lesson) -> Step:
         if state.config_hash != self._hash:
@@ -147,8 +151,8 @@ class Recall:
             raise ValueError(f"lesson {lesson.seq} is not after lesson {state.watermark}, the last one learned")
         if lesson.tokens < 1 or not lesson.right:
             raise ValueError(f"lesson {lesson.seq} has no answer or no tokens")
-        words = None if lesson.words is None else self._checked_key(lesson.words, f"lesson {lesson.seq}: the key of the answer's words")
-        key = self._checked_key(lesson.key, f"lesson {lesson.seq}: the key")
+        words = None if lesson.words is None else self._turned(state, lesson.words, f"lesson {lesson.seq}: the key of the answer's words")
+        key = self._turned(state, lesson.key, f"lesson {lesson.seq}: the key")
         fast, packed = state.levels[FAST], packed_code(lesson.right, self.config.code_width)
         answer = succession.find(fast, packed)
         if answer is None:
@@ -157,12 +161,12 @@ class Recall:
                 raise ValueError(f"a memory tells at most {self.config.max_responses} distinct answers apart")
         return Step(state, key, words, answer, packed, lesson.tokens, lesson.seq)
 
-    def _checked_key(self, key: Vector, what: str) -> Tensor:
+    def _turned(self, state: State, key: Vector, what: str) -> Tensor:
         if key.shape != (self.config.key_width,) or key.dtype != np.float32:
             raise ValueError(f"{what} is {key.dtype}{key.shape}, not float32({self.config.key_width},)")
         if not abs(float(np.linalg.norm(key.astype(np.float64))) - 1.0) < UNIT:  # also refuses NaN and infinity
             raise ValueError(f"{what} is not of unit length")
-        return _aligned(key)
+        return self._slow.turned(state.levels[SLOW], _aligned(key))
 
 
 def _aligned(key: Vector) -> Tensor:
