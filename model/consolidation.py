@@ -1,12 +1,12 @@
 """Consolidation: what all corrections say that still hold, moved into the slow level, on a copy of the memory.
 
     turn     where keys lie, learned on all of them                                             (`model/turning.py`)
-    places   k-means centres of the turned keys, at most `places`
-    errors   E = argmin ‖(V − K_nm E) / √noise‖² + tr(Eᵀ K_mm E): kernel ridge regression on the places, V the codes of all corrections.
-             Exact where there are no more corrections than places
-    window   the corrections that the slow level does not get right, and the newest, as far as they fit: with no error yet
-    write    those that it does not get right, each with its nearest, as a lesson writes: the fast level learns only what slower ones leave
-    middle   empty: what it held is in the slow level
+    places   the turned keys of the corrections, or k-means centres of them where they are more than `places`
+    pairs    of the window: all corrections as far as they fit, else as many as fill half of it, drawn from the whole history
+    errors   E = argmin ‖(V − K_nm E) / √noise‖² + tr(Eᵀ K_mm E), kernel ridge regression of the codes V of all corrections: on the places
+             alone where they are all corrections, so that the pairs have no error; else on places and pairs together
+    write    what is still not right, each with its nearest, as a lesson writes: the fast level learns what slower ones leave
+    middle   empty: what it held is in the others
 
 A correction holds until a newer one in the same situation; only the newest is learned. Of an answer that was replaced, the corrections
 count as ones of its successor where it is asked what lies together and what is right. Codes, kin and evidence stay as they are.
@@ -32,7 +32,7 @@ from model.state import Named, State, initial
 from model.window import Ring
 
 NOISE = 0.1  # of a correction: how far a place may miss its code
-JITTER = 1e-3  # on the diagonal of the places' system: many of them see nearly the same
+JITTER = 1e-3  # on the diagonal of the system, and of a centre's own weight in k-means
 ROUNDS = 3  # of k-means, and of writing
 BLOCK = 1_024  # rows of a product of all corrections with each other
 
@@ -68,8 +68,8 @@ def consolidate(config: RecallConfig, state: State, lessons: Sequence[Lesson]) -
         fresh.levels[FAST][name] = fast[name]
     fresh.clock, fresh.watermark = copy.clock, copy.watermark
     keys = turning.turned(material.keys, turn)
-    yield from _within(_settle(config, fresh, turn, keys, material), 0.6, 0.8)
-    yield from _within(_repair(config, fresh, keys, material, become), 0.8, 1.0)
+    pairs = yield from _within(_settle(config, fresh, turn, keys, material), 0.6, 0.8)
+    yield from _within(_repair(config, fresh, keys, material, become, pairs), 0.8, 1.0)
     return fresh
 
 
@@ -109,52 +109,68 @@ def centres(keys: Tensor, most: int, seed: int) -> Generator[float, None, Tensor
         return keys.clone()
     found = keys[torch.randperm(len(keys), generator=torch.Generator().manual_seed(seed))[:most]]
     for turn in range(ROUNDS):
-        nearest = torch.cat([(part @ found.T).argmax(dim=1) for part in keys.split(BLOCK)])
+        nearest = torch.cat([(part @ found.T).argmax(dim=1) for part in _parts(keys)])
         found = normalize(torch.zeros_like(found).index_add_(0, nearest, keys) + JITTER * found, dim=1)  # one with no keys stays
         yield (turn + 1) / ROUNDS
     return found
 
 
-def _settle(config: RecallConfig, state: State, turn: Tensor, keys: Tensor, material: Material) -> Generator[float, None, None]:
-    """Write the slow level: turn, places, and errors that say what all corrections say."""
-    slow, codes = state.levels[SLOW], unpacked(state.levels[FAST]["codes"].numpy())
-    places = yield from _within(centres(keys, config.places, config.seed), 0.0, 0.5)
+def _settle(config: RecallConfig, state: State, turn: Tensor, keys: Tensor, material: Material) -> Generator[float, None, Tensor]:
+    """Write places, and pairs of the window where the places are too few to hold all exactly; the rows of `keys` that are pairs."""
+    slow, fast, room = state.levels[SLOW], state.levels[FAST], config.window - config.reserve
+    places = yield from _within(centres(keys, config.places, config.seed), 0.0, 0.2)
+    drawn = torch.randperm(len(keys), generator=torch.Generator().manual_seed(config.seed + 1))
+    pairs = torch.arange(len(keys)) if len(keys) <= room else drawn[: room // 2].sort().values
     exact = len(places) == len(keys)
-    among = kernel(places @ places.T, config.sharpness)
-    noise = NOISE / material.shares
+    held = places if exact else torch.cat([places, keys[pairs]])
+    codes, noise = unpacked(fast["codes"].numpy()), NOISE / material.shares
+    among = kernel(held @ held.T, config.sharpness).double()  # many places see nearly the same: sums need the digits
     if exact:
-        values = torch.from_numpy(codes[material.answers.numpy()])
         among.diagonal().add_(noise)
+        values = torch.from_numpy(codes[material.answers.numpy()]).double()
     else:
-        among.diagonal().add_(JITTER)
-        values = torch.zeros(len(places), config.code_width)
+        values = torch.zeros(len(held), config.code_width, dtype=torch.float64)
         for begin in range(0, len(keys), BLOCK):
             part = slice(begin, begin + BLOCK)
-            near = kernel(keys[part] @ places.T, config.sharpness)
+            near = kernel(keys[part] @ held.T, config.sharpness).double()
             weighed = near / noise[part, None]
             among.addmm_(weighed.T, near)
-            values.addmm_(weighed.T, torch.from_numpy(codes[material.answers[part].numpy()]))
-            yield 0.5 + 0.5 * min(1.0, (begin + BLOCK) / len(keys))
+            values.addmm_(weighed.T, torch.from_numpy(codes[material.answers[part].numpy()]).double())
+            yield 0.2 + 0.8 * min(1.0, (begin + BLOCK) / len(keys))
+        among.diagonal().add_(JITTER)
+    errors = torch.cholesky_solve(values, torch.linalg.cholesky(among)).float()
     slow["turn"].copy_(turn)
-    slow["keys"][: len(places)] = places
-    slow["errors"][: len(places)] = torch.cholesky_solve(values, torch.linalg.cholesky(among))
+    slow["keys"][: len(places)], slow["errors"][: len(places)] = places, errors[: len(places)]
     slow["held"][0, 0] = len(places)
+    _take(config, fast, keys, material, pairs)
+    fast["errors"][: len(held) - len(places)] = errors[len(places) :]
+    return pairs
 
 
-def _repair(config: RecallConfig, state: State, keys: Tensor, material: Material, become: Tensor) -> Generator[float, None, None]:
-    """Take corrections into the window, and write those that the memory does not get right, in the order in which they were taught."""
-    fast, room = state.levels[FAST], config.window - config.reserve
+def _take(config: RecallConfig, fast: Named, keys: Tensor, material: Material, pairs: Tensor) -> None:
+    """Fill the window with the corrections in rows `pairs`, oldest first, with no error."""
+    count = len(pairs)
+    fast["keys"][:count], fast["answers"][:count, 0] = keys[pairs], material.answers[pairs].int()
+    fast["rates"][:count, 0], fast["errors"][:count], fast["marks"][0, 0] = config.rate * material.shares[pairs], 0.0, count
+
+
+def _repair(
+    config: RecallConfig, state: State, keys: Tensor, material: Material, become: Tensor, pairs: Tensor
+) -> Generator[float, None, None]:
+    """Write the corrections that the memory does not get right, in the order in which they were taught; `pairs` are in the window."""
+    fast = state.levels[FAST]
     wrong = _wrong(config, state, keys, become)
-    order = torch.cat([wrong.nonzero()[:, 0].flip(0), (~wrong).nonzero()[:, 0].flip(0)])[:room].sort().values
-    count = len(order)
-    fast["keys"][:count], fast["answers"][:count, 0] = keys[order], material.answers[order].int()
-    fast["rates"][:count, 0], fast["marks"][0, 0] = config.rate * material.shares[order], count
+    more = torch.tensor(sorted(set(wrong.nonzero()[:, 0].tolist()) - set(pairs.tolist())), dtype=torch.int64)
+    more = more[len(pairs) + len(more) - min(len(pairs) + len(more), config.window - config.reserve) :]  # the newest, as far as they fit
+    order, rank = torch.cat([pairs, more]).sort()
+    errors = torch.cat([fast["errors"][: len(pairs)], torch.zeros(len(more), config.code_width)])[rank]
+    _take(config, fast, keys, material, order)
+    fast["errors"][: len(order)] = errors
     ring, products = Ring(config.window, config.sharpness), OneByOne(config)
     for turn in range(ROUNDS):
         left = wrong[order].nonzero()[:, 0].tolist()
         for done, row in enumerate(left):
-            key = fast["keys"][row].clone()
-            _, near = products.ask([Inquiry(state, key, count)])[0]
+            _, near = products.ask([Inquiry(state, fast["keys"][row].clone(), len(order))])[0]
             rows = list(dict.fromkeys([row, *ring.touched(fast, near, 1 + config.neighbours)]))
             values = torch.from_numpy(unpacked(fast["codes"].numpy()[fast["answers"][rows, 0].numpy()]))
             products.write([Pairs(state, rows, values)])
@@ -170,7 +186,7 @@ def _wrong(config: RecallConfig, state: State, keys: Tensor, become: Tensor) -> 
     codes = torch.from_numpy(unpacked(fast["codes"].numpy()))
     successors = torch.from_numpy(succession.become(fast))
     said = []
-    for part in keys.split(BLOCK):
+    for part in _parts(keys):
         whole = torch.zeros(len(part), config.code_width)
         for named in (fast, slow):
             whole.addmm_(kernel(part @ named["keys"].T, config.sharpness), named["errors"])  # errors of unused rows are zero
@@ -187,3 +203,7 @@ def _within(work: Generator[float, None, T], begin: float, end: float) -> Genera
             found: T = ended.value
             return found
         yield begin + (end - begin) * done
+
+
+def _parts(keys: Tensor) -> list[Tensor]:
+    return [keys[begin : begin + BLOCK] for begin in range(0, len(keys), BLOCK)]

@@ -1,10 +1,11 @@
-"""The associative memory of situations and answers: two levels under one delta rule, and a sense for answers that were replaced.
+"""The associative memory of situations and answers: three levels under one delta rule, and a sense for answers that were replaced.
 
-Read:   o = fast(x) + M ψ(x)                  exact for the newest pairs (`window`), wide weights M for older ones (`features`)
+Read:   o = fast(z) + M ψ(z) + slow(z)        exact for the newest pairs (`window`), wide weights M for older ones (`features`), and
+                                              places for what was consolidated; z is the key as the slow level turns it (`slow`)
 Answer: the answer whose code ⟨o, code⟩ is largest, where an answer that was replaced speaks for its successor (`succession`)
 Learn:  the new pair and those that it touches most, written together; with its first lesson an answer's own words are taught as well
 Clock:  when the token clock crosses a multiple of the middle period, pairs that have no room in the window are written to M:
-        M += e_j ψ(x_j)ᵀ, and leave it
+        M += e_j ψ(z_j)ᵀ, and leave it. The slow level changes in a consolidation only (`consolidation`)
 
 M is a level of a continuum memory over frozen features, whose update at a boundary is the sum of its tokens' gradients (Nested Learning
 eq. 71); ψ·ψ approximates the kernel of fast, and ψ has unit length, so a pair reads at its own key the same before and after it moves.

@@ -56,7 +56,7 @@ def learn(keys: Tensor, answers: Tensor, *, seed: int) -> Generator[float, None,
         chosen = torch.randperm(len(keys), generator=drawn)[:VOTERS]
         rule.param_groups[0]["lr"] = RATE * 0.5 * (1.0 + math.cos(math.pi * step / steps))
         rule.zero_grad()
-        loss_of(turn, keys[chosen], answers[chosen], min(ASKED, len(chosen))).backward()
+        torch.autograd.backward(loss_of(turn, keys[chosen], answers[chosen], min(ASKED, len(chosen))))
         rule.step()
         yield (step + 1) / steps
     return turn.detach()

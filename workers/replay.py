@@ -3,9 +3,10 @@
     state(bank now) = fold(base snapshot, the live events after it)
 
 `wanted` names the live events: those of the head snapshot and all since, minus the exactly forgotten ones. A snapshot may serve as the
-base if it holds just the wanted events up to its seq, so every base gives the same bits (I8); the newest costs least. A snapshot whose
-bytes do not have their digest is refused, named in the log, and the next older one is taken; the genesis snapshot has no bytes and
-always serves.
+base if it holds just the wanted events up to its seq. Those that have the head's slow level, the head and what grew from it, give the
+same bits (I8), and the newest costs least. Others lack what was consolidated since: they serve where an event was forgotten, and in need.
+A snapshot whose bytes do not have their digest is refused, named in the log, and the next is taken; the genesis snapshot has no bytes
+and always serves.
 """
 
 import asyncio
@@ -42,7 +43,7 @@ class Lineage:
     head: SnapshotRow
     wanted: Spans
     tombstones: tuple[TombstoneRow, ...]
-    bases: tuple[SnapshotRow, ...]  # newest first, without what a gate rejected
+    bases: tuple[SnapshotRow, ...]  # the head and what grew from it, then the others; newest first, without what a gate rejected
 
 
 async def lineage(database: Database, tenant: str, bank: str) -> Lineage:
@@ -59,7 +60,8 @@ async def lineage(database: Database, tenant: str, bank: str) -> Lineage:
     if head is None:
         raise StateUnavailable(f"the head of bank {row.id} is not among its snapshots; restore the database", retry_after_s=60)
     exact = [tombstone.seq for tombstone in tombstones if tombstone.exact]
-    bases = tuple(snapshot for snapshot in usable if snapshot.gate is None or snapshot.gate["passed"])
+    passed = [snapshot for snapshot in usable if snapshot.gate is None or snapshot.gate["passed"]]
+    bases = tuple(sorted(passed, key=lambda snapshot: head.id not in (snapshot.id, snapshot.parent)))  # stable: newest first
     return Lineage(row, head, live(head.spans, head.seq, row.seq, exact), tuple(tombstones), bases)
 
 
