@@ -75,7 +75,7 @@ class RecallConfig:
 
     @classmethod
     def tiny(cls, *, encoder_digest: str, **changes: Any) -> "RecallConfig":  # noqa: ANN401
-        """A memory of half a megabyte for tests: the same mathematics, less capacity."""
+        """A memory of a megabyte for tests: the same mathematics, less capacity."""
         return replace(cls(encoder_digest, code_width=128, window=128, frequencies=256, places=64, max_responses=4_096), **changes)
 
     @property
