@@ -1,11 +1,9 @@
 """Consolidation: what all corrections say that still hold, moved into the slow level, on a copy of the memory.
 
-    turn     where keys lie, learned on all of them                                             (`model/turning.py`)
-    places   the turned keys of the corrections, or k-means centres of them where they are more than `places`
-    pairs    of the window: all corrections as far as they fit, else as many as fill half of it, drawn from the whole history
-    errors   E = argmin ‖(V − K_nm E) / √noise‖² + tr(Eᵀ K_mm E), kernel ridge regression of the codes V of all corrections: on the places
-             alone where they are all corrections, so that the pairs have no error; else on places and pairs together
-    write    what is still not right, each with its nearest, as a lesson writes: the fast level learns what slower ones leave
+    turn     where keys lie, and how much of a correction is noise                               (`model/choosing.py`, `model/turning.py`)
+    places   the turned keys of the corrections; where they are more than `places`, of each answer as many of the newest as fit
+    errors   E = (K + noise)⁻¹ V, kernel ridge regression of the codes V of all of them, exact          (`model/solving.py`)
+    write    what is still not right or not sure, each with its nearest, as a lesson writes: the fast level learns what slower ones leave
     middle   empty: what it held is in the others
 
 A correction holds until a newer one in the same situation; only the newest is learned. Of an answer that was replaced, the corrections
@@ -15,28 +13,29 @@ A function of configuration, state and lessons: repeatable bit for bit on one ki
 """
 
 from collections.abc import Generator, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from model import succession, turning
+from model import choosing, succession, turning
 from model.codes import packed_code, unpacked
 from model.config import FAST, SLOW, RecallConfig
 from model.features import kernel
 from model.products import Inquiry, OneByOne, Pairs
 from model.recall import Lesson
+from model.slow import Slow, kept
+from model.solving import solve
 from model.state import Named, State, initial
+from model.steps import within
+from model.survey import Survey
 from model.window import Ring
 
-NOISE = 0.1  # of a correction: how far a place may miss its code
-JITTER = 1e-3  # on the diagonal of the system, and of a centre's own weight in k-means
-ROUNDS = 3  # of k-means, and of writing
+ROUNDS = 6  # of writing
+SURE = 0.05  # margin over the next answer below which a correction is written: it is asked for in other words of arithmetic as well
 BLOCK = 1_024  # rows of a product of all corrections with each other
 
-T = TypeVar("T")
 Work = Generator[float, None, State]
 
 
@@ -46,6 +45,10 @@ class Material(NamedTuple):
     keys: Tensor  # (n, key_width)
     answers: Tensor  # (n,) rows of the bank's answers
     shares: Tensor  # (n,) of a lesson's rate: 1, and `own_words`
+
+    def of(self, rows: Tensor) -> "Material":
+        """Those in `rows`."""
+        return Material(*(each[rows] for each in self))
 
 
 def consolidate(config: RecallConfig, state: State, lessons: Sequence[Lesson]) -> Work:
@@ -57,19 +60,22 @@ def consolidate(config: RecallConfig, state: State, lessons: Sequence[Lesson]) -
     fast = copy.levels[FAST]
     all_of_them = collected(config, fast, lessons)
     material = yield from holding(all_of_them, config.same)
-    if int((material.shares == 1.0).sum()) < config.slow_from:
-        return copy
-    become = torch.from_numpy(succession.become(fast))[material.answers]
     said = material.shares == 1.0
-    learning = turning.learn(material.keys[said], become[said], seed=config.seed)
-    turn = yield from _within(learning, 0.1, 0.6)
+    if int(said.sum()) < config.slow_from:
+        return copy
+    become = torch.from_numpy(np.asarray(succession.become(fast), np.int64))[material.answers]
+    choice = yield from within(choosing.choose(material.keys[said], become[said], config.sharpness, config.seed), 0.1, 0.25)
+    turn = torch.zeros(config.key_width, config.key_width)
+    if choice.share:
+        turn = yield from within(turning.learn(material.keys[said], become[said], seed=config.seed), 0.25, 0.4)
+    turn *= choice.share
+    turned = Material(turning.turned(material.keys, turn), material.answers, material.shares)
     fresh = initial(config)
     for name in ("codes", "kin", "evidence", "last"):
         fresh.levels[FAST][name] = fast[name]
     fresh.clock, fresh.watermark = copy.clock, copy.watermark
-    keys = turning.turned(material.keys, turn)
-    pairs = yield from _within(_settle(config, fresh, turn, keys, material), 0.6, 0.8)
-    yield from _within(_repair(config, fresh, keys, material, become, pairs), 0.8, 1.0)
+    yield from within(_settle(config, fresh, turn, turned, choice.noise), 0.4, 0.8)
+    yield from within(_repair(config, fresh, turned, become), 0.8, 1.0)
     return fresh
 
 
@@ -100,110 +106,64 @@ def holding(material: Material, same: float) -> Generator[float, None, Material]
         newer = torch.arange(count - begin)[None] > torch.arange(len(near))[:, None]
         kept[begin : begin + BLOCK] = ~((near >= same) & newer).any(dim=1)
         yield 0.1 * min(1.0, (begin + BLOCK) / count)
-    return Material(*(each[kept] for each in material))
+    return material.of(kept)
 
 
-def centres(keys: Tensor, most: int, seed: int) -> Generator[float, None, Tensor]:
-    """(at most `most`, key_width) unit centres of unit keys (n, key_width); the keys themselves where they are no more."""
-    if len(keys) <= most:
-        return keys.clone()
-    found = keys[torch.randperm(len(keys), generator=torch.Generator().manual_seed(seed))[:most]]
+def newest_of_each(answers: Tensor, most: int) -> Tensor:
+    """At most `most` rows of `answers` (n,), in order: of each answer as many of the newest as of every other, if it has them."""
+    if len(answers) <= most:
+        return torch.arange(len(answers))
+    flipped = answers.flip(0)
+    order = flipped.argsort(stable=True)
+    counts = flipped.bincount()
+    ages = torch.empty_like(order)  # how many newer ones have the same answer
+    ages[order] = torch.arange(len(order)) - (counts.cumsum(0) - counts)[flipped[order]]
+    return (ages.flip(0) * len(answers) + torch.arange(len(answers)).flip(0)).argsort()[:most].sort().values
+
+
+def _settle(config: RecallConfig, state: State, turn: Tensor, material: Material, noise: float) -> Generator[float, None, None]:
+    """Write the slow level."""
+    held = material.of(newest_of_each(material.answers, config.places))
+    keys, scales = kept(held.keys)
+    read = keys * scales  # as they are kept, so that errors are of what is read
+    near = torch.empty(len(read), len(read))
+    for begin in range(0, len(read), BLOCK):
+        part = slice(begin, begin + BLOCK)
+        near[part, : begin + BLOCK] = kernel(read[part] @ read[: begin + BLOCK].T, config.sharpness)
+        yield 0.2 * min(1.0, (begin + BLOCK) / len(read))
+    near.diagonal().add_(noise / held.shares)
+    errors = torch.from_numpy(unpacked(state.levels[FAST]["codes"].numpy()[held.answers.numpy()]))
+    yield from within(solve(near, errors), 0.2, 1.0)
+    Slow(config).put(state.levels[SLOW], turn, keys, scales, errors)
+
+
+def _repair(config: RecallConfig, state: State, material: Material, become: Tensor) -> Generator[float, None, None]:
+    """Take corrections into the window, and write those that the memory does not get right."""
+    fast, room = state.levels[FAST], config.window - config.reserve
+    survey, ring, products = Survey(config, state), Ring(config.window, config.sharpness), OneByOne(config)
+    settled = yield from within(survey.settled(material.keys), 0.0, 0.5)
+    rows = torch.arange(len(material.keys))[-room:] if len(material.keys) <= room else newest_of_each(material.answers, room // 2)
+    places = dict[int, int]()  # of rows, in the window
+
+    def take(row: int) -> None:
+        places[row] = ring.take(fast, int(material.answers[row]), config.rate * float(material.shares[row]))
+        products.put([Pairs(state, [places[row]], material.keys[row][None])])
+
+    for row in rows.tolist():
+        take(row)
     for turn in range(ROUNDS):
-        nearest = torch.cat([(part @ found.T).argmax(dim=1) for part in _parts(keys)])
-        found = normalize(torch.zeros_like(found).index_add_(0, nearest, keys) + JITTER * found, dim=1)  # one with no keys stays
-        yield (turn + 1) / ROUNDS
-    return found
-
-
-def _settle(config: RecallConfig, state: State, turn: Tensor, keys: Tensor, material: Material) -> Generator[float, None, Tensor]:
-    """Write places, and pairs of the window where the places are too few to hold all exactly; the rows of `keys` that are pairs."""
-    slow, fast, room = state.levels[SLOW], state.levels[FAST], config.window - config.reserve
-    places = yield from _within(centres(keys, config.places, config.seed), 0.0, 0.2)
-    drawn = torch.randperm(len(keys), generator=torch.Generator().manual_seed(config.seed + 1))
-    pairs = torch.arange(len(keys)) if len(keys) <= room else drawn[: room // 2].sort().values
-    exact = len(places) == len(keys)
-    held = places if exact else torch.cat([places, keys[pairs]])
-    codes, noise = unpacked(fast["codes"].numpy()), NOISE / material.shares
-    among = kernel(held @ held.T, config.sharpness).double()  # many places see nearly the same: sums need the digits
-    if exact:
-        among.diagonal().add_(noise)
-        values = torch.from_numpy(codes[material.answers.numpy()]).double()
-    else:
-        values = torch.zeros(len(held), config.code_width, dtype=torch.float64)
-        for begin in range(0, len(keys), BLOCK):
-            part = slice(begin, begin + BLOCK)
-            near = kernel(keys[part] @ held.T, config.sharpness).double()
-            weighed = near / noise[part, None]
-            among.addmm_(weighed.T, near)
-            values.addmm_(weighed.T, torch.from_numpy(codes[material.answers[part].numpy()]).double())
-            yield 0.2 + 0.8 * min(1.0, (begin + BLOCK) / len(keys))
-        among.diagonal().add_(JITTER)
-    errors = torch.cholesky_solve(values, torch.linalg.cholesky(among)).float()
-    slow["turn"].copy_(turn)
-    slow["keys"][: len(places)], slow["errors"][: len(places)] = places, errors[: len(places)]
-    slow["held"][0, 0] = len(places)
-    _take(config, fast, keys, material, pairs)
-    fast["errors"][: len(held) - len(places)] = errors[len(places) :]
-    return pairs
-
-
-def _take(config: RecallConfig, fast: Named, keys: Tensor, material: Material, pairs: Tensor) -> None:
-    """Fill the window with the corrections in rows `pairs`, oldest first, with no error."""
-    count = len(pairs)
-    fast["keys"][:count], fast["answers"][:count, 0] = keys[pairs], material.answers[pairs].int()
-    fast["rates"][:count, 0], fast["errors"][:count], fast["marks"][0, 0] = config.rate * material.shares[pairs], 0.0, count
-
-
-def _repair(
-    config: RecallConfig, state: State, keys: Tensor, material: Material, become: Tensor, pairs: Tensor
-) -> Generator[float, None, None]:
-    """Write the corrections that the memory does not get right, in the order in which they were taught; `pairs` are in the window."""
-    fast = state.levels[FAST]
-    wrong = _wrong(config, state, keys, become)
-    more = torch.tensor(sorted(set(wrong.nonzero()[:, 0].tolist()) - set(pairs.tolist())), dtype=torch.int64)
-    more = more[len(pairs) + len(more) - min(len(pairs) + len(more), config.window - config.reserve) :]  # the newest, as far as they fit
-    order, rank = torch.cat([pairs, more]).sort()
-    errors = torch.cat([fast["errors"][: len(pairs)], torch.zeros(len(more), config.code_width)])[rank]
-    _take(config, fast, keys, material, order)
-    fast["errors"][: len(order)] = errors
-    ring, products = Ring(config.window, config.sharpness), OneByOne(config)
-    for turn in range(ROUNDS):
-        left = wrong[order].nonzero()[:, 0].tolist()
+        found = survey.found(material.keys, settled)
+        wrong = ((found.answers != become) | (found.margins < SURE)) & (material.shares == 1.0)
+        left = wrong.nonzero()[:, 0].tolist()
         for done, row in enumerate(left):
-            _, near = products.ask([Inquiry(state, fast["keys"][row].clone(), len(order))])[0]
-            rows = list(dict.fromkeys([row, *ring.touched(fast, near, 1 + config.neighbours)]))
-            values = torch.from_numpy(unpacked(fast["codes"].numpy()[fast["answers"][rows, 0].numpy()]))
-            products.write([Pairs(state, rows, values)])
-            yield (turn + done / len(left)) / ROUNDS
+            if row not in places:
+                if len(places) == room:
+                    continue
+                take(row)
+            _, near = products.ask([Inquiry(state, material.keys[row].clone(), len(places))])[0]
+            touched = list(dict.fromkeys([places[row], *ring.touched(fast, near, 1 + config.neighbours)]))
+            values = torch.from_numpy(unpacked(fast["codes"].numpy()[fast["answers"][touched, 0].numpy()]))
+            products.write([Pairs(state, touched, values)])
+            yield 0.5 + 0.5 * (turn + done / len(left)) / ROUNDS
         if not left:
             return
-        wrong = _wrong(config, state, keys, become)
-
-
-def _wrong(config: RecallConfig, state: State, keys: Tensor, become: Tensor) -> Tensor:
-    """(n,) whether what the memory says at turned keys has become something else than `become` (n,)."""
-    fast, slow = state.levels[FAST], state.levels[SLOW]
-    codes = torch.from_numpy(unpacked(fast["codes"].numpy()))
-    successors = torch.from_numpy(succession.become(fast))
-    said = []
-    for part in _parts(keys):
-        whole = torch.zeros(len(part), config.code_width)
-        for named in (fast, slow):
-            whole.addmm_(kernel(part @ named["keys"].T, config.sharpness), named["errors"])  # errors of unused rows are zero
-        said.append(successors[(whole @ codes.T).argmax(dim=1)])
-    return torch.cat(said) != become
-
-
-def _within(work: Generator[float, None, T], begin: float, end: float) -> Generator[float, None, T]:
-    """The work, as the part between two shares of a larger one."""
-    while True:
-        try:
-            done = next(work)
-        except StopIteration as ended:
-            found: T = ended.value
-            return found
-        yield begin + (end - begin) * done
-
-
-def _parts(keys: Tensor) -> list[Tensor]:
-    return [keys[begin : begin + BLOCK] for begin in range(0, len(keys), BLOCK)]

@@ -93,7 +93,7 @@ class OneByOne:
 
     def __init__(self, config: RecallConfig) -> None:
         self._window = Window(config.window, config.sharpness)
-        self._features, self._slow = FeatureMap(config), Slow(config.sharpness)
+        self._features, self._slow = FeatureMap(config), Slow(config)
         self._silence = np.zeros(config.code_width, np.float32)
 
     def put(self, pairs: Sequence[Pairs]) -> None:
@@ -132,7 +132,7 @@ class OneByOne:
             if self._window.has_handed_on(fast):
                 beside = torch.stack([torch.mv(state.levels[MIDDLE]["weights"], each) for each in self._features.of_each(keys)])
             if self._slow.used(slow):
-                settled = torch.stack([self._slow.said(slow, key) for key in keys])
+                settled = self._slow.said(slow, keys)
                 beside = settled if beside is None else beside + settled
             self._window.write(fast, rows, values, beside)
 
@@ -153,4 +153,4 @@ class OneByOne:
 
     def _settled(self, state: State, key: Tensor) -> Vector:
         slow = state.levels[SLOW]
-        return np.asarray(self._slow.said(slow, key).numpy()) if self._slow.used(slow) else self._silence
+        return np.asarray(self._slow.said(slow, key[None])[0].numpy()) if self._slow.used(slow) else self._silence

@@ -66,7 +66,7 @@ class Recall:
         if not stacked and self.device.type != "cpu":
             raise ValueError(f"one bank after the other is a way of the host, not of {self.device.type}")
         self._products: Products = Stacked(config, self.device) if stacked else OneByOne(config)
-        self._learning, self._slow = Learning(config, self._products), Slow(config.sharpness)
+        self._learning, self._slow = Learning(config, self._products), Slow(config)
 
     def initial(self) -> State:
         """A state that has learned nothing."""

@@ -20,8 +20,8 @@ from torch import Tensor
 from model.config import FAST, MIDDLE, SLOW, RecallConfig
 from model.features import FeatureMap, kernel
 from model.products import Inquiry, Pairs, Question, Reading
-from model.slow import Slow
-from model.state import HEAVY, Berth, Levels, State
+from model.slow import Slow, pad, rounded
+from model.state import HEAVY, Berth, Levels, State, block_of
 from model.window import HOME, Ring
 
 LANES = 16  # banks in a kernel
@@ -44,7 +44,7 @@ class Gathered(NamedTuple):
     errors: Tensor  # (LANES, rows, code_width)
     weights: Tensor | None  # (LANES, code_width, features); none has been written to yet
     held: Tensor  # (LANES, rows, 1): 1, and 0 beyond the used rows
-    places: tuple[Tensor, Tensor] | None  # keys and errors of the slow level, (LANES, places, …): zero beyond the used; none is used
+    blocks: int  # of the slow level that are used
 
 
 class Stacked:
@@ -55,7 +55,7 @@ class Stacked:
             raise ValueError("a memory needs float32 products of full precision: torch.set_float32_matmul_precision('highest')")
         self._config, self._device = config, device
         self._ring = Ring(config.window, config.sharpness)
-        self._features, self._slow = FeatureMap(config, device), Slow(config.sharpness)
+        self._features, self._slow = FeatureMap(config, device), Slow(config)
         self._width = -(-(config.neighbours + 3) // 8) * 8  # the new pair, those it touches, own words: rounded up
 
     # --- the port
@@ -72,7 +72,7 @@ class Stacked:
         readings: list[Reading | None] = [None] * len(questions)
         for group, gathered in self._gathered([questions[block[0]].state for block in blocks]):
             keys = self._padded([torch.stack([questions[at].key for at in blocks[place]]) for place in group.places])
-            said = self._said(gathered, self._near(gathered, keys), keys)
+            said = self._said(group, gathered, self._near(gathered, keys), keys)
             for place, found in zip(group.places, torch.stack(said, dim=2).cpu(), strict=False):
                 for at, levels in zip(blocks[place], found.numpy(), strict=False):
                     readings[at] = Reading(*levels)
@@ -84,7 +84,7 @@ class Stacked:
         for group, gathered in self._gathered([inquiry.state for inquiry in inquiries]):
             keys = self._padded([inquiries[place].key[None] for place in group.places])
             near = self._near(gathered, keys)
-            said = self._said(gathered, near, keys)
+            said = self._said(group, gathered, near, keys)
             found = torch.cat([*(level[:, 0] for level in said), near[:, :, 0]], dim=1).cpu()  # the host waits here, once
             width = self._config.code_width
             for place, each in zip(group.places, found, strict=False):
@@ -113,7 +113,7 @@ class Stacked:
             lanes = torch.arange(LANES, device=self._device)[:, None]
             keys = gathered.keys[lanes, rows] * live[..., None]
             near = self._near(gathered, keys)
-            fast, middle, slow = self._said(gathered, near, keys)
+            fast, middle, slow = self._said(group, gathered, near, keys)
             error = fast + middle + slow - self._padded([one.values for one in chosen])
             gram = near[lanes, rows] * live[..., None] * live[:, None, :] + torch.diag_embed(self._diagonal(chosen))
             change, _ = torch.linalg.solve_ex(gram, error)  # never singular, and `solve` would wait for the device to say so
@@ -141,16 +141,30 @@ class Stacked:
         """(LANES, rows, width) kernels of what was taken with keys (LANES, width, key_width); 0 beyond the used rows."""
         return kernel(torch.bmm(gathered.keys, keys.transpose(1, 2)), self._config.sharpness).mul_(gathered.held)
 
-    def _said(self, gathered: Gathered, near: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _said(self, group: Group, gathered: Gathered, near: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(LANES, width, code_width) what the fast, the middle and the slow level say at keys."""
         fast = torch.bmm(near.transpose(1, 2), gathered.errors)
         middle = slow = torch.zeros_like(fast)
         if gathered.weights is not None:
             middle = torch.bmm(self._features.of_all(keys), gathered.weights.transpose(1, 2))
-        if gathered.places is not None:
-            held, errors = gathered.places
-            slow = torch.bmm(kernel(torch.bmm(keys, held.transpose(1, 2)), self._config.sharpness), errors)
+        if gathered.blocks:
+            slow = self._settled(group, gathered.blocks, keys)
         return fast, middle, slow
+
+    def _settled(self, group: Group, blocks: int, keys: Tensor) -> Tensor:
+        """(LANES, width, code_width) what the first blocks of places say at turned keys, rounded where `Slow.said` rounds."""
+        slow, size, width = group.stacks[SLOW], block_of(self._config), self._config.code_width
+        said, asked = torch.zeros(LANES, keys.shape[1], width, device=self._device), rounded(pad(keys, slow["keys"].shape[2]))
+        for block in range(blocks):
+            places, errors = slice(block * size, (block + 1) * size), slice(block * width, (block + 1) * width)
+            held, scales, sizes, owed = (
+                slow[name][:, rows].index_select(0, group.slots)
+                for name, rows in (("keys", places), ("scales", places), ("sizes", places), ("errors", errors))
+            )
+            near = rounded(torch.bmm(asked, held.float().transpose(1, 2))).mul_(scales.transpose(1, 2))
+            weighed = rounded(kernel(near, self._config.sharpness).mul_(sizes.transpose(1, 2)))
+            said += rounded(torch.bmm(weighed, owed.float().transpose(1, 2)))
+        return said
 
     def _diagonal(self, chosen: Sequence[Pairs]) -> Tensor:
         """(LANES, width) 1/η of the pairs, 0 for the newest of each bank, 1 where there is none."""
@@ -172,8 +186,8 @@ class Stacked:
         """All of `states` in groups of one step of rows, with their tensors."""
         steps = [self._step(state) for state in states]
         for group in self._groups(states, steps):
-            rows, handed_on, settled = steps[group.places[0]]
-            fast, weights, slow = group.stacks[FAST], group.stacks[MIDDLE]["weights"], group.stacks[SLOW]
+            rows, handed_on, blocks = steps[group.places[0]]
+            fast, weights = group.stacks[FAST], group.stacks[MIDDLE]["weights"]
             used = [self._ring.used(states[place].levels[FAST]) for place in group.places]
             used += [0] * (LANES - len(used))
             held = torch.arange(rows, device=self._device) < torch.tensor(used, device=self._device)[:, None]
@@ -184,16 +198,16 @@ class Stacked:
                     fast["errors"][:, :rows].index_select(0, group.slots),
                     weights.index_select(0, group.slots) if handed_on else None,
                     held.float()[..., None],
-                    (slow["keys"].index_select(0, group.slots), slow["errors"].index_select(0, group.slots)) if settled else None,
+                    blocks,
                 ),
             )
 
-    def _step(self, state: State) -> tuple[int, bool, bool]:
-        """The used rows of a bank, rounded up, whether it has handed pairs on, and whether it was consolidated."""
+    def _step(self, state: State) -> tuple[int, bool, int]:
+        """The used rows of a bank, rounded up, whether it has handed pairs on, and the used blocks of its slow level."""
         fast, rows = state.levels[FAST], FEWEST_ROWS
         while rows < self._ring.used(fast):
             rows *= GROWTH
-        return min(rows, self._config.window), self._ring.has_handed_on(fast), self._slow.used(state.levels[SLOW]) > 0
+        return min(rows, self._config.window), self._ring.has_handed_on(fast), self._slow.blocks(state.levels[SLOW])
 
     def _groups(self, states: Sequence[State], steps: Sequence[object] = ()) -> Iterator[Group]:
         """All of `states` in groups, those together that lie in the same stacks (and are of the same step)."""
