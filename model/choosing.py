@@ -1,9 +1,9 @@
-"""How far keys are turned and how much of a correction is noise: chosen by what corrections say of each other when each is left out.
+"""Whether keys are turned, and how much of a correction is noise: chosen by corrections that are held back.
 
-In kernel ridge regression E = (K + noise)⁻¹ V the answer at correction i without it has a closed form, V_i − E_i / (K + noise)⁻¹_ii. A turn
-is learned on one half of the corrections and judged on the other half, which it has not seen, with all of them as neighbours. It is kept
-only where most corrections are told by others at all, and more of them with the turn than chance would have it. Who alone says an answer
-has no vote, since nobody is left to say it: a bank of single facts is not turned.
+Two thirds of the corrections teach a turn and a regression, the others are asked for. Answers that none of the first have give no vote, so
+single facts do not. Keys are turned where corrections are told by others at all (facts of one kind are not, and lose by it), unless it is
+worse by more than the noise of so many votes: with few corrections nothing can be seen, and on the three sets of intents it helps or does
+nothing.
 """
 
 import math
@@ -16,57 +16,48 @@ from torch.nn.functional import one_hot
 
 from model import turning
 from model.features import kernel
+from model.solving import solve
 from model.steps import within
 
+SHARE = 0.5  # of the learned turn
 NOISES = (0.03, 0.1, 0.3)
-USUAL = 0.1  # where nothing speaks for another
-SHARES = (0.5, 1.0)  # of the learned turn
-ASKED = 2_500  # corrections that are drawn for it
-FEWEST = 40  # votes, and which share of them must be right before keys are turned
-TOLD = 0.5
+USUAL = 0.1  # where nothing can be seen
+DRAWN = 6_000  # corrections at most
+FEWEST = 20  # votes
+TOLD = 0.3  # share of them that are right without a turn, from which on one is tried
 
 
 class Choice(NamedTuple):
-    """The share of a turn, 0 where none helps, and the noise of a correction."""
+    """The share of a learned turn, and the noise of a correction."""
 
     share: float
     noise: float
 
 
 def choose(keys: Tensor, answers: Tensor, sharpness: float, seed: int) -> Generator[float, None, Choice]:
-    """For unit keys (n, key_width) with answers (n,); yields the share that is done."""
-    drawn = torch.randperm(len(keys), generator=torch.Generator().manual_seed(seed))[:ASKED]
-    some, (_, told, counts) = keys[drawn], answers[drawn].unique(return_inverse=True, return_counts=True)
-    half = len(drawn) // 2
-    votes = (counts[told] > 1) & (torch.arange(len(drawn)) >= half)
-    if int(votes.sum()) < FEWEST:
+    """For unit keys (n, key_width) with answers (n,); yields the share of the work that is done."""
+    drawn = torch.randperm(len(keys), generator=torch.Generator().manual_seed(seed))[:DRAWN]
+    keys, (_, answers) = keys[drawn], answers[drawn].unique(return_inverse=True)
+    taught = 2 * len(drawn) // 3
+    asked = taught + torch.isin(answers[taught:], answers[:taught]).nonzero()[:, 0]
+    if len(asked) < FEWEST:
         return Choice(0.0, USUAL)
-    turn = torch.zeros(keys.shape[1], keys.shape[1])
-    best, right = Choice(0.0, USUAL), torch.zeros(int(votes.sum()), dtype=torch.bool)
-    for done, share in enumerate((0.0, *SHARES)):
-        if share and not turn.any():
-            if float(right.float().mean()) < TOLD:
-                break
-            turn = yield from within(turning.learn(some[:half], told[:half], seed=seed), 0.2, 0.7)
-        at = turning.turned(some, share * turn)
-        found = [(Choice(share, noise), left_out(at, told, sharpness, noise)[votes]) for noise in NOISES]
-        choice, there = max(found, key=lambda one: (int(one[1].sum()), -abs(math.log(one[0].noise / USUAL))))
-        if not share or _more(there, right):
-            best, right = choice, there
-        yield (0.2, 0.85, 1.0)[done]
-    return best
 
+    def best(turn: Tensor, share: float) -> Generator[float, None, tuple[Choice, Tensor]]:
+        at = turning.turned(keys, share * turn)
+        found = []
+        for noise in NOISES:
+            near, errors = kernel(at[:taught] @ at[:taught].T, sharpness), one_hot(answers[:taught]).float()
+            near.diagonal().add_(noise)
+            yield from within(solve(near, errors), len(found) / len(NOISES), (len(found) + 1) / len(NOISES))
+            said = (kernel(at[asked] @ at[:taught].T, sharpness) @ errors).argmax(dim=1)
+            found.append((Choice(share, noise), said == answers[asked]))
+        return max(found, key=lambda one: (int(one[1].sum()), -abs(math.log(one[0].noise / USUAL))))
 
-def left_out(keys: Tensor, answers: Tensor, sharpness: float, noise: float) -> Tensor:
-    """(n,) whether each correction is answered right by the others."""
-    near = kernel(keys @ keys.T, sharpness)
-    near.diagonal().add_(noise)
-    codes, inverse = one_hot(answers).float(), torch.cholesky_inverse(torch.linalg.cholesky(near))
-    said = codes - (inverse @ codes) / inverse.diagonal()[:, None]
-    return said.argmax(dim=1) == answers
-
-
-def _more(these: Tensor, those: Tensor) -> bool:
-    """Whether there are more right in `these` (n,) than in `those`, by more than the noise of so many that differ."""
-    gained, lost = int((these & ~those).sum()), int((those & ~these).sum())
-    return gained - lost > math.sqrt(gained + lost)
+    plain, right = yield from within(best(torch.zeros(keys.shape[1], keys.shape[1]), 0.0), 0.0, 0.3)
+    if float(right.float().mean()) < TOLD:
+        return plain
+    turn = yield from within(turning.learn(keys[:taught], answers[:taught], seed=seed), 0.3, 0.7)
+    turned, there = yield from within(best(turn, SHARE), 0.7, 1.0)
+    gained, lost = int((there & ~right).sum()), int((right & ~there).sum())
+    return turned if lost - gained <= math.sqrt(gained + lost) else plain

@@ -36,6 +36,7 @@ class RecallConfig:
     sharpness: float = 5.0  # β of the kernel exp(β(x·x' − 1))
     frequencies: int = 512  # middle level: random frequencies, two features each
     places: int = 10_240  # slow level: corrections that it holds exactly, a multiple of 1,024 or a multiple of 8 below it
+    slow_sharpness: float = 3.0  # β there: what many corrections say together reaches further than a single lesson
     slow_from: int = 100  # corrections that hold from which a consolidation trains the slow level; fewer are told apart by the others
     replaced_at: float = 0.2  # evidence at which an answer counts as replaced by the one that grew out of it
     replaced_step: float = 0.1  # evidence that each lesson gives, beside the margin of the answer that was wrong
@@ -65,8 +66,11 @@ class RecallConfig:
             wrong.append(f"periods 1, {self.middle_period}, {self.slow_period} do not grow")
         if self.window <= self.reserve:
             wrong.append(f"window {self.window} is not above {self.reserve}, the pairs that one middle_period may bring")
-        if min(self.key_width, self.frequencies, self.places, self.max_responses) < 1 or not 0.0 < self.sharpness < math.inf:
-            wrong.append("key_width, frequencies, places, max_responses and sharpness must be positive and finite")
+        if (
+            min(self.key_width, self.frequencies, self.places, self.max_responses) < 1
+            or not 0.0 < min(self.sharpness, self.slow_sharpness) < math.inf
+        ):
+            wrong.append("key_width, frequencies, places, max_responses and sharpnesses must be positive and finite")
         if self.places % 8 or (self.places > PLACES and self.places % PLACES):
             wrong.append(f"places {self.places} is not a multiple of {8 if self.places < PLACES else PLACES}")
         if self.slow_from < 2:

@@ -64,7 +64,7 @@ def consolidate(config: RecallConfig, state: State, lessons: Sequence[Lesson]) -
     if int(said.sum()) < config.slow_from:
         return copy
     become = torch.from_numpy(np.asarray(succession.become(fast), np.int64))[material.answers]
-    choice = yield from within(choosing.choose(material.keys[said], become[said], config.sharpness, config.seed), 0.1, 0.25)
+    choice = yield from within(choosing.choose(material.keys[said], become[said], config.slow_sharpness, config.seed), 0.1, 0.25)
     turn = torch.zeros(config.key_width, config.key_width)
     if choice.share:
         turn = yield from within(turning.learn(material.keys[said], become[said], seed=config.seed), 0.25, 0.4)
@@ -129,7 +129,7 @@ def _settle(config: RecallConfig, state: State, turn: Tensor, material: Material
     near = torch.empty(len(read), len(read))
     for begin in range(0, len(read), BLOCK):
         part = slice(begin, begin + BLOCK)
-        near[part, : begin + BLOCK] = kernel(read[part] @ read[: begin + BLOCK].T, config.sharpness)
+        near[part, : begin + BLOCK] = kernel(read[part] @ read[: begin + BLOCK].T, config.slow_sharpness)
         yield 0.2 * min(1.0, (begin + BLOCK) / len(read))
     near.diagonal().add_(noise / held.shares)
     errors = torch.from_numpy(unpacked(state.levels[FAST]["codes"].numpy()[held.answers.numpy()]))

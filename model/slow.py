@@ -1,7 +1,7 @@
 """The slow level: where keys lie, and what consolidated corrections said there. Only consolidation changes it.
 
     z(x) = (x + W x) / |x + W x|            every key that is taught or asked is turned first, so all levels see it so
-    s(x) = Σ_p k(z_p, z(x)) e_p             what the level says beside the fast and the middle one, k the kernel of both
+    s(x) = Σ_p k(z_p, z(x)) e_p             what the level says beside the fast and the middle one, k a kernel as theirs, but wider
 
 W is learned so that a correction lies nearer to those that say the same than to others (`model/turning.py`), the errors e_p of the
 corrections z_p together, by kernel ridge regression (`model/consolidation.py`): a block of a continuum memory whose hidden units are keys.
@@ -27,7 +27,7 @@ class Slow:
     """The reads and writes of one bank's tensors `turn`, `keys`, `scales`, `errors`, `sizes`, `held` (`model/state.py`), on the host."""
 
     def __init__(self, config: RecallConfig) -> None:
-        self._sharpness, self._width, self._block = config.sharpness, config.code_width, block_of(config)
+        self._sharpness, self._width, self._block = config.slow_sharpness, config.code_width, block_of(config)
 
     def used(self, slow: Named) -> int:
         """Places that are used, the first so many; none: the bank was never consolidated."""

@@ -162,7 +162,7 @@ class Stacked:
                 for name, rows in (("keys", places), ("scales", places), ("sizes", places), ("errors", errors))
             )
             near = rounded(torch.bmm(asked, held.float().transpose(1, 2))).mul_(scales.transpose(1, 2))
-            weighed = rounded(kernel(near, self._config.sharpness).mul_(sizes.transpose(1, 2)))
+            weighed = rounded(kernel(near, self._config.slow_sharpness).mul_(sizes.transpose(1, 2)))
             said += rounded(torch.bmm(weighed, owed.float().transpose(1, 2)))
         return said
 
