@@ -2,7 +2,8 @@
 
     turn     where keys lie, and how much of a correction is noise                               (`model/choosing.py`, `model/turning.py`)
     places   the turned keys of the corrections; where they are more than `places`, of each answer as many of the newest as fit
-    errors   E = (K + noise)⁻¹ V, kernel ridge regression of the codes V of all of them, exact          (`model/solving.py`)
+    errors   E = (K + noise)⁻¹ V, kernel ridge regression of all of them, exact (`model/solving.py`); rows of V are not the codes of answers
+             but the vectors that say an answer without a murmur of the others (`clear`): codes are only nearly orthogonal
     write    what is still not right or not sure, each with its nearest, as a lesson writes: the fast level learns what slower ones leave
     middle   empty: what it held is in the others
 
@@ -33,6 +34,7 @@ from model.survey import Survey
 from model.window import Ring
 
 ROUNDS = 6  # of writing
+MURMUR = 0.1  # of other codes that is let pass, so that vectors stay short where answers are more than numbers in a code
 SURE = 0.05  # margin over the next answer below which a correction is written: it is asked for in other words of arithmetic as well
 BLOCK = 1_024  # rows of a product of all corrections with each other
 
@@ -109,6 +111,14 @@ def holding(material: Material, same: float) -> Generator[float, None, Material]
     return material.of(kept)
 
 
+def clear(codes: Tensor) -> Tensor:
+    """For each of codes (n, width) a vector that has inner product 1 with it, and with the others as little as its length allows."""
+    among = codes.mT @ codes
+    among.diagonal().add_(MURMUR)
+    found = torch.linalg.solve(among, codes, left=False)
+    return found / (found * codes).sum(dim=1, keepdim=True)
+
+
 def newest_of_each(answers: Tensor, most: int) -> Tensor:
     """At most `most` rows of `answers` (n,), in order: of each answer as many of the newest as of every other, if it has them."""
     if len(answers) <= most:
@@ -132,7 +142,7 @@ def _settle(config: RecallConfig, state: State, turn: Tensor, material: Material
         near[part, : begin + BLOCK] = kernel(read[part] @ read[: begin + BLOCK].T, config.slow_sharpness)
         yield 0.2 * min(1.0, (begin + BLOCK) / len(read))
     near.diagonal().add_(noise / held.shares)
-    errors = torch.from_numpy(unpacked(state.levels[FAST]["codes"].numpy()[held.answers.numpy()]))
+    errors = clear(torch.from_numpy(unpacked(state.levels[FAST]["codes"].numpy())))[held.answers]
     yield from within(solve(near, errors), 0.2, 1.0)
     Slow(config).put(state.levels[SLOW], turn, keys, scales, errors)
 

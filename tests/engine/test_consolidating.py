@@ -1,4 +1,4 @@
-"""What a consolidation moves into the slow level stays: over restarts, further lessons and forgetting. Its gate asks all that was taught."""
+"""What a consolidation moves into the slow level stays: over restarts, lessons and forgetting. Its gate asks all that was taught."""
 
 from dataclasses import replace
 
