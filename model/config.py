@@ -16,7 +16,7 @@ READING = ("score_weight", "log_score_weight", "margin_weight", "bias", "abstain
 
 @dataclass(frozen=True, slots=True)
 class RecallConfig:
-    """Configuration of the associative memory. The defaults hold 15.3 MiB of weights, and 44 bytes for each distinct answer.
+    """Configuration of the associative memory. The defaults hold 15.2 MiB of weights, and 44 bytes for each distinct answer.
 
     `middle_period` and `slow_period` are in encoder tokens (hope.md, continuum memory system); the fast level is written on
     every event.
