@@ -1,9 +1,11 @@
 """Consolidation: what all corrections say that still hold, moved into the slow level, on a copy of the memory.
 
     turn     where keys lie, and how much of a correction is noise                               (`model/choosing.py`, `model/turning.py`)
-    places   the turned keys of the corrections; where they are more than `places`, of each answer as many of the newest as fit
-    errors   E = (K + noise)⁻¹ V, kernel ridge regression of all of them, exact (`model/solving.py`); rows of V are not the codes of answers
-             but the vectors that say an answer without a murmur of the others (`clear`): codes are only nearly orthogonal
+    places   the turned keys of the corrections; where they are more than `places`, of each answer as many of the newest as fit, into the
+             places and half of the window
+    errors   E = (K + noise)⁻¹ V, kernel ridge regression (`model/solving.py`); where they are more than the places, the least squares of
+             all corrections on places and pairs together. Rows of V are not the codes of answers but the vectors that say an answer
+             without a murmur of the others (`clear`): codes are only nearly orthogonal
     write    what is still not right or not sure, each with its nearest, as a lesson writes: the fast level learns what slower ones leave
     middle   empty: what it held is in the others
 
@@ -14,6 +16,7 @@ A function of configuration, state and lessons: repeatable bit for bit on one ki
 """
 
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +36,7 @@ from model.steps import within
 from model.survey import Survey
 from model.window import Ring
 
+JITTER = 1e-3  # on the diagonal of the system
 ROUNDS = 6  # of writing
 MURMUR = 0.1  # of other codes that is let pass, so that vectors stay short where answers are more than numbers in a code
 SURE = 0.05  # margin over the next answer below which a correction is written: it is asked for in other words of arithmetic as well
@@ -51,6 +55,41 @@ class Material(NamedTuple):
     def of(self, rows: Tensor) -> "Material":
         """Those in `rows`."""
         return Material(*(each[rows] for each in self))
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What speaks together: places of the slow level, and pairs of the window, each in the kernel of its level."""
+
+    places: Tensor  # (m, key_width)
+    pairs: Tensor  # (p, key_width)
+    config: RecallConfig
+
+    def near(self, keys: Tensor) -> Tensor:
+        """(n, m + p) kernels of keys (n, key_width) with all."""
+        wide, sharp = self.config.slow_sharpness, self.config.sharpness
+        return torch.cat([kernel(keys @ self.places.T, wide), kernel(keys @ self.pairs.T, sharp)], dim=1)
+
+    def among(self) -> Tensor:
+        """(m + p, m + p) kernels of all with each other; a place and a pair, which have different ones, count as apart."""
+        wide, sharp = self.config.slow_sharpness, self.config.sharpness
+        return torch.block_diag(kernel(self.places @ self.places.T, wide), kernel(self.pairs @ self.pairs.T, sharp))
+
+    def equations(self, material: Material, values: Tensor, noise: float) -> Generator[float, None, tuple[Tensor, Tensor]]:
+        """The system whose solution E has the least ‖(V − K E) / √noise‖² + tr(Eᵀ K' E), K' from `among`, and its right side."""
+        system = self.among().double()  # many speak nearly alike: sums need the digits
+        system.diagonal().add_(JITTER)
+        right = torch.zeros(len(system), values.shape[1], dtype=torch.float64)
+        for begin in range(0, len(material.keys), BLOCK):
+            part = slice(begin, begin + BLOCK)
+            near = self.near(material.keys[part])
+            weighed = near * (material.shares[part, None] / noise)
+            for low in range(0, len(system), BLOCK):  # the lower half, as `solve` wants it
+                rows = slice(low, low + BLOCK)
+                system[rows, : low + BLOCK] += weighed[:, rows].T @ near[:, : low + BLOCK]
+            right += weighed.T @ values[part]
+            yield min(1.0, (begin + BLOCK) / len(material.keys))
+        return system, right
 
 
 def consolidate(config: RecallConfig, state: State, lessons: Sequence[Lesson]) -> Work:
@@ -76,8 +115,8 @@ def consolidate(config: RecallConfig, state: State, lessons: Sequence[Lesson]) -
     for name in ("codes", "kin", "evidence", "last"):
         fresh.levels[FAST][name] = fast[name]
     fresh.clock, fresh.watermark = copy.clock, copy.watermark
-    yield from within(_settle(config, fresh, turn, turned, choice.noise), 0.4, 0.8)
-    yield from within(_repair(config, fresh, turned, become), 0.8, 1.0)
+    pairs = yield from within(_settle(config, fresh, turn, turned, choice.noise), 0.4, 0.8)
+    yield from within(_repair(config, fresh, turned, become, pairs), 0.8, 1.0)
     return fresh
 
 
@@ -131,36 +170,45 @@ def newest_of_each(answers: Tensor, most: int) -> Tensor:
     return (ages.flip(0) * len(answers) + torch.arange(len(answers)).flip(0)).argsort()[:most].sort().values
 
 
-def _settle(config: RecallConfig, state: State, turn: Tensor, material: Material, noise: float) -> Generator[float, None, None]:
-    """Write the slow level."""
-    held = material.of(newest_of_each(material.answers, config.places))
-    keys, scales = kept(held.keys)
-    read = keys * scales  # as they are kept, so that errors are of what is read
-    near = torch.empty(len(read), len(read))
-    for begin in range(0, len(read), BLOCK):
-        part = slice(begin, begin + BLOCK)
-        near[part, : begin + BLOCK] = kernel(read[part] @ read[: begin + BLOCK].T, config.slow_sharpness)
-        yield 0.2 * min(1.0, (begin + BLOCK) / len(read))
-    near.diagonal().add_(noise / held.shares)
-    errors = clear(torch.from_numpy(unpacked(state.levels[FAST]["codes"].numpy())))[held.answers]
-    yield from within(solve(near, errors), 0.2, 1.0)
-    Slow(config).put(state.levels[SLOW], turn, keys, scales, errors)
+def _settle(config: RecallConfig, state: State, turn: Tensor, material: Material, noise: float) -> Generator[float, None, list[int]]:
+    """Write the slow level, and pairs of the window; the rows of `material` that are pairs, in their order."""
+    room, fast = config.window - config.reserve, state.levels[FAST]
+    exact = len(material.keys) <= config.places
+    chosen = newest_of_each(material.answers, config.places if exact else config.places + room // 2)
+    drawn = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(config.seed))
+    places = chosen[drawn[: config.places].sort().values]
+    pairs = chosen[drawn[config.places :].sort().values]
+    keys, scales = kept(material.keys[places])
+    values = clear(torch.from_numpy(unpacked(fast["codes"].numpy())))[material.answers]
+    basis = Basis(keys * scales, material.keys[pairs], config)  # keys as they are kept, so that errors are of what is read
+    if exact:
+        system, errors = basis.among(), values[places]
+        system.diagonal().add_(noise / material.shares[places])
+    else:
+        system, errors = yield from within(basis.equations(material, values, noise), 0.0, 0.6)
+    yield from within(solve(system, errors), 0.6, 1.0)
+    Slow(config).put(state.levels[SLOW], turn, keys, scales, errors[: len(places)].float())
+    if exact:
+        pairs = torch.arange(len(places)) if len(places) <= room else newest_of_each(material.answers, room // 2)
+    _take(config, fast, material, pairs)
+    fast["errors"][: len(errors) - len(places)] = errors[len(places) :].float()
+    return pairs.tolist()
 
 
-def _repair(config: RecallConfig, state: State, material: Material, become: Tensor) -> Generator[float, None, None]:
-    """Take corrections into the window, and write those that the memory does not get right."""
+def _take(config: RecallConfig, fast: Named, material: Material, rows: Tensor) -> None:
+    """Take corrections in `rows` into the window, with no error."""
+    ring = Ring(config.window, config.sharpness)
+    for row in rows.tolist():
+        place = ring.take(fast, int(material.answers[row]), config.rate * float(material.shares[row]))
+        fast["keys"][place], fast["errors"][place] = material.keys[row], 0.0
+
+
+def _repair(config: RecallConfig, state: State, material: Material, become: Tensor, pairs: list[int]) -> Generator[float, None, None]:
+    """Write the corrections that the memory does not get right; those in rows `pairs` are in the window."""
     fast, room = state.levels[FAST], config.window - config.reserve
     survey, ring, products = Survey(config, state), Ring(config.window, config.sharpness), OneByOne(config)
     settled = yield from within(survey.settled(material.keys), 0.0, 0.5)
-    rows = torch.arange(len(material.keys))[-room:] if len(material.keys) <= room else newest_of_each(material.answers, room // 2)
-    places = dict[int, int]()  # of rows, in the window
-
-    def take(row: int) -> None:
-        places[row] = ring.take(fast, int(material.answers[row]), config.rate * float(material.shares[row]))
-        products.put([Pairs(state, [places[row]], material.keys[row][None])])
-
-    for row in rows.tolist():
-        take(row)
+    places = {row: place for place, row in enumerate(pairs)}
     for turn in range(ROUNDS):
         found = survey.found(material.keys, settled)
         wrong = ((found.answers != become) | (found.margins < SURE)) & (material.shares == 1.0)
@@ -169,7 +217,8 @@ def _repair(config: RecallConfig, state: State, material: Material, become: Tens
             if row not in places:
                 if len(places) == room:
                     continue
-                take(row)
+                places[row] = len(places)
+                _take(config, fast, material, torch.tensor([row]))
             _, near = products.ask([Inquiry(state, material.keys[row].clone(), len(places))])[0]
             touched = list(dict.fromkeys([places[row], *ring.touched(fast, near, 1 + config.neighbours)]))
             values = torch.from_numpy(unpacked(fast["codes"].numpy()[fast["answers"][touched, 0].numpy()]))
