@@ -49,6 +49,15 @@ def places_of(slow: dict[str, torch.Tensor], count: int) -> tuple[NDArray[np.flo
     return keys.numpy(), errors.numpy()
 
 
+def clear_values(lessons: Sequence[Lesson], width: int, answers: int = 6) -> NDArray[np.float64]:
+    """What the slow level learns for each lesson: a vector that says its answer, and of the others less than its code does."""
+    codes = np.array([reference_code(f"answer {answer}", width) for answer in range(answers)])
+    clear = np.linalg.solve(codes @ codes.T + 0.1 * np.eye(answers), codes)
+    clear /= (clear * codes).sum(axis=1, keepdims=True)
+    assert np.abs(clear @ codes.T - np.eye(answers)).max() < 0.5 * np.abs(codes @ codes.T - np.eye(answers)).max()
+    return np.asarray(clear[[int(lesson.right.removeprefix("answer ")) for lesson in lessons]])
+
+
 def learned(config: RecallConfig, lessons: Sequence[Lesson]) -> State:
     recall = Recall(config)
     return recall.fold(recall.initial(), lessons)
@@ -107,12 +116,8 @@ def test_the_errors_are_those_of_kernel_ridge_regression_on_the_keys_as_they_are
     turned = unit(raw + raw @ slow["turn"].double().numpy().T)
     np.testing.assert_allclose(keys, turned, atol=0.5 * np.abs(turned).max() / 127 + 1e-6)
     kernel = np.exp(ROOMY.slow_sharpness * (keys @ keys.T - 1.0))
-    all_codes = np.array([reference_code(f"answer {answer}", ROOMY.code_width) for answer in range(6)])
-    clear = np.linalg.solve(all_codes @ all_codes.T + 0.1 * np.eye(6), all_codes)
-    clear /= (clear * all_codes).sum(axis=1, keepdims=True)
-    assert np.abs(clear @ all_codes.T - np.eye(6)).max() < 0.5 * np.abs(all_codes @ all_codes.T - np.eye(6)).max(), "answers do not murmur"
-    codes = clear[[int(lesson.right.removeprefix("answer ")) for lesson in lessons]]
-    exact = [np.linalg.solve(kernel + noise * np.eye(60), codes) for noise in (0.03, 0.1, 0.3)]
+    values = clear_values(lessons, ROOMY.code_width)
+    exact = [np.linalg.solve(kernel + noise * np.eye(60), values) for noise in NOISES]
     steps = np.abs(errors).max(axis=1, keepdims=True) / 127
     assert min(np.abs(errors - one).max() for one in exact) <= 0.51 * steps.max(), "one of the noises, rounded to 8 bits"
     assert not state.levels["fast"]["errors"].any(), "all of it is right, nothing is left to the fast level"
@@ -131,6 +136,27 @@ def test_where_corrections_are_more_than_places_the_newest_of_each_answer_are_he
     lessons = distinct(FEW, 90, 7)
     state = consolidated(FEW, learned(FEW, lessons), lessons)
     assert (int(state.levels["slow"]["held"]), int(state.levels["fast"]["marks"][0, 0])) == (32, 40), "half of the room of the window"
+
+
+def test_with_fewer_places_errors_of_places_and_pairs_are_the_best_that_they_can_say_together() -> None:
+    lessons = distinct(FEW, 90, 7)
+    state = consolidated(FEW, learned(FEW, lessons), lessons)
+    slow, fast = state.levels["slow"], state.levels["fast"]
+    places, errors = places_of(slow, 32)
+    pairs = fast["keys"][:40].double().numpy()
+    raw = np.array([lesson.key for lesson in lessons], np.float64)
+    turned = unit(raw + raw @ slow["turn"].double().numpy().T).astype(np.float64)
+
+    def kernels(keys: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.hstack([np.exp(FEW.slow_sharpness * (keys @ places.T - 1.0)), np.exp(FEW.sharpness * (keys @ pairs.T - 1.0))])
+
+    near, among = kernels(turned), np.zeros((72, 72))
+    among[:32, :32], among[32:, 32:] = kernels(places)[:, :32], kernels(pairs)[:, 32:]
+    values, misses = clear_values(lessons, FEW.code_width), []
+    for noise in NOISES:
+        best = np.linalg.solve(near.T @ near / noise + among + 1e-3 * np.eye(72), near.T @ values / noise)
+        misses.append(np.abs(near @ best - near @ np.vstack([errors, fast["errors"][:40].double().numpy()])).max())
+    assert min(misses) < 0.02, "one of the noises, rounded to 8 bits"
 
 
 def test_a_large_system_is_solved_exactly_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
