@@ -6,7 +6,6 @@ Last bits differ from those of a single question: what stands on less than `DOUB
 from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,7 +38,7 @@ class Survey:
         self._features = FeatureMap(config)
         fast = state.levels[FAST]
         self._codes = torch.from_numpy(unpacked(fast["codes"].numpy()))
-        self._become = torch.from_numpy(np.asarray(succession.become(fast), np.int64))
+        self._become = torch.tensor([*succession.become(fast).tolist(), -1])  # the last is what is in no row
 
     def right(self, keys: Tensor, answers: Sequence[str]) -> Generator[float, None, tuple[Tensor, Tensor]]:
         """Whether the memory gives each of `answers`, or what it became, at keys (n, key_width), and whether it is beyond doubt."""
@@ -49,11 +48,7 @@ class Survey:
         at = turned(keys, slow["turn"]) if self._slow.used(slow) else keys
         settled = yield from self.settled(at)
         found = self.found(at, settled)
-        return (wanted >= 0) & (found.answers == self.become(wanted.clamp(min=0))), found.margins >= DOUBT
-
-    def become(self, answers: Tensor) -> Tensor:
-        """(n,) the rows that answers in rows (n,) have become."""
-        return self._become[answers]
+        return (wanted >= 0) & (found.answers == self._become[wanted]), found.margins >= DOUBT
 
     def settled(self, keys: Tensor) -> Generator[float, None, Tensor]:
         """(n, code_width) what the slow level says at turned keys (n, key_width); yields the share that is done."""
@@ -83,7 +78,7 @@ class Survey:
         scores = whole @ self._codes.T
         best, answers = scores.max(dim=1)
         answers = self._become[answers]
-        others = scores.masked_fill(self._become[None] == answers[:, None], -torch.inf).amax(dim=1)
+        others = scores.masked_fill(self._become[None, :-1] == answers[:, None], -torch.inf).amax(dim=1)
         return Found(answers, best - others.clamp(min=0.0))
 
 

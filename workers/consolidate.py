@@ -54,7 +54,9 @@ class Consolidation:
             except HeadMoved:
                 continue
             if not gate.passed:
-                raise GateFailed(f"the candidate {saved.id} is wrong on {gate.flipped} of {gate.probes} probes where the head is right")
+                raise GateFailed(
+                    f"the candidate {saved.id} is wrong on {gate.flipped} of {gate.probes} corrections where the head is right"
+                )
             await self.changed(tenant, bank_id)
             return {"snapshot": saved.id, "digest": saved.digest, "events": count(saved.spans), "gate": gate.figures()}
         raise HeadMoved()
