@@ -10,6 +10,7 @@ import math
 from collections.abc import Generator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -37,7 +38,7 @@ class Choice(NamedTuple):
 def choose(keys: Tensor, answers: Tensor, sharpness: float, seed: int) -> Generator[float, None, Choice]:
     """For unit keys (n, key_width) with answers (n,); yields the share of the work that is done."""
     drawn = torch.randperm(len(keys), generator=torch.Generator().manual_seed(seed))[:DRAWN]
-    keys, (_, answers) = keys[drawn], answers[drawn].unique(return_inverse=True)
+    keys, answers = keys[drawn], torch.from_numpy(np.unique(answers[drawn].numpy(), return_inverse=True)[1])
     taught = 2 * len(drawn) // 3
     asked = taught + torch.isin(answers[taught:], answers[:taught]).nonzero()[:, 0]
     if len(asked) < FEWEST:
@@ -45,7 +46,7 @@ def choose(keys: Tensor, answers: Tensor, sharpness: float, seed: int) -> Genera
 
     def best(turn: Tensor, share: float) -> Generator[float, None, tuple[Choice, Tensor]]:
         at = turning.turned(keys, share * turn)
-        found = []
+        found: list[tuple[Choice, Tensor]] = []
         for noise in NOISES:
             near, errors = kernel(at[:taught] @ at[:taught].T, sharpness), one_hot(answers[:taught]).float()
             near.diagonal().add_(noise)

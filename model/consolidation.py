@@ -72,8 +72,11 @@ class Basis:
 
     def among(self) -> Tensor:
         """(m + p, m + p) kernels of all with each other; a place and a pair, which have different ones, count as apart."""
-        wide, sharp = self.config.slow_sharpness, self.config.sharpness
-        return torch.block_diag(kernel(self.places @ self.places.T, wide), kernel(self.pairs @ self.pairs.T, sharp))
+        count = len(self.places)
+        among = torch.zeros(count + len(self.pairs), count + len(self.pairs))
+        among[:count, :count] = kernel(self.places @ self.places.T, self.config.slow_sharpness)
+        among[count:, count:] = kernel(self.pairs @ self.pairs.T, self.config.sharpness)
+        return among
 
     def equations(self, material: Material, values: Tensor, noise: float) -> Generator[float, None, tuple[Tensor, Tensor]]:
         """The system whose solution E has the least ‖(V − K E) / √noise‖² + tr(Eᵀ K' E), K' from `among`, and its right side."""
@@ -154,7 +157,7 @@ def clear(codes: Tensor) -> Tensor:
     """For each of codes (n, width) a vector that has inner product 1 with it, and with the others as little as its length allows."""
     among = codes.mT @ codes
     among.diagonal().add_(MURMUR)
-    found = torch.linalg.solve(among, codes, left=False)
+    found: Tensor = torch.linalg.solve(among, codes, left=False)
     return found / (found * codes).sum(dim=1, keepdim=True)
 
 
