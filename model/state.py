@@ -139,10 +139,9 @@ def zeros(*shape: int, dtype: torch.dtype, device: torch.device | str = "cpu") -
 def filled(levels: Levels) -> Iterator[tuple[str, str, Tensor]]:
     """Level, name and tensor (a view) without the rows that nothing was ever written to. All others are zero."""
     taken, handed = levels[FAST]["marks"][0].tolist()
-    held, slow = int(levels[SLOW]["held"][0, 0]), levels[SLOW]
-    blocks, width = len(slow["keys"]) // slow["errors"].shape[1], slow["errors"].shape[1]
+    held, block = int(levels[SLOW]["held"][0, 0]), levels[SLOW]["errors"].shape[1]
     rows = {(FAST, name): taken for name in PAIRS} | {(SLOW, name): held for name in ("keys", "scales", "sizes")}
-    rows[SLOW, "errors"] = -(-held // width) * (len(slow["errors"]) // blocks)
+    rows[SLOW, "errors"] = -(-held // block) * levels[FAST]["errors"].shape[1]
     empty = {MIDDLE: not handed, SLOW: not held}
     for level, named in levels.items():
         for name, tensor in named.items():
