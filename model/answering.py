@@ -20,12 +20,16 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A possible answer: index in the code book, score (1 = taught just so), confidence 0 to 1, the level that says it loudest."""
+    """A possible answer: index in the code book, score (1 = taught just so), confidence 0 to 1, the level that says it loudest.
+
+    `margin`: by how much its score is above that of the best other answer; below zero where it is not the best.
+    """
 
     index: int
     score: float
     confidence: float
     level: str
+    margin: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,8 @@ class Answering:
         for rank, index in enumerate(order[: self._top_k]):
             score = float(found[index])
             against = runner_up if rank == 0 else float(found[order[0]])
-            candidates.append(Candidate(int(index), score, self._confidence(score, score - against), loud[rank]))
+            margin = score - against
+            candidates.append(Candidate(int(index), score, self._confidence(score, margin), loud[rank], margin))
         return candidates
 
     def _loudest(self, reading: Reading, indices: NDArray[np.intp]) -> Sequence[str]:

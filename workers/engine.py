@@ -32,8 +32,9 @@ from workers.batch import Batcher
 from workers.encoding import EncodedText, Encoding, own_words
 from workers.forgetting import Forgetting
 from workers.housing import Room
+from workers.judging import Judge
 from workers.learning import Taken, Taking, learn_together
-from workers.reading import Found, Question, Read, Reader
+from workers.reading import HEARD, Found, Question, Read, Reader
 from workers.replay import Replay, lineage
 from workers.rolling_back import RollBack
 from workers.teaching import Teacher
@@ -101,8 +102,9 @@ class LocalEngine:
         self._lessons: Batcher[Taking, Taken | Exception] = Batcher(
             partial(learn_together, recall), self._model, size=LESSONS, waiting=1_024
         )
-        self._teacher = Teacher(database, self.banks, self._reader, recall, self._lessons, stage, now)
-        self._roll_back = RollBack(replay, self.banks, self._reader, self.versions)
+        self._judge = Judge(database, self._reader, encoding.words)
+        self._teacher = Teacher(database, self.banks, self._reader, self._judge, recall, self._lessons, stage, now)
+        self._roll_back = RollBack(replay, self.banks, self._reader, self._judge, self.versions)
         self.forgetting = Forgetting(replay, self.banks, now)
         self._reads: Batcher[Read, Found] = Batcher(self._reader.read_together, self._model, size=READS, waiting=8_192, waited=waited)
         self._old: Kept[tuple[str, int, str], View] = Kept(OLD_VIEWS)
@@ -165,23 +167,26 @@ class LocalEngine:
     ) -> tuple[list[wire.RecalledItem], wire.StateRef, wire.Usage]:
         """See `Engine.recall`."""
         bank_id = await self.banks.id_of(tenant, bank)
-        # The request is there: the fence may be asked for now, beside the encoder, which takes longer.
-        encoded, fence = await asyncio.gather(self._encoding.encode(inputs, tenant), self.banks.fence(tenant, bank_id))
+        # The request is there: fence and ledger may be asked now, beside the encoder, which takes longer.
+        encoded, same, fence = await asyncio.gather(
+            self._encoding.encode(inputs, tenant), self._judge.same_inputs(tenant, bank_id, inputs), self.banks.fence(tenant, bank_id)
+        )
         begin = time.perf_counter()
         with self._stage("read"):
             async with self.banks.using(tenant, bank_id, fence) as warm:
                 view = warm.view if at is None else await self._view_at(tenant, warm, at)
                 if at is None and min_seq is not None and min_seq > view.seq:
                     raise StateUnavailable(f"the bank is at {view.seq}, you have seen {min_seq}", retry_after_s=1)
-                question = Question(top_k, min_confidence, explain)
+                question, heard = Question(top_k, min_confidence, explain), max(top_k, HEARD)
                 with self._stage("answer"):
-                    (found,) = await self._reads.submit([Read(view, np.stack([text.key for text in encoded]), top_k)], tenant)
+                    (found,) = await self._reads.submit([Read(view, np.stack([text.key for text in encoded]), heard)], tenant)
                 items = []
-                for text, candidates in zip(encoded, found.candidates, strict=True):
+                for text, candidates, taught in zip(encoded, found.candidates, same, strict=True):
                     kept = candidates
                     if view.forgotten:
-                        kept = await self._reader.hold_back(tenant, warm, view, text.key, candidates, top_k)
-                    items.append(await self._reader.answers(tenant, warm, view, text.key, kept, question))
+                        kept = await self._reader.hold_back(tenant, warm, view, text.key, candidates, heard)
+                    judged = await self._judge.judged(tenant, warm, view, text, kept, taught)
+                    items.append(await self._reader.answers(tenant, warm, view, text.key, judged, question))
         seconds = time.perf_counter() - begin
         return items, found.state, wire.Usage(cpu_ms=round(1e3 * seconds, 3), tokens_in=sum(text.tokens for text in encoded))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from model import Candidate, Lesson, Recall
-from workers.reading import Keys, asked
+from workers.reading import HEARD, Keys, asked
 from workers.view import View
 
 
@@ -23,7 +23,7 @@ class Taking:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The best candidate before and after, and after it for each paraphrase."""
+    """The best candidates before and after, and after it for each paraphrase."""
 
     before: list[Candidate]
     after: list[Candidate]
@@ -44,12 +44,12 @@ def learn_together(recall: Recall, takings: Sequence[Taking]) -> list[Taken | Ex
 
 
 def _learned(recall: Recall, takings: Sequence[Taking]) -> list[Taken]:
-    before = recall.answer_many([asked(taking.view, taking.lesson.key[None], 1) for taking in takings])
+    before = recall.answer_many([asked(taking.view, taking.lesson.key[None], HEARD) for taking in takings])
     recall.apply_many_([taking.view.state for taking in takings], [taking.lesson for taking in takings])
     for taking in takings:
         if taking.response == len(taking.view.book):
             taking.view.book.add(taking.lesson.right)
         taking.view.learned(taking.lesson, taking.response)
-    after = recall.answer_many([asked(taking.view, taking.lesson.key[None], 1) for taking in takings])
-    others = recall.answer_many([asked(taking.view, taking.paraphrases, 1) for taking in takings])
+    after = recall.answer_many([asked(taking.view, taking.lesson.key[None], HEARD) for taking in takings])
+    others = recall.answer_many([asked(taking.view, taking.paraphrases, HEARD) for taking in takings])
     return [Taken(*said) for said in zip((one[0] for one in before), (one[0] for one in after), others, strict=True)]

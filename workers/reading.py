@@ -15,14 +15,15 @@ from service import wire
 from service.store import history
 from service.store.db import Database
 from service.store.lineage import holds
-from service.store.rows import SupportRow
+from service.store.rows import SameInputRow, SupportRow
 from workers.replay import key_of
 from workers.threads import OwnThread
 from workers.view import View, held_back
 from workers.warm_bank import WarmBank
 
-NEWEST = 16  # corrections of a response looked at for its support
+NEWEST = 64  # corrections of a response looked at for its support
 SHOWN = 3  # of them named in an answer
+HEARD = 3  # candidates that are asked for, however few are wanted: the first may be doubtful once texts are compared
 PAGES = 8  # looks into the ledger for them: most of a response's corrections may be rolled back
 NEAREST = 256  # corrections of a response looked at where one of its corrections was suppressed
 
@@ -36,6 +37,14 @@ class Question:
     top_k: int
     min_confidence: float | None
     explain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The candidates for a question once the texts were compared, best first, and the correction that was `taught` in just its words."""
+
+    candidates: list[Candidate]
+    taught: SameInputRow | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +120,9 @@ class Reader:
                 return [candidate for candidate in found if candidate.index not in barred]
             found = (await self.thread.run(self.candidates, view, key[None], top_k, frozenset(barred)))[0]
 
-    async def answers(
-        self, tenant: str, warm: WarmBank, view: View, key: Keys, found: Sequence[Candidate], question: Question
-    ) -> wire.RecalledItem:
+    async def answers(self, tenant: str, warm: WarmBank, view: View, key: Keys, judged: Judged, question: Question) -> wire.RecalledItem:
         """What is said to one question: nothing when the best candidate is below the threshold."""
+        found = judged.candidates[: question.top_k]
         threshold = self.recall.config.abstain_below if question.min_confidence is None else question.min_confidence
         floor = self.recall.config.abstain_below if threshold == 0 else threshold
         abstained = not found or found[0].confidence < floor
@@ -123,7 +131,7 @@ class Reader:
         shown = [candidate for candidate in found if question.min_confidence is None or candidate.confidence >= threshold]
         texts = await self.texts(tenant, warm, [candidate.index for candidate in shown])
         shown = [candidate for candidate in shown if candidate.index in texts]  # one may have been erased since it was read
-        answers = [await self._answer(tenant, warm, view, key, candidate, texts[candidate.index], question) for candidate in shown]
+        answers = [await self._answer(tenant, warm, view, key, candidate, texts[candidate.index], judged, question) for candidate in shown]
         abstained = abstained or not answers
         return wire.RecalledItem(answers=answers, abstained=abstained)
 
@@ -149,8 +157,8 @@ class Reader:
 
     async def support(
         self, tenant: str, warm: WarmBank, view: View, key: Keys, response: int, *, newest: int = NEWEST
-    ) -> list[tuple[str, float]]:
-        """The ids of the corrections in the view's weights that say `response`, with their cosine to `key`; nearest first."""
+    ) -> list[tuple[SupportRow, float]]:
+        """The corrections in the view's weights that say `response`, with their cosine to `key`; nearest first."""
         cached = view is warm.view and newest == NEWEST
         rows, changes = warm.supports.recent(response) if cached else None, warm.supports.changes
         if rows is None:
@@ -158,13 +166,23 @@ class Reader:
             if cached:
                 warm.supports.keep(response, rows, changes)
         rows = [row for row in rows if row.seq not in view.gone]  # what was forgotten while they were read
-        near = [(row.id, float(key_of(row.embedding) @ key)) for row in rows]
+        near = [(row, float(key_of(row.embedding) @ key)) for row in rows]
         return sorted(near, key=lambda pair: -pair[1])
 
     async def _answer(
-        self, tenant: str, warm: WarmBank, view: View, key: Keys, candidate: Candidate, text: str, question: Question
+        self,
+        tenant: str,
+        warm: WarmBank,
+        view: View,
+        key: Keys,
+        candidate: Candidate,
+        text: str,
+        judged: Judged,
+        question: Question,
     ) -> wire.Answer:
-        near = await self.support(tenant, warm, view, key, candidate.index)
+        near = [(row.id, cosine) for row, cosine in await self.support(tenant, warm, view, key, candidate.index)]
+        if judged.taught is not None and judged.taught.response == candidate.index:  # older perhaps than those looked at
+            near = [(judged.taught.id, 1.0), *(pair for pair in near if pair[0] != judged.taught.id)]
         why = {
             "score": candidate.score,
             "nearest": [{"correction": name, "cosine": cosine} for name, cosine in near[:SHOWN]],

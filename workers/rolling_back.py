@@ -4,14 +4,17 @@ The state before the move is saved first (`pre_rollback`), so that a rollback to
 since stays in the ledger, outside the new head's spans. The warm copy follows before the call returns (I4).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from service import wire
 from service.errors import Conflict, HeadMoved, NotOwner, WriterBusy
 from service.store import audit, history, idempotency, snapshots
-from service.store.rows import EventRow, HeadMove, SnapshotRow
-from workers.reading import Reader
+from service.store.rows import EventRow, HeadMove, SameInputRow, SnapshotRow
+from workers.encoding import EncodedText
+from workers.judging import Judge
+from workers.reading import HEARD, Reader
 from workers.replay import Lineage, Replay, key_of, lineage
 from workers.versions import Label, Versions, refuse_tainted
 from workers.view import View
@@ -28,6 +31,7 @@ class RollBack:
     replay: Replay
     warm: WarmBanks
     reader: Reader
+    judge: Judge
     versions: Versions
 
     async def run(
@@ -134,14 +138,16 @@ class RollBack:
             rows = await history.page(conn, tenant, warm.row.id, None, PROBES, descending=True)
         probes = [row for row in rows if row.embedding is not None and row.input is not None and row.seq not in old.gone]
         flips = []
-        for row in probes:
-            before, after = await self._said(tenant, warm, old, row), await self._said(tenant, warm, new, row)
+        same = await self.judge.same_inputs(tenant, warm.row.id, [row.input or "" for row in probes])
+        for row, known in zip(probes, same, strict=True):
+            before, after = await self._said(tenant, warm, old, row, known), await self._said(tenant, warm, new, row, known)
             if before.value != after.value:
                 flips.append(wire.Flip(correction=row.id, input=row.input or "", before=before, after=after))
         return flips, len(probes)
 
-    async def _said(self, tenant: str, warm: WarmBank, view: View, row: EventRow) -> wire.Said:
-        key = key_of(row.embedding or b"")
-        found = (await self.reader.thread.run(self.reader.candidates, view, key[None], 1))[0]
-        found = await self.reader.hold_back(tenant, warm, view, key, found, 1)
+    async def _said(self, tenant: str, warm: WarmBank, view: View, row: EventRow, same: Sequence[SameInputRow]) -> wire.Said:
+        text = EncodedText(key_of(row.embedding or b""), row.tokens, row.input or "")
+        found = (await self.reader.thread.run(self.reader.candidates, view, text.key[None], HEARD))[0]
+        found = await self.reader.hold_back(tenant, warm, view, text.key, found, HEARD)
+        found = (await self.judge.judged(tenant, warm, view, text, found, same)).candidates[:1]
         return self.reader.said(found, await self.reader.texts(tenant, warm, [candidate.index for candidate in found]))

@@ -21,8 +21,9 @@ from service.store.rows import Draft, EventRow, SupportRow
 from service.tracing import Stage
 from workers.batch import Batcher
 from workers.encoding import EncodedText
+from workers.judging import Judge
 from workers.learning import Taken, Taking
-from workers.reading import NEWEST, Keys, Reader
+from workers.reading import HEARD, NEWEST, Reader
 from workers.replay import lesson_of
 from workers.view import NO_KEYS, View
 from workers.warm import WarmBanks
@@ -47,6 +48,7 @@ class Teacher:
     database: Database
     warm: WarmBanks
     reader: Reader
+    judge: Judge
     recall: Recall
     lessons: Batcher[Taking, Taken | Exception]
     stage: Stage
@@ -93,7 +95,7 @@ class Teacher:
             warm.texts.keep(ordinal, text)
         taught = []
         for row, asked in zip(rows, paraphrases, strict=True):
-            measured = await self._measure(tenant, warm, view, row, [text.key for text in asked])
+            measured = await self._measure(tenant, warm, view, row, asked)
             taught.append(_taught(row, measured, len(asked), view.snapshot_id, time.perf_counter() - begin))
             begin = time.perf_counter()
         return taught
@@ -133,25 +135,31 @@ class Teacher:
             return warm, rows
         raise WriterBusy(retry_after_s=1)
 
-    async def _measure(self, tenant: str, warm: WarmBank, view: View, row: EventRow, paraphrases: Sequence[Keys]) -> Measured:
-        if row.embedding is None or row.response is None or row.right is None:
+    async def _measure(self, tenant: str, warm: WarmBank, view: View, row: EventRow, paraphrases: Sequence[EncodedText]) -> Measured:
+        if row.embedding is None or row.response is None or row.right is None or row.input is None:
             raise AssertionError(f"event {row.seq} has nothing to learn")  # never appended so; redacted rows are not applied
         lesson = lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words)
-        keys = np.stack(paraphrases) if paraphrases else NO_KEYS
+        keys = np.stack([text.key for text in paraphrases]) if paraphrases else NO_KEYS
         with self.stage("apply"):
             (learned,) = await self.lessons.submit([Taking(view, lesson, row.response, keys)], tenant)
             if isinstance(learned, Exception):
                 raise learned
         before, after, asked = learned.before, learned.after, learned.paraphrases
         if view is warm.view:
-            support = SupportRow(seq=row.seq, id=row.id, embedding=row.embedding)
+            support = SupportRow(seq=row.seq, id=row.id, embedding=row.embedding, input=row.input)
             warm.supports.add(row.response, support, NEWEST, alone=int(view.counts[row.response]) == 1)
         if view.forgotten:
-            before = await self.reader.hold_back(tenant, warm, view, lesson.key, before, 1, again=False)  # the state has moved on
-            after = await self.reader.hold_back(tenant, warm, view, lesson.key, after, 1)
+            before = await self.reader.hold_back(tenant, warm, view, lesson.key, before, HEARD, again=False)  # the state has moved on
+            after = await self.reader.hold_back(tenant, warm, view, lesson.key, after, HEARD)
+        text = EncodedText(lesson.key, row.tokens, row.input)
+        same, *others = await self.judge.same_inputs(tenant, row.bank, [row.input, *(one.text for one in paraphrases)])
+        before = (await self.judge.judged(tenant, warm, view, text, before, same, upto=row.seq - 1)).candidates[:1]
+        after = (await self.judge.judged(tenant, warm, view, text, after, same, upto=row.seq)).candidates[:1]
+        fixed = 0
+        for one, found, known in zip(paraphrases, asked, others, strict=True):
+            judged = (await self.judge.judged(tenant, warm, view, one, found, known, upto=row.seq)).candidates
+            fixed += bool(judged) and judged[0].index == row.response and judged[0].confidence >= self.recall.config.abstain_below
         texts = await self.reader.texts(tenant, warm, [candidate.index for candidate in (*before, *after)])
-        enough = self.recall.config.abstain_below
-        fixed = sum(bool(found) and found[0].index == row.response and found[0].confidence >= enough for found in asked)
         return Measured(self.reader.said(before, texts), self.reader.said(after, texts), fixed)
 
 

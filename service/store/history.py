@@ -8,19 +8,36 @@ from sqlalchemy import ColumnElement, Row, Select, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.store.asking import Asking, Values
-from service.store.rows import EventRow, LessonRow, ResponseRow, SupportRow
+from service.store.ledger import input_hash
+from service.store.rows import EventRow, LessonRow, ResponseRow, SameInputRow, SupportRow
 from service.store.tables import event, response
 
 CHUNK = 500  # values in one IN list
 FAR = 2**31 - 1  # above every seq
 
 NEWEST_OF = (
-    select(event.c.seq, event.c.id, event.c.embedding)
+    select(event.c.seq, event.c.id, event.c.embedding, event.c.body)
     .where(event.c.tenant == bindparam("tenant"), event.c.bank == bindparam("bank"), event.c.response == bindparam("ordinal"))
     .where(event.c.redacted_at.is_(None), event.c.seq < bindparam("below"))
     .order_by(event.c.seq.desc())
     .limit(bindparam("limit"))
 )
+SAME_INPUT = (
+    select(event.c.seq, event.c.id, event.c.response)
+    .where(event.c.tenant == bindparam("tenant"), event.c.bank == bindparam("bank"), event.c.input_hash == bindparam("hash"))
+    .where(event.c.redacted_at.is_(None), event.c.seq < bindparam("below"))
+    .order_by(event.c.seq.desc())
+    .limit(bindparam("limit"))
+)
+
+
+class _Input(msgspec.Struct):
+    """What is wanted of an event's body."""
+
+    input: str
+
+
+_BODY = msgspec.msgpack.Decoder(_Input)
 _SAID = (response.c.tenant == event.c.tenant) & (response.c.bank == event.c.bank) & (response.c.ordinal == event.c.response)
 
 
@@ -46,7 +63,14 @@ async def event_responses(conn: AsyncConnection, tenant: str, bank: str) -> list
 async def newest_of(conn: AsyncConnection | Asking, tenant: str, bank: str, ordinal: int, limit: int, below: int = FAR) -> list[SupportRow]:
     """The newest unredacted corrections that say a response, newest first, below a seq."""
     values: Values = {"tenant": tenant, "bank": bank, "ordinal": ordinal, "limit": limit, "below": below}
-    return [SupportRow(seq=row[0], id=row[1], embedding=row[2]) for row in await conn.execute(NEWEST_OF, values)]
+    rows = await conn.execute(NEWEST_OF, values)
+    return [SupportRow(seq=row[0], id=row[1], embedding=row[2], input=_BODY.decode(row[3]).input) for row in rows]
+
+
+async def same_input(conn: AsyncConnection | Asking, tenant: str, bank: str, text: str, limit: int, below: int = FAR) -> list[SameInputRow]:
+    """The newest unredacted corrections of just this input, newest first, below a seq."""
+    values: Values = {"tenant": tenant, "bank": bank, "hash": input_hash(text), "limit": limit, "below": below}
+    return [SameInputRow(seq=row[0], id=row[1], response=row[2]) for row in await conn.execute(SAME_INPUT, values)]
 
 
 async def responses(conn: AsyncConnection, tenant: str, bank: str, ordinals: Sequence[int] | None = None) -> list[ResponseRow]:

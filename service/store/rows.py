@@ -22,6 +22,7 @@ __all__ = [
     "LessonRow",
     "LevelBlob",
     "ResponseRow",
+    "SameInputRow",
     "SnapshotDraft",
     "SnapshotRow",
     "SupportRow",
@@ -144,6 +145,15 @@ class SupportRow(Row, frozen=True, kw_only=True):
     seq: int
     id: str
     embedding: bytes
+    input: str
+
+
+class SameInputRow(Row, frozen=True, kw_only=True):
+    """A correction of an input."""
+
+    seq: int
+    id: str
+    response: int
 
 
 class ResponseRow(Row, frozen=True, kw_only=True):

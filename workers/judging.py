@@ -1,0 +1,138 @@
+"""Judging: how sure a candidate is once the texts are compared, and what was taught in just these words.
+
+The weights say which answer is near. Two things stand by them, both from the ledger and both at the view that is asked:
+
+- Evidence (`model.evidence`): the text of the correction that supports the first candidate is compared with the question. Where that leaves
+  it doubtful, the next two are heard as well.
+- The companion: a correction whose input is the question itself, letter by letter. It is right at any later time, whatever the weights have
+  room for, unless a newer one says the same in other words (its key is as near as `same`, and nothing but the commonest words differ).
+  Where the weights would have said something else, or would not have been sure, the answer's level is `ledger`.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import log
+
+from model import Candidate
+from model.evidence import confidence, overlap
+from model.wording import Words
+from service.store import history
+from service.store.db import Database
+from service.store.history import FAR
+from service.store.lineage import holds
+from service.store.rows import SameInputRow, SupportRow
+from workers.encoding import EncodedText
+from workers.reading import HEARD, Judged, Reader
+from workers.view import View
+from workers.warm_bank import WarmBank
+
+LEDGER = "ledger"
+CERTAIN = 0.99  # of what was taught in so many words
+DOUBTFUL = 0.5
+RELUCTANCE = 1.0  # by how much the evidence for another candidate than the first has to be better, in log odds
+LATEST = 8  # corrections of an input looked at in one go: as a rule the newest is in the weights
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Judges what a memory says."""
+
+    database: Database
+    reader: Reader
+    words: Words
+
+    async def same_inputs(self, tenant: str, bank_id: str, texts: Sequence[str]) -> list[list[SameInputRow]]:
+        """For each text the newest corrections of just this input. Needs no key: to be asked beside the encoder."""
+        asking, distinct = self.database.asking(tenant), list(dict.fromkeys(texts))
+        found = await asyncio.gather(*(history.same_input(asking, tenant, bank_id, text, LATEST) for text in distinct))
+        known = dict(zip(distinct, found, strict=True))
+        return [known[text] for text in texts]
+
+    async def judged(
+        self,
+        tenant: str,
+        warm: WarmBank,
+        view: View,
+        asked: EncodedText,
+        found: Sequence[Candidate],
+        same: Sequence[SameInputRow],
+        *,
+        upto: int = FAR,
+    ) -> Judged:
+        """The candidates, best first, with the confidence that the texts give them; `same` as `same_inputs` gave it.
+
+        `upto`: no later correction counts, though the view may have it by now.
+        """
+        looking = _Looking(tenant, warm, view, asked, upto)
+        taught = await self._taught(looking, same)
+        if taught is None:
+            return Judged(await self._compared(looking, found), None)
+        if await self._superseded(looking, found, taught):
+            return Judged(list(found), None)
+        others = [candidate for candidate in found if candidate.index != taught.response]
+        sure = bool(found) and found[0].index == taught.response and found[0].confidence >= self.reader.recall.config.abstain_below
+        first = replace(found[0], confidence=max(found[0].confidence, CERTAIN)) if sure else _companion(taught)
+        return Judged([first, *others], taught)
+
+    async def _taught(self, looking: "_Looking", same: Sequence[SameInputRow]) -> SameInputRow | None:
+        """The newest correction of the input that the view has."""
+        rows, view = list(same), looking.view
+        while rows:
+            for row in rows:
+                if row.seq <= looking.upto and row.seq not in view.gone and holds(view.weights, row.seq):
+                    return row
+            if len(rows) < LATEST:
+                break
+            asking, bank, text = self.database.asking(looking.tenant), looking.warm.row.id, looking.asked.text
+            rows = await history.same_input(asking, looking.tenant, bank, text, LATEST, below=rows[-1].seq)
+        return None
+
+    async def _superseded(self, looking: "_Looking", found: Sequence[Candidate], taught: SameInputRow) -> bool:
+        """Whether the first candidate has a newer correction that says in other words what `taught` says."""
+        if not found or found[0].index == taught.response:
+            return False
+        same, question = self.reader.recall.config.same, self.words.of(looking.asked.text)
+        newer = [row for row, cosine in await self._near(looking, found[0].index) if row.seq > taught.seq and cosine >= same]
+        return any(overlap(question, self.words.of(row.input)).says_the_same for row in newer)
+
+    async def _compared(self, looking: "_Looking", found: Sequence[Candidate]) -> list[Candidate]:
+        if not found:
+            return []
+        compared = [await self._weighed(looking, found[0])]
+        if compared[0].confidence < DOUBTFUL:
+            compared += [await self._weighed(looking, candidate) for candidate in found[1:HEARD]]
+            best = max(range(len(compared)), key=lambda rank: _odds(compared[rank].confidence) - RELUCTANCE * (rank > 0))
+            compared.insert(0, compared.pop(best))
+        return [*compared, *found[len(compared) :]]
+
+    async def _weighed(self, looking: "_Looking", candidate: Candidate) -> Candidate:
+        near = await self._near(looking, candidate.index)
+        if not near:
+            return candidate
+        row, cosine = near[0]
+        between = overlap(self.words.of(looking.asked.text), self.words.of(row.input))
+        return replace(candidate, confidence=confidence(candidate, cosine, len(near), between))
+
+    async def _near(self, looking: "_Looking", response: int) -> list[tuple[SupportRow, float]]:
+        near = await self.reader.support(looking.tenant, looking.warm, looking.view, looking.asked.key, response)
+        return [(row, cosine) for row, cosine in near if row.seq <= looking.upto]
+
+
+@dataclass(frozen=True, slots=True)
+class _Looking:
+    """Who asks what, and at which view."""
+
+    tenant: str
+    warm: WarmBank
+    view: View
+    asked: EncodedText
+    upto: int
+
+
+def _companion(taught: SameInputRow) -> Candidate:
+    return Candidate(taught.response, 1.0, CERTAIN, LEDGER, 1.0)
+
+
+def _odds(share: float) -> float:
+    return log(max(share, 1e-12) / max(1.0 - share, 1e-12))
