@@ -66,11 +66,6 @@ class Overlap:
     rarest_name_new: float
     named: float  # share of the names that were taught that are in the question
 
-    @property
-    def says_the_same(self) -> bool:
-        """Whether only the commonest words and signs differ."""
-        return self.missing == self.new == 0.0
-
 
 def overlap(asked: Wording, taught: Wording) -> Overlap:
     """Compare what is asked with what was taught."""

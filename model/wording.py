@@ -7,9 +7,9 @@ sentence, a digit, or a sign between letters.
 """
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from math import log
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ _WORD = re.compile(r"[^\s\"'“”‘’()\[\]{},;:!?]+")
 _JOINED = re.compile(r"\w[_/\\.@=-]\w*|^-{1,2}\w|`")
 _BEFORE = '.!?:"“'  # signs that a sentence may begin after: its first word has a capital anyway
 _NEVER = frozenset({"I", "A"})
+_SILENT = (*".,;:!?\"'", "a", "an", "the")  # what two ways of writing one sentence may differ in
 
 
 def _rarities() -> tuple[float, ...]:
@@ -35,33 +36,45 @@ def _rarities() -> tuple[float, ...]:
     return tuple(rows)
 
 
+NOWHERE = (sys.maxsize, sys.maxsize)  # in a text
 RARITY = _rarities()  # of each piece: 0 for the commonest and for punctuation, 6.9 for the rarest
 
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """The word pieces of a text without its two marks, and those of them that belong to a name."""
+    """The word pieces of a text without its two marks, and those of them that belong to a name.
+
+    `sentence`: its pieces in order, without signs of punctuation and articles; None of a text that was not read to its end.
+    """
 
     pieces: frozenset[int]
     names: frozenset[int]
+    sentence: tuple[int, ...] | None
+
+    def says_the_same(self, other: "Wording") -> bool:
+        """Whether both are one sentence, but for case, punctuation and articles."""
+        return self.sentence is not None and self.sentence == other.sentence
 
 
 class Words:
-    """Reads texts as the encoder's tokenizer does. Safe to use from any thread; remembers what it read lately."""
+    """Reads texts as the encoder's tokenizer does. Safe to use from any thread."""
 
     def __init__(self, tokenizer: "Tokenizer") -> None:
         self._tokenizer = tokenizer
-        self.of = lru_cache(maxsize=16_384)(self._of)
+        self._silent = frozenset(tokenizer.token_to_id(word) for word in _SILENT)
 
-    def _of(self, text: str) -> Wording:
+    def of(self, text: str) -> Wording:
+        """The wording of a text, as far as the encoder reads it."""
         encoded = self._tokenizer.encode(text)
-        named = list(named_spans(text))
-        pieces, names = set(), set()
-        for piece, (begin, end) in zip(encoded.ids[1:-1], encoded.offsets[1:-1], strict=True):
-            pieces.add(piece)
-            if any(begin < stop and end > start for start, stop in named):
+        ids, names, named = encoded.ids[1:-1], set(), named_spans(text)
+        start, stop = next(named, NOWHERE)
+        for piece, (begin, end) in zip(ids, encoded.offsets[1:-1], strict=True):
+            while stop <= begin:
+                start, stop = next(named, NOWHERE)
+            if start < end:
                 names.add(piece)
-        return Wording(frozenset(pieces), frozenset(names))
+        whole = not encoded.overflowing
+        return Wording(frozenset(ids), frozenset(names), tuple(piece for piece in ids if piece not in self._silent) if whole else None)
 
 
 def named_spans(text: str) -> Iterator[tuple[int, int]]:

@@ -5,25 +5,26 @@ The weights say which answer is near. Two things stand by them, both from the le
 - Evidence (`model.evidence`): the text of the correction that supports the first candidate is compared with the question. Where that leaves
   it doubtful, the next two are heard as well.
 - The companion: a correction whose input is the question itself, letter by letter. It is right at any later time, whatever the weights have
-  room for, unless a newer one says the same in other words (its key is as near as `same`, and nothing but the commonest words differ).
+  room for, unless a newer one is the same sentence (its key is as near as `same`, and case, punctuation or articles alone differ).
   Where the weights would have said something else, or would not have been sure, the answer's level is `ledger`.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from math import log
 
 from model import Candidate
 from model.evidence import confidence, overlap
-from model.wording import Words
+from model.wording import Wording, Words, named_spans
 from service.store import history
 from service.store.db import Database
 from service.store.history import FAR
 from service.store.lineage import holds
-from service.store.rows import SameInputRow, SupportRow
+from service.store.rows import SameInputRow
 from workers.encoding import EncodedText
-from workers.reading import HEARD, Judged, Reader
+from workers.reading import HEARD, Judged, Near, Reader
 from workers.view import View
 from workers.warm_bank import WarmBank
 
@@ -67,13 +68,13 @@ class Judge:
         looking = _Looking(tenant, warm, view, asked, upto)
         taught = await self._taught(looking, same)
         if taught is None:
-            return Judged(await self._compared(looking, found), None)
+            return await self._compared(looking, found)
         if await self._superseded(looking, found, taught):
-            return Judged(list(found), None)
+            return Judged(list(found), {}, None)
         others = [candidate for candidate in found if candidate.index != taught.response]
         sure = bool(found) and found[0].index == taught.response and found[0].confidence >= self.reader.recall.config.abstain_below
         first = replace(found[0], confidence=max(found[0].confidence, CERTAIN)) if sure else _companion(taught)
-        return Judged([first, *others], taught)
+        return Judged([first, *others], {}, taught)
 
     async def _taught(self, looking: "_Looking", same: Sequence[SameInputRow]) -> SameInputRow | None:
         """The newest correction of the input that the view has."""
@@ -89,32 +90,34 @@ class Judge:
         return None
 
     async def _superseded(self, looking: "_Looking", found: Sequence[Candidate], taught: SameInputRow) -> bool:
-        """Whether the first candidate has a newer correction that says in other words what `taught` says."""
+        """Whether the first candidate has a newer correction in what is the sentence of `taught`, written in another way."""
         if not found or found[0].index == taught.response:
             return False
         same, question = self.reader.recall.config.same, self.words.of(looking.asked.text)
         newer = [row for row, cosine in await self._near(looking, found[0].index) if row.seq > taught.seq and cosine >= same]
-        return any(overlap(question, self.words.of(row.input)).says_the_same for row in newer)
+        return any(question.says_the_same(self.words.of(row.input)) for row in newer)
 
-    async def _compared(self, looking: "_Looking", found: Sequence[Candidate]) -> list[Candidate]:
-        if not found:
-            return []
-        compared = [await self._weighed(looking, found[0])]
-        if compared[0].confidence < DOUBTFUL:
-            compared += [await self._weighed(looking, candidate) for candidate in found[1:HEARD]]
-            best = max(range(len(compared)), key=lambda rank: _odds(compared[rank].confidence) - RELUCTANCE * (rank > 0))
-            compared.insert(0, compared.pop(best))
-        return [*compared, *found[len(compared) :]]
+    async def _compared(self, looking: "_Looking", found: Sequence[Candidate]) -> Judged:
+        question = cache(partial(self.words.of, looking.asked.text))
+        near: dict[int, Near] = {}
+        odds: dict[Candidate, float] = {}
+        for candidate in found[:HEARD]:
+            near[candidate.index] = await self._near(looking, candidate.index)
+            weighed = self._weighed(question, candidate, near[candidate.index])
+            odds[weighed] = _odds(weighed.confidence) - RELUCTANCE * bool(odds)
+            if weighed.confidence >= DOUBTFUL and len(odds) == 1:
+                break
+        best = sorted(odds, key=odds.__getitem__, reverse=True)
+        return Judged([*best, *found[len(best) :]], near, None)
 
-    async def _weighed(self, looking: "_Looking", candidate: Candidate) -> Candidate:
-        near = await self._near(looking, candidate.index)
-        if not near:
+    def _weighed(self, question: Callable[[], Wording], candidate: Candidate, near: Near) -> Candidate:
+        if not near or not any(named_spans(near[0][0].input)):
             return candidate
         row, cosine = near[0]
-        between = overlap(self.words.of(looking.asked.text), self.words.of(row.input))
+        between = overlap(question(), self.words.of(row.input))
         return replace(candidate, confidence=confidence(candidate, cosine, len(near), between))
 
-    async def _near(self, looking: "_Looking", response: int) -> list[tuple[SupportRow, float]]:
+    async def _near(self, looking: "_Looking", response: int) -> Near:
         near = await self.reader.support(looking.tenant, looking.warm, looking.view, looking.asked.key, response)
         return [(row, cosine) for row, cosine in near if row.seq <= looking.upto]
 

@@ -4,7 +4,7 @@ The weights say what is remembered; the ledger only says which corrections suppo
 was forgotten is never answered with, whichever state is asked (I3).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,7 @@ PAGES = 8  # looks into the ledger for them: most of a response's corrections ma
 NEAREST = 256  # corrections of a response looked at where one of its corrections was suppressed
 
 Keys = NDArray[np.float32]
+Near = list[tuple[SupportRow, float]]  # corrections with their cosines to a question, nearest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,13 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The candidates for a question once the texts were compared, best first, and the correction that was `taught` in just its words."""
+    """The candidates for a question once the texts were compared, best first; `near` has the support of those that were compared.
+
+    `taught`: the correction in just the words of the question.
+    """
 
     candidates: list[Candidate]
+    near: Mapping[int, Near]
     taught: SameInputRow | None
 
 
@@ -155,9 +160,7 @@ class Reader:
                 known[row.ordinal] = row.text
         return known
 
-    async def support(
-        self, tenant: str, warm: WarmBank, view: View, key: Keys, response: int, *, newest: int = NEWEST
-    ) -> list[tuple[SupportRow, float]]:
+    async def support(self, tenant: str, warm: WarmBank, view: View, key: Keys, response: int, *, newest: int = NEWEST) -> Near:
         """The corrections in the view's weights that say `response`, with their cosine to `key`; nearest first."""
         cached = view is warm.view and newest == NEWEST
         rows, changes = warm.supports.recent(response) if cached else None, warm.supports.changes
@@ -180,7 +183,8 @@ class Reader:
         judged: Judged,
         question: Question,
     ) -> wire.Answer:
-        near = [(row.id, cosine) for row, cosine in await self.support(tenant, warm, view, key, candidate.index)]
+        found = judged.near.get(candidate.index) or await self.support(tenant, warm, view, key, candidate.index)
+        near = [(row.id, cosine) for row, cosine in found if row.seq not in view.gone]  # what was forgotten since it was judged
         if judged.taught is not None and judged.taught.response == candidate.index:  # older perhaps than those looked at
             near = [(judged.taught.id, 1.0), *(pair for pair in near if pair[0] != judged.taught.id)]
         why = {

@@ -5,6 +5,7 @@ unknown whether the commit happened, or applying fails, the warm state is droppe
 the ledger lacks.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 from model import Recall
 from service import wire
 from service.errors import NotOwner, PalimpsestError, Quota, WriterBusy
-from service.store import idempotency, ledger
+from service.store import history, idempotency, ledger
 from service.store.db import CommitUnknown, Database
 from service.store.rows import Draft, EventRow, SupportRow
 from service.tracing import Stage
@@ -140,19 +141,23 @@ class Teacher:
             raise AssertionError(f"event {row.seq} has nothing to learn")  # never appended so; redacted rows are not applied
         lesson = lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words)
         keys = np.stack([text.key for text in paraphrases]) if paraphrases else NO_KEYS
+        texts = [row.input, *(one.text for one in paraphrases)]
         with self.stage("apply"):
-            (learned,) = await self.lessons.submit([Taking(view, lesson, row.response, keys)], tenant)
+            learning = asyncio.ensure_future(self.lessons.submit([Taking(view, lesson, row.response, keys)], tenant))
+            try:
+                same, *others = await self.judge.same_inputs(tenant, row.bank, texts)
+            finally:
+                (learned,) = await learning  # whatever happens, nobody leaves the view while it is written to
             if isinstance(learned, Exception):
                 raise learned
         before, after, asked = learned.before, learned.after, learned.paraphrases
         if view is warm.view:
-            support = SupportRow(seq=row.seq, id=row.id, embedding=row.embedding, input=row.input)
+            support = SupportRow(seq=row.seq, id=row.id, embedding=row.embedding, input=row.input[: history.COMPARED])
             warm.supports.add(row.response, support, NEWEST, alone=int(view.counts[row.response]) == 1)
         if view.forgotten:
             before = await self.reader.hold_back(tenant, warm, view, lesson.key, before, HEARD, again=False)  # the state has moved on
             after = await self.reader.hold_back(tenant, warm, view, lesson.key, after, HEARD)
         text = EncodedText(lesson.key, row.tokens, row.input)
-        same, *others = await self.judge.same_inputs(tenant, row.bank, [row.input, *(one.text for one in paraphrases)])
         before = (await self.judge.judged(tenant, warm, view, text, before, same, upto=row.seq - 1)).candidates[:1]
         after = (await self.judge.judged(tenant, warm, view, text, after, same, upto=row.seq)).candidates[:1]
         fixed = 0

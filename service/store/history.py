@@ -14,6 +14,7 @@ from service.store.tables import event, response
 
 CHUNK = 500  # values in one IN list
 FAR = 2**31 - 1  # above every seq
+COMPARED = 2_048  # characters of a correction's input that are compared with questions: as a rule all that the encoder reads
 
 NEWEST_OF = (
     select(event.c.seq, event.c.id, event.c.embedding, event.c.body)
@@ -64,7 +65,7 @@ async def newest_of(conn: AsyncConnection | Asking, tenant: str, bank: str, ordi
     """The newest unredacted corrections that say a response, newest first, below a seq."""
     values: Values = {"tenant": tenant, "bank": bank, "ordinal": ordinal, "limit": limit, "below": below}
     rows = await conn.execute(NEWEST_OF, values)
-    return [SupportRow(seq=row[0], id=row[1], embedding=row[2], input=_BODY.decode(row[3]).input) for row in rows]
+    return [SupportRow(seq=row[0], id=row[1], embedding=row[2], input=_BODY.decode(row[3]).input[:COMPARED]) for row in rows]
 
 
 async def same_input(conn: AsyncConnection | Asking, tenant: str, bank: str, text: str, limit: int, below: int = FAR) -> list[SameInputRow]:
