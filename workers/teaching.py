@@ -141,11 +141,11 @@ class Teacher:
             raise AssertionError(f"event {row.seq} has nothing to learn")  # never appended so; redacted rows are not applied
         lesson = lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words)
         keys = np.stack([text.key for text in paraphrases]) if paraphrases else NO_KEYS
-        texts = [row.input, *(one.text for one in paraphrases)]
+        asked_texts = [row.input, *(one.text for one in paraphrases)]
         with self.stage("apply"):
             learning = asyncio.ensure_future(self.lessons.submit([Taking(view, lesson, row.response, keys)], tenant))
             try:
-                same, *others = await self.judge.same_inputs(tenant, row.bank, texts)
+                same, *others = await self.judge.same_inputs(tenant, row.bank, asked_texts)
             finally:
                 (learned,) = await learning  # whatever happens, nobody leaves the view while it is written to
             if isinstance(learned, Exception):
