@@ -26,7 +26,6 @@ _WORD = re.compile(r"[^\s\"'“”‘’()\[\]{},;:!?]+")
 _JOINED = re.compile(r"\w[_/\\.@=-]\w*|^-{1,2}\w|`")
 _BEFORE = '.!?:"“'  # signs that a sentence may begin after: its first word has a capital anyway
 _NEVER = frozenset({"I", "A"})
-_SILENT = (*".,;:!?\"'", "a", "an", "the")  # what two ways of writing one sentence may differ in
 
 
 def _rarities() -> tuple[float, ...]:
@@ -42,18 +41,10 @@ RARITY = _rarities()  # of each piece: 0 for the commonest and for punctuation, 
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """The word pieces of a text without its two marks, and those of them that belong to a name.
-
-    `sentence`: its pieces in order, without signs of punctuation and articles; None of a text that was not read to its end.
-    """
+    """The word pieces of a text without its two marks, and those of them that belong to a name."""
 
     pieces: frozenset[int]
     names: frozenset[int]
-    sentence: tuple[int, ...] | None
-
-    def says_the_same(self, other: "Wording") -> bool:
-        """Whether both are one sentence, but for case, punctuation and articles."""
-        return self.sentence is not None and self.sentence == other.sentence
 
 
 class Words:
@@ -61,7 +52,6 @@ class Words:
 
     def __init__(self, tokenizer: "Tokenizer") -> None:
         self._tokenizer = tokenizer
-        self._silent = frozenset(tokenizer.token_to_id(word) for word in _SILENT)
 
     def of(self, text: str) -> Wording:
         """The wording of a text, as far as the encoder reads it."""
@@ -73,8 +63,7 @@ class Words:
                 start, stop = next(named, NOWHERE)
             if start < end:
                 names.add(piece)
-        whole = not encoded.overflowing
-        return Wording(frozenset(ids), frozenset(names), tuple(piece for piece in ids if piece not in self._silent) if whole else None)
+        return Wording(frozenset(ids), frozenset(names))
 
 
 def named_spans(text: str) -> Iterator[tuple[int, int]]:

@@ -5,8 +5,8 @@ The weights say which answer is near. Two things stand by them, both from the le
 - Evidence (`model.evidence`): the text of the correction that supports the first candidate is compared with the question. Where that leaves
   it doubtful, the next two are heard as well.
 - The companion: a correction whose input is the question itself, letter by letter. It is right at any later time, whatever the weights have
-  room for, unless a newer one is the same sentence (its key is as near as `same`, and case, punctuation or articles alone differ).
-  Where the weights would have said something else, or would not have been sure, the answer's level is `ledger`.
+  room for, unless it was superseded in other words: what the weights say instead is believed once the texts are compared, and was taught
+  later, in a situation that is alike. Where the companion answers for the weights, the answer's level is `ledger`.
 """
 
 import asyncio
@@ -31,6 +31,7 @@ from workers.warm_bank import WarmBank
 LEDGER = "ledger"
 CERTAIN = 0.99  # of what was taught in so many words
 DOUBTFUL = 0.5
+ALIKE = 0.8  # cosine from which a newer correction may have superseded one
 RELUCTANCE = 1.0  # by how much the evidence for another candidate than the first has to be better, in log odds
 LATEST = 8  # corrections of an input looked at in one go: as a rule the newest is in the weights
 
@@ -67,14 +68,17 @@ class Judge:
         """
         looking = _Looking(tenant, warm, view, asked, upto)
         taught = await self._taught(looking, same)
-        if taught is None:
-            return await self._compared(looking, found)
-        if await self._superseded(looking, found, taught):
-            return Judged(list(found), {}, None)
-        others = [candidate for candidate in found if candidate.index != taught.response]
-        sure = bool(found) and found[0].index == taught.response and found[0].confidence >= self.reader.recall.config.abstain_below
-        first = replace(found[0], confidence=max(found[0].confidence, CERTAIN)) if sure else _companion(taught)
-        return Judged([first, *others], {}, taught)
+        if taught is not None and found and found[0].index == taught.response and found[0].confidence >= self._threshold:
+            return Judged([replace(found[0], confidence=max(found[0].confidence, CERTAIN)), *found[1:]], {}, taught)
+        judged = await self._compared(looking, found)
+        if taught is None or self._superseded(taught, judged):
+            return judged
+        others = [candidate for candidate in judged.candidates if candidate.index != taught.response]
+        return replace(judged, candidates=[_companion(taught), *others], taught=taught)
+
+    @property
+    def _threshold(self) -> float:
+        return self.reader.recall.config.abstain_below
 
     async def _taught(self, looking: "_Looking", same: Sequence[SameInputRow]) -> SameInputRow | None:
         """The newest correction of the input that the view has."""
@@ -89,13 +93,12 @@ class Judge:
             rows = await history.same_input(asking, looking.tenant, bank, text, LATEST, below=rows[-1].seq)
         return None
 
-    async def _superseded(self, looking: "_Looking", found: Sequence[Candidate], taught: SameInputRow) -> bool:
-        """Whether the first candidate has a newer correction in what is the sentence of `taught`, written in another way."""
-        if not found or found[0].index == taught.response:
+    def _superseded(self, taught: SameInputRow, judged: Judged) -> bool:
+        """Whether another answer is believed, and was taught later than `taught` in a situation that is alike."""
+        best = next(iter(judged.candidates), None)
+        if best is None or best.index == taught.response or best.confidence < DOUBTFUL:
             return False
-        same, question = self.reader.recall.config.same, self.words.of(looking.asked.text)
-        newer = [row for row, cosine in await self._near(looking, found[0].index) if row.seq > taught.seq and cosine >= same]
-        return any(question.says_the_same(self.words.of(row.input)) for row in newer)
+        return any(row.seq > taught.seq and cosine >= ALIKE for row, cosine in judged.near[best.index])
 
     async def _compared(self, looking: "_Looking", found: Sequence[Candidate]) -> Judged:
         question = cache(partial(self.words.of, looking.asked.text))

@@ -49,24 +49,3 @@ def test_pieces_are_those_of_the_tokenizer_without_its_marks(words):
     assert words.of("").pieces == frozenset()
     long = words.of("palimpsest " * 1_000)
     assert long.pieces == words.of("palimpsest").pieces
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        ("Where do I change my PIN?", "where do i change my pin", True),
-        ("Download the contents of a URL.", "download contents of an URL", True),
-        ("turn off alarm 7", "turn off alarm 8", False),
-        ("transfer money to savings", "transfer money from savings", False),
-        ("do activate it", "do not activate it", False),
-        ("convert PNG to JPG", "convert JPG to PNG", False),
-        ("palimpsest " * 1_000 + "a", "palimpsest " * 1_000 + "b", False),
-    ],
-)
-def test_a_sentence_is_the_same_but_for_case_punctuation_and_articles(words, one, other, same):
-    assert words.of(one).says_the_same(words.of(other)) is same
-
-
-def test_what_the_encoder_does_not_read_to_its_end_is_no_sentence(words):
-    assert words.of("go " * 254).sentence is not None
-    assert words.of("go " * 255).sentence is None
