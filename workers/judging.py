@@ -2,8 +2,8 @@
 
 The weights say which answer is near. Two things stand by them, both from the ledger and both at the view that is asked:
 
-- Evidence (`model.evidence`): the text of the correction that supports the first candidate is compared with the question. Where that leaves
-  it doubtful, the next two are heard as well.
+- Evidence (`model.evidence`): the text of the correction that supports the first candidate is compared with the question. Where it names
+  something and that leaves it doubtful, the next two are heard as well.
 - The companion: a correction whose input is the question itself, letter by letter. It is right at any later time, whatever the weights have
   room for, unless it was superseded in other words: what the weights say instead is believed once the texts are compared, and was taught
   later, in a situation that is alike. Where the companion answers for the weights, the answer's level is `ledger`.
@@ -108,12 +108,13 @@ class Judge:
             near[candidate.index] = await self._near(looking, candidate.index)
             weighed = self._weighed(question, candidate, near[candidate.index])
             odds[weighed] = _odds(weighed.confidence) - RELUCTANCE * bool(odds)
-            if weighed.confidence >= DOUBTFUL and len(odds) == 1:
+            if len(odds) == 1 and (weighed is candidate or weighed.confidence >= DOUBTFUL):
                 break
         best = sorted(odds, key=odds.__getitem__, reverse=True)
         return Judged([*best, *found[len(best) :]], near, None)
 
     def _weighed(self, question: Callable[[], Wording], candidate: Candidate, near: Near) -> Candidate:
+        """The candidate as the texts bear it out; itself where its nearest correction names nothing."""
         if not near or not any(named_spans(near[0][0].input)):
             return candidate
         row, cosine = near[0]
