@@ -2,7 +2,8 @@
 
 Two workers need two devices, and the api, the database and the clients want cores besides. Where a machine has not so many, `--share`
 holds each worker to a part of a core, as a slower device would be: it is stopped and goes on ten times a second. What is measured
-then is whether anything but the workers sets the pace. One worker and two take turns, in one run.
+then is whether anything but the workers sets the pace. One worker and two take turns, in one run. Each turn has banks of its own, made
+while both workers are there: a bank stays where it is warm, so those that one worker had alone would stay there when the other comes back.
 """
 
 import asyncio
@@ -94,27 +95,35 @@ async def measure(turns: int, requests: int, share: float, progress: Callable[[i
     """
     with tempfile.TemporaryDirectory(prefix="palimpsest-cluster-") as home:
         async with cluster(Path(home), Shape(apis=1, workers=2, settings={"LOG_LEVEL": "warning"})) as running:
-            async with client_of(running.urls["api-1"], running.key) as client:
-                for bank in range(BANKS):
-                    (await client.post("/v1/banks", json={"name": _name(bank)})).raise_for_status()
-                    items = [{"input": f"what is the house rule for case {n}?", "right": f"ruling {n}"} for n in range(LESSONS)]
-                    (await client.post("/v1/corrections/batch", json={"bank": _name(bank), "items": items})).raise_for_status()
             first, second = running.of("worker")
             one, two = [], []
-            for _ in range(turns):
-                two.append(await _rate(running, [first, second], 2 * requests, share))
+            for turn in range(turns):
+                await asyncio.sleep(1)  # the api has seen who is there
+                banks = await _taught(running, turn)
+                two.append(await _rate(running, [first, second], banks, 2 * requests, share))
                 await second.stop()
-                one.append(await _rate(running, [first], requests, share))
+                one.append(await _rate(running, [first], banks, requests, share))
                 await second.start()
                 await second.ready()
                 progress(1)
     return one, two
 
 
-async def _rate(running: Cluster, workers: Sequence[Process], requests: int, share: float) -> float:
+async def _taught(running: Cluster, turn: int) -> list[str]:
+    """The names of new banks that have learned something."""
+    names = [f"bank {turn}.{place}" for place in range(BANKS)]
+    items = [{"input": f"what is the house rule for case {n}?", "right": f"ruling {n}"} for n in range(LESSONS)]
+    async with client_of(running.urls["api-1"], running.key) as client:
+        for name in names:
+            (await client.post("/v1/banks", json={"name": name})).raise_for_status()
+            (await client.post("/v1/corrections/batch", json={"bank": name, "items": items})).raise_for_status()
+    return names
+
+
+async def _rate(running: Cluster, workers: Sequence[Process], banks: Sequence[str], requests: int, share: float) -> float:
     url = running.urls["api-1"]
     asked = [
-        request_bytes(url, running.key, "/v1/recall", {"bank": _name(n % BANKS), "input": f"somebody asks about case {n % LESSONS}"})
+        request_bytes(url, running.key, "/v1/recall", {"bank": banks[n % BANKS], "input": f"somebody asks about case {n % LESSONS}"})
         for n in range(requests)
     ]
     await asyncio.sleep(1)  # the api has seen who is there
@@ -123,7 +132,3 @@ async def _rate(running: Cluster, workers: Sequence[Process], requests: int, sha
         begin = time.perf_counter()
         await ask_all(url, asked, CLIENTS)
         return requests / (time.perf_counter() - begin)
-
-
-def _name(bank: int) -> str:
-    return f"bank {bank}"
