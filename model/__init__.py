@@ -4,7 +4,7 @@ Two callers with the same configuration and the same lessons in the same order g
 """
 
 from model import checkpoint
-from model.answering import Asked, Candidate
+from model.answering import Asked, Candidate, Standing
 from model.checkpoint import CheckpointRefused
 from model.codes import CodeBook
 from model.config import RecallConfig
@@ -24,6 +24,7 @@ __all__ = [
     "Recall",
     "RecallConfig",
     "Slots",
+    "Standing",
     "State",
     "checkpoint",
 ]

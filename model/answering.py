@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model import succession
-from model.codes import CodeBook
+from model.codes import CodeBook, Vector
 from model.config import FAST, MIDDLE, RecallConfig
 from model.learning import noise
 from model.products import Reading
@@ -26,6 +26,19 @@ class Candidate:
     score: float
     confidence: float
     level: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How one answer stands at a key: its place among the admitted ones (1 is best; None: not admitted), its score and confidence.
+
+    `margin`: by how much its score is above that of the best other.
+    """
+
+    rank: int | None
+    score: float
+    confidence: float
+    margin: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +67,7 @@ class Answering:
 
     def candidates(self, reading: Reading) -> list[Candidate]:
         """The best ones for one reading, best first; equal ones in the order of the book."""
-        whole = reading.whole
-        found = succession.speak_for(self._book.scores(whole), *self._replaced, noise(whole))
-        admitted = self._admitted
+        found, admitted = self._scores(reading.whole), self._admitted
         order = admitted[np.argsort(-found[admitted], kind="stable")[: self._top_k + 1]]  # one more: the margin of the last
         if not len(order):
             return []
@@ -68,6 +79,40 @@ class Answering:
             against = runner_up if rank == 0 else float(found[order[0]])
             candidates.append(Candidate(int(index), score, self._confidence(score, score - against), loud[rank]))
         return candidates
+
+    def given(self, reading: Reading) -> int | None:
+        """The answer that is given for one reading, None where the memory abstains: what `candidates` puts first, for less."""
+        scores = self._scores(reading.whole)[self._admitted]
+        if not len(scores):
+            return None
+        best = int(scores.argmax())
+        score, scores[best] = float(scores[best]), -np.inf
+        against = float(scores.max()) if len(scores) > 1 else 0.0
+        return int(self._admitted[best]) if self._confidence(score, score - against) >= self._config.abstain_below else None
+
+    def standing(self, reading: Reading, index: int) -> Standing:
+        """How the answer `index` of the book stands for one reading, wherever it comes among the others."""
+        found, admitted = self._scores(reading.whole), self._admitted
+        score, place = float(found[index]), np.flatnonzero(admitted == index)
+        if not len(place):
+            return Standing(None, score, 0.0, 0.0)
+        scores = found[admitted]
+        others = np.delete(scores, place)
+        better = int((scores > scores[place]).sum() + (scores[: place[0]] == scores[place]).sum())
+        margin = score - (float(others.max()) if len(others) else 0.0)
+        return Standing(1 + better, score, self._confidence(score, margin), margin)
+
+    def voices(self, reading: Reading, index: int) -> NDArray[np.intp]:
+        """The answers of the book whose own scores make up that of the answer `index`: itself and those that it speaks for."""
+        (old, new), whole = self._replaced, reading.whole
+        if not len(old):
+            return np.array([index])
+        spoken = succession.inferred(self._book.scores(whole), old, noise(whole))
+        own = [] if index in old[spoken] else [index]
+        return np.array([*own, *old[spoken & (new == index)]], np.intp)
+
+    def _scores(self, whole: Vector) -> Vector:
+        return succession.speak_for(self._book.scores(whole), *self._replaced, noise(whole))
 
     def _loudest(self, reading: Reading, indices: NDArray[np.intp]) -> Sequence[str]:
         fast, middle = self._book.scores_of(indices, reading.fast), self._book.scores_of(indices, reading.middle)

@@ -2,6 +2,7 @@
 
     put      the keys of pairs that were taken in
     read     o(x) of one question to each of several banks (a bank may be asked more than once)
+    survey   the same at several keys of one bank at once, with last bits as they come
     ask      the same at the key of a lesson, and what its key is near to
     among    inner products of a few keys of one bank, to see whether a key is at home with them
     write    ΔE = (K + diag(1/η))⁻¹ (V − O) for the pairs that a lesson touches
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from model.codes import Vector
 from model.config import FAST, MIDDLE, RecallConfig
-from model.features import FeatureMap
+from model.features import FeatureMap, kernel
 from model.state import State
 from model.window import Window
 
@@ -39,6 +40,10 @@ class Reading(NamedTuple):
     def whole(self) -> Vector:
         """The read-out."""
         return self.fast + self.middle
+
+    def alone(self, level: str) -> "Reading":
+        """What is left when only one level says anything."""
+        return Reading(*(said if name == level else np.zeros_like(said) for name, said in self._asdict().items()))
 
 
 class Question(NamedTuple):
@@ -73,6 +78,9 @@ class Products(Protocol):
     def read(self, questions: Sequence[Question]) -> list[Reading]:
         """What each bank says at its key."""
 
+    def survey(self, state: State, keys: Tensor) -> list[Reading]:
+        """What a bank says at each of keys (n, key_width), for much less than `read`. Last bits may depend on how many there are."""
+
     def ask(self, inquiries: Sequence[Inquiry]) -> list[tuple[Reading, Tensor]]:
         """What each bank says at its key, and (rows used,) the kernels of all its pairs with the key."""
 
@@ -91,7 +99,7 @@ class OneByOne:
 
     def __init__(self, config: RecallConfig) -> None:
         self._window = Window(config.window, config.sharpness)
-        self._features = FeatureMap(config)
+        self._features, self._sharpness = FeatureMap(config), config.sharpness
         self._silence = np.zeros(config.code_width, np.float32)
 
     def put(self, pairs: Sequence[Pairs]) -> None:
@@ -103,6 +111,16 @@ class OneByOne:
     def read(self, questions: Sequence[Question]) -> list[Reading]:
         """See `Products`."""
         return [Reading(self._window.read(state.levels[FAST], key).numpy(), self._wide(state, key)) for state, key in questions]
+
+    def survey(self, state: State, keys: Tensor) -> list[Reading]:
+        """See `Products`."""
+        fast, used = state.levels[FAST], self._window.used(state.levels[FAST])
+        near = kernel(torch.mm(keys, fast["keys"][:used].T), self._sharpness)
+        said = torch.mm(near, fast["errors"][:used]).numpy()
+        wide = np.zeros_like(said)
+        if self._window.has_handed_on(fast):
+            wide = torch.mm(self._features.of_all(keys), state.levels[MIDDLE]["weights"].T).numpy()
+        return [Reading(newer, older) for newer, older in zip(said, wide, strict=True)]
 
     def ask(self, inquiries: Sequence[Inquiry]) -> list[tuple[Reading, Tensor]]:
         """See `Products`."""

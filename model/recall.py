@@ -29,7 +29,7 @@ from model.answering import Answering, Asked, Candidate
 from model.codes import CodeBook, Vector, packed_code
 from model.config import FAST, RecallConfig
 from model.learning import Learning, Step
-from model.products import OneByOne, Products, Question
+from model.products import Inquiry, OneByOne, Products, Question, Reading
 from model.stacked import Stacked
 from model.state import State, initial
 
@@ -131,6 +131,28 @@ class Recall:
             answering = Answering(self.config, one)
             answers.append([answering.candidates(next(readings)) for _ in one.keys])
         return answers
+
+    def survey(self, asked: Asked) -> list[int | None]:
+        """The answer that is given at each key, None where the memory abstains: what `answer` puts first, for much less.
+
+        Not R3: between answers that are as good as equal, how many are asked may decide.
+        """
+        if not len(asked.book) or not len(asked.keys):
+            return [None for _ in asked.keys]
+        answering = Answering(self.config, asked)
+        return [answering.given(reading) for reading in self._products.survey(asked.state, torch.tensor(asked.keys))]
+
+    def look(self, asked: Asked) -> tuple[Answering, list[Reading]]:
+        """How answers are made for one bank, and what its levels say at each key: for those who ask why. The book must not be empty."""
+        questions = [Question(asked.state, _aligned(key)) for key in asked.keys]
+        return Answering(self.config, asked), self._products.read(questions)
+
+    def near(self, state: State, key: Vector) -> NDArray[np.float32]:
+        """(rows used,) the kernels of all pairs of the window with a key; 0 for a row whose pair was handed on."""
+        fast = state.levels[FAST]
+        rows = min(int(fast["marks"][0, 0]), self.config.window)
+        ((_, near),) = self._products.ask([Inquiry(state, _aligned(key), rows)])
+        return np.asarray(np.where(fast["rates"][:rows, 0].numpy() > 0.0, near.numpy(), np.float32(0.0)))
 
     def read(self, state: State, key: Vector) -> Vector:
         """(code_width,) the read-out at a key: near the code of what was taught there."""

@@ -76,6 +76,10 @@ class Stacked:
                     readings[at] = Reading(fast, middle)
         return [reading for reading in readings if reading is not None]
 
+    def survey(self, state: State, keys: Tensor) -> list[Reading]:
+        """See `Products`. Several keys of a bank share a kernel anyway."""
+        return self.read([Question(state, key) for key in keys])
+
     def ask(self, inquiries: Sequence[Inquiry]) -> list[tuple[Reading, Tensor]]:
         """See `Products`. The lesson's own pairs have no error yet: that they are read as well changes nothing."""
         asked: dict[int, tuple[Reading, Tensor]] = {}

@@ -89,9 +89,13 @@ def speak_for(scores: Vector, old: Rows, new: Rows, noise: float) -> Vector:
     """
     if not len(old):
         return scores
-    inferred = (scores[old] > NOISE * noise) & (scores[old] < CERTAIN)
-    moved = np.where(inferred, scores[old], np.float32(0.0))
+    moved = np.where(inferred(scores, old, noise), scores[old], np.float32(0.0))
     scores = scores.copy()
     np.add.at(scores, new, moved)
     scores[old] -= moved
     return scores
+
+
+def inferred(scores: Vector, old: Rows, noise: float) -> NDArray[np.bool_]:
+    """(old,) which of the replaced answers were only inferred, so that another speaks for them."""
+    return np.asarray((scores[old] > NOISE * noise) & (scores[old] < CERTAIN))

@@ -6,7 +6,8 @@
     ├── NotFound 404               ├── TaintedSnapshot 409      ├── TooLarge 413
     ├── Invalid 400                ├── ChecksumMismatch 422     ├── Quota 429
     ├── Conflict 409               ├── GateFailed 409           ├── StorageFull 507
-    ├── IdempotencyMismatch 422    ├── IdempotencyInFlight 409  └── Capacity 503
+    ├── IdempotencyMismatch 422    ├── IdempotencyInFlight 409  ├── Capacity 503
+    └── BundleRefused 422
 
 `status` is the HTTP status, `code` the stable name that clients may branch on; the docstring of each class tells the reader what to do.
 `service.api.problems` turns any of them into `application/problem+json`.
@@ -131,6 +132,13 @@ class ChecksumMismatch(PalimpsestError):
 
     status = 422
     code = "checksum-mismatch"
+
+
+class BundleRefused(PalimpsestError):
+    """The bundle cannot be imported here, the detail says why; nothing was changed. Send the bytes that an export of this bank gave."""
+
+    status = 422
+    code = "bundle-refused"
 
 
 class Quota(PalimpsestError):

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import httpx
@@ -91,9 +92,14 @@ async def _serve(app: Any, sock: socket.socket, more: str) -> None:  # noqa: ANN
     host, port = sock.getsockname()[:2]
     print(f"Palimpsest serves on http://{host}:{port}  {more}", flush=True)
     server = uvicorn.Server(config)
+
     # When it has stopped, uvicorn raises the signal again; that must not end the process before all else is closed.
+    def leave(number: int, frame: FrameType | None) -> None:
+        app.end()  # streams; the requests in progress have their time
+        server.handle_exit(number, frame)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, server.handle_exit)
+        signal.signal(number, leave)
     await server.serve(sockets=[sock])
 
 

@@ -67,6 +67,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     burst: Annotated[int, Meta(ge=1, le=1_000_000)] = 200  # requests at once that a tenant may make above its rate
     max_in_flight: Annotated[int, Meta(ge=1, le=10_000)] = 256  # requests at once before the service answers 503
     tenant_in_flight: Annotated[int, Meta(ge=1, le=10_000)] = 256  # of these, requests of one tenant before it is answered 429
+    webhook_private: bool = False  # whether webhooks may lead to addresses of this network, and over plain http
+    webhook_retry_s: Annotated[float, Meta(ge=0.01, le=3_600)] = (
+        10.0  # wait after a delivery's first failure; each next is six times as long
+    )
     session_ttl_s: Annotated[float, Meta(ge=1, le=31_536_000)] = 86_400.0  # a session that is unused for so long is gone
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

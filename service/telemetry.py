@@ -140,7 +140,10 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._requests = Counter("palimpsest_requests", "Requests answered.", ["route", "method", "status"], registry=self.registry)
         self._limited = Counter(
-            "palimpsest_limited", "Requests above a limit: tenant-rate, tenant-in-flight, address.", ["reason"], registry=self.registry
+            "palimpsest_limited",
+            "Requests above a limit: tenant-rate, key-rate, tenant-in-flight, tenant-streams, address.",
+            ["reason"],
+            registry=self.registry,
         )
         self._request_s = Histogram(
             "palimpsest_request_seconds",
@@ -196,7 +199,7 @@ class Metrics:
         self._request_s.labels(route, method).observe(seconds)
 
     def limited(self, reason: str) -> None:
-        """A request was above a limit: tenant-rate, tenant-in-flight or address."""
+        """A request was above a limit: tenant-rate, key-rate, tenant-in-flight, tenant-streams or address."""
         self._limited.labels(reason).inc()
 
     def in_flight(self, change: int) -> None:

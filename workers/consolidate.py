@@ -91,8 +91,9 @@ class Consolidation:
             genesis = (await snapshots.usable(conn, tenant, found.bank.id))[-1]
         view = await self.replay.at(tenant, found, genesis)
         view.snapshot_id = found.head.id
+        kept = replace(found, wanted=_kept(found), held=subtract(found.held, [row.seq for row in found.tombstones]))
         with self.replay.stage("fold"):
-            await self.replay.fold(tenant, replace(found, wanted=_kept(found)), view, thread=self.thread, progress=progress)
+            await self.replay.fold(tenant, kept, view, thread=self.thread, progress=progress)
         await self.replay.admit(tenant, found.bank.id, view)
         return view
 

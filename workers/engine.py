@@ -6,11 +6,10 @@ when the caller leaves; reads take no lock and see a whole state, since the mode
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
 
 import numpy as np
 import structlog
@@ -22,30 +21,34 @@ from service import wire
 from service.cluster.engine import Actor
 from service.errors import Conflict, StateUnavailable
 from service.ids import new_id
-from service.store import history, ledger, present, snapshots
+from service.store import history, ledger, present
 from service.store.blobs import Blobs
 from service.store.db import Database
 from service.store.lineage import restrict
 from service.tracing import Stage
 from workers import lifecycle, summary
 from workers.batch import Batcher
+from workers.comparing import Comparing
 from workers.encoding import EncodedText, Encoding, own_words
 from workers.forgetting import Forgetting
+from workers.governing import Governing
 from workers.housing import Room
+from workers.inspection import Inspection
 from workers.learning import Taken, Taking, learn_together
+from workers.noting import Notes
+from workers.old_views import OldViews
+from workers.previewing import Previewing
+from workers.quarantining import Quarantining
 from workers.reading import Found, Question, Read, Reader
 from workers.replay import Replay, lineage
 from workers.rolling_back import RollBack
 from workers.teaching import Teacher
 from workers.threads import OwnThread
-from workers.versions import Label, Versions, refuse_tainted
-from workers.view import View
+from workers.versioning import Versioning
+from workers.versions import Label, Versions
 from workers.warm import WarmBanks
-from workers.warm_bank import Kept, WarmBank
+from workers.whole import Whole
 
-T = TypeVar("T")
-
-OLD_VIEWS = 4  # snapshots other than the head that stay in memory after they were asked
 READS = 64  # requests in one batched read
 LESSONS = 16  # banks that learn in one operation
 log = structlog.get_logger()
@@ -80,12 +83,11 @@ class LocalEngine:
         now: Callable[[], datetime],
         start_thread: Callable[[], None],
     ) -> None:
-        self._database, self._encoding, self._policy, self._stage, self._ring, self._now = (
+        self._database, self._encoding, self._policy, self._stage, self._now = (
             database,
             encoding,
             policy,
             stage,
-            ring,
             now,
         )
         self.recall_model = recall
@@ -101,12 +103,32 @@ class LocalEngine:
         self._lessons: Batcher[Taking, Taken | Exception] = Batcher(
             partial(learn_together, recall), self._model, size=LESSONS, waiting=1_024
         )
-        self._teacher = Teacher(database, self.banks, self._reader, recall, self._lessons, stage, now)
-        self._roll_back = RollBack(replay, self.banks, self._reader, self.versions)
-        self.forgetting = Forgetting(replay, self.banks, now)
+        self._whole = Whole()
+        self._notes = Notes(database, self._whole.own)
+        self._teacher = Teacher(database, self.banks, self._reader, recall, self._lessons, stage, self._notes.take, now)
         self._reads: Batcher[Read, Found] = Batcher(self._reader.read_together, self._model, size=READS, waiting=8_192, waited=waited)
-        self._old: Kept[tuple[str, int, str], View] = Kept(OLD_VIEWS)
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._old = OldViews(replay, self.banks)
+        looking = Inspection(replay, self.banks, self._old, self._reader, self._reads, encoding, self.heavy, now)
+        self.levels, self.trace, self.probe, self.explain = looking.levels, looking.trace, looking.probe, looking.explain
+        self._note_drift = looking.note_drift
+        comparing = Comparing(self._reader)
+        rolling = RollBack(replay, self.banks, comparing, self.versions)
+        going = Versioning(self.banks, replay, self.versions, comparing, rolling, self._old, encoding, self._whole, ring, now)
+        self.roll_back, self.rolled_back, self.delete_snapshot = going.roll_back, going.rolled_back, going.delete_snapshot
+        self.diff, self.verify, self.bisect, self.import_bundle = going.diff, going.verify, going.bisect, going.import_bundle
+        self.create_branch, self.diff_branch, self.promote_branch = going.create_branch, going.diff_branch, going.promote_branch
+        governing = Governing(
+            self.banks,
+            self._reader,
+            Forgetting(replay, self.banks, now),
+            Quarantining(replay, self.banks, now),
+            Previewing(replay, self.banks, self._reader),
+            self._whole,
+            self._old.clear,
+            ring,
+        )
+        self.forget, self.preview_forget, self.membership = governing.forget, governing.preview_forget, governing.membership
+        self.quarantine, self.lift = governing.quarantine, governing.lift
 
     # --- the port
 
@@ -128,7 +150,8 @@ class LocalEngine:
         asked = await self._paraphrases(tenant, items)
         named = [new_id("cor") for _ in items] if ids is None else ids
         try:
-            return await self._whole(self._teach(tenant, bank_id, items, named, encoded[: len(items)], words, asked, idempotency_key))
+            work = self._teach(tenant, bank_id, items, named, encoded[: len(items)], words, asked, idempotency_key, actor.key_id)
+            return await self._whole(work)
         except ledger.AlreadyTaught:
             async with self._database.read(tenant) as conn:
                 rows = await history.by_ids(conn, tenant, bank_id, named)
@@ -144,7 +167,7 @@ class LocalEngine:
         view, _ = await self.replay.current(tenant, before, thread=self.heavy)
         async with self._database.read(tenant) as conn:
             rows = await history.by_seqs(conn, tenant, bank_id, list(range(first_seq, last_seq + 1)))
-        gone = {row.seq for row in found.tombstones}
+        gone = {row.seq for row in (*found.tombstones, *found.quarantined)}
         if len(rows) < len(items) or any(row.redacted_at is not None or row.seq in gone for row in rows):
             raise Conflict("this request was done; its reply is not given again because what it quotes was forgotten or erased")
         asked = await self._paraphrases(tenant, items)
@@ -170,7 +193,7 @@ class LocalEngine:
         begin = time.perf_counter()
         with self._stage("read"):
             async with self.banks.using(tenant, bank_id, fence) as warm:
-                view = warm.view if at is None else await self._view_at(tenant, warm, at)
+                view = warm.view if at is None else await self._old.at(tenant, warm, at)
                 if at is None and min_seq is not None and min_seq > view.seq:
                     raise StateUnavailable(f"the bank is at {view.seq}, you have seen {min_seq}", retry_after_s=1)
                 question = Question(top_k, min_confidence, explain)
@@ -198,48 +221,6 @@ class LocalEngine:
         """See `Engine.snapshot`."""
         bank_id = await self.banks.id_of(tenant, bank)
         return await self._whole(self._snapshot(tenant, bank_id, "manual", Label(actor.key_id, label, note, pin), actor))
-
-    async def roll_back(
-        self,
-        tenant: str,
-        bank: str,
-        to: str,
-        *,
-        dry_run: bool,
-        if_match: str | None,
-        reason: str | None,
-        actor: Actor,
-        idempotency_key: str | None,
-    ) -> wire.RolledBack:
-        """See `Engine.roll_back`."""
-        bank_id = await self.banks.id_of(tenant, bank)
-        request = wire.RollbackRequest(to=to, dry_run=dry_run, reason=reason)
-        who = {"key_id": actor.key_id, "request_id": actor.request_id}
-        work = self._roll_back.run(tenant, bank_id, request, if_match=if_match, idempotency_key=idempotency_key, **who)
-        return await self._whole(self._locked(bank_id, work))
-
-    async def rolled_back(self, tenant: str, bank: str, version: int) -> wire.RolledBack:
-        """See `Engine.rolled_back`."""
-        bank_id = await self.banks.id_of(tenant, bank)
-        return await self._whole(self._locked(bank_id, self._roll_back.again(tenant, bank_id, version)))
-
-    async def forget(
-        self,
-        tenant: str,
-        bank: str,
-        corrections: Sequence[str],
-        *,
-        mode: wire.ForgetMode,
-        reason: str | None,
-        actor: Actor,
-    ) -> wire.Forgotten:
-        """See `Engine.forget`."""
-        bank_id = await self.banks.id_of(tenant, bank)
-        request = wire.ForgetRequest(corrections=list(corrections), mode=mode, reason=reason)
-        forgotten = await self._whole(self._forget(tenant, bank_id, request, actor))
-        if forgotten.job_id is not None:
-            self._ring(forgotten.job_id, request.mode)
-        return forgotten
 
     async def create_bank(self, tenant: str, name: str, *, actor: Actor) -> wire.Bank:
         """See `Engine.create_bank`."""
@@ -291,12 +272,7 @@ class LocalEngine:
 
     async def close(self, within_s: float = 2.0) -> None:
         """Let what has begun come to its end, then stop the threads. A fold that takes longer is given up, as by a crash."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=within_s)
-        for task in self._tasks:
-            task.cancel()
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._whole.end(within_s)
         self._encoding.close()
         self._model.close()
         self.heavy.close()
@@ -325,15 +301,16 @@ class LocalEngine:
         words: Mapping[str, EncodedText],
         asked: Sequence[Sequence[EncodedText]],
         idempotency_key: str | None,
+        key_id: str,
     ) -> list[wire.Taught]:
         async with self.banks.lock(bank_id):
-            taught = await self._teacher.teach(tenant, bank_id, items, ids, encoded, words, asked, idempotency_key)
+            taught = await self._teacher.teach(tenant, bank_id, items, ids, encoded, words, asked, idempotency_key, key_id)
             warm = self.banks.peek(bank_id)
             due = warm is not None and warm.view.seq - warm.saved_seq >= self._policy.snapshot_every
             if warm is not None and due:
                 warm.saved_seq = warm.view.seq  # one at a time; a failed one is tried again after as many events
         if due:
-            self._own(self._auto_snapshot(tenant, bank_id))
+            self._whole.own(self._auto_snapshot(tenant, bank_id))
         return taught
 
     async def _auto_snapshot(self, tenant: str, bank_id: str) -> None:
@@ -350,14 +327,11 @@ class LocalEngine:
             taken = await self.versions.take(warm, warm.view)
         with self._stage("snapshot"):
             row = await self.versions.save(tenant, taken, kind, label)
+        if kind == "auto":
+            await self._note_drift(tenant, row, taken.state)
         if actor is not None:
             await lifecycle.audit_snapshot(self.versions, tenant, bank_id, row, actor)
         return present.snapshot(row, warm.view.snapshot_id, [])
-
-    async def _forget(self, tenant: str, bank_id: str, request: wire.ForgetRequest, actor: Actor) -> wire.Forgotten:
-        async with self.banks.lock(bank_id):
-            self._old.clear()  # old views learn of it when they are loaded again
-            return await self.forgetting.forget(tenant, bank_id, request, key_id=actor.key_id, request_id=actor.request_id)
 
     async def _delete(self, tenant: str, bank_id: str, actor: Actor) -> None:
         async with self.banks.lock(bank_id):
@@ -367,31 +341,3 @@ class LocalEngine:
                 await lifecycle.delete(self.versions, tenant, bank_id, actor)
             finally:
                 self.banks.forget_names(bank_id)  # also when only its blobs could not be deleted
-
-    async def _view_at(self, tenant: str, warm: WarmBank, snapshot_id: str) -> View:
-        bank_id, name = warm.row.id, (warm.row.id, warm.row.epoch, snapshot_id)  # a forget, wherever it is asked, raises the epoch
-        async with self.banks.lock(bank_id):  # one that comes in between would not be seen by the view
-            kept = self._old.recent(name)
-            if kept is None:
-                found = await lineage(self._database, tenant, bank_id)
-                async with self._database.read(tenant) as conn:
-                    snapshot = await snapshots.get_snapshot(conn, tenant, snapshot_id, bank_id)
-                if snapshot.destroyed_at is not None:
-                    refuse_tainted(snapshot, list(found.tombstones))
-                kept = await self.replay.at(tenant, found, snapshot)
-                self._old.keep(name, kept)
-            return kept
-
-    async def _locked(self, bank_id: str, work: Awaitable[T]) -> T:
-        async with self.banks.lock(bank_id):
-            return await work
-
-    def _own(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run to the end even when the caller is cancelled: a change of a bank is never left half done."""
-        return await asyncio.shield(self._own(work))

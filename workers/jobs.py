@@ -58,6 +58,8 @@ class JobRunner:
             "consolidation": self._consolidate,
             "rebuild": self._rebuild,
             "erase": self._erase,
+            "export": self._export,
+            "bisection": self._bisect,
         }
 
     async def run(self, job_id: str) -> None:
@@ -152,10 +154,17 @@ class JobRunner:
         return await self._maintenance.consolidate(job.tenant, _bank(job), moved_by=job.id, progress=progress)
 
     async def _rebuild(self, job: JobRow, progress: Progress) -> dict[str, Any]:
-        return await self._maintenance.rebuild(job.tenant, _bank(job), moved_by=job.id, progress=progress)
+        forget = job.payload.get("forget")  # none where a quarantine asked for it
+        return await self._maintenance.rebuild(job.tenant, _bank(job), moved_by=job.id, progress=progress, forget=forget)
 
     async def _erase(self, job: JobRow, progress: Progress) -> dict[str, Any]:
-        return await self._maintenance.erase(job.tenant, _bank(job), job.payload["seqs"], moved_by=job.id, progress=progress)
+        return await self._maintenance.erase(job.tenant, job.payload["forget"], moved_by=job.id, progress=progress)
+
+    async def _export(self, job: JobRow, progress: Progress) -> dict[str, Any]:
+        return await self._maintenance.export(job.tenant, _bank(job), job.payload)
+
+    async def _bisect(self, job: JobRow, progress: Progress) -> dict[str, Any]:
+        return await self._maintenance.bisect(job.tenant, _bank(job), job.payload, progress=progress)
 
 
 def _told(job: JobRow) -> tracing.Attributes:

@@ -4,30 +4,40 @@ What a bank learns and answers does not depend on who else is in the operation (
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from model import Candidate, Lesson, Recall
 from workers.reading import Keys, asked
-from workers.view import View
+from workers.view import NO_KEYS, View
+
+SEEN = 8  # answers before a lesson among which the right one is looked for
 
 
 @dataclass(frozen=True, slots=True)
 class Taking:
-    """A lesson for one view, and the keys (n, 384) of paraphrases that are asked afterwards. `response` may be new to its book."""
+    """A lesson for one view. `response` may be new to its book.
+
+    Keys (n, 384) of paraphrases are asked after it, those of other corrections before and after it.
+    """
 
     view: View
     lesson: Lesson
     response: int
-    paraphrases: Keys
+    paraphrases: Keys = field(default_factory=lambda: NO_KEYS)
+    others: Keys = field(default_factory=lambda: NO_KEYS)
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The best candidate before and after, and after it for each paraphrase."""
+    """The best candidates before the lesson and the best one after it, and for each paraphrase; what others are given before and after."""
 
     before: list[Candidate]
     after: list[Candidate]
     paraphrases: list[list[Candidate]]
+    others_before: list[int | None]
+    others_after: list[int | None]
 
 
 def learn_together(recall: Recall, takings: Sequence[Taking]) -> list[Taken | Exception]:
@@ -44,12 +54,14 @@ def learn_together(recall: Recall, takings: Sequence[Taking]) -> list[Taken | Ex
 
 
 def _learned(recall: Recall, takings: Sequence[Taking]) -> list[Taken]:
-    before = recall.answer_many([asked(taking.view, taking.lesson.key[None], 1) for taking in takings])
+    before = recall.answer_many([asked(taking.view, taking.lesson.key[None], SEEN) for taking in takings])
+    others_before = [recall.survey(asked(taking.view, taking.others, 1)) for taking in takings]
     recall.apply_many_([taking.view.state for taking in takings], [taking.lesson for taking in takings])
     for taking in takings:
         if taking.response == len(taking.view.book):
             taking.view.book.add(taking.lesson.right)
         taking.view.learned(taking.lesson, taking.response)
-    after = recall.answer_many([asked(taking.view, taking.lesson.key[None], 1) for taking in takings])
-    others = recall.answer_many([asked(taking.view, taking.paraphrases, 1) for taking in takings])
-    return [Taken(*said) for said in zip((one[0] for one in before), (one[0] for one in after), others, strict=True)]
+    after = recall.answer_many([asked(taking.view, np.concatenate([taking.lesson.key[None], taking.paraphrases]), 1) for taking in takings])
+    others_after = [recall.survey(asked(taking.view, taking.others, 1)) for taking in takings]
+    said = zip(before, after, others_before, others_after, strict=True)
+    return [Taken(first, last, paraphrases, was, now) for (first,), (last, *paraphrases), was, now in said]

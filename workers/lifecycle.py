@@ -1,5 +1,7 @@
 """A bank's beginning and end, and the audit lines of its snapshots."""
 
+from typing import Any
+
 from service import wire
 from service.cluster.engine import Actor
 from service.ids import new_id
@@ -14,6 +16,12 @@ async def create(versions: Versions, tenant: str, name: str, encoder_digest: str
     Raises:
         Conflict: the tenant has a bank of this name.
     """
+    async with versions.database.write(tenant) as conn:
+        return await begin(conn, versions, tenant, name, encoder_digest, actor)
+
+
+async def begin(conn: Any, versions: Versions, tenant: str, name: str, encoder_digest: str, actor: Actor) -> wire.Bank:  # noqa: ANN401
+    """As `create`, in an open transaction."""
     bank_id = new_id("bank")
     initial = versions.recall.initial()
     genesis = SnapshotDraft(
@@ -33,21 +41,12 @@ async def create(versions: Versions, tenant: str, name: str, encoder_digest: str
         gate=None,
     )
     now = versions.now()
-    async with versions.database.write(tenant) as conn:
-        await banks.create_bank(conn, tenant, name, id=bank_id, config_hash=genesis.config_hash, encoder_digest=encoder_digest, now=now)
-        move = HeadMove(expected_version=0, moved_by=actor.key_id, reason="created")
-        await snapshots.commit_snapshot(conn, tenant, bank_id, genesis, now=now, epoch=None, move_head=move)
-        await audit.record(
-            conn,
-            tenant,
-            actor=actor.key_id,
-            request_id=actor.request_id,
-            action="bank.create",
-            target=bank_id,
-            detail={"name": name},
-            now=now,
-        )
-        return present.bank(await banks.find_bank(conn, tenant, bank_id))
+    await banks.create_bank(conn, tenant, name, id=bank_id, config_hash=genesis.config_hash, encoder_digest=encoder_digest, now=now)
+    move = HeadMove(expected_version=0, moved_by=actor.key_id, reason="created")
+    await snapshots.commit_snapshot(conn, tenant, bank_id, genesis, now=now, epoch=None, move_head=move)
+    who: dict[str, Any] = {"actor": actor.key_id, "request_id": actor.request_id, "now": now}
+    await audit.record(conn, tenant, action="bank.create", target=bank_id, detail={"name": name}, **who)
+    return present.bank(await banks.find_bank(conn, tenant, bank_id))
 
 
 async def delete(versions: Versions, tenant: str, bank_id: str, actor: Actor) -> None:

@@ -24,6 +24,7 @@ from workers.warm_bank import WarmBank
 NEWEST = 16  # corrections of a response looked at for its support
 SHOWN = 3  # of them named in an answer
 PAGES = 8  # looks into the ledger for them: most of a response's corrections may be rolled back
+ANSWERS = 3  # whose corrections are the neighbours of a key
 NEAREST = 256  # corrections of a response looked at where one of its corrections was suppressed
 
 Keys = NDArray[np.float32]
@@ -135,6 +136,13 @@ class Reader:
         silent = best.confidence < self.recall.config.abstain_below or best.index not in texts
         return wire.Said(value=None if silent else texts[best.index], confidence=best.confidence)
 
+    def cell(self, found: Sequence[Candidate], texts: dict[int, str]) -> wire.Cell:
+        """The first candidate as a probe tells it: a guess, too, but marked as one."""
+        if not found or found[0].index not in texts:
+            return wire.Cell(value=None, confidence=0.0, abstained=True)
+        best = found[0]
+        return wire.Cell(value=texts[best.index], confidence=best.confidence, abstained=best.confidence < self.recall.config.abstain_below)
+
     async def texts(self, tenant: str, warm: WarmBank, ordinals: Sequence[int]) -> dict[int, str]:
         """The texts of responses, from beside the warm bank or the ledger."""
         known = {ordinal: text for ordinal in ordinals if (text := warm.texts.recent(ordinal)) is not None}
@@ -151,15 +159,20 @@ class Reader:
         self, tenant: str, warm: WarmBank, view: View, key: Keys, response: int, *, newest: int = NEWEST
     ) -> list[tuple[str, float]]:
         """The ids of the corrections in the view's weights that say `response`, with their cosine to `key`; nearest first."""
-        cached = view is warm.view and newest == NEWEST
-        rows, changes = warm.supports.recent(response) if cached else None, warm.supports.changes
-        if rows is None:
-            rows = await self._live_rows(tenant, warm, view, response, newest)
-            if cached:
-                warm.supports.keep(response, rows, changes)
-        rows = [row for row in rows if row.seq not in view.gone]  # what was forgotten while they were read
+        rows = await self._rows(tenant, warm, view, response, newest)
         near = [(row.id, float(key_of(row.embedding) @ key)) for row in rows]
         return sorted(near, key=lambda pair: -pair[1])
+
+    async def neighbours(self, tenant: str, warm: WarmBank, view: View, key: Keys, count: int) -> list[SupportRow]:
+        """The corrections nearest to a key, of those that the first answers there rest on; none of its own situation, and no two of one."""
+        if not count or not len(view.book):
+            return []
+        first = (await self.thread.run(self.candidates, view, key[None], ANSWERS))[0]
+        found = [row for candidate in first for row in await self._rows(tenant, warm, view, candidate.index, NEWEST)]
+        newest = {row.embedding: row for row in sorted(found, key=lambda row: row.seq)}
+        near = [(float(key_of(row.embedding) @ key), row) for row in newest.values()]
+        other = sorted((pair for pair in near if pair[0] < self.recall.config.same), key=lambda pair: (-pair[0], pair[1].seq))
+        return [row for _, row in other[:count]]
 
     async def _answer(
         self, tenant: str, warm: WarmBank, view: View, key: Keys, candidate: Candidate, text: str, question: Question
@@ -180,6 +193,16 @@ class Reader:
     async def _live_keys(self, tenant: str, warm: WarmBank, view: View, response: int) -> dict[int, Keys]:
         rows = await self._live_rows(tenant, warm, view, response, NEAREST)
         return {response: np.stack([key_of(row.embedding) for row in rows])} if rows else {}
+
+    async def _rows(self, tenant: str, warm: WarmBank, view: View, response: int, newest: int) -> list[SupportRow]:
+        """The newest corrections in the view's weights that say a response, from beside the warm bank or the ledger."""
+        cached = view is warm.view and newest == NEWEST
+        rows, changes = warm.supports.recent(response) if cached else None, warm.supports.changes
+        if rows is None:
+            rows = await self._live_rows(tenant, warm, view, response, newest)
+            if cached:
+                warm.supports.keep(response, rows, changes)
+        return [row for row in rows if row.seq not in view.gone]  # what was forgotten while they were read
 
     async def _live_rows(self, tenant: str, warm: WarmBank, view: View, response: int, newest: int) -> list[SupportRow]:
         live: list[SupportRow] = []

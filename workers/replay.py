@@ -2,10 +2,10 @@
 
     state(bank now) = fold(base snapshot, the live events after it)
 
-`wanted` names the live events: those of the head snapshot and all since, minus the exactly forgotten ones. A snapshot may serve as the
-base if it holds just the wanted events up to its seq, so every base gives the same bits (I8); the newest costs least. A snapshot whose
-bytes do not have their digest is refused, named in the log, and the next older one is taken; the genesis snapshot has no bytes and
-always serves.
+`wanted` names the live events: those of the head snapshot and all since, minus the exactly forgotten ones, and minus the quarantined ones
+for as long as they are that. A snapshot may serve as the base if it holds just the wanted events up to its seq, so every base gives the
+same bits (I8); the newest costs least. A snapshot whose bytes do not have their digest is refused, named in the log, and the next older
+one is taken; the genesis snapshot has no bytes and always serves.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ import structlog
 from model import CheckpointRefused, Lesson, Recall, State, checkpoint
 from service import tracing
 from service.errors import ChecksumMismatch, StateUnavailable
-from service.store import banks, forgets, history, snapshots
+from service.store import banks, forgets, history, quarantines, snapshots
 from service.store.blobs import Blobs
 from service.store.db import Database
-from service.store.lineage import Spans, can_serve, holds, live
+from service.store.lineage import Spans, among, can_serve, holds, live, normal, subtract
 from service.store.rows import BankRow, LessonRow, SnapshotRow, TombstoneRow
 from service.tracing import Stage
 from workers.threads import OwnThread
@@ -42,7 +42,19 @@ class Lineage:
     head: SnapshotRow
     wanted: Spans
     tombstones: tuple[TombstoneRow, ...]
-    bases: tuple[SnapshotRow, ...]  # newest first, without what a gate rejected
+    quarantined: tuple[TombstoneRow, ...]
+    held: Spans  # quarantined events that would be wanted
+    bases: tuple[SnapshotRow, ...]  # newest first, without what a gate rejected and what was brought in from outside
+
+    @property
+    def whole(self) -> Spans:
+        """What belongs to the state: what is wanted, and what would be but for a quarantine."""
+        return normal((*self.wanted, *self.held))
+
+    @property
+    def hidden(self) -> tuple[TombstoneRow, ...]:
+        """Everything that no answer may rest on: what was forgotten, in whatever mode, and what is in quarantine."""
+        return (*self.tombstones, *self.quarantined)
 
 
 async def lineage(database: Database, tenant: str, bank: str) -> Lineage:
@@ -55,12 +67,16 @@ async def lineage(database: Database, tenant: str, bank: str) -> Lineage:
         row = await banks.find_bank(conn, tenant, bank)
         usable = await snapshots.usable(conn, tenant, row.id)
         tombstones = await forgets.tombstones(conn, tenant, row.id)
+        quarantined = await quarantines.held(conn, tenant, row.id)
     head = next((snapshot for snapshot in usable if snapshot.id == row.head), None)
     if head is None:
         raise StateUnavailable(f"the head of bank {row.id} is not among its snapshots; restore the database", retry_after_s=60)
     exact = [tombstone.seq for tombstone in tombstones if tombstone.exact]
-    bases = tuple(snapshot for snapshot in usable if snapshot.gate is None or snapshot.gate["passed"])
-    return Lineage(row, head, live(head.spans, head.seq, row.seq, exact), tuple(tombstones), bases)
+    whole = live((*head.spans, *head.held), head.seq, row.seq, exact)
+    apart = [event.seq for event in quarantined]
+    bases = tuple(row for row in usable if (row.gate is None or row.gate["passed"]) and row.kind != "import")
+    wanted, held = subtract(whole, apart), among(whole, apart)
+    return Lineage(row, head, wanted, tuple(tombstones), tuple(quarantined), held, bases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +165,7 @@ class Replay:
         """
         self._check_encoder(found)
         view = await self._view(tenant, found, snapshot, await self.load(tenant, snapshot), snapshot.id)
+        view.held = among(snapshot.held, [event.seq for event in found.quarantined])  # of the others it keeps what it was without
         await self.admit(tenant, found.bank.id, view)
         return view
 
@@ -170,17 +187,18 @@ class Replay:
             applied, at = applied + len(kept), rows[-1].seq
             if progress is not None:
                 await progress((at - after) / (upto - after))
-        view.seq = upto
+        view.seq, view.held = upto, found.held
         return applied
 
     async def admit(self, tenant: str, bank_id: str, view: View) -> None:
-        """Set what the view may answer, from the ledger and its tombstones as they are now."""
+        """Set what the view may answer, from the ledger and what is hidden of it now."""
         async with self.database.read(tenant) as conn:
             pairs = await history.event_responses(conn, tenant, bank_id)
-            tombstones = await forgets.tombstones(conn, tenant, bank_id)
-        view.counts = counted(pairs, view.weights, tombstones, len(view.book))
-        view.gone = frozenset(tombstone.seq for tombstone in tombstones)
-        view.forgotten = still_inside(view.weights, tombstones)
+            hidden = await quarantines.hidden(conn, tenant, bank_id)
+            view.closed = await quarantines.closed(conn, tenant, bank_id)
+        view.counts = counted(pairs, view.weights, hidden, len(view.book))
+        view.gone = frozenset(row.seq for row in hidden)
+        view.forgotten = still_inside(view.weights, hidden)
 
     async def _view(self, tenant: str, found: Lineage, base: SnapshotRow, state: State, snapshot_id: str) -> View:
         async with self.database.read(tenant) as conn:

@@ -1,19 +1,27 @@
-"""Rollback: the head returns to the behaviour of an older snapshot, with a preview, and nothing is lost on the way.
+"""Rollback: the head moves to another state of the bank, with a preview, and nothing is lost on the way.
 
 The state before the move is saved first (`pre_rollback`), so that a rollback to it undoes the rollback bit for bit. What was learned
 since stays in the ledger, outside the new head's spans. The warm copy follows before the call returns (I4).
+
+Where it leads is told by `workers/aiming.py`. The weights of a snapshot are taken as they were saved; of anything else they are folded,
+beside the requests as far as the ledger goes then, and under the bank's lock what came meanwhile. Preview and rollback are one way until
+the head moves, so what is previewed is what happens.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import structs
 
 from service import wire
 from service.errors import Conflict, HeadMoved, NotOwner, WriterBusy
-from service.store import audit, history, idempotency, snapshots
-from service.store.rows import EventRow, HeadMove, SnapshotRow
-from workers.reading import Reader
-from workers.replay import Lineage, Replay, key_of, lineage
-from workers.versions import Label, Versions, refuse_tainted
+from service.store import audit, idempotency, snapshots
+from service.store.lineage import Spans, count, restrict, without
+from service.store.rows import HeadMove, SnapshotRow
+from workers.aiming import Aim, aim
+from workers.comparing import Comparing
+from workers.replay import Lineage, Replay, lineage
+from workers.versions import Label, Taken, Versions
 from workers.view import View
 from workers.warm import WarmBanks
 from workers.warm_bank import WarmBank
@@ -27,7 +35,7 @@ class RollBack:
 
     replay: Replay
     warm: WarmBanks
-    reader: Reader
+    comparing: Comparing
     versions: Versions
 
     async def run(
@@ -41,63 +49,99 @@ class RollBack:
         request_id: str,
         idempotency_key: str | None,
     ) -> wire.RolledBack:
-        """Preview (`dry_run`) or perform. The caller holds the bank's lock. The key is tied to the head's new version as it moves.
+        """Preview (`dry_run`) or perform. The caller must not hold the bank's lock. The key is tied to the head's new version as it moves.
 
         Raises:
-            NotFound: no such snapshot in this bank.
-            TaintedSnapshot: it holds a forgotten correction, or was destroyed for one.
+            NotFound, Invalid, Conflict, TaintedSnapshot: as `aim`; also where the snapshot is deleted meanwhile. Nothing was changed.
             HeadMoved: `if_match` names another head; nothing was changed.
             ChecksumMismatch: the snapshot's bytes do not have their digest; nothing was changed.
         """
-        warm = await self.warm.current(tenant, bank_id)
-        found = await lineage(self.replay.database, tenant, bank_id)
-        async with self.replay.database.read(tenant) as conn:
-            target = await snapshots.get_snapshot(conn, tenant, request.to, bank_id)
-        if if_match is not None and if_match.strip('"') not in ("*", found.head.id):
-            raise HeadMoved(f"the head is {found.head.id}, not {if_match}")
-        refuse_tainted(target, list(found.tombstones))
-        view = await self.replay.at(tenant, found, target)
-        flips, probes = await self._flips(tenant, warm, warm.view, view)
-        if request.dry_run:
-            state = wire.StateRef(snapshot_id=found.head.id, seq=warm.view.seq)
-            return wire.RolledBack(head=None, pre_rollback=None, flips=flips, probes=probes, dry_run=True, state=state)
-        try:
-            before, head = await self._move(tenant, found, warm, target, request.reason, key_id, request_id, idempotency_key)
-        except BaseException as error:
-            self.warm.drop(bank_id)  # the head may have moved although nobody can say so
-            if isinstance(error, NotOwner):
-                raise WriterBusy(retry_after_s=1) from None
-            raise
-        view.snapshot_id, view.seq = head.id, head.seq
-        self.warm.housing.replace(WarmBank(warm.row, warm.head_version + 1, view, head.seq, head.id, warm.texts))
-        state = wire.StateRef(snapshot_id=head.id, seq=head.seq)
-        return wire.RolledBack(head=head.id, pre_rollback=before.id, flips=flips, probes=probes, dry_run=False, state=state)
+        beside = await self._beside(tenant, bank_id, request, if_match)
+        async with self.warm.lock(bank_id):
+            warm = await self.warm.current(tenant, bank_id)
+            found = await lineage(self.replay.database, tenant, bank_id)
+            _refuse_moved(found, if_match)
+            aimed = await aim(self.replay.database, tenant, found, request)
+            view = await self._view(tenant, found, aimed, beside)
+            before = wire.StateRef(snapshot_id=found.head.id, seq=warm.view.seq)
+            told = await self._told(tenant, found, warm, warm.view, view, before)
+            if request.dry_run:
+                return told
+            try:
+                saved, head = await self._move(tenant, found, warm, aimed, view, request.reason, key_id, request_id, idempotency_key)
+            except BaseException as error:
+                self.warm.drop(bank_id)  # the head may have moved although nobody can say so
+                if isinstance(error, NotOwner):
+                    raise WriterBusy(retry_after_s=1) from None
+                raise
+            view.snapshot_id, view.seq = head.id, head.seq
+            self.warm.housing.replace(WarmBank(warm.row, warm.head_version + 1, view, head.seq, head.id, warm.texts))
+            return _done(told, saved, head)
 
     async def again(self, tenant: str, bank_id: str, version: int) -> wire.RolledBack:
-        """What was replied to the rollback that made the head's `version`. The caller holds the bank's lock.
+        """What was replied to the rollback that made the head's `version`. The caller must not hold the bank's lock.
 
         Raises:
             Conflict: what the reply may quote was forgotten since.
         """
-        warm = await self.warm.current(tenant, bank_id)
+        async with self.warm.lock(bank_id):
+            warm = await self.warm.current(tenant, bank_id)
+            found = await lineage(self.replay.database, tenant, bank_id)
+            async with self.replay.database.read(tenant) as conn:
+                name = next(row.snapshot for row in await snapshots.heads(conn, tenant, bank_id) if row.version == version)
+                head = await snapshots.get_snapshot(conn, tenant, name, bank_id)
+                before = await snapshots.get_snapshot(conn, tenant, head.parent or "", bank_id)
+            if head.destroyed_at is not None or before.destroyed_at is not None:
+                raise Conflict("this rollback was done; its reply is not given again because what it may quote was forgotten or deleted")
+            old, new = [await self.replay.at(tenant, found, snapshot) for snapshot in (before, head)]
+            told = await self._told(tenant, found, warm, old, new, wire.StateRef(snapshot_id=head.id, seq=head.seq))
+            return _done(told, before, head)
+
+    async def _beside(self, tenant: str, bank_id: str, request: wire.RollbackRequest, if_match: str | None) -> View | None:
+        """The state as far as the ledger goes now, folded beside the requests; None where a snapshot has it."""
         found = await lineage(self.replay.database, tenant, bank_id)
-        async with self.replay.database.read(tenant) as conn:
-            name = next(row.snapshot for row in await snapshots.heads(conn, tenant, bank_id) if row.version == version)
-            head = await snapshots.get_snapshot(conn, tenant, name, bank_id)
-            before = await snapshots.get_snapshot(conn, tenant, head.parent or "", bank_id)
-        if head.destroyed_at is not None or before.destroyed_at is not None:
-            raise Conflict("this rollback was done; its reply is not given again because what it may quote was forgotten")
-        views = [await self.replay.at(tenant, found, snapshot) for snapshot in (before, head)]
-        flips, probes = await self._flips(tenant, warm, *views)
-        state = wire.StateRef(snapshot_id=head.id, seq=head.seq)
-        return wire.RolledBack(head=head.id, pre_rollback=before.id, flips=flips, probes=probes, dry_run=False, state=state)
+        _refuse_moved(found, if_match)
+        aimed = await aim(self.replay.database, tenant, found, request)
+        if aimed.snapshot is not None:
+            return None
+        view, _ = await self.replay.current(tenant, replace(found, wanted=aimed.spans, held=aimed.held), thread=self.versions.heavy)
+        return view
+
+    async def _view(self, tenant: str, found: Lineage, aimed: Aim, beside: View | None) -> View:
+        if aimed.snapshot is not None:
+            view = await self.replay.at(tenant, found, aimed.snapshot)
+            view.held = aimed.held
+            return view
+        wanted = replace(found, wanted=aimed.spans, held=aimed.held)
+        if beside is None or restrict(aimed.spans, beside.seq) != beside.weights:  # it aims elsewhere by now
+            view, _ = await self.replay.current(tenant, wanted, thread=self.versions.heavy)
+            return view
+        await self.replay.fold(tenant, wanted, beside, thread=self.versions.heavy)
+        await self.replay.admit(tenant, found.bank.id, beside)
+        return beside
+
+    async def _told(self, tenant: str, found: Lineage, warm: WarmBank, old: View, new: View, state: wire.StateRef) -> wire.RolledBack:
+        """The reply of a dry run."""
+        whole: Spans = ((0, found.bank.seq),)
+        probes = await self.comparing.probes(tenant, found.bank.id, whole, new.gone, PROBES)
+        return wire.RolledBack(
+            head=None,
+            pre_rollback=None,
+            flips=await self.comparing.flips(tenant, warm, old, new, probes),
+            probes=len(probes),
+            removed=count(without(old.weights, new.weights)),
+            restored=count(without(new.weights, old.weights)),
+            dry_run=True,
+            state=state,
+        )
 
     async def _move(
         self,
         tenant: str,
         found: Lineage,
         warm: WarmBank,
-        target: SnapshotRow,
+        aimed: Aim,
+        view: View,
         reason: str | None,
         key_id: str,
         request_id: str,
@@ -106,42 +150,42 @@ class RollBack:
         bank_id = found.bank.id
         with self.replay.stage("snapshot"):
             before = await self.versions.save(tenant, await self.versions.take(warm, warm.view), "pre_rollback", Label(key_id))
-        move = HeadMove(expected_version=warm.head_version, moved_by=key_id, reason=reason or f"rollback to {target.id}")
-        detail = {"to": target.id, "before": before.digest, "after": target.digest, "pre_rollback": before.id}
+        move = HeadMove(expected_version=warm.head_version, moved_by=key_id, reason=reason or f"rollback to {aimed.name}")
+        after = aimed.snapshot.digest if aimed.snapshot is not None else await self.versions.heavy.run(view.state.digest)
+        detail = {"to": aimed.name, "before": before.digest, "after": after, "pre_rollback": before.id}
 
         async def note(conn: Any) -> None:  # noqa: ANN401
             now = self.versions.now()
-            await audit.record(conn, tenant, actor=key_id, request_id=request_id, action="rollback", target=bank_id, detail=detail, now=now)
             if idempotency_key is not None:
                 version = move.expected_version + 1
                 await idempotency.mark_committed(conn, tenant, idempotency_key, bank=bank_id, first_seq=version, last_seq=version)
+            await audit.record(conn, tenant, actor=key_id, request_id=request_id, action="rollback", target=bank_id, detail=detail, now=now)
 
+        label, epoch = Label(key_id, note=reason), warm.row.epoch
+        if aimed.snapshot is None:
+            taken = replace(Taken.of(bank_id, view), parent=before.id, seq=warm.view.seq)
+            with self.replay.stage("snapshot"):
+                return before, await self.versions.save(tenant, taken, "rollback", label, move, note=note, epoch=epoch)
         head = await self.versions.copy(
             tenant,
             bank_id,
-            target,
+            aimed.snapshot,
+            held=aimed.held,
             seq=warm.view.seq,
             parent=before.id,
-            label=Label(key_id, note=reason),
+            label=label,
             move_head=move,
             note=note,
-            epoch=warm.row.epoch,
+            epoch=epoch,
         )
         return before, head
 
-    async def _flips(self, tenant: str, warm: WarmBank, old: View, new: View) -> tuple[list[wire.Flip], int]:
-        async with self.replay.database.read(tenant) as conn:
-            rows = await history.page(conn, tenant, warm.row.id, None, PROBES, descending=True)
-        probes = [row for row in rows if row.embedding is not None and row.input is not None and row.seq not in old.gone]
-        flips = []
-        for row in probes:
-            before, after = await self._said(tenant, warm, old, row), await self._said(tenant, warm, new, row)
-            if before.value != after.value:
-                flips.append(wire.Flip(correction=row.id, input=row.input or "", before=before, after=after))
-        return flips, len(probes)
 
-    async def _said(self, tenant: str, warm: WarmBank, view: View, row: EventRow) -> wire.Said:
-        key = key_of(row.embedding or b"")
-        found = (await self.reader.thread.run(self.reader.candidates, view, key[None], 1))[0]
-        found = await self.reader.hold_back(tenant, warm, view, key, found, 1)
-        return self.reader.said(found, await self.reader.texts(tenant, warm, [candidate.index for candidate in found]))
+def _refuse_moved(found: Lineage, if_match: str | None) -> None:
+    if if_match is not None and if_match.strip('"') not in ("*", found.head.id):
+        raise HeadMoved(f"the head is {found.head.id}, not {if_match}")
+
+
+def _done(told: wire.RolledBack, before: SnapshotRow, head: SnapshotRow) -> wire.RolledBack:
+    state = wire.StateRef(snapshot_id=head.id, seq=head.seq)
+    return structs.replace(told, head=head.id, pre_rollback=before.id, dry_run=False, state=state)

@@ -1,8 +1,6 @@
 """The memory summary: what a bank's weights are, how large, and their digest."""
 
-import torch
-
-from model import RecallConfig, State
+from model import RecallConfig, State, inspection
 from service import wire
 from service.store import jobs
 from service.store.db import Database
@@ -36,17 +34,9 @@ async def describe(database: Database, tenant: str, found: Lineage, taken: Taken
 
 
 def _measure(state: State, config: RecallConfig) -> tuple[str, list[wire.Level]]:
-    digests = state.level_digests()
+    digests, norms = state.level_digests(), inspection.norms(state.levels)
     levels = []
     for name, tensors in state.levels.items():
-        norm = float(
-            torch.sqrt(
-                sum(
-                    (tensor.double().square().sum() for tensor in tensors.values()),
-                    torch.zeros((), dtype=torch.float64),
-                )
-            )
-        )
         size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-        levels.append(wire.Level(name=name, period_tokens=config.period_of(name), bytes=size, norm=norm, digest=digests[name]))
+        levels.append(wire.Level(name=name, period_tokens=config.period_of(name), bytes=size, norm=norms[name], digest=digests[name]))
     return state.digest(), levels

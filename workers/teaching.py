@@ -14,31 +14,39 @@ import numpy as np
 
 from model import Recall
 from service import wire
-from service.errors import NotOwner, PalimpsestError, Quota, WriterBusy
+from service.errors import Conflict, NotOwner, PalimpsestError, Quota, WriterBusy
 from service.store import idempotency, ledger
 from service.store.db import Database
 from service.store.failures import CommitUnknown
+from service.store.lookup import Before
+from service.store.quarantines import Source
 from service.store.rows import Draft, EventRow, SupportRow
 from service.tracing import Stage
 from workers.batch import Batcher
 from workers.encoding import EncodedText
 from workers.learning import Taken, Taking
 from workers.reading import NEWEST, Keys, Reader
-from workers.replay import lesson_of
+from workers.replay import key_of, lesson_of
 from workers.view import NO_KEYS, View
 from workers.warm import WarmBanks
 from workers.warm_bank import WarmBank
 
+OTHERS, OTHERS_MOST = 4, 64  # corrections beside a lesson that are asked before and after it; and all that one request asks
 TRIES = 3  # acquisitions before a caller is told that another writer holds the bank
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the memory said to a taught input before and after, and how many paraphrases are answered right after."""
+    """What the memory said to a taught input before and after, and what became of paraphrases and of other corrections.
+
+    `surprise`: 1 − the confidence that the right answer had before.
+    """
 
     before: wire.Said
     after: wire.Said
-    fixed: int
+    surprise: float
+    paraphrases: wire.ParaphraseCheck
+    locality: wire.Locality
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,7 @@ class Teacher:
     recall: Recall
     lessons: Batcher[Taking, Taken | Exception]
     stage: Stage
+    noted: Callable[[str, str, Sequence[Before]], None]  # told what was said before each correction
     now: Callable[[], datetime]
 
     async def teach(
@@ -63,13 +72,14 @@ class Teacher:
         words: Mapping[str, EncodedText],
         paraphrases: Sequence[Sequence[EncodedText]],
         idempotency_key: str | None,
+        taught_by: str,
     ) -> list[wire.Taught]:
         """All items or none, in order; `words` are the own words of responses that may be new. The caller holds the bank's lock.
 
         Raises:
-            AlreadyTaught: as `ledger.append`.
+            AlreadyTaught: as `ledger.append`. Conflict: a session of them, or the key, is quarantined.
         """
-        drafts = [_draft(item, id, text, words.get(item.right)) for item, id, text in zip(items, ids, encoded, strict=True)]
+        drafts = [_draft(item, id, text, words.get(item.right), taught_by) for item, id, text in zip(items, ids, encoded, strict=True)]
         warm, rows = await self._append(tenant, bank_id, drafts, idempotency_key)
         try:
             return await self.apply(tenant, warm, warm.view, rows, paraphrases)
@@ -92,11 +102,15 @@ class Teacher:
         known = {row.response: row.right for row in rows if row.response is not None and row.right is not None}
         for ordinal, text in known.items():
             warm.texts.keep(ordinal, text)
-        taught = []
+        taught: list[wire.Taught] = []
+        befores: list[Before] = []
+        others = min(OTHERS, OTHERS_MOST // len(rows))
         for row, asked in zip(rows, paraphrases, strict=True):
-            measured = await self._measure(tenant, warm, view, row, [text.key for text in asked])
-            taught.append(_taught(row, measured, len(asked), view.snapshot_id, time.perf_counter() - begin))
+            measured = await self._measure(tenant, warm, view, row, [text.key for text in asked], others)
+            taught.append(_taught(row, measured, view.snapshot_id, time.perf_counter() - begin))
+            befores.append(Before(row.seq, _judged(measured.before, row), measured.surprise))
             begin = time.perf_counter()
+        self.noted(tenant, warm.row.id, befores)
         return taught
 
     async def _append(
@@ -104,6 +118,7 @@ class Teacher:
     ) -> tuple[WarmBank, list[EventRow]]:
         for _ in range(TRIES):
             warm = await self.warm.locked(tenant, bank_id)
+            refuse_closed(warm.view.closed, drafts)  # the append is fenced: a quarantine that is set meanwhile raises the epoch
             try:
                 with self.stage("append"):
                     async with self.database.write(tenant) as conn:
@@ -134,16 +149,17 @@ class Teacher:
             return warm, rows
         raise WriterBusy(retry_after_s=1)
 
-    async def _measure(self, tenant: str, warm: WarmBank, view: View, row: EventRow, paraphrases: Sequence[Keys]) -> Measured:
+    async def _measure(self, tenant: str, warm: WarmBank, view: View, row: EventRow, paraphrases: Sequence[Keys], others: int) -> Measured:
         if row.embedding is None or row.response is None or row.right is None:
             raise AssertionError(f"event {row.seq} has nothing to learn")  # never appended so; redacted rows are not applied
         lesson = lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words)
-        keys = np.stack(paraphrases) if paraphrases else NO_KEYS
+        beside = await self.reader.neighbours(tenant, warm, view, lesson.key, others)
         with self.stage("apply"):
-            (learned,) = await self.lessons.submit([Taking(view, lesson, row.response, keys)], tenant)
+            taking = Taking(view, lesson, row.response, _stacked(paraphrases), _stacked([key_of(other.embedding) for other in beside]))
+            (learned,) = await self.lessons.submit([taking], tenant)
             if isinstance(learned, Exception):
                 raise learned
-        before, after, asked = learned.before, learned.after, learned.paraphrases
+        before, after = learned.before[:1], learned.after
         if view is warm.view:
             support = SupportRow(seq=row.seq, id=row.id, embedding=row.embedding)
             warm.supports.add(row.response, support, NEWEST, alone=int(view.counts[row.response]) == 1)
@@ -152,11 +168,29 @@ class Teacher:
             after = await self.reader.hold_back(tenant, warm, view, lesson.key, after, 1)
         texts = await self.reader.texts(tenant, warm, [candidate.index for candidate in (*before, *after)])
         enough = self.recall.config.abstain_below
-        fixed = sum(bool(found) and found[0].index == row.response and found[0].confidence >= enough for found in asked)
-        return Measured(self.reader.said(before, texts), self.reader.said(after, texts), fixed)
+        fixed = sum(bool(found) and found[0].index == row.response and found[0].confidence >= enough for found in learned.paraphrases)
+        answers = zip(beside, learned.others_before, learned.others_after, strict=True)
+        flipped = [other.id for other, was, now in answers if was != now]
+        return Measured(
+            before=self.reader.said(before, texts),
+            after=self.reader.said(after, texts),
+            surprise=1.0 - next((found.confidence for found in learned.before if found.index == row.response), 0.0),
+            paraphrases=wire.ParaphraseCheck(n=len(paraphrases), fixed=fixed),
+            locality=wire.Locality(n=len(beside), flipped=flipped),
+        )
 
 
-def _draft(item: wire.NewCorrection, id: str, text: EncodedText, words: EncodedText | None) -> Draft:
+def refuse_closed(closed: frozenset[Source], drafts: Sequence[Draft]) -> None:
+    """Raise `Conflict` where a session or key that teaches the bank nothing now has taught one of them."""
+    for draft in drafts:
+        sources = {Source(session=draft.session_id): "session", Source(key=draft.taught_by): "key"}
+        for source in closed & sources.keys():
+            raise Conflict(
+                f"the {sources[source]} {source.session or source.key} is in quarantine and teaches this bank nothing; lift that first"
+            )
+
+
+def _draft(item: wire.NewCorrection, id: str, text: EncodedText, words: EncodedText | None, taught_by: str) -> Draft:
     return Draft(
         id=id,
         session_id=item.session_id,
@@ -167,17 +201,29 @@ def _draft(item: wire.NewCorrection, id: str, text: EncodedText, words: EncodedT
         embedding=text.key.tobytes(),
         tokens=text.tokens,
         words=None if words is None else words.key.tobytes(),
+        taught_by=taught_by,
     )
 
 
-def _taught(row: EventRow, measured: Measured, asked: int, snapshot_id: str, seconds: float) -> wire.Taught:
+def _stacked(keys: Sequence[Keys]) -> Keys:
+    return np.stack(keys) if keys else NO_KEYS
+
+
+def _judged(before: wire.Said, row: EventRow) -> str:
+    if before.value is None:
+        return "nothing"
+    return "right" if before.value == row.right else "wrong"
+
+
+def _taught(row: EventRow, measured: Measured, snapshot_id: str, seconds: float) -> wire.Taught:
     return wire.Taught(
         id=row.id,
         seq=row.seq,
         status="active",
         receipt=wire.Receipt(
             item=wire.BeforeAfter(before=measured.before, after=measured.after),
-            paraphrase=wire.ParaphraseCheck(n=asked, fixed=measured.fixed),
+            paraphrase=measured.paraphrases,
+            locality=measured.locality,
         ),
         state=wire.StateRef(snapshot_id=snapshot_id, seq=row.seq),
         usage=wire.Usage(cpu_ms=round(1e3 * seconds, 3), tokens_in=row.tokens, updates=1),

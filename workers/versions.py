@@ -38,11 +38,12 @@ class Taken:
     weights: Spans
     state: State
     responses: int  # distinct responses that live events in it support
+    held: Spans = ()  # quarantined events that belong to it and are not in it
 
     @classmethod
     def of(cls, bank_id: str, view: View) -> "Taken":
         """The state of a view that nobody else changes any more."""
-        return cls(bank_id, view.snapshot_id, view.seq, view.weights, view.state, int((view.counts > 0).sum()))
+        return cls(bank_id, view.snapshot_id, view.seq, view.weights, view.state, int((view.counts > 0).sum()), view.held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +74,19 @@ class Versions:
         return replace(Taken.of(warm.row.id, view), state=state)
 
     async def save(
-        self, tenant: str, taken: Taken, kind: str, label: Label, move_head: HeadMove | None = None, *, note: Note | None = None
+        self,
+        tenant: str,
+        taken: Taken,
+        kind: str,
+        label: Label,
+        move_head: HeadMove | None = None,
+        *,
+        note: Note | None = None,
+        epoch: int | None = None,
     ) -> SnapshotRow:
         """Make the taken state a snapshot, durable when this returns; with `move_head` it becomes the head in the same transaction.
 
-        `note` writes something more in that transaction.
+        `note` writes something more in that transaction. With `epoch` it is fenced like an append.
 
         Raises:
             HeadMoved: the head is no longer the expected one; nothing was changed.
@@ -87,7 +96,7 @@ class Versions:
         for left in reversed(range(TRIES)):
             try:
                 async with self.database.at_blobs(tenant):
-                    return await self._save(tenant, taken, kind, label, move_head, note, digest, parts)
+                    return await self._save(tenant, taken, kind, label, move_head, note, epoch, digest, parts)
             except blob_rows.BeingDeleted:  # an old state with the same bytes
                 if not left:
                     raise
@@ -102,6 +111,7 @@ class Versions:
         label: Label,
         move_head: HeadMove | None,
         note: Note | None,
+        epoch: int | None,
         digest: str,
         parts: list[tuple[str, bytes, str]],
     ) -> SnapshotRow:
@@ -126,8 +136,9 @@ class Versions:
             pinned=label.pinned,
             created_by=label.created_by,
             gate=label.gate,
+            held=taken.held,
         )
-        return await self.commit(tenant, taken.bank_id, draft, move_head, note=note, staged=staged)
+        return await self.commit(tenant, taken.bank_id, draft, move_head, note=note, epoch=epoch, staged=staged)
 
     async def copy(
         self,
@@ -135,6 +146,7 @@ class Versions:
         bank_id: str,
         source: SnapshotRow,
         *,
+        held: Spans,
         seq: int,
         parent: str,
         label: Label,
@@ -148,7 +160,15 @@ class Versions:
 
         Raises:
             NotOwner: another process has taken the bank, and may have appended to it. HeadMoved: as for `save`.
+            Conflict: `source` was deleted meanwhile, or as for `save`.
         """
+        gone = Conflict(f"snapshot {source.id} was deleted meanwhile; choose another one")
+
+        async def still_kept(conn: Any) -> None:  # noqa: ANN401
+            if (await snapshots.get_snapshot(conn, tenant, source.id, bank_id)).destroyed_at is not None:
+                raise gone
+            await note(conn)
+
         draft = SnapshotDraft(
             id=new_id("snap"),
             kind="rollback",
@@ -164,8 +184,12 @@ class Versions:
             pinned=label.pinned,
             created_by=label.created_by,
             gate=None,
+            held=held,
         )
-        return await self.commit(tenant, bank_id, draft, move_head, note=note, epoch=epoch)
+        try:
+            return await self.commit(tenant, bank_id, draft, move_head, note=still_kept, epoch=epoch)
+        except blob_rows.BeingDeleted:
+            raise gone from None
 
     async def commit(
         self,
@@ -189,10 +213,22 @@ class Versions:
             return row
 
     async def thin(self, tenant: str, bank_id: str, keep: int) -> None:
-        """Drop the oldest automatic snapshots beyond `keep` and the blobs that nothing needs any more."""
+        """Drop the oldest automatic snapshots beyond `keep` and the blobs that nothing needs any more; pinned and labelled ones stay."""
         async with self.database.write(tenant) as conn:
+            await banks.lock(conn, tenant, bank_id)  # a pin that is being set comes before or finds nothing
             spare = await snapshots.spare_autos(conn, tenant, bank_id, keep)
             digests = await snapshots.destroy_snapshots(conn, tenant, bank_id, spare, self.now()) if spare else []
+        await self.drop_blobs(tenant, digests)
+
+    async def delete(self, tenant: str, bank_id: str, snapshot_id: str, note: Note) -> None:
+        """Delete one snapshot and the blobs that nothing needs any more; `note` writes its audit line in the same transaction.
+
+        Raises:
+            NotFound, Conflict: as `snapshots.retire`; nothing was changed.
+        """
+        async with self.database.write(tenant) as conn:
+            digests = await snapshots.retire(conn, tenant, bank_id, snapshot_id, self.now())
+            await note(conn)
         await self.drop_blobs(tenant, digests)
 
     async def drop_blobs(self, tenant: str, digests: list[str]) -> int:

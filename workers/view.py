@@ -1,7 +1,7 @@
 """A view: one state of a bank that questions can be asked of, and what may be answered from it.
 
-`weights` says exactly which events the tensors hold. An event that was forgotten but is still in them (a suppressed one, or one whose
-rebuild has not finished) must never be answered with, so a view also carries:
+`weights` says exactly which events the tensors hold. An event that was forgotten but is still in them (a suppressed one, one whose
+rebuild has not finished, or one in quarantine) must never be answered with, so a view also carries:
 
 - `counts`: for each response, how many of the events in the weights are not forgotten. A response without any is inadmissible.
 - `forgotten`: the keys of the forgotten events still in the weights. A response that other events support is held back where the
@@ -11,7 +11,7 @@ Only the model thread touches `state`, `counts` and `book` while a bank is warm.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from model import CodeBook, Lesson, Recall, State, succession
 from model.config import FAST
 from service.store.lineage import Spans, holds, with_next
+from service.store.quarantines import Source
 from service.store.rows import TombstoneRow
 
 Key = NDArray[np.float32]
@@ -38,6 +39,8 @@ class View:
     counts: NDArray[np.int32]  # (responses,) live events for each response
     gone: frozenset[int] = frozenset()  # seqs of all forgotten events of the bank
     forgotten: dict[int, NDArray[np.float32]] = field(default_factory=dict)  # response -> (n, 384) keys still in the weights
+    held: Spans = ()  # quarantined events that belong to it and are not in `state`
+    closed: frozenset[Source] = frozenset()  # from which nothing is learned now
 
     def learn(self, recall: Recall, lesson: Lesson, response: int) -> None:
         """Apply one event in place. The book must hold the response already."""
@@ -53,6 +56,10 @@ class View:
         self.counts[response] += 1
         self.weights = with_next(self.weights, lesson.seq)
         self.seq = lesson.seq
+
+    def frozen(self) -> "View":
+        """A copy that nobody changes, to be asked beside the requests. Only the model thread may make one."""
+        return replace(self, state=self.state.clone(), counts=self.counts.copy())
 
     def kin(self) -> dict[int, set[int]]:
         """For each response that has replaced others: itself and those, as far as the book has them."""

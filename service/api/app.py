@@ -4,7 +4,28 @@ from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.di import Provide
 
-from service.api import banks, corrections, docs_page, forget, health, jobs, keys, memory, openapi, sessions, trail, versions
+from service.api import (
+    banks,
+    branches,
+    carriage,
+    corrections,
+    docs_page,
+    forget,
+    health,
+    hooks,
+    inspection,
+    jobs,
+    keys,
+    memory,
+    openapi,
+    probe_sets,
+    quarantine,
+    rollback,
+    sessions,
+    stream,
+    trail,
+    versions,
+)
 from service.api.auth import Keyring, authorize
 from service.api.caller import provide_caller
 from service.api.deps import Deps
@@ -25,6 +46,17 @@ ROUTES = (
     memory.recall,
     memory.recall_batch,
     memory.get_memory,
+    inspection.get_levels,
+    inspection.trace_correction,
+    inspection.probe,
+    inspection.explain,
+    inspection.search,
+    inspection.get_stats,
+    probe_sets.save_probe_set,
+    probe_sets.list_probe_sets,
+    probe_sets.get_probe_set,
+    probe_sets.delete_probe_set,
+    probe_sets.run_probe_set,
     banks.create_bank,
     banks.list_banks,
     banks.get_bank,
@@ -32,6 +64,7 @@ ROUTES = (
     keys.mint_key,
     keys.list_keys,
     keys.revoke_key,
+    keys.rotate_key,
     keys.whoami,
     sessions.open_session,
     sessions.list_sessions,
@@ -41,13 +74,37 @@ ROUTES = (
     versions.take_snapshot,
     versions.list_snapshots,
     versions.get_snapshot,
-    versions.roll_back,
+    versions.change_snapshot,
+    versions.delete_snapshot,
+    versions.diff_snapshots,
+    versions.verify_snapshot,
+    carriage.export_snapshot,
+    carriage.get_export,
+    carriage.import_bundle,
+    branches.create_branch,
+    branches.list_branches,
+    branches.diff_branch,
+    branches.promote_branch,
+    branches.delete_branch,
+    rollback.roll_back,
+    rollback.bisect,
     forget.forget,
+    forget.get_certificate,
+    quarantine.set_quarantine,
+    quarantine.list_quarantines,
+    quarantine.lift_quarantine,
     jobs.consolidate,
     jobs.list_jobs,
     jobs.get_job,
     jobs.cancel_job,
+    hooks.create_webhook,
+    hooks.list_webhooks,
+    hooks.delete_webhook,
+    hooks.list_deliveries,
+    hooks.redeliver,
+    stream.stream_changes,
     trail.list_audit,
+    trail.verify_audit,
     health.live,
     health.ready,
     health.metrics,
@@ -66,8 +123,9 @@ def build_app(deps: Deps) -> Edge:
     app = routes_only()
     keyring = Keyring(deps.database, deps.pepper, deps.now)
     limiter = Limiter(deps.coord, deps.settings, deps.metrics)
-    app.state.update({"deps": deps, "keyring": keyring, "limiter": limiter})
-    return Edge(app, deps.metrics, deps.settings.max_in_flight, leave=limiter.leave, close=keyring.close)
+    ending = stream.Ending()
+    app.state.update({"deps": deps, "keyring": keyring, "limiter": limiter, "ending": ending})
+    return Edge(app, deps.metrics, deps.settings.max_in_flight, leave=limiter.leave, end=ending.end, close=keyring.close)
 
 
 def routes_only() -> Litestar:

@@ -66,6 +66,7 @@ class Principal:
     scopes: frozenset[str]
     banks: frozenset[str] | None  # bank ids it is pinned to; None: all banks of the tenant
     expires_at: datetime | None
+    rate: float | None = None  # requests a second of this key
     sign_in: str | None = None  # the sign-in to the console that stands for the key; None: the key itself was sent
 
     def allows(self, *scopes: str) -> bool:
@@ -116,9 +117,8 @@ class Keyring:
         self._found.pop(digest, None)  # not before: it is known (`knows`) until this says otherwise
         if row is None or row.revoked_at is not None:
             raise Unauthenticated()
-        principal = Principal(
-            row.tenant, row.id, frozenset(row.scopes), None if row.banks is None else frozenset(row.banks), row.expires_at
-        )
+        banks = None if row.banks is None else frozenset(row.banks)
+        principal = Principal(row.tenant, row.id, frozenset(row.scopes), banks, row.expires_at, row.rate)
         if signed_in is not None:
             ends = min(signed_in.expires_at, row.expires_at or signed_in.expires_at)
             principal = replace(principal, sign_in=signed_in.id, expires_at=ends)
@@ -203,7 +203,7 @@ async def authorize(connection: ASGIConnection[Any, Any, Any, Any], handler: Bas
     connection.scope["state"]["principal"] = principal  # the log tells whose request it was that is refused
     limiter.enter(connection.scope["state"], principal.tenant)
     if not handler.opt.get("by_items"):
-        await limiter.charge(principal.tenant)
+        await limiter.charge(principal.tenant, key=principal.key_id, key_rate=principal.rate)
     scopes = handler.opt.get("scopes", ())
     if scopes and not principal.allows(*scopes):
         raise Forbidden(f"this call needs a key with the scope {' or '.join(scopes)}; ask an admin for one")

@@ -73,12 +73,12 @@ class Caller:
         return row
 
     async def charge(self, items: int) -> None:
-        """Count a batch, on a route marked `BY_ITEMS`.
+        """Count a batch; on a route marked `BY_ITEMS` it is all that is counted of the request.
 
         Raises:
-            TooFast: it is above the tenant's rate.
+            TooFast: it is above the key's or the tenant's rate.
         """
-        await self.limiter.charge(self.tenant, items)
+        await self.limiter.charge(self.tenant, items, key=self.principal.key_id, key_rate=self.principal.rate)
 
     async def note(self, conn: Connection, action: str, target: str, detail: dict[str, Any]) -> None:
         """Add an audit line in the open transaction of what it tells about."""

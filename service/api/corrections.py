@@ -9,17 +9,15 @@ from service.api import replies
 from service.api.auth import needs
 from service.api.bodies import Strict
 from service.api.caller import Caller
-from service.api.deps import Connection
 from service.api.idempotency import once
 from service.api.limits import BY_ITEMS
 from service.api.pages import LIMIT_DEFAULT, BankParam, Cursor, Limit, Order, Pager
 from service.api.texts import check_corrections, known_form
 from service.errors import Invalid, NotFound
 from service.ids import new_id
-from service.store import forgets, history, snapshots
+from service.store import corrections, history
 from service.store.idempotency import Committed
-from service.store.rows import BankRow, EventRow
-from service.store.status import Standing
+from service.store.rows import EventRow
 
 TAGS = ["corrections"]
 
@@ -83,12 +81,10 @@ async def list_corrections(
     row, newest = await caller.bank_row(bank), order == "newest"
     pager = Pager(f"corrections:{row.id}:{order}", int, limit, cursor)
     async with caller.deps.database.read(caller.tenant) as conn:
-        now = await _standing(conn, row)
         page = await pager.page(
             lambda after, number: history.page(conn, caller.tenant, row.id, after, number, newest), _seq, lambda event: event
         )
-        later = await history.later_same_input(conn, caller.tenant, row.id, [event.seq for event in page.items])
-    items = [_correction(event, now, later.get(event.seq, [])) for event in page.items]
+        items = await corrections.shown(conn, caller.tenant, row, page.items)
     return replies.send(wire.Page(items=items, next_cursor=page.next_cursor))
 
 
@@ -108,9 +104,8 @@ async def get_correction(
         events = await history.by_ids(conn, caller.tenant, row.id, [known_form(correction_id)])
         if not events:
             raise NotFound(f"the bank {row.name} has no correction {correction_id}")
-        now = await _standing(conn, row)
-        later = await history.later_same_input(conn, caller.tenant, row.id, [events[0].seq])
-    return replies.send(_correction(events[0], now, later.get(events[0].seq, [])))
+        (shown,) = await corrections.shown(conn, caller.tenant, row, events)
+    return replies.send(shown)
 
 
 @get("/v1/events", operation_id="list_events", summary="The ledger, row by row", tags=TAGS, opt=needs("memory:inspect"))
@@ -123,12 +118,6 @@ async def list_events(
     async with caller.deps.database.read(caller.tenant) as conn:
         page = await pager.page(lambda after, number: history.page(conn, caller.tenant, row.id, after, number), _seq, _event)
     return replies.send(page)
-
-
-async def _standing(conn: Connection, bank: BankRow) -> Standing:
-    head = await snapshots.get_snapshot(conn, bank.tenant, bank.head, bank.id)
-    gone = await forgets.tombstones(conn, bank.tenant, bank.id)
-    return Standing.of(head.spans, head.seq, bank.seq, (tombstone.seq for tombstone in gone))
 
 
 def _seq(event: EventRow) -> int:
@@ -154,20 +143,6 @@ def _batch(taught: list[wire.Taught]) -> wire.TaughtBatch:
         level_writes=sum(usage.level_writes for usage in usages),
     )
     return wire.TaughtBatch(items=taught, state=taught[-1].state, usage=usage)
-
-
-def _correction(event: EventRow, now: Standing, later: list[tuple[int, int]]) -> wire.Correction:
-    return wire.Correction(
-        id=event.id,
-        seq=event.seq,
-        status=now.status(event.seq, event.response, later),
-        input=event.input,
-        right=event.right,
-        wrong=event.wrong,
-        session_id=event.session_id,
-        metadata=event.metadata or {},
-        created_at=event.created_at,
-    )
 
 
 def _event(event: EventRow) -> wire.EventRow:

@@ -38,11 +38,17 @@ class Edge:
         max_in_flight: int,
         *,
         leave: Callable[[dict[str, Any]], None],
+        end: Callable[[], None],
         close: Callable[[], Awaitable[None]],
     ) -> None:
-        self._app, self._metrics, self._max, self._leave = app, metrics, max_in_flight, leave
-        self.close = close  # ends what requests left running beside them; to be awaited before the database closes
+        self._app, self._metrics, self._max, self._leave, self._close = app, metrics, max_in_flight, leave, close
+        self.end = end  # lets what stays open for as long as clients like come to its end; may be called by a signal
         self._in_flight = 0
+
+    async def close(self) -> None:
+        """End what requests left running beside them; to be awaited before the database closes."""
+        self.end()
+        await self._close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; lifespan events pass through."""
@@ -80,12 +86,21 @@ class Edge:
             return
         self._in_flight += 1
         self._metrics.in_flight(1)
+        inside = True
+
+        def leave() -> None:
+            nonlocal inside
+            if inside:
+                inside = False
+                self._in_flight -= 1
+                self._metrics.in_flight(-1)
+
+        scope["state"]["leave_early"] = leave  # for what stays open and is counted elsewhere
         try:
             await self._app(scope, receive, send)
         finally:
             self._leave(scope["state"])  # the place that its tenant gave it, if it came so far
-            self._in_flight -= 1
-            self._metrics.in_flight(-1)
+            leave()
 
     def _tell(self, scope: HTTPScope, status: int, seconds: float) -> None:
         route = scope.get("path_template") or "(none)"

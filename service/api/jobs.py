@@ -18,6 +18,7 @@ from service.store import jobs
 from service.store.rows import JobRow
 
 TAGS = ["jobs"]
+PROMISED = ("rebuild", "erase")  # acknowledged as forgotten
 
 
 @post(
@@ -88,7 +89,7 @@ async def cancel_job(caller: NamedDependency[Caller], job_id: FromPath[str]) -> 
             job = await _visible(conn, caller, job_id)
             if job.status == "canceled":
                 return _shown(job)
-            if job.kind != "consolidation":
+            if job.kind in PROMISED:
                 raise Conflict("what was promised to be forgotten is forgotten: this job cannot be canceled")
             ended = await jobs.cancel(conn, caller.tenant, job.id, caller.deps.now())
             if ended.status != "canceled":  # a runner was quicker

@@ -1,6 +1,6 @@
-"""API keys: mint, list, revoke, and who am I. Every change is in the audit; a secret is shown once and never stored."""
+"""API keys: mint, list, rotate, revoke, and who am I. Every change is in the audit; a secret is shown once and never stored."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 from litestar import Response, delete, get, post
@@ -72,6 +72,25 @@ async def revoke_key(caller: NamedDependency[Caller], key_id: FromPath[str]) -> 
     return replies.send(_shown(row))
 
 
+@post(
+    "/v1/keys/{key_id:str}/rotate",
+    operation_id="rotate_key",
+    summary="Give a key a successor; its secret is shown once",
+    tags=TAGS,
+    opt=needs("admin"),
+    dto=Strict[wire.RotateKey],
+    status_code=201,
+)
+async def rotate_key(caller: NamedDependency[Caller], key_id: FromPath[str], data: JSONBody[wire.RotateKey]) -> Response[wire.RotatedKey]:
+    """The successor has the same name, scopes, banks, rate and end. Both work for `overlap_s` seconds, then the old one has ended."""
+    caller.refuse_pinned("rotate keys")
+
+    async def work(_: str | None) -> wire.RotatedKey:
+        return await _rotate(caller, known_form(key_id), data.overlap_s)
+
+    return await once(caller, work, status=201, stored=lambda made: msgspec.structs.replace(made, key=None))
+
+
 @get("/v1/whoami", operation_id="whoami", summary="The tenant and the rights of this key", tags=TAGS)
 async def whoami(caller: NamedDependency[Caller]) -> Response[wire.WhoAmI]:
     """Any key may ask."""
@@ -105,6 +124,7 @@ async def _mint(caller: Caller, data: wire.NewKey) -> wire.MintedKey:
             banks=pinned,
             expires_at=data.expires_at,
             now=now,
+            rate=data.rate,
         )
         await caller.note(conn, "key.mint", row.id, {"name": row.name, "scopes": list(row.scopes), "banks": data.banks})
     return wire.MintedKey(
@@ -114,7 +134,49 @@ async def _mint(caller: Caller, data: wire.NewKey) -> wire.MintedKey:
         scopes=list(row.scopes),
         banks=None if row.banks is None else list(row.banks),
         expires_at=row.expires_at,
+        rate=row.rate,
     )
+
+
+async def _rotate(caller: Caller, key_id: str, overlap_s: int) -> wire.RotatedKey:
+    minted, now = keys.mint(), caller.deps.now()
+    async with caller.deps.database.write(caller.tenant) as conn:
+        old = await tenants.get_key(conn, caller.tenant, key_id)
+        if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
+            raise Conflict("this key has ended; mint a new one instead")
+        row = await tenants.add_key(
+            conn,
+            caller.tenant,
+            id=new_id("key"),
+            name=old.name,
+            prefix=minted.prefix,
+            lookup_hash=keys.lookup_hash(caller.deps.pepper, minted.key),
+            scopes=old.scopes,
+            banks=old.banks,
+            expires_at=old.expires_at,
+            now=now,
+            rate=old.rate,
+        )
+        ending = await tenants.expire_key(conn, caller.tenant, old.id, now + timedelta(seconds=overlap_s))
+        until = ending.expires_at or now
+        change = {"before": {"expires_at": _told(old.expires_at)}, "after": {"expires_at": _told(until)}, "successor": row.id}
+        await caller.note(conn, "key.rotate", old.id, change)
+    caller.keyring.forget(old.id)
+    return wire.RotatedKey(
+        id=row.id,
+        key=minted.key,
+        prefix=row.prefix,
+        scopes=list(row.scopes),
+        banks=None if row.banks is None else list(row.banks),
+        rate=row.rate,
+        expires_at=row.expires_at,
+        replaces=old.id,
+        replaced_until=until,
+    )
+
+
+def _told(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
 
 
 def _unusable(expires_at: datetime, now: datetime) -> str:
@@ -161,4 +223,5 @@ def _shown(row: KeyRow) -> wire.Key:
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
         last_used_at=row.last_used_at,
+        rate=row.rate,
     )

@@ -2,7 +2,9 @@
 
 - **Rate.** `settings.rate` requests a second of one tenant, with all its keys and in all processes of the api, and `settings.burst` at once
   above that. A batch costs as much as one request for every 64 items begun.
+- **Rate of a key.** What its `rate` says, for a second at once: within its tenant's, which it is counted to as well.
 - **In flight.** `settings.tenant_in_flight` requests of one tenant at once, in this process.
+- **Streams.** `STREAMS` of one tenant at once, in this process, beside its requests in flight.
 - **Tries.** `TRIES` wrong keys a second from one address, and `TRIES_BURST` at once. The address is the socket's peer, never what a header
   says. Beyond it keys of that address are not looked up unless they were found here before: whoever tries costs no more queries,
   and those who share the address and are known go on.
@@ -26,6 +28,7 @@ from service.telemetry import Metrics
 
 ITEMS = 64  # of a batch, for the price of one request
 TRIES, TRIES_BURST = 20.0, 100
+STREAMS = 16  # of one tenant in one process
 TELL_EVERY_S = 60.0
 BY_ITEMS: dict[str, Any] = {"by_items": True}  # mark of a route that charges for what its body holds, once that is decoded
 log = structlog.get_logger()
@@ -51,6 +54,7 @@ class Limiter:
     def __init__(self, coord: Coord, settings: Settings, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
         self._coord, self._settings, self._metrics, self._clock = coord, settings, metrics, clock
         self._in_flight: Counter[str] = Counter()
+        self._streams: Counter[str] = Counter()
         self._closed: dict[str, float] = {}  # addresses, and until when their unknown keys are not looked up
         self._told = -math.inf  # when the log was told that nothing is counted
 
@@ -66,24 +70,45 @@ class Limiter:
         self._in_flight[tenant] += 1
         state["place_of"] = tenant
 
-    def leave(self, state: dict[str, Any]) -> None:
-        """Give the request's place back, if it took one."""
-        tenant = state.pop("place_of", None)
-        if tenant is not None:
-            self._in_flight[tenant] -= 1
-            if not self._in_flight[tenant]:
-                del self._in_flight[tenant]
-
-    async def charge(self, tenant: str, items: int = 1) -> None:
-        """Count a request of the tenant. What costs more than the whole burst is taken when the burst is.
+    def streams(self, state: dict[str, Any], tenant: str) -> None:
+        """Give the request's place back for one among the tenant's streams, which it has until it leaves.
 
         Raises:
-            TooFast: it is above the tenant's rate; nothing was counted.
+            Quota: all of these are taken.
         """
+        if self._streams[tenant] >= STREAMS:
+            self._metrics.limited("tenant-streams")
+            raise Quota(f"this tenant has {STREAMS} streams open, the most at once", retry_after_s=5)
+        self.leave(state)
+        self._streams[tenant] += 1
+        state["stream_of"] = tenant
+
+    def leave(self, state: dict[str, Any]) -> None:
+        """Give the request's place back, if it took one."""
+        for name, taken in (("place_of", self._in_flight), ("stream_of", self._streams)):
+            tenant = state.pop(name, None)
+            if tenant is not None:
+                taken[tenant] -= 1
+                if not taken[tenant]:
+                    del taken[tenant]
+
+    async def charge(self, tenant: str, items: int = 1, *, key: str = "", key_rate: float | None = None) -> None:
+        """Count a request of the tenant, made with a key. What costs more than the whole burst is taken when the burst is.
+
+        Raises:
+            TooFast: it is above the key's rate, and nothing was counted; or above the tenant's, and was counted to the key alone.
+        """
+        cost = math.ceil(items / ITEMS)
+        if key_rate:
+            most = max(1, math.ceil(key_rate))
+            wait_s = await self._take(f"rate:{tenant}:{key}", key_rate, most, min(cost, most))
+            if wait_s > 0:
+                self._metrics.limited("key-rate")
+                raise TooFast(f"this key may make {key_rate:g} requests a second", rate=key_rate, burst=most, wait_s=wait_s)
         rate, burst = self._settings.rate, self._settings.burst
         if not rate:
             return
-        wait_s = await self._take(f"rate:{tenant}", rate, burst, min(math.ceil(items / ITEMS), burst))
+        wait_s = await self._take(f"rate:{tenant}", rate, burst, min(cost, burst))
         if wait_s > 0:
             self._metrics.limited("tenant-rate")
             raise TooFast(f"this tenant may make {rate:g} requests a second, {burst} at once", rate=rate, burst=burst, wait_s=wait_s)

@@ -20,7 +20,6 @@ from service.errors import Invalid, StateUnavailable
 from service.ids import new_id
 
 TAGS = ["memory"]
-HEAD = "head"  # what `at` may say for the present state
 MIN_STATE = re.compile(r"[A-Za-z0-9_]{1,64}:([0-9]{1,15})")
 
 MinState = Annotated[
@@ -94,7 +93,7 @@ async def _ask(
         inputs,
         top_k=data.top_k,
         min_confidence=data.min_confidence,
-        at=None if data.at == HEAD else data.at,
+        at=None if data.at == wire.HEAD else data.at,
         explain=data.explain,
         min_seq=min_seq,
     )

@@ -46,18 +46,33 @@ PROBLEMS = {
     "404": "No such thing for this key.",
     "409": "The state of things rules this call out now; `code` tells why.",
     "412": "The head is no longer the one that `If-Match` names.",
-    "413": "The body is above 1,000,000 bytes.",
-    "422": "The Idempotency-Key was used with another body, or stored bytes do not have their digest.",
+    "413": "The body is above 1,000,000 bytes (a bundle: 64 MiB).",
+    "422": "The Idempotency-Key was used with another body, stored bytes do not have their digest, or a bundle is refused.",
     "429": "A limit of the bank, the key or the tenant is reached.",
     "500": "Unexpected; report it with the request id.",
     "503": "No capacity now; come back after `Retry-After` seconds.",
     "507": "The storage is full; nothing of the request was kept.",
 }
 _PAGE = re.compile(r"Page_service\.wire\.\w+\.(\w+?)_")  # the framework's name of a list
-_LISTED = (wire.AuditEntry, wire.Bank, wire.Correction, wire.EventRow, wire.Job, wire.Key, wire.Session, wire.Snapshot)
-_NOT_SENT = (wire.Page, wire.RecallOptions, wire.Reply, wire.Request)
+_LISTED = (
+    wire.AuditEntry,
+    wire.Bank,
+    wire.Branch,
+    wire.Correction,
+    wire.Delivery,
+    wire.EventRow,
+    wire.Job,
+    wire.Key,
+    wire.ProbeSet,
+    wire.Quarantine,
+    wire.Session,
+    wire.Snapshot,
+    wire.Webhook,
+)
+_NOT_SENT = (wire.Change, wire.ForgetPreview, wire.Page, wire.RecallOptions, wire.Reply, wire.Request)
 _POST_ONLY = {"413", "422", "507"}
 _KEY = {"Key": {"type": "http", "scheme": "bearer", "description": "An API key; `X-API-Key: <key>` is taken as well."}}
+_BYTES = {"type": "string", "format": "binary"}
 _IDEMPOTENCY = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -104,7 +119,7 @@ def _complete(operation: dict[str, Any], method: str, *, open_to_all: bool) -> N
     parameters = operation.setdefault("parameters", [])
     statuses = {"500"}
     if not open_to_all:
-        statuses |= PROBLEMS.keys() if method == "post" else PROBLEMS.keys() - _POST_ONLY - {"412"} | {"422", "507"}
+        statuses |= PROBLEMS.keys() if method in ("post", "patch") else PROBLEMS.keys() - _POST_ONLY - {"412"} | {"422", "507"}
         if method == "post":
             parameters.append(_IDEMPOTENCY)
     operation["responses"] = {status: told for status, told in operation["responses"].items() if status < "400"}
@@ -113,5 +128,9 @@ def _complete(operation: dict[str, Any], method: str, *, open_to_all: bool) -> N
             "description": PROBLEMS[status],
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
+    if operation["operationId"] == "import_bundle":
+        operation["requestBody"] = {"required": True, "content": {"application/octet-stream": {"schema": _BYTES}}}
+    if operation["operationId"] == "get_export":
+        operation["responses"]["200"]["content"]["application/x-tar"]["schema"] = _BYTES
     if operation["operationId"] == "ready":
         operation["responses"]["503"] = operation["responses"]["200"] | {"description": "Not ready; the parts tell which."}

@@ -98,7 +98,7 @@ def _detail(error: HTTPException) -> str:
         case 405:
             return "this path does not take this method; `Allow` lists those it takes"
         case 413:
-            return "the body is above the limit of 1,000,000 bytes; send less at once"
+            return "the body is above what this call takes; send less at once"
         case _:
             first = next(iter(_errors(error)), None)
             if first is None:

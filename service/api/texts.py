@@ -46,6 +46,20 @@ def check_inputs(field: str, inputs: Sequence[str]) -> None:
     _raise([fault for place, text in enumerate(inputs) for fault in _text(f"{field}[{place}]" if many else field, text)])
 
 
+def check_probes(probes: Sequence[wire.Probe]) -> None:
+    """Refuse probes whose texts cannot be kept.
+
+    Raises:
+        Invalid: with one entry per field.
+    """
+    faults: list[Fault] = []
+    for place, probe in enumerate(probes):
+        faults += _text(f"probes[{place}].input", probe.input)
+        if probe.expected is not None:
+            faults += _text(f"probes[{place}].expected", probe.expected)
+    _raise(faults)
+
+
 def check_note(field: str, text: str | None) -> None:
     """Refuse NUL and half characters in a free text that may be blank.
 

@@ -1,4 +1,4 @@
-"""The audit trail: who changed what, when, in which request."""
+"""The audit trail: who changed what, when, in which request; and whether its hash chain holds."""
 
 from litestar import Response, get
 from litestar.di import NamedDependency
@@ -18,23 +18,38 @@ async def list_audit(
 ) -> Response[wire.Page[wire.AuditEntry]]:
     """Ids and numbers only; no text that was taught."""
     caller.refuse_pinned("read the audit trail")
-    pager = Pager("audit", str, limit, cursor)
+    pager = Pager("audit", int, limit, cursor)
     async with caller.deps.database.read(caller.tenant) as conn:
-        page = await pager.page(lambda after, number: audit.page(conn, caller.tenant, after, number), _id, _shown)
+        page = await pager.page(lambda after, number: audit.page(conn, caller.tenant, after, number), _seq, _shown)
     return replies.send(page)
 
 
-def _id(row: AuditRow) -> str:
-    return row.id
+@get("/v1/audit/verify", operation_id="verify_audit", summary="Whether the audit's hash chain holds", tags=["audit"], opt=needs("admin"))
+async def verify_audit(caller: NamedDependency[Caller]) -> Response[wire.AuditVerified]:
+    """Reads every entry; names the first one that was changed or is missing."""
+    caller.refuse_pinned("verify the audit trail")
+    async with caller.deps.database.read(caller.tenant) as conn:
+        found = await audit.verify(conn, caller.tenant)
+    broken = None
+    if found.broken_seq is not None:
+        broken = wire.BrokenEntry(seq=found.broken_seq, id=found.broken_id, why=found.why or "missing")
+    return replies.send(wire.AuditVerified(ok=broken is None, entries=found.entries, hash=found.hash, broken=broken))
+
+
+def _seq(row: AuditRow) -> int:
+    return row.seq
 
 
 def _shown(row: AuditRow) -> wire.AuditEntry:
     return wire.AuditEntry(
         id=row.id,
+        seq=row.seq,
         actor=row.actor,
         request_id=row.request_id,
         action=row.action,
         target=row.target,
         detail=row.detail,
+        prev_hash=row.prev_hash,
+        hash=row.hash,
         created_at=row.created_at,
     )

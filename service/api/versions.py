@@ -1,10 +1,9 @@
-"""Snapshots and rollback."""
+"""Snapshots: taken, listed, labelled and pinned, compared, verified, deleted."""
 
-from typing import Annotated
-
-from litestar import Response, get, post
+from litestar import Response, delete, get, patch, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, HeaderParameter, JSONBody
+from litestar.params import FromPath, JSONBody
+from msgspec import UNSET
 
 from service import wire
 from service.api import replies
@@ -15,14 +14,9 @@ from service.api.idempotency import once
 from service.api.pages import LIMIT_DEFAULT, BankParam, Cursor, Limit, Pager
 from service.api.texts import check_note, known_form
 from service.store import forgets, present, snapshots
-from service.store.idempotency import Committed
 from service.store.rows import SnapshotRow
 
 TAGS = ["versions"]
-
-IfMatch = Annotated[
-    str | None, HeaderParameter(name="If-Match", max_length=200, description="`etag` of the bank; 412 when its head has moved.")
-]
 
 
 @post(
@@ -72,38 +66,76 @@ async def get_snapshot(caller: NamedDependency[Caller], snapshot_id: FromPath[st
     return replies.send(present.snapshot(snapshot, row.head, gone))
 
 
-@post(
-    "/v1/rollback",
-    operation_id="roll_back",
-    summary="Return to the behaviour of a snapshot",
+@patch(
+    "/v1/snapshots/{snapshot_id:str}",
+    operation_id="change_snapshot",
+    summary="Label, note or pin a snapshot",
     tags=TAGS,
-    opt=needs("rollback"),
-    dto=Strict[wire.RollbackRequest],
+    opt=needs("snapshots:write"),
+    dto=Strict[wire.SnapshotChange],
+)
+async def change_snapshot(
+    caller: NamedDependency[Caller], snapshot_id: FromPath[str], data: JSONBody[wire.SnapshotChange], bank: BankParam = None
+) -> Response[wire.Snapshot]:
+    """What is not given stays. A pinned or labelled snapshot is never taken by retention, and a pinned one cannot be deleted."""
+    said = {name: value for name in data.__struct_fields__ if (value := getattr(data, name)) is not UNSET}
+    check_note("note", said.get("note"))
+    row = await caller.bank_row(bank)
+    async with caller.deps.database.write(caller.tenant) as conn:
+        snapshot = await snapshots.amend(conn, caller.tenant, row.id, known_form(snapshot_id), said)
+        gone = await forgets.tombstones(conn, caller.tenant, row.id)
+        if said:
+            await caller.note(
+                conn, "snapshot.change", row.id, {"snapshot": snapshot.id, "changed": sorted(said), "pinned": snapshot.pinned}
+            )
+    return replies.send(present.snapshot(snapshot, row.head, gone))
+
+
+@delete(
+    "/v1/snapshots/{snapshot_id:str}",
+    operation_id="delete_snapshot",
+    summary="Give up a snapshot's weights for good",
+    tags=TAGS,
+    opt=needs("snapshots:write"),
+    status_code=204,
+)
+async def delete_snapshot(caller: NamedDependency[Caller], snapshot_id: FromPath[str], bank: BankParam = None) -> None:
+    """409 for the head, the genesis and pinned ones. Nothing learned is lost: the ledger has it."""
+    named = await caller.bank(bank)
+    await caller.deps.engine.delete_snapshot(caller.tenant, named, known_form(snapshot_id), actor=caller.actor)
+
+
+@get(
+    "/v1/snapshots/{snapshot_id:str}/diff/{other_id:str}",
+    operation_id="diff_snapshots",
+    summary="What changed between two snapshots",
+    tags=TAGS,
+    opt=needs("memory:inspect"),
+)
+async def diff_snapshots(
+    caller: NamedDependency[Caller], snapshot_id: FromPath[str], other_id: FromPath[str], bank: BankParam = None
+) -> Response[wire.SnapshotDiff]:
+    """Corrections gained and lost, live corrections answered otherwise, how far each level moved. `head` is the present state."""
+    named = await caller.bank(bank)
+    return replies.send(await caller.deps.engine.diff(caller.tenant, named, known_form(snapshot_id), known_form(other_id)))
+
+
+@post(
+    "/v1/snapshots/{snapshot_id:str}/verify",
+    operation_id="verify_snapshot",
+    summary="Look at a snapshot's bytes and ledger, and load it",
+    tags=TAGS,
+    opt=needs("snapshots:read"),
     status_code=200,
 )
-async def roll_back(
-    caller: NamedDependency[Caller], data: JSONBody[wire.RollbackRequest], if_match: IfMatch = None
-) -> Response[wire.RolledBack]:
-    """The state before is saved first, so that a rollback can be rolled back. `dry_run` tells which answers would change."""
-    check_note("reason", data.reason)
-    bank = await caller.bank(data.bank)
+async def verify_snapshot(caller: NamedDependency[Caller], snapshot_id: FromPath[str], bank: BankParam = None) -> Response[wire.Verified]:
+    """The digest of each blob, the hash chain of the ledger rows that it covers, and a load. What is wrong is told: `ok` is false."""
+    named = await caller.bank(bank)
 
-    async def work(key: str | None) -> wire.RolledBack:
-        return await caller.deps.engine.roll_back(
-            caller.tenant,
-            bank,
-            data.to,
-            dry_run=data.dry_run,
-            if_match=if_match,
-            reason=data.reason,
-            actor=caller.actor,
-            idempotency_key=key,
-        )
+    async def work(_: str | None) -> wire.Verified:
+        return await caller.deps.engine.verify(caller.tenant, named, known_form(snapshot_id))
 
-    async def recover(done: Committed) -> wire.RolledBack:
-        return await caller.deps.engine.rolled_back(caller.tenant, done.bank, done.first_seq)
-
-    return await once(caller, work, status=200, recover=recover, quotes=True)
+    return await once(caller, work, status=200)
 
 
 def _id(row: SnapshotRow) -> str:

@@ -5,6 +5,7 @@ the errors of `service.errors` only.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 
 from msgspec import Struct
@@ -66,21 +67,48 @@ class Engine(Protocol):
         self,
         tenant: str,
         bank: str,
-        to: str,
+        to: str | None,
         *,
         dry_run: bool,
         if_match: str | None,
         reason: str | None,
         actor: Actor,
         idempotency_key: str | None,
+        to_time: datetime | None = None,
+        source: wire.Source | None = None,
+        keep: str | list[str] = "none",
     ) -> wire.RolledBack:
-        """Move the head to the behaviour of snapshot `to`; every warm copy follows before this returns.
+        """Move the head to another state, see `wire.RollbackRequest`; every warm copy follows before this returns.
 
         With `idempotency_key` the move marks the key committed in the same transaction, with the head's new version for a seq.
         """
 
     async def rolled_back(self, tenant: str, bank: str, version: int) -> wire.RolledBack:
         """The reply for a rollback that made the head's `version` and was never answered (a crash)."""
+
+    async def delete_snapshot(self, tenant: str, bank: str, snapshot: str, *, actor: Actor) -> None:
+        """Give up a snapshot's weights for good; not the head's, nor pinned ones."""
+
+    async def diff(self, tenant: str, bank: str, before: str, after: str) -> wire.SnapshotDiff:
+        """What differs between two snapshots; `head` is the present state."""
+
+    async def verify(self, tenant: str, bank: str, snapshot: str) -> wire.Verified:
+        """Look at a snapshot's bytes and the ledger that it covers, and load it."""
+
+    async def bisect(self, tenant: str, bank: str, input: str, *, since: str | None, actor: Actor) -> wire.JobStarted:
+        """Queue a job that finds what brought the present answer to `input`."""
+
+    async def import_bundle(self, tenant: str, bank: str, bundle: str, *, actor: Actor) -> wire.Imported:
+        """Make a snapshot of a bundle in the database whose signature and digests were checked; the head stays."""
+
+    async def create_branch(self, tenant: str, bank: str, name: str, *, at: str | None, actor: Actor) -> wire.Branch:
+        """A bank that begins with what the bank holds now, or held at a snapshot."""
+
+    async def diff_branch(self, tenant: str, bank: str, branch: str) -> wire.SnapshotDiff:
+        """What differs between the bank and its branch, as they are now."""
+
+    async def promote_branch(self, tenant: str, bank: str, branch: str, *, refold: bool, actor: Actor) -> wire.Promoted:
+        """Append what was taught in the branch to the bank's ledger, and delete the branch."""
 
     async def forget(
         self,
@@ -94,6 +122,28 @@ class Engine(Protocol):
     ) -> wire.Forgotten:
         """Tombstone the corrections; from the return on no recall answers with them."""
 
+    async def preview_forget(self, tenant: str, bank: str, corrections: Sequence[str]) -> wire.ForgetPreview:
+        """Which answers would change at once if these were forgotten; nothing is changed."""
+
+    async def membership(self, tenant: str, bank: str, corrections: Sequence[str]) -> list[wire.Membership]:
+        """What these forgotten corrections still say at their own inputs, at the head; erased ones are left out."""
+
+    async def quarantine(
+        self,
+        tenant: str,
+        bank: str,
+        corrections: Sequence[str],
+        *,
+        session: str | None,
+        key: str | None,
+        reason: str | None,
+        actor: Actor,
+    ) -> wire.Quarantine:
+        """Hold the corrections, or all of a session or key: from the return on no recall answers with them, and the source is refused."""
+
+    async def lift(self, tenant: str, bank: str, quarantine_id: str, *, actor: Actor) -> wire.Quarantine:
+        """Hold a quarantine's corrections no longer: from the return on they answer as if they had never been held."""
+
     async def create_bank(self, tenant: str, name: str, *, actor: Actor) -> wire.Bank:
         """A new empty bank under the engine's base configuration, with its genesis snapshot."""
 
@@ -102,6 +152,18 @@ class Engine(Protocol):
 
     async def warm(self, tenant: str, bank: str) -> wire.Warmth:
         """Load the bank if need be; whether it was warm, and how long the load took or would take."""
+
+    async def levels(self, tenant: str, bank: str, *, sample: int) -> wire.Levels:
+        """What each level is and knows; at most `sample` live corrections are asked of it."""
+
+    async def trace(self, tenant: str, bank: str, correction: str) -> wire.Trace:
+        """Where a correction lives now, by level and by snapshot."""
+
+    async def probe(self, tenant: str, bank: str, inputs: Sequence[str], *, at: Sequence[str]) -> wire.Probed:
+        """What each of the versions `at` (`wire.HEAD` or snapshots) says to each input."""
+
+    async def explain(self, tenant: str, bank: str, text: str, *, at: str, sample: int) -> wire.Explained:
+        """Why the version `at` answers `text` so; at most `sample` corrections are left out for it."""
 
     async def health(self) -> list[wire.Component]:
         """The engine's parts: encoder, model thread, blobs."""

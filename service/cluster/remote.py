@@ -29,7 +29,10 @@ R = TypeVar("R")
 
 BankOf = Callable[[str, str], Awaitable[str]]
 
-READS = frozenset({"recall", "memory", "health", "warm", "taught", "rolled_back"})  # they change nothing
+READS = frozenset(  # they change nothing
+    {"recall", "memory", "health", "warm", "taught", "rolled_back", "preview_forget", "membership", "levels", "trace", "probe", "explain"}
+    | {"diff", "diff_branch", "verify"}
+)
 DEADLINES_S = {"recall": 10.0, "health": 2.0, "warm": 10.0}  # of the others: the next line
 DEADLINE_S = 60.0
 QUESTION_S = 0.05  # more for each further question of a recall
@@ -92,10 +95,26 @@ class RemoteEngine:
     snapshot = _remote(Engine.snapshot)
     roll_back = _remote(Engine.roll_back)
     rolled_back = _remote(Engine.rolled_back)
+    delete_snapshot = _remote(Engine.delete_snapshot)
+    diff = _remote(Engine.diff)
+    verify = _remote(Engine.verify)
+    bisect = _remote(Engine.bisect)
+    import_bundle = _remote(Engine.import_bundle)
+    create_branch = _remote(Engine.create_branch)
+    diff_branch = _remote(Engine.diff_branch)
+    promote_branch = _remote(Engine.promote_branch)
     forget = _remote(Engine.forget)
+    preview_forget = _remote(Engine.preview_forget)
+    membership = _remote(Engine.membership)
+    quarantine = _remote(Engine.quarantine)
+    lift = _remote(Engine.lift)
     create_bank = _remote(Engine.create_bank)
     delete_bank = _remote(Engine.delete_bank)
     warm = _remote(Engine.warm)
+    levels = _remote(Engine.levels)
+    trace = _remote(Engine.trace)
+    probe = _remote(Engine.probe)
+    explain = _remote(Engine.explain)
 
     async def health(self) -> list[wire.Component]:
         """How many workers are alive, and what one of them says of its parts. See `Engine.health`."""

@@ -40,7 +40,7 @@ async def run_jobs(queues: Sequence[str], settings: Settings, stop: asyncio.Even
 
     if odd := [name for name in queues if name not in QUEUE_NAMES]:
         raise SettingsRefused(f"there is no queue {odd[0]!r}; the queues are {', '.join(QUEUE_NAMES)}")
-    refuse_alone(settings, "database", "redis", "broker", "blobs")
+    refuse_alone(settings, "database", "redis", "broker", "blobs", "key_pepper")  # the last signs webhooks
     await refuse_redis_cluster(settings.broker)
     await check_schema(settings)
     metrics, coord = Metrics(), RedisCoord(settings.redis)

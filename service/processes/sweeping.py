@@ -15,7 +15,7 @@ import structlog
 
 from service.processes.parts import utc_now
 from service.settings import Settings
-from service.store import debt, idempotency, jobs
+from service.store import bundles, debt, idempotency, jobs
 from service.store.db import Database
 from service.telemetry import Metrics, places
 
@@ -60,6 +60,7 @@ class Sweeper:
         async with self._database.sweep() as conn:
             waiting = await jobs.ready(conn, utc_now(), SWEPT)
             await idempotency.purge(conn, utc_now() - KEPT_REPLIES)
+            await bundles.purge(conn, utc_now())
         ages = [(utc_now() - job.created_at).total_seconds() for job in waiting]
         self._metrics.jobs_waiting(Counter(job.kind for job in waiting), max(ages, default=0.0))
         now = time.monotonic()

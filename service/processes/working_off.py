@@ -5,6 +5,9 @@ import contextlib
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
+from service import keys
+from service.outside import Outside
+from service.processes.delivering import Deliverer
 from service.processes.parts import utc_now
 from service.processes.sweeping import Sweeper
 from service.settings import Settings
@@ -35,6 +38,8 @@ async def jobs_worked_off(
     loop = asyncio.get_running_loop()
     runner = JobRunner(database, maintenance, claim_ttl_s=settings.claim_ttl_s, now=utc_now, metrics=metrics)
     sweeper = Sweeper(settings, database, maintenance, bell.ring, metrics)
+    outside = Outside(private=settings.webhook_private)
+    deliverer = Deliverer(database, outside, pepper=keys.load_pepper(settings), look_s=settings.sweep_s, retry_s=settings.webhook_retry_s)
 
     def run(job_id: str) -> None:
         sweeper.begun(job_id)
@@ -44,9 +49,11 @@ async def jobs_worked_off(
     consumer = WorkerThread(celery, queues)
     consumer.start()
     sweeper.start()
+    deliverer.start()
     try:
         yield runner
     finally:
+        await deliverer.stop()
         await sweeper.stop()
         await runner.close()
         await asyncio.to_thread(consumer.stop)  # its pool waits for what the runner has just ended

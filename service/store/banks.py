@@ -14,7 +14,24 @@ from service.store.blob_rows import condemn_unused
 from service.store.failures import refers_to_nothing
 from service.store.rows import BankRow
 from service.store.tables import bank as banks
-from service.store.tables import event, forget, head, idempotency, job, response, session, snapshot, tombstone
+from service.store.tables import (
+    branch,
+    bundle,
+    drift,
+    event,
+    forget,
+    head,
+    idempotency,
+    job,
+    lookup,
+    probe_set,
+    quarantine,
+    quarantined,
+    response,
+    session,
+    snapshot,
+    tombstone,
+)
 
 
 async def create_bank(
@@ -90,10 +107,20 @@ async def lock(conn: AsyncConnection, tenant: str, bank: str) -> None:
 
 
 async def delete_bank(conn: AsyncConnection, tenant: str, bank: str) -> list[str]:
-    """Delete all rows of the bank; the digests of the blobs that nothing of the tenant needs any more, condemned."""
+    """Delete all rows of the bank; the digests of the blobs that nothing of the tenant needs any more, condemned.
+
+    Raises:
+        NotFound: there is none. Conflict: it has branches, which hold its corrections.
+    """
     await find_bank(conn, tenant, bank)
+    await lock(conn, tenant, bank)
+    held = (await conn.execute(select(branch.c.id).where(branch.c.tenant == tenant, branch.c.bank == bank))).scalars().all()
+    if held:
+        raise Conflict(f"the bank has the branches {', '.join(sorted(held)[:5])}; promote or delete them first")
+    await conn.execute(delete(branch).where(branch.c.tenant == tenant, branch.c.id == bank))
     levels = (await conn.execute(select(snapshot.c.levels).where(snapshot.c.tenant == tenant, snapshot.c.bank == bank))).scalars().all()
-    for table in (tombstone, forget, head, snapshot, event, response, session, job, idempotency):
+    told = (bundle, tombstone, forget, quarantined, quarantine, head, drift, probe_set, lookup)  # before what they belong to
+    for table in (*told, snapshot, event, response, session, job, idempotency):
         await conn.execute(delete(table).where(table.c.tenant == tenant, table.c.bank == bank))
     await conn.execute(delete(banks).where(banks.c.tenant == tenant, banks.c.id == bank))
     return await condemn_unused(conn, tenant, {level["sha256"] for each in levels for level in each})

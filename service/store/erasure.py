@@ -10,7 +10,7 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import NotFound
-from service.store.tables import bank, erased_tenant, metadata
+from service.store.tables import bank, erased_tenant, metadata, trail
 from service.store.tables import tenant as tenants
 
 
@@ -24,6 +24,7 @@ async def erase_tenant(conn: AsyncConnection, tenant: str, now: datetime) -> Non
     alive = await conn.execute(select(tenants.c.id).where(tenants.c.id == tenant).with_for_update())  # and so does all that refers to it
     if alive.first() is None:
         raise NotFound(f"no tenant {tenant}")
+    await conn.execute(select(trail.c.tenant).where(trail.c.tenant == tenant).with_for_update())  # and who numbers its changes
     for table in reversed(metadata.sorted_tables):
         if table is not erased_tenant:
             mine = table.c.id if table is tenants else table.c.tenant

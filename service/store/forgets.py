@@ -5,15 +5,15 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import NotFound
 from service.ids import new_id
-from service.store import history
+from service.store import changes, history
 from service.store.banks import lock
 from service.store.rows import EventRow, ForgetRow, TombstoneRow
-from service.store.tables import event, forget, response, tombstone
+from service.store.tables import event, forget, lookup, quarantine, response, tombstone
 
 WEIGHT = {"suppress": 0, "rebuild": 1, "erase": 2}  # a later, more thorough forget raises an earlier one, never lowers it
 
@@ -43,9 +43,15 @@ async def add_forget(
     values = {"id": forget_id, "bank": bank, "mode": mode, "reason": reason, "seqs": list(seqs), "event_ids": list(ids)}
     await conn.execute(insert(forget).values(tenant=tenant, created_by=created_by, created_at=now, job=job_id, **values))
     marked = {row.seq: row for row in await tombstones(conn, tenant, bank)}
+    fresh = [_mark(tenant, bank, row, mode=mode, exact=exact, forget_id=forget_id, now=now) for row in rows if row.seq not in marked]
+    if fresh:
+        await conn.execute(insert(tombstone), fresh)
     for row in rows:
-        await _mark(conn, tenant, bank, row, marked.get(row.seq), mode=mode, exact=exact, forget_id=forget_id, now=now)
-    return ForgetRow(id=forget_id, bank=bank, mode=mode, reason=reason, seqs=seqs, event_ids=ids, job_id=job_id, created_at=now)
+        if row.seq in marked:
+            await _raise_mark(conn, tenant, bank, marked[row.seq], mode=mode, exact=exact, forget_id=forget_id)
+    if not exact:
+        await _tell_completed(conn, tenant, bank, forget_id, mode, ids, now)
+    return await get_forget(conn, tenant, forget_id)
 
 
 async def tombstones(conn: AsyncConnection, tenant: str, bank: str) -> list[TombstoneRow]:
@@ -73,10 +79,12 @@ async def tombstones(conn: AsyncConnection, tenant: str, bank: str) -> list[Tomb
 
 
 async def any_since(conn: AsyncConnection, tenant: str, at: datetime) -> bool:
-    """Whether anything of the tenant was forgotten at `at` or later."""
-    return (
-        await conn.execute(select(forget.c.id).where(forget.c.tenant == tenant, forget.c.created_at >= at).limit(1))
-    ).first() is not None
+    """Whether anything of the tenant was forgotten, or quarantined, at `at` or later."""
+    for table in (forget, quarantine):
+        query = select(table.c.id).where(table.c.tenant == tenant, table.c.created_at >= at).limit(1)
+        if (await conn.execute(query)).first() is not None:
+            return True
+    return False
 
 
 async def set_job(conn: AsyncConnection, tenant: str, forget_id: str, job_id: str) -> None:
@@ -90,44 +98,74 @@ async def texts_of(conn: AsyncConnection, tenant: str, bank: str, seqs: Sequence
     return sorted({text for row in rows for text in (row.input, row.right, row.wrong) if text})
 
 
-async def redact(conn: AsyncConnection, tenant: str, bank: str, seqs: Sequence[int], now: datetime) -> None:
-    """Take texts, embeddings and salts out of the events, and the texts of responses that no other event says. Idempotent."""
+async def redact(conn: AsyncConnection, tenant: str, bank: str, seqs: Sequence[int], now: datetime) -> dict[str, int]:
+    """Take texts, embeddings and salts out of the events, and the texts of responses that no other event says. Idempotent.
+
+    Gives how many `redacted_events` and `responses` that were now.
+    """
     await lock(conn, tenant, bank)  # or an append that is under way could come to say a response that is taken away here
     mine = (event.c.tenant == tenant) & (event.c.bank == bank)
     rows = [row for row in await history.by_seqs(conn, tenant, bank, seqs) if row.redacted_at is None]
     for row in rows:
         nothing: dict[str, Any] = dict.fromkeys(("body", "embedding", "salt", "input_hash"))
         await conn.execute(update(event).where(mine, event.c.seq == row.seq).values(**nothing, redacted_at=now))
+        looked_up = (lookup.c.tenant == tenant) & (lookup.c.bank == bank) & (lookup.c.seq == row.seq)
+        await conn.execute(update(lookup).where(looked_up).values(text=None))
+    responses = 0
     for ordinal in sorted({row.response for row in rows if row.response is not None}):
         said = select(event.c.seq).where(mine, event.c.response == ordinal, event.c.redacted_at.is_(None)).limit(1)
         if (await conn.execute(said)).first() is None:
             gone = (response.c.tenant == tenant) & (response.c.bank == bank) & (response.c.ordinal == ordinal)
-            await conn.execute(delete(response).where(gone))
+            responses += (await conn.execute(delete(response).where(gone))).rowcount
+    return {"redacted_events": len(rows), "responses": responses}
+
+
+async def certify(conn: AsyncConnection, tenant: str, row: ForgetRow, part: dict[str, Any]) -> ForgetRow:
+    """Add to the forget's certificate; what is in it already stays, so that a job that runs again takes nothing back."""
+    whole = part | (await get_forget(conn, tenant, row.id)).certificate_so_far
+    await conn.execute(update(forget).where(forget.c.tenant == tenant, forget.c.id == row.id).values(certificate=whole))
+    return await get_forget(conn, tenant, row.id)
+
+
+async def complete(conn: AsyncConnection, tenant: str, row: ForgetRow, part: dict[str, Any], now: datetime) -> None:
+    """Everything in the certificate is done: add the last of it, once, and tell those who listen."""
+    if "completed_at" not in (await get_forget(conn, tenant, row.id)).certificate_so_far:
+        await certify(conn, tenant, row, part | {"completed_at": now.isoformat()})
+        await _tell_completed(conn, tenant, row.bank, row.id, row.mode, row.event_ids, now)
+
+
+async def get_forget(conn: AsyncConnection, tenant: str, forget_id: str) -> ForgetRow:
+    """One of the tenant's forget requests, or `NotFound`."""
+    row = (await conn.execute(select(forget).where(forget.c.tenant == tenant, forget.c.id == forget_id))).first()
+    if row is None:
+        raise NotFound(f"no forget {forget_id}")
+    return _forget(row)
 
 
 async def list_forgets(conn: AsyncConnection, tenant: str, bank: str, after: str | None, limit: int) -> list[ForgetRow]:
     """A page of the bank's forget requests by id."""
     query = select(forget).where(forget.c.tenant == tenant, forget.c.bank == bank, forget.c.id > (after or ""))
-    columns = ("id", "bank", "mode", "reason", "seqs", "event_ids", "created_at")
-    rows = (await conn.execute(query.order_by(forget.c.id).limit(limit))).all()
-    return [msgspec.convert({name: row._mapping[name] for name in columns} | {"job_id": row.job}, ForgetRow) for row in rows]
+    return [_forget(row) for row in await conn.execute(query.order_by(forget.c.id).limit(limit))]
 
 
-async def _mark(
-    conn: AsyncConnection,
-    tenant: str,
-    bank: str,
-    row: EventRow,
-    old: TombstoneRow | None,
-    *,
-    mode: str,
-    exact: bool,
-    forget_id: str,
-    now: datetime,
+async def _tell_completed(
+    conn: AsyncConnection, tenant: str, bank: str, forget_id: str, mode: str, event_ids: Sequence[str], now: datetime
 ) -> None:
-    if old is None:
-        values = {"seq": row.seq, "event_id": row.id, "response": row.response, "forget": forget_id, "mode": mode, "exact": exact}
-        await conn.execute(insert(tombstone).values(tenant=tenant, bank=bank, created_at=now, **values))
-    elif WEIGHT[mode] > WEIGHT[old.mode]:
-        mine = (tombstone.c.tenant == tenant) & (tombstone.c.bank == bank) & (tombstone.c.seq == row.seq)
+    told = {"forget": forget_id, "mode": mode, "corrections": list(event_ids)}
+    await changes.emit(conn, tenant, "forget.completed", bank, told, now)
+
+
+def _mark(tenant: str, bank: str, row: EventRow, *, mode: str, exact: bool, forget_id: str, now: datetime) -> dict[str, Any]:
+    mark = {"seq": row.seq, "event_id": row.id, "response": row.response, "forget": forget_id, "mode": mode, "exact": exact}
+    return {"tenant": tenant, "bank": bank, "created_at": now, **mark}
+
+
+async def _raise_mark(conn: AsyncConnection, tenant: str, bank: str, old: TombstoneRow, *, mode: str, exact: bool, forget_id: str) -> None:
+    if WEIGHT[mode] > WEIGHT[old.mode]:
+        mine = (tombstone.c.tenant == tenant) & (tombstone.c.bank == bank) & (tombstone.c.seq == old.seq)
         await conn.execute(update(tombstone).where(mine).values(forget=forget_id, mode=mode, exact=exact or old.exact))
+
+
+def _forget(row: Row[Any]) -> ForgetRow:
+    fields = {name: row._mapping[name] for name in ForgetRow.__struct_fields__ if name != "job_id"}
+    return msgspec.convert(fields | {"job_id": row.job}, ForgetRow)

@@ -1,13 +1,15 @@
 """The ledger's read side: what to fold, what supports an answer, what to show."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, bindparam, select
+from sqlalchemy import ColumnElement, Row, Select, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.store.asking import Asking, Values
+from service.store.banks import genesis_hash
 from service.store.rows import EventRow, LessonRow, ResponseRow, SupportRow
 from service.store.tables import event, response
 
@@ -43,6 +45,12 @@ async def event_responses(conn: AsyncConnection, tenant: str, bank: str) -> list
     return [(row[0], row[1]) for row in await conn.execute(query)]
 
 
+async def worded(conn: AsyncConnection, tenant: str, bank: str) -> set[int]:
+    """The ordinals of responses whose own words are taught."""
+    query = select(response.c.ordinal).where(response.c.tenant == tenant, response.c.bank == bank, response.c.embedding.is_not(None))
+    return set((await conn.execute(query)).scalars())
+
+
 async def newest_of(conn: AsyncConnection | Asking, tenant: str, bank: str, ordinal: int, limit: int, below: int = FAR) -> list[SupportRow]:
     """The newest unredacted corrections that say a response, newest first, below a seq."""
     values: Values = {"tenant": tenant, "bank": bank, "ordinal": ordinal, "limit": limit, "below": below}
@@ -68,6 +76,18 @@ async def by_seqs(conn: AsyncConnection, tenant: str, bank: str, seqs: Sequence[
     return await _chunked(conn, _events(tenant, bank), event.c.seq, seqs)
 
 
+async def ids_of_source(conn: AsyncConnection, tenant: str, bank: str, *, session: str | None, key: str | None, limit: int) -> list[str]:
+    """The corrections that were taught in a session, or with a key, in order of seq, at most `limit`."""
+    query = select(event.c.id).where(*_of(tenant, bank), _taught(session, key)).order_by(event.c.seq).limit(limit)
+    return list((await conn.execute(query)).scalars())
+
+
+async def seqs_of_source(conn: AsyncConnection, tenant: str, bank: str, *, session: str | None, key: str | None) -> list[int]:
+    """The positions of all corrections that were taught in a session, or with a key, in order."""
+    query = select(event.c.seq).where(*_of(tenant, bank), _taught(session, key)).order_by(event.c.seq)
+    return list((await conn.execute(query)).scalars())
+
+
 async def page(
     conn: AsyncConnection, tenant: str, bank: str, after_seq: int | None, limit: int, descending: bool = False
 ) -> list[EventRow]:
@@ -80,23 +100,36 @@ async def page(
 
 async def later_same_input(conn: AsyncConnection, tenant: str, bank: str, seqs: Sequence[int]) -> dict[int, list[tuple[int, int]]]:
     """For each of the events, the later ones with the same input, as `(seq, response)`."""
-    older, newer = event.alias("older"), event.alias("newer")
-    same = (
-        (newer.c.tenant == older.c.tenant)
-        & (newer.c.bank == older.c.bank)
-        & (newer.c.input_hash == older.c.input_hash)
-        & (newer.c.seq > older.c.seq)
-    )
-    query = select(older.c.seq, newer.c.seq, newer.c.response).select_from(older.join(newer, same))
-    query = query.where(older.c.tenant == tenant, older.c.bank == bank, older.c.seq.in_(list(seqs))).order_by(newer.c.seq)
-    found: dict[int, list[tuple[int, int]]] = {seq: [] for seq in seqs}
-    for seq, later, ordinal in await conn.execute(query):
-        found[seq].append((later, ordinal))
-    return found
+    # Not one statement that joins events with events, nor one in an order: SQLite, which knows no figures of its tables, would read the
+    # whole bank for either; so it would for the first, had it an index that covers all that is asked for.
+    wanted = select(event.c.seq, event.c.input_hash, event.c.response).where(*_of(tenant, bank), event.c.seq.in_(list(seqs)))
+    inputs = {row.seq: row.input_hash for row in await conn.execute(wanted) if row.input_hash is not None}
+    same = select(event.c.input_hash, event.c.seq, event.c.response).where(*_of(tenant, bank), event.c.input_hash.in_(set(inputs.values())))
+    found: dict[bytes, list[tuple[int, int]]] = {}
+    for input_hash, seq, ordinal in await conn.execute(same):
+        found.setdefault(input_hash, []).append((seq, ordinal))
+    return {seq: sorted(later for later in found.get(inputs.get(seq, b""), []) if later[0] > seq) for seq in seqs}
+
+
+async def newest_before(conn: AsyncConnection, tenant: str, bank: str, at: datetime) -> int:
+    """The position of the newest event that was there at a time, 0 if none was."""
+    query = select(func.max(event.c.seq)).where(*_of(tenant, bank), event.c.created_at <= at)
+    return (await conn.execute(query)).scalar() or 0
+
+
+async def chain_at(conn: AsyncConnection, tenant: str, bank: str, seq: int) -> str | None:
+    """The hash of the chain at a position, None if the ledger does not go so far."""
+    if seq == 0:
+        return genesis_hash(bank)
+    return (await conn.execute(select(event.c.hash).where(*_of(tenant, bank), event.c.seq == seq))).scalar()
 
 
 def _of(tenant: str, bank: str) -> tuple[Any, Any]:
     return event.c.tenant == tenant, event.c.bank == bank
+
+
+def _taught(session: str | None, key: str | None) -> ColumnElement[bool]:
+    return event.c.session == session if key is None else event.c.taught_by == key
 
 
 def _events(tenant: str, bank: str) -> Select[Any]:
@@ -133,4 +166,5 @@ def _event(row: Row[Any]) -> EventRow:
         created_at=row.created_at,
         redacted_at=row.redacted_at,
         words=row.words,
+        taught_by=row.taught_by,
     )

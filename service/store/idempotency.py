@@ -115,13 +115,14 @@ async def abandon(conn: AsyncConnection, tenant: str, key: str) -> None:
     await conn.execute(delete(idempotency).where(pending))
 
 
-async def scrub(conn: AsyncConnection, tenant: str, texts: Sequence[str]) -> None:
-    """Empty the stored replies that quote one of the texts."""
+async def scrub(conn: AsyncConnection, tenant: str, texts: Sequence[str]) -> int:
+    """Empty the stored replies that quote one of the texts; how many they were."""
     quoted = [msgspec.json.encode(text)[1:-1] for text in texts]
     query = select(idempotency.c.key, idempotency.c.reply).where(idempotency.c.tenant == tenant, idempotency.c.status == "done")
-    for row in (await conn.execute(query)).all():
-        if row.reply and any(text in row.reply for text in quoted):
-            await conn.execute(_of(tenant, row.key).values(reply=ERASED))
+    found = [row.key for row in (await conn.execute(query)).all() if row.reply and any(text in row.reply for text in quoted)]
+    for key in found:
+        await conn.execute(_of(tenant, key).values(reply=ERASED))
+    return len(found)
 
 
 async def release_leases(conn: AsyncConnection) -> None:

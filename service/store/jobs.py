@@ -137,6 +137,14 @@ async def pending_for(conn: AsyncConnection, tenant: str, bank: str, kinds: Sequ
     return [_job(row) for row in await conn.execute(query)]
 
 
+async def scrub(conn: AsyncConnection, tenant: str, bank: str) -> None:
+    """Take the keys of questions out of the bank's jobs: one may be that of an erased correction."""
+    query = select(job.c.id, job.c.payload).where(job.c.tenant == tenant, job.c.bank == bank, job.c.kind == "bisection")
+    for row in (await conn.execute(query)).all():
+        kept = {name: value for name, value in row.payload.items() if name != "key"}
+        await conn.execute(update(job).where(job.c.tenant == tenant, job.c.id == row.id).values(payload=kept))
+
+
 async def _mine(conn: AsyncConnection, job_id: str, by: str, values: dict[str, Any]) -> bool:
     held = update(job).where(job.c.id == job_id, job.c.claimed_by == by, job.c.status == "running").values(values)
     return bool((await conn.execute(held)).rowcount)

@@ -24,10 +24,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import ChecksumMismatch, NotOwner, PalimpsestError
+from service.store import changes
 from service.store.banks import find_bank, genesis_hash
+from service.store.lookup import beside
 from service.store.rows import Draft, EventRow
 from service.store.tables import bank as banks
-from service.store.tables import event, response, session
+from service.store.tables import event, lookup, response, session
 
 BODY_VERSION = 1
 PAGE = 1_000
@@ -79,12 +81,16 @@ async def append(
     except IntegrityError as error:  # seqs are given out under the row's lock, so it is an id
         raise AlreadyTaught() from error
     await conn.execute(update(banks).where(mine).values(last_hash=prev, responses=known))
+    told = {"corrections": [draft.id for draft in drafts], "first_seq": first, "last_seq": row.seq}
+    await changes.emit(conn, tenant, "correction.created", bank, told, now)
     await _touch_sessions(conn, tenant, bank, {draft.session_id for draft in drafts if draft.session_id}, now)
-    return [_event(draft, values, said[draft.right].words) for draft, values in zip(drafts, rows, strict=True)]
+    events = [_event(draft, values, said[draft.right].words) for draft, values in zip(drafts, rows, strict=True)]
+    await conn.execute(insert(lookup), [beside(tenant, row) for row in events])
+    return events
 
 
-async def verify_chain(conn: AsyncConnection, tenant: str, bank: str) -> int:
-    """Read the whole chain and check every link; how many rows it has.
+async def verify_chain(conn: AsyncConnection, tenant: str, bank: str, upto: int | None = None) -> int:
+    """Read the whole chain, or its first `upto` rows, and check every link; how many rows they are.
 
     Raises:
         ChecksumMismatch: a row was changed, removed or put in; the message names its seq. NotFound: the tenant has no such bank.
@@ -92,7 +98,7 @@ async def verify_chain(conn: AsyncConnection, tenant: str, bank: str) -> int:
     prev, seq = genesis_hash(bank), 0
     while True:
         query = select(event).where(event.c.tenant == tenant, event.c.bank == bank, event.c.seq > seq).order_by(event.c.seq).limit(PAGE)
-        rows = (await conn.execute(query)).all()
+        rows = (await conn.execute(query if upto is None else query.where(event.c.seq <= upto))).all()
         for row in rows:
             seq += 1
             content = row.content_hash if row.redacted_at else content_hash(row.salt, row.body, row.embedding)
@@ -103,6 +109,8 @@ async def verify_chain(conn: AsyncConnection, tenant: str, bank: str) -> int:
         if len(rows) < PAGE:
             break
     stored = await find_bank(conn, tenant, bank)
+    if upto is not None and seq == upto < stored.seq:
+        return seq
     if (stored.seq, stored.last_hash) != (seq, prev):
         raise ChecksumMismatch(f"the ledger of bank {bank} ends at seq {seq} and should end at {stored.seq}")
     return seq
@@ -148,6 +156,7 @@ def _row(tenant: str, bank: str, draft: Draft, seq: int, epoch: int, ordinal: in
         "content_hash": content,
         "prev_hash": prev,
         "created_at": now,
+        "taught_by": draft.taught_by,
     }
     return row | {"hash": chain_hash(prev, row, content)}
 
@@ -173,6 +182,7 @@ def _event(draft: Draft, values: dict[str, Any], words: bytes | None) -> EventRo
         created_at=values["created_at"],
         redacted_at=None,
         words=words,
+        taught_by=values["taught_by"],
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from service import wire
 from service.store.lineage import count, holds
-from service.store.rows import BankRow, SnapshotRow, TombstoneRow
+from service.store.rows import BankRow, BranchRow, ChangeRow, DeliveryRow, QuarantineRow, SnapshotRow, TombstoneRow, WebhookRow
 
 
 def bank(row: BankRow) -> wire.Bank:
@@ -39,4 +39,55 @@ def snapshot(row: SnapshotRow, head: str, tombstones: Sequence[TombstoneRow]) ->
         is_head=row.id == head,
         created_by=row.created_by,
         created_at=row.created_at,
+    )
+
+
+def quarantine(row: QuarantineRow) -> wire.Quarantine:
+    """A quarantine, set or lifted."""
+    return wire.Quarantine(
+        id=row.id,
+        bank=row.bank,
+        source=row.source,
+        corrections=row.corrections,
+        reason=row.reason,
+        job_id=row.job_id,
+        created_by=row.created_by,
+        created_at=row.created_at,
+        lifted_by=row.lifted_by,
+        lifted_at=row.lifted_at,
+    )
+
+
+def change(row: ChangeRow) -> wire.Change:
+    """A change as others are told of it."""
+    kind: wire.ChangeKind = row.kind  # type: ignore[assignment]  # only these are emitted
+    return wire.Change(id=row.id, event=kind, bank=row.bank, data=row.data, created_at=row.created_at)
+
+
+def webhook(row: WebhookRow) -> wire.Webhook:
+    """A webhook without its secret."""
+    return wire.Webhook(id=row.id, url=row.url, events=list(row.events), created_by=row.created_by, created_at=row.created_at)
+
+
+def delivery(row: DeliveryRow) -> wire.Delivery:
+    """A delivery; it is due at no time once it has ended."""
+    return wire.Delivery(
+        id=row.id,
+        webhook=row.webhook,
+        change=row.change,
+        event=row.kind,
+        status=row.status,  # type: ignore[arg-type]  # the column's CHECK lists the same words
+        attempts=row.attempts,
+        due_at=row.due_at if row.status == "pending" else None,
+        answered=row.answered,
+        error=row.error,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def branch(row: BranchRow) -> wire.Branch:
+    """A branch, with the number of corrections that it began with."""
+    return wire.Branch(
+        id=row.id, name=row.name, bank=row.bank, corrections=count(row.spans), created_by=row.created_by, created_at=row.created_at
     )

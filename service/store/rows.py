@@ -11,6 +11,10 @@ from service.wire import LevelBlob
 __all__ = [
     "AuditRow",
     "BankRow",
+    "BranchRow",
+    "BundleRow",
+    "ChangeRow",
+    "DeliveryRow",
     "Draft",
     "DueBank",
     "EventRow",
@@ -21,12 +25,14 @@ __all__ = [
     "KeyRow",
     "LessonRow",
     "LevelBlob",
+    "QuarantineRow",
     "ResponseRow",
     "SignInRow",
     "SnapshotDraft",
     "SnapshotRow",
     "SupportRow",
     "TombstoneRow",
+    "WebhookRow",
 ]
 
 
@@ -47,6 +53,7 @@ class KeyRow(Row, frozen=True, kw_only=True):
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+    rate: float | None = None
 
 
 class SignInRow(Row, frozen=True, kw_only=True):
@@ -68,6 +75,9 @@ class AuditRow(Row, frozen=True, kw_only=True):
     target: str
     detail: dict[str, Any]
     created_at: datetime
+    seq: int
+    prev_hash: str
+    hash: str
 
 
 class BankRow(Row, frozen=True, kw_only=True):
@@ -111,6 +121,7 @@ class Draft(Row, frozen=True, kw_only=True):
     embedding: bytes
     tokens: int
     words: bytes | None = None
+    taught_by: str | None = None
 
 
 class EventRow(Row, frozen=True, kw_only=True):
@@ -135,6 +146,7 @@ class EventRow(Row, frozen=True, kw_only=True):
     created_at: datetime
     redacted_at: datetime | None
     words: bytes | None = None
+    taught_by: str | None = None
 
 
 class LessonRow(Row, frozen=True, kw_only=True):
@@ -180,6 +192,7 @@ class SnapshotDraft(Row, frozen=True, kw_only=True):
     pinned: bool
     created_by: str
     gate: dict[str, Any] | None
+    held: Spans = ()  # events that belong to it and were quarantined when it was folded
 
 
 class SnapshotRow(SnapshotDraft, frozen=True, kw_only=True):
@@ -188,6 +201,28 @@ class SnapshotRow(SnapshotDraft, frozen=True, kw_only=True):
     bank: str
     created_at: datetime
     destroyed_at: datetime | None
+
+
+class BundleRow(Row, frozen=True, kw_only=True):
+    """A bundle; `spans` are the events of which anything is in it."""
+
+    id: str
+    bank: str
+    spans: Spans
+    manifest: bytes
+    bytes: int
+    created_at: datetime
+
+
+class BranchRow(Row, frozen=True, kw_only=True):
+    """A branch: the bank `id`, which began with the events `spans` of the bank `bank`."""
+
+    id: str
+    bank: str
+    name: str
+    spans: Spans
+    created_by: str
+    created_at: datetime
 
 
 class HeadMove(Row, frozen=True, kw_only=True):
@@ -232,7 +267,68 @@ class ForgetRow(Row, frozen=True, kw_only=True):
     seqs: tuple[int, ...]
     event_ids: tuple[str, ...]
     job_id: str | None
+    created_by: str
     created_at: datetime
+    certificate: dict[str, Any] | None = None
+
+    @property
+    def certificate_so_far(self) -> dict[str, Any]:
+        """What its job has certified by now."""
+        return self.certificate or {}
+
+
+class QuarantineRow(Row, frozen=True, kw_only=True):
+    """One quarantine; `corrections` is how many it held when it was set."""
+
+    id: str
+    bank: str
+    source: dict[str, Any]
+    session: str | None
+    key: str | None
+    corrections: int
+    reason: str | None
+    job_id: str | None
+    created_by: str
+    created_at: datetime
+    lifted_by: str | None
+    lifted_at: datetime | None
+
+
+class ChangeRow(Row, frozen=True, kw_only=True):
+    """Something that happened, at its place in the tenant's feed."""
+
+    id: str
+    position: int
+    kind: str
+    bank: str
+    data: dict[str, Any]
+    created_at: datetime
+
+
+class WebhookRow(Row, frozen=True, kw_only=True):
+    """An address that is told of changes."""
+
+    id: str
+    url: str
+    events: tuple[str, ...]
+    created_by: str
+    created_at: datetime
+
+
+class DeliveryRow(Row, frozen=True, kw_only=True):
+    """One change on its way to one address."""
+
+    id: str
+    webhook: str
+    change: str
+    kind: str
+    status: str
+    attempts: int
+    due_at: datetime
+    answered: int | None
+    error: str | None
+    created_at: datetime
+    updated_at: datetime
 
 
 class JobRow(Row, frozen=True, kw_only=True):

@@ -8,9 +8,9 @@ import msgspec
 from sqlalchemy import ColumnElement, Row, ScalarSelect, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.errors import HeadMoved, NotFound, NotOwner
-from service.store import blob_rows
-from service.store.banks import find_bank
+from service.errors import Conflict, HeadMoved, NotFound, NotOwner
+from service.store import blob_rows, changes
+from service.store.banks import find_bank, lock
 from service.store.rows import HeadMove, HeadRow, LevelBlob, SnapshotDraft, SnapshotRow
 from service.store.tables import bank as banks
 from service.store.tables import head, snapshot
@@ -48,6 +48,7 @@ async def commit_snapshot(
     newest = select(func.max(snapshot.c.ordinal)).where(snapshot.c.tenant == tenant, snapshot.c.bank == bank)
     ordinal = (await conn.execute(newest)).scalar()
     values = msgspec.to_builtins(draft) | {
+        "held": draft.held or None,
         "tenant": tenant,
         "bank": bank,
         "ordinal": 0 if ordinal is None else ordinal + 1,
@@ -58,6 +59,7 @@ async def commit_snapshot(
     if move_head is not None:
         entry = {"snapshot": draft.id, "moved_by": move_head.moved_by, "reason": move_head.reason, "created_at": now}
         await conn.execute(insert(head).values(tenant=tenant, bank=bank, version=move_head.expected_version + 1, **entry))
+    await _tell(conn, tenant, bank, draft, now)
     return await get_snapshot(conn, tenant, draft.id, bank)
 
 
@@ -70,6 +72,14 @@ async def get_snapshot(conn: AsyncConnection, tenant: str, snapshot_id: str, ban
     if row is None:
         raise NotFound(f"no snapshot {snapshot_id!r}")
     return _snapshot(row)
+
+
+async def get_kept(conn: AsyncConnection, tenant: str, snapshot_id: str, bank: str) -> SnapshotRow:
+    """One of the bank's snapshots that has its weights; `NotFound` otherwise."""
+    row = await get_snapshot(conn, tenant, snapshot_id, bank)
+    if row.destroyed_at is not None:
+        raise NotFound(f"snapshot {snapshot_id} is not kept any more")
+    return row
 
 
 async def list_snapshots(conn: AsyncConnection, tenant: str, bank: str, after: str | None, limit: int) -> list[SnapshotRow]:
@@ -96,12 +106,50 @@ async def heads(conn: AsyncConnection, tenant: str, bank: str) -> list[HeadRow]:
     return [HeadRow(**row._mapping) for row in await conn.execute(query)]
 
 
+async def head_at(conn: AsyncConnection, tenant: str, bank: str, at: datetime) -> SnapshotRow | None:
+    """The snapshot that was the bank's head at a time, None before its first."""
+    query = select(head.c.snapshot).where(head.c.tenant == tenant, head.c.bank == bank, head.c.created_at <= at)
+    name = (await conn.execute(query.order_by(head.c.version.desc()).limit(1))).scalar()
+    return None if name is None else await get_snapshot(conn, tenant, name, bank)
+
+
 async def destroy_snapshots(conn: AsyncConnection, tenant: str, bank: str, ids: Sequence[str], now: datetime) -> list[str]:
     """Give up the snapshots' weights for good; the digests of blobs that nothing needs any more, condemned."""
     mine = (snapshot.c.tenant == tenant) & (snapshot.c.bank == bank) & snapshot.c.id.in_(list(ids))
     levels = (await conn.execute(select(snapshot.c.levels).where(mine))).scalars().all()
     await conn.execute(update(snapshot).where(mine).values(destroyed_at=now))
     return await blob_rows.condemn_unused(conn, tenant, {level["sha256"] for each in levels for level in each})
+
+
+async def amend(conn: AsyncConnection, tenant: str, bank: str, snapshot_id: str, said: Mapping[str, object]) -> SnapshotRow:
+    """Change what people say about a snapshot: `label`, `note`, `pinned`. Retention sees a pin that was set before it, or comes first.
+
+    Raises:
+        NotFound: the bank has no such snapshot, or does not keep it any more.
+    """
+    await lock(conn, tenant, bank)
+    await get_kept(conn, tenant, snapshot_id, bank)
+    if said:
+        mine = (snapshot.c.tenant == tenant) & (snapshot.c.bank == bank) & (snapshot.c.id == snapshot_id)
+        await conn.execute(update(snapshot).where(mine).values(**said))
+    return await get_snapshot(conn, tenant, snapshot_id, bank)
+
+
+async def retire(conn: AsyncConnection, tenant: str, bank: str, snapshot_id: str, now: datetime) -> list[str]:
+    """Give up one snapshot because somebody wishes so; the digests as from `destroy_snapshots`.
+
+    Raises:
+        NotFound: as for `amend`. Conflict: it is the head, the genesis (from which every fold can begin), or pinned.
+    """
+    await lock(conn, tenant, bank)
+    row = await get_kept(conn, tenant, snapshot_id, bank)
+    if row.kind == "genesis":
+        raise Conflict("the genesis snapshot holds nothing and is what every fold can begin with; it stays")
+    if (await find_bank(conn, tenant, bank)).head == row.id:
+        raise Conflict(f"snapshot {row.id} is the head; roll back to another one first")
+    if row.pinned:
+        raise Conflict(f"snapshot {row.id} is pinned; unpin it first")
+    return await destroy_snapshots(conn, tenant, bank, [row.id], now)
 
 
 async def spare_autos(conn: AsyncConnection, tenant: str, bank: str, keep: int) -> list[str]:
@@ -117,6 +165,19 @@ async def spare_autos(conn: AsyncConnection, tenant: str, bank: str, keep: int) 
     return list((await conn.execute(query.order_by(snapshot.c.ordinal.desc()))).scalars())[keep:]
 
 
+async def _tell(conn: AsyncConnection, tenant: str, bank: str, draft: SnapshotDraft, now: datetime) -> None:
+    """What a committed snapshot means to those who listen; that a bank was made is not told."""
+    if draft.kind == "genesis":
+        return
+    told = {"snapshot": draft.id, "kind": draft.kind, "seq": draft.seq, "digest": draft.digest}
+    await changes.emit(conn, tenant, "snapshot.created", bank, told, now)
+    if draft.kind == "rollback":
+        await changes.emit(conn, tenant, "rollback.done", bank, told | {"pre_rollback": draft.parent}, now)
+    elif draft.kind == "consolidation" and draft.gate is not None:
+        kind = "consolidation.promoted" if draft.gate["passed"] else "consolidation.gate_failed"
+        await changes.emit(conn, tenant, kind, bank, told | {"gate": draft.gate}, now)
+
+
 def _ordinal_of(tenant: str, bank: str, snapshot_id: str) -> ScalarSelect[int]:
     query = select(snapshot.c.ordinal).where(snapshot.c.tenant == tenant, snapshot.c.bank == bank, snapshot.c.id == snapshot_id)
     return query.scalar_subquery()
@@ -127,5 +188,6 @@ def _snapshot(row: Row[Any]) -> SnapshotRow:
     for gone in ("tenant", "ordinal"):
         del fields[gone]
     fields["spans"] = tuple((after, upto) for after, upto in fields["spans"])
+    fields["held"] = tuple((after, upto) for after, upto in fields["held"] or ())
     fields["levels"] = tuple(LevelBlob(**level) for level in fields["levels"])
     return SnapshotRow(**fields)

@@ -1,69 +1,59 @@
 """All tables. The tenant leads every key and index, so that no statement can forget it and a partition by tenant stays possible.
 
-`event` is append-only but for redaction; `snapshot` and `head` rows are never changed but for destruction. Digests are 64 hex digits.
+`event` is append-only but for redaction; `head` rows are never changed, `snapshot` rows only by destruction and in what people say about
+them (label, note, pin). Digests are 64 hex digits.
 
-Every table, one that is added later too, needs row-level security and grants for the roles of PostgreSQL: see migration 0003.
+Every table, one that is added later too, needs row-level security and grants for the roles of PostgreSQL: see migration 0003 and those after it.
 """
-
-from datetime import UTC, datetime
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
-    Dialect,
     Float,
     ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
     Text,
-    TypeDecorator,
     UniqueConstraint,
     text,
 )
 
-naming = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-    "pk": "pk_%(table_name)s",
-}
-metadata = MetaData(naming_convention=naming)
+from service.store.columns import UtcTime, metadata
+from service.store.columns import bank_of as _bank_of
+from service.store.columns import id_column as _id
+from service.store.governance_tables import change, delivery, quarantine, quarantined, trail, webhook
 
-
-class UtcTime(TypeDecorator[datetime]):
-    """An aware UTC time on both dialects; SQLite stores it without a zone."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """To the database: aware times only, in UTC."""
-        if value is not None and value.tzinfo is None:
-            raise ValueError("times carry their zone")
-        return None if value is None else value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """From the database: always UTC."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-def _id(name: str, *, primary_key: bool = False, unique: bool = False) -> Column[str]:
-    return Column(name, String(64), nullable=False, primary_key=primary_key, unique=unique or None)
-
-
-def _bank_of(table: str) -> ForeignKeyConstraint:
-    return ForeignKeyConstraint(["tenant", "bank"], ["bank.tenant", "bank.id"], name=f"fk_{table}_bank")
-
+__all__ = [
+    "UtcTime",
+    "api_key",
+    "audit",
+    "bank",
+    "blob",
+    "change",
+    "delivery",
+    "erased_tenant",
+    "event",
+    "forget",
+    "head",
+    "idempotency",
+    "job",
+    "metadata",
+    "quarantine",
+    "quarantined",
+    "response",
+    "session",
+    "snapshot",
+    "tenant",
+    "tombstone",
+    "trail",
+    "webhook",
+]
 
 tenant = Table(
     "tenant",
@@ -87,6 +77,7 @@ api_key = Table(
     Column("expires_at", UtcTime),
     Column("revoked_at", UtcTime),
     Column("last_used_at", UtcTime),
+    Column("rate", Float),  # requests a second of this key; NULL: the tenant's limits alone
     ForeignKeyConstraint(["tenant"], ["tenant.id"]),
 )
 
@@ -170,6 +161,7 @@ event = Table(
     Column("hash", String(64), nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("redacted_at", UtcTime),
+    Column("taught_by", String(64)),  # the key that taught it; NULL: taught before keys were noted
     CheckConstraint("kind IN ('correction')", name="kind"),
     CheckConstraint("redacted_at IS NOT NULL OR (body IS NOT NULL AND embedding IS NOT NULL AND salt IS NOT NULL)", name="whole"),
     CheckConstraint("redacted_at IS NULL OR (body IS NULL AND embedding IS NULL AND salt IS NULL)", name="redacted"),
@@ -200,8 +192,9 @@ snapshot = Table(
     Column("ordinal", Integer, nullable=False),  # order of commits in the bank
     Column("created_at", UtcTime, nullable=False),
     Column("destroyed_at", UtcTime),
+    Column("held", JSON(none_as_null=True)),  # spans of events that were quarantined when it was folded; NULL: none
     CheckConstraint(
-        "kind IN ('genesis', 'manual', 'auto', 'consolidation', 'pre_rollback', 'rollback', 'rebuild')",
+        "kind IN ('genesis', 'manual', 'auto', 'consolidation', 'pre_rollback', 'rollback', 'rebuild', 'import')",
         name="kind",
     ),
     UniqueConstraint("tenant", "bank", "ordinal"),
@@ -235,6 +228,7 @@ forget = Table(
     Column("job", String(64)),
     Column("created_by", String(64), nullable=False),
     Column("created_at", UtcTime, nullable=False),
+    Column("certificate", JSON(none_as_null=True)),  # what its job has done so far, ids and digests only
     CheckConstraint("mode IN ('suppress', 'rebuild', 'erase')", name="mode"),
     _bank_of("forget"),
 )
@@ -317,6 +311,10 @@ audit = Table(
     Column("target", String(128), nullable=False),
     Column("detail", JSON, nullable=False),
     Column("created_at", UtcTime, nullable=False),
+    Column("seq", Integer, nullable=False),  # place in the tenant's hash chain, see audit.py
+    Column("prev_hash", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+    UniqueConstraint("tenant", "seq"),
     ForeignKeyConstraint(["tenant"], ["tenant.id"]),
 )
 
@@ -331,6 +329,85 @@ blob = Table(
     Column("birth", String(64), nullable=False, server_default="0"),  # another after each deletion: what was staged before does not count
     CheckConstraint("state IN ('pending', 'live', 'condemned', 'deleting')", name="state"),
     ForeignKeyConstraint(["tenant"], ["tenant.id"]),
+)
+
+lookup = Table(  # beside each event, what people look for: nothing is folded from it, and no hash covers it
+    "lookup",
+    metadata,
+    _id("tenant", primary_key=True),
+    _id("bank", primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("at", BigInteger, nullable=False),  # seconds since 1970 when it was taught
+    Column("text", Text),  # what is searched, see lookup.py; NULL once redacted
+    Column("said_before", String(8)),  # what the memory said before; NULL: nobody measured it, as the next
+    Column("surprise", Float),  # 1 − confidence of the right answer before
+    CheckConstraint("said_before IN ('right', 'wrong', 'nothing')", name="said_before"),
+    ForeignKeyConstraint(["tenant", "bank", "seq"], ["event.tenant", "event.bank", "event.seq"], name="fk_lookup_event"),
+    sqlite_with_rowid=False,  # the rows of a bank lie side by side: a search reads all of them
+)
+
+drift = Table(
+    "drift",
+    metadata,
+    _id("tenant", primary_key=True),
+    _id("snapshot", primary_key=True),
+    _id("bank"),
+    Column("levels", JSON, nullable=False),  # how far each level is from the snapshot before
+    Column("created_at", UtcTime, nullable=False),
+    Index(None, "tenant", "bank", "created_at"),
+    ForeignKeyConstraint(["tenant", "snapshot"], ["snapshot.tenant", "snapshot.id"], name="fk_drift_snapshot"),
+    _bank_of("drift"),
+)
+
+probe_set = Table(
+    "probe_set",
+    metadata,
+    _id("tenant", primary_key=True),
+    _id("id", primary_key=True),
+    _id("bank"),
+    Column("name", String(128), nullable=False),
+    Column("probes", JSON, nullable=False),
+    Column("created_by", String(64), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    UniqueConstraint("tenant", "bank", "name"),
+    _bank_of("probe_set"),
+)
+
+bundle = Table(  # a snapshot on its way out of the service or into it; gone after a day, or with an erasure that concerns it
+    "bundle",
+    metadata,
+    _id("tenant", primary_key=True),
+    _id("id", primary_key=True),
+    _id("bank"),
+    Column("spans", JSON, nullable=False),  # every event of which anything is in it
+    Column("manifest", LargeBinary, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Index(None, "created_at"),
+    _bank_of("bundle"),
+)
+
+bundle_part = Table(
+    "bundle_part",
+    metadata,
+    _id("tenant", primary_key=True),
+    _id("bundle", primary_key=True),
+    Column("place", Integer, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+    ForeignKeyConstraint(["tenant", "bundle"], ["bundle.tenant", "bundle.id"], name="fk_bundle_part_bundle", ondelete="CASCADE"),
+)
+
+branch = Table(  # a bank that began with corrections of another one
+    "branch",
+    metadata,
+    _id("tenant", primary_key=True),
+    _id("id", primary_key=True),  # the bank that the branch is
+    _id("bank"),  # the one that it was made from
+    Column("spans", JSON, nullable=False),  # the events of that one which it began with: its own first events, in their order
+    Column("created_by", String(64), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    ForeignKeyConstraint(["tenant", "id"], ["bank.tenant", "bank.id"], name="fk_branch_itself"),
+    _bank_of("branch"),
 )
 
 erased_tenant = Table(  # all that is kept of an erased tenant: that there was one of this id

@@ -12,7 +12,7 @@ from service.errors import Conflict, NotFound
 from service.ids import new_id
 from service.store.db import Database
 from service.store.rows import KeyRow
-from service.store.tables import api_key
+from service.store.tables import api_key, trail
 from service.store.tables import tenant as tenants
 
 
@@ -40,6 +40,7 @@ async def create_tenant(conn: AsyncConnection, tenant: str, name: str, now: date
     try:
         async with conn.begin_nested():
             await conn.execute(insert(tenants).values(id=tenant, name=name, created_at=now))
+            await conn.execute(insert(trail).values(tenant=tenant, audit_seq=0, audit_hash="", changes=0))
     except IntegrityError:
         raise Conflict(f"there is a tenant named {name!r} already") from None
 
@@ -62,6 +63,7 @@ async def add_key(
     banks: Sequence[str] | None,
     expires_at: datetime | None,
     now: datetime,
+    rate: float | None = None,
 ) -> KeyRow:
     """Keep a key's hash and rights; the secret is never stored."""
     values = {
@@ -74,6 +76,7 @@ async def add_key(
         "banks": None if banks is None else list(banks),
         "created_at": now,
         "expires_at": expires_at,
+        "rate": rate,
     }
     await conn.execute(insert(api_key).values(values))
     return await get_key(conn, tenant, id)
@@ -106,6 +109,14 @@ async def revoke_key(conn: AsyncConnection, tenant: str, key_id: str, now: datet
     return await get_key(conn, tenant, key_id)
 
 
+async def expire_key(conn: AsyncConnection, tenant: str, key_id: str, at: datetime) -> KeyRow:
+    """Let a key end at `at`, unless it ends before. `NotFound` for a foreign one."""
+    mine = (api_key.c.tenant == tenant) & (api_key.c.id == key_id)
+    later = api_key.c.expires_at.is_(None) | (api_key.c.expires_at > at)
+    await conn.execute(update(api_key).where(mine, later).values(expires_at=at))
+    return await get_key(conn, tenant, key_id)
+
+
 async def touch_key(conn: AsyncConnection, tenant: str, key_id: str, now: datetime) -> None:
     """Note when a key was last used."""
     await conn.execute(update(api_key).where(api_key.c.tenant == tenant, api_key.c.id == key_id).values(last_used_at=now))
@@ -129,4 +140,5 @@ def _key(row: Row[Any]) -> KeyRow:
         expires_at=fields["expires_at"],
         revoked_at=fields["revoked_at"],
         last_used_at=fields["last_used_at"],
+        rate=fields["rate"],
     )

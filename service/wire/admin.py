@@ -1,13 +1,11 @@
-"""What admins say: banks, keys, memory, snapshots, rollback, forgetting, jobs, health, problems."""
+"""What admins say: banks, keys, memory, snapshots, forgetting, jobs, health, problems."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from msgspec import Meta
 
 from service.wire.parts import (
-    BATCH_MAX,
-    ForgetMode,
     Id,
     JobKind,
     JobStatus,
@@ -15,7 +13,6 @@ from service.wire.parts import (
     Note,
     Reply,
     Request,
-    Said,
     Scope,
     SnapshotKind,
     StateRef,
@@ -42,12 +39,13 @@ class Bank(Reply, frozen=True, kw_only=True):
 
 
 class NewKey(Request, frozen=True, kw_only=True):
-    """Mint a key; `banks` pins it to bank ids."""
+    """Mint a key; `banks` pins it to bank ids, `rate` lets it make so many requests a second."""
 
     name: Name
     scopes: Annotated[list[Scope], Meta(min_length=1, max_length=16)]
     banks: Annotated[list[Id], Meta(min_length=1, max_length=100)] | None = None
     expires_at: Annotated[datetime, Meta(tz=True)] | None = None
+    rate: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
 
 
 class Key(Reply, frozen=True, kw_only=True):
@@ -62,6 +60,7 @@ class Key(Reply, frozen=True, kw_only=True):
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+    rate: float | None
 
 
 class MintedKey(Reply, frozen=True, kw_only=True):
@@ -73,6 +72,7 @@ class MintedKey(Reply, frozen=True, kw_only=True):
     scopes: list[str]
     banks: list[str] | None
     expires_at: datetime | None
+    rate: float | None
 
 
 class WhoAmI(Reply, frozen=True, kw_only=True):
@@ -149,55 +149,6 @@ class Snapshot(Reply, frozen=True, kw_only=True):
     created_at: datetime
 
 
-class RollbackRequest(Request, frozen=True, kw_only=True):
-    """Move the head to the behaviour of snapshot `to`. `dry_run` only tells which answers would flip."""
-
-    to: Id
-    bank: Name | None = None
-    dry_run: bool = False
-    keep: Literal["none"] = "none"
-    reason: Note | None = None
-
-
-class Flip(Reply, frozen=True, kw_only=True):
-    """A probe whose answer differs between two states. Probes are inputs of the bank's own corrections."""
-
-    correction: str
-    input: str
-    before: Said
-    after: Said
-
-
-class RolledBack(Reply, frozen=True, kw_only=True):
-    """The new head, the snapshot taken before the move, and the probes whose answer changes. Ids are null in a dry run."""
-
-    head: str | None
-    pre_rollback: str | None
-    flips: list[Flip]
-    probes: int
-    dry_run: bool
-    state: StateRef
-
-
-class ForgetRequest(Request, frozen=True, kw_only=True):
-    """Forget corrections: `suppress` (in this request), `rebuild` (exact, by a job), `erase` (exact, texts and old snapshots destroyed)."""
-
-    corrections: Annotated[list[Id], Meta(min_length=1, max_length=BATCH_MAX)]
-    mode: ForgetMode
-    bank: Name | None = None
-    reason: Note | None = None
-
-
-class Forgotten(Reply, frozen=True, kw_only=True):
-    """The forget is effective now; `job_id` names the rebuild that makes the weights exact (null for suppress)."""
-
-    id: str
-    effective_now: bool
-    mode: ForgetMode
-    corrections: list[str]
-    job_id: str | None
-
-
 class NewConsolidation(Request, frozen=True, kw_only=True):
     """Start a consolidation of a bank; a queued one is reused."""
 
@@ -225,18 +176,6 @@ class Job(Reply, frozen=True, kw_only=True):
     created_at: datetime
     updated_at: datetime
     finished_at: datetime | None
-
-
-class AuditEntry(Reply, frozen=True, kw_only=True):
-    """Who changed what in which request."""
-
-    id: str
-    actor: str
-    request_id: str
-    action: str
-    target: str
-    detail: dict[str, Any]
-    created_at: datetime
 
 
 class Component(Reply, frozen=True, kw_only=True):

@@ -54,11 +54,19 @@ class ParaphraseCheck(Reply, frozen=True, kw_only=True):
     fixed: int
 
 
+class Locality(Reply, frozen=True, kw_only=True):
+    """Of `n` other live corrections, those nearest to the taught input, the `flipped` ones are answered otherwise than before."""
+
+    n: int = 0
+    flipped: list[str] = field(default_factory=list)
+
+
 class Receipt(Reply, frozen=True, kw_only=True):
     """The proof that a correction worked."""
 
     item: BeforeAfter
     paraphrase: ParaphraseCheck
+    locality: Locality = field(default_factory=Locality)
 
 
 class Taught(Reply, frozen=True, kw_only=True):

@@ -18,10 +18,18 @@ Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 TopK = Annotated[int, Meta(ge=1, le=100)]
 
 ForgetMode = Literal["suppress", "rebuild", "erase"]
-JobKind = Literal["consolidation", "rebuild", "erase"]
+JobKind = Literal["consolidation", "rebuild", "erase", "export", "bisection"]
 JobStatus = Literal["queued", "running", "succeeded", "failed", "canceled"]
-SnapshotKind = Literal["genesis", "manual", "auto", "consolidation", "pre_rollback", "rollback", "rebuild"]
-CorrectionStatus = Literal["active", "superseded", "rolled_back", "forgotten"]
+SnapshotKind = Literal["genesis", "manual", "auto", "consolidation", "pre_rollback", "rollback", "rebuild", "import"]
+CorrectionStatus = Literal["active", "superseded", "rolled_back", "quarantined", "forgotten"]
+ChangeKind = Literal[
+    "correction.created",
+    "snapshot.created",
+    "consolidation.gate_failed",
+    "consolidation.promoted",
+    "rollback.done",
+    "forget.completed",
+]
 Scope = Literal[
     "recall:read",
     "corrections:write",
@@ -37,6 +45,13 @@ Scope = Literal[
 
 class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What every request body shares: unknown fields are refused."""
+
+
+class Source(Request, frozen=True, kw_only=True):
+    """All corrections of a bank that were taught in one session, or with one key: name one of the two."""
+
+    session_id: Id | None = None
+    key_id: Id | None = None
 
 
 class Reply(Struct, frozen=True, kw_only=True):

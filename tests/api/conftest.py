@@ -13,7 +13,8 @@ from service.embedded import Embedded
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def house(tmp_path_factory, encoder) -> AsyncIterator[Embedded]:
     """The file's service."""
-    async with serving(tmp_path_factory.mktemp("house") / "var", encoder, sweep_s=3_600) as service:  # a job without a bell stays queued
+    calm = {"sweep_s": 3_600, "webhook_private": True}  # a job without a bell stays queued, and no webhook leads out
+    async with serving(tmp_path_factory.mktemp("house") / "var", encoder, **calm) as service:
         yield service
 
 

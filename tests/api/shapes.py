@@ -32,7 +32,8 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 STATE = {"snapshot_id": Id("snap"), "seq": int}
 USAGE = {"cpu_ms": NUMBER, "tokens_in": int, "updates": int, "level_writes": int}
 SAID = {"value": Maybe(TEXT), "confidence": NUMBER}
-RECEIPT = {"item": {"before": SAID, "after": SAID}, "paraphrase": {"n": int, "fixed": int}}
+LOCALITY = {"n": int, "flipped": [Id("cor")]}
+RECEIPT = {"item": {"before": SAID, "after": SAID}, "paraphrase": {"n": int, "fixed": int}, "locality": LOCALITY}
 TAUGHT = {"id": Id("cor"), "seq": int, "status": OneOf("active"), "receipt": RECEIPT, "state": STATE, "usage": USAGE}
 TAUGHT_BATCH = {"items": [TAUGHT], "state": STATE, "usage": USAGE}
 ANSWER = {"value": TEXT, "confidence": NUMBER, "support": [Id("cor")], "level": TEXT, "why": Maybe(dict)}
@@ -67,7 +68,7 @@ MEMORY = {
 CORRECTION = {
     "id": Id("cor"),
     "seq": int,
-    "status": OneOf("active", "superseded", "rolled_back", "forgotten"),
+    "status": OneOf("active", "superseded", "rolled_back", "quarantined", "forgotten"),
     "input": Maybe(TEXT),
     "right": Maybe(TEXT),
     "wrong": Maybe(TEXT),
@@ -93,7 +94,7 @@ EVENT = {
 SNAPSHOT = {
     "id": Id("snap"),
     "parent": Maybe(Id("snap")),
-    "kind": OneOf("genesis", "manual", "auto", "consolidation", "pre_rollback", "rollback", "rebuild"),
+    "kind": OneOf("genesis", "manual", "auto", "consolidation", "pre_rollback", "rollback", "rebuild", "import"),
     "seq": int,
     "corrections": int,
     "digest": SHA,
@@ -113,20 +114,80 @@ ROLLED_BACK = {
     "pre_rollback": Maybe(Id("snap")),
     "flips": [FLIP],
     "probes": int,
+    "removed": int,
+    "restored": int,
     "dry_run": bool,
     "state": STATE,
 }
+MOVED = {"id": Id("cor"), "seq": int, "input": Maybe(TEXT), "right": Maybe(TEXT)}
+SNAPSHOT_DIFF = {
+    "before": STATE,
+    "after": STATE,
+    "gained": [MOVED],
+    "gained_total": int,
+    "lost": [MOVED],
+    "lost_total": int,
+    "flips": [FLIP],
+    "probes": int,
+    "levels": [{"name": TEXT, "before_norm": NUMBER, "after_norm": NUMBER, "drift": NUMBER}],
+}
+VERIFIED = {"snapshot": Id("snap"), "ok": bool, "checks": [{"name": TEXT, "ok": bool, "detail": TEXT}]}
+BRANCH = {"id": Id("bank"), "name": TEXT, "bank": Id("bank"), "corrections": int, "created_by": TEXT, "created_at": TIME}
+PROMOTED = {"bank": Id("bank"), "corrections": [Id("cor")], "before": Id("snap"), "state": STATE}
+IMPORTED = {"snapshot": SNAPSHOT, "probes": int, "agreeing": int}
 FORGOTTEN = {
-    "id": Id("fgt"),
+    "id": Maybe(Id("fgt")),
     "effective_now": bool,
     "mode": OneOf("suppress", "rebuild", "erase"),
     "corrections": [Id("cor")],
     "job_id": Maybe(Id("job")),
+    "dry_run": bool,
+    "flips": [FLIP],
+    "probes": int,
+    "confirm_token": Maybe(re.compile(r"[0-9]{10}\.[0-9a-f]{64}")),
+    "confirm_until": Maybe(TIME),
+}
+MEMBERSHIP = {"correction": Id("cor"), "in_weights": bool, "answered": bool, "support": [Id("cor")], "passed": bool}
+CERTIFICATE = {
+    "id": Id("fgt"),
+    "bank": Id("bank"),
+    "mode": OneOf("suppress", "rebuild", "erase"),
+    "complete": bool,
+    "passed": Maybe(bool),
+    "corrections": [Id("cor")],
+    "requested_by": Id("key"),
+    "requested_at": TIME,
+    "completed_at": Maybe(TIME),
+    "job_id": Maybe(Id("job")),
+    "weights": Maybe({"digest_before": Maybe(SHA), "digest_after": Maybe(SHA), "seq": int, "snapshot": Maybe(Id("snap"))}),
+    "removed": {
+        "tombstones": int,
+        "redacted_events": int,
+        "responses": int,
+        "stored_replies": int,
+        "exports": [Id("exp")],
+        "snapshots": [Id("snap")],
+        "blobs": [SHA],
+    },
+    "membership": [MEMBERSHIP],
+    "unreached": [{"place": TEXT, "advice": TEXT}],
+}
+QUARANTINE = {
+    "id": Id("qua"),
+    "bank": Id("bank"),
+    "source": dict,
+    "corrections": int,
+    "reason": Maybe(TEXT),
+    "job_id": Maybe(Id("job")),
+    "created_by": Id("key"),
+    "created_at": TIME,
+    "lifted_by": Maybe(Id("key")),
+    "lifted_at": Maybe(TIME),
 }
 JOB_STARTED = {"job_id": Id("job"), "deduplicated": bool}
 JOB = {
     "id": Id("job"),
-    "kind": OneOf("consolidation", "rebuild", "erase", "housekeeping"),
+    "kind": OneOf("consolidation", "rebuild", "erase", "export", "bisection"),
     "bank": Maybe(Id("bank")),
     "status": OneOf("queued", "running", "succeeded", "failed", "canceled"),
     "progress": NUMBER,
@@ -147,6 +208,7 @@ KEY = {
     "expires_at": Maybe(TIME),
     "revoked_at": Maybe(TIME),
     "last_used_at": Maybe(TIME),
+    "rate": Maybe(NUMBER),
 }
 MINTED_KEY = {
     "id": Id("key"),
@@ -155,12 +217,129 @@ MINTED_KEY = {
     "scopes": [TEXT],
     "banks": Maybe([Id("bank")]),
     "expires_at": Maybe(TIME),
+    "rate": Maybe(NUMBER),
+}
+ROTATED_KEY = {**MINTED_KEY, "replaces": Id("key"), "replaced_until": TIME}
+WEBHOOK = {"id": Id("whk"), "url": TEXT, "events": [TEXT], "created_by": Id("key"), "created_at": TIME}
+MADE_WEBHOOK = {**WEBHOOK, "secret": Maybe(re.compile(r"whsec_[0-9A-Za-z_-]{43}"))}
+DELIVERY = {
+    "id": Id("dlv"),
+    "webhook": Id("whk"),
+    "change": Id("chg"),
+    "event": TEXT,
+    "status": OneOf("pending", "delivered", "failed"),
+    "attempts": int,
+    "due_at": Maybe(TIME),
+    "answered": Maybe(int),
+    "error": Maybe(TEXT),
+    "created_at": TIME,
+    "updated_at": TIME,
 }
 WHO_AM_I = {"tenant": Id("ten"), "key_id": Id("key"), "scopes": [TEXT], "banks": Maybe([Id("bank")])}
-AUDIT_ENTRY = {"id": Id("aud"), "actor": TEXT, "request_id": TEXT, "action": TEXT, "target": TEXT, "detail": dict, "created_at": TIME}
+AUDIT_ENTRY = {
+    "id": Id("aud"),
+    "seq": int,
+    "actor": TEXT,
+    "request_id": TEXT,
+    "action": TEXT,
+    "target": TEXT,
+    "detail": dict,
+    "prev_hash": TEXT,
+    "hash": SHA,
+    "created_at": TIME,
+}
+AUDIT_VERIFIED = {
+    "ok": bool,
+    "entries": int,
+    "hash": TEXT,
+    "broken": Maybe({"seq": int, "id": Maybe(Id("aud")), "why": OneOf("changed", "missing")}),
+}
 SESSION = {"id": TEXT, "bank": Id("bank"), "created_at": TIME, "last_used_at": TIME, "expires_at": TIME}
 WARMTH = {"warm": bool, "eta_ms": NUMBER}
 OPENED_SESSION = {**SESSION, **WARMTH, "state": STATE}
+LEVEL_VIEW = {
+    "name": OneOf("fast", "middle"),
+    "period_tokens": int,
+    "updates": int,
+    "tokens_until_update": int,
+    "norm": NUMBER,
+    "drift_start": NUMBER,
+    "drift_snapshot": Maybe(NUMBER),
+    "pairs": int,
+    "capacity": int,
+    "alone": Maybe(NUMBER),
+    "strength": Maybe(NUMBER),
+    "margin": Maybe(NUMBER),
+    "half_life": Maybe(NUMBER),
+}
+LEVELS = {
+    "bank": Id("bank"),
+    "state": STATE,
+    "levels": [LEVEL_VIEW],
+    "clock_tokens": int,
+    "compared_with": Maybe(Id("snap")),
+    "corrections": int,
+    "sample": int,
+}
+STANDS = {"score": NUMBER, "confidence": NUMBER, "rank": Maybe(int)}
+TRACE = {
+    "id": Id("cor"),
+    "seq": int,
+    "status": OneOf("active", "superseded", "rolled_back", "forgotten"),
+    "superseded_by": Maybe(Id("cor")),
+    "removed": Maybe({"by": OneOf("rollback", "rebuild", "consolidation", "forget"), "id": TEXT, "at": TIME, "mode": Maybe(TEXT)}),
+    "right_now": Maybe(bool),
+    "confidence": Maybe(NUMBER),
+    "rank": Maybe(int),
+    "levels": [{"name": TEXT, **STANDS}],
+    "snapshots": [{"snapshot": Id("snap"), "kind": TEXT, "seq": int, "created_at": TIME, **STANDS}],
+    "holding": int,
+    "verified_at": Maybe(TIME),
+    "state": STATE,
+}
+CELL = {"value": Maybe(TEXT), "confidence": NUMBER, "abstained": bool}
+PROBED = {"versions": [{"at": TEXT, "state": STATE}], "rows": [[CELL]], "usage": USAGE}
+CARRIER = {"correction": Id("cor"), "cosine": NUMBER, "carries": NUMBER, **STANDS, "said": SAID}
+EXPLAINED = {
+    "value": Maybe(TEXT),
+    "score": NUMBER,
+    "confidence": NUMBER,
+    "abstained": bool,
+    "level": Maybe(TEXT),
+    "levels": [{"name": TEXT, "score": NUMBER}],
+    "carriers": [CARRIER],
+    "sample": int,
+    "method": OneOf("fold", "pairs"),
+    "counter": Maybe({"value": TEXT, "score": NUMBER, "confidence": NUMBER, "correction": Maybe(Id("cor")), "cosine": Maybe(NUMBER)}),
+    "state": STATE,
+    "usage": USAGE,
+}
+PROBE = {"input": TEXT, "expected": Maybe(TEXT)}
+PROBE_SET = {
+    "id": Id("prb"),
+    "bank": Id("bank"),
+    "name": TEXT,
+    "size": int,
+    "probes": Maybe([PROBE]),
+    "created_by": TEXT,
+    "created_at": TIME,
+}
+FAILURE = {"place": int, "input": TEXT, "expected": Maybe(TEXT), "said": SAID}
+RAN = {
+    "id": Id("prb"),
+    "versions": [{"at": TEXT, "state": STATE, "passed": int, "failed": int, "failures": [FAILURE]}],
+    "usage": USAGE,
+}
+MOMENT = {
+    "at": TIME,
+    "corrections": int,
+    "measured": int,
+    "mistakes": int,
+    "unknown": int,
+    "surprise": Maybe(NUMBER),
+    "drift": dict,
+}
+STATS = {"bank": Id("bank"), "bucket": OneOf("hour", "day", "week"), "series": [MOMENT]}
 HEALTH = {"ready": bool, "components": [{"name": TEXT, "ok": bool, "detail": TEXT}]}
 
 

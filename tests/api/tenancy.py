@@ -23,6 +23,13 @@ from service.telemetry import Metrics
 JSON = {"content-type": "application/json"}
 SCOPES = ("recall:read", "corrections:write", "memory:inspect", "snapshots:read", "snapshots:write", "rollback", "forget", "erase", "admin")
 CODES = error_codes()
+BESIDE = {
+    "last_used_at",
+    "said_before",
+    "surprise",
+    "position",
+    "changes",
+}  # of a key, and of the feed: noted beside the request, as are deliveries
 FIELDS = ["type", "title", "status", "detail", "instance", "code", "request_id", "errors"]
 
 
@@ -91,7 +98,7 @@ def kept(tenant: Tenant) -> dict:
 
 def _columns(database: sqlite3.Connection, table: str) -> str:
     names = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
-    return ", ".join(name for name in names if name != "last_used_at")  # a key's, noted beside the request
+    return ", ".join(name for name in names if name not in BESIDE and (table != "delivery" or name in ("tenant", "id", "webhook")))
 
 
 def deps_of(service: Embedded, **changes) -> Deps:

@@ -49,14 +49,56 @@ async def test_every_route_of_the_contract_answers_with_its_status_and_its_field
         assert [row["seq"] for row in listed["items"]] == [1, 2]
     await call("GET", f"/v1/corrections/{taught['id']}", 200, shapes.CORRECTION, template="/v1/corrections/{correction_id}")
     await call("GET", "/v1/memory", 200, shapes.MEMORY)
+    await call("GET", "/v1/memory/levels", 200, shapes.LEVELS)
+    trace = "/v1/memory/corrections/{correction_id}/trace"
+    await call("GET", trace.format(correction_id=taught["id"]), 200, shapes.TRACE, template=trace)
+    await call("POST", "/v1/memory/probe", 200, shapes.PROBED, body={"inputs": [PIN, FRANCE]})
+    await call("POST", "/v1/memory/explain", 200, shapes.EXPLAINED, body={"input": PIN})
+    found = await call("GET", "/v1/memory/search?q=pin", 200, page_of(shapes.CORRECTION), template="/v1/memory/search")
+    assert [row["id"] for row in found["items"]] == [taught["id"]]
+    await call("GET", "/v1/stats", 200, shapes.STATS)
+    probes = {"name": "saved", "probes": [{"input": PIN, "expected": "change_pin"}, {"input": FRANCE, "expected": "Paris"}]}
+    probe_set, one = await call("POST", "/v1/probe-sets", 201, shapes.PROBE_SET, body=probes), "/v1/probe-sets/{probe_set_id}"
+    assert (await call("GET", f"/v1/probe-sets/{probe_set['id']}", 200, shapes.PROBE_SET, template=one)) == probe_set
+    await call("GET", "/v1/probe-sets", 200, page_of(shapes.PROBE_SET))
+    ran = await call("POST", f"/v1/probe-sets/{probe_set['id']}/run", 200, shapes.RAN, template=f"{one}/run", body={})
+    assert [(version["passed"], version["failed"]) for version in ran["versions"]] == [(1, 1)]
+    response = await client.delete(f"/v1/probe-sets/{probe_set['id']}")
+    assert (response.status_code, response.content) == (204, b"")
+    called.add(("DELETE", one))
     saved = await call("POST", "/v1/snapshots", 201, shapes.SNAPSHOT, body={"label": "before", "note": "a note", "pin": True})
     assert (saved["kind"], saved["label"], saved["note"], saved["pinned"], saved["is_head"]) == ("manual", "before", "a note", True, False)
     assert (await call("GET", f"/v1/snapshots/{saved['id']}", 200, shapes.SNAPSHOT, template="/v1/snapshots/{snapshot_id}")) == saved
     listed = await call("GET", "/v1/snapshots", 200, page_of(shapes.SNAPSHOT))
     assert [row["kind"] for row in listed["items"]] == ["manual", "genesis"]
+    named = {"template": "/v1/snapshots/{snapshot_id}"}
+    await call("PATCH", f"/v1/snapshots/{saved['id']}", 200, shapes.SNAPSHOT, **named, body={"label": None, "pinned": False})
+    diff = {"template": "/v1/snapshots/{snapshot_id}/diff/{other_id}"}
+    await call("GET", f"/v1/snapshots/{listed['items'][1]['id']}/diff/{saved['id']}", 200, shapes.SNAPSHOT_DIFF, **diff)
+    verified = {"template": "/v1/snapshots/{snapshot_id}/verify"}
+    await call("POST", f"/v1/snapshots/{saved['id']}/verify", 200, shapes.VERIFIED, **verified)
+    exporting = {"template": "/v1/snapshots/{snapshot_id}/export", "body": {"ledger": True}}
+    started = await call("POST", f"/v1/snapshots/{saved['id']}/export", 202, shapes.JOB_STARTED, **exporting)
+    exported = (await finished(client, started["job_id"]))["result"]["export"]
+    bundle = await client.get(f"/v1/exports/{exported}")
+    assert (bundle.status_code, bundle.headers["cache-control"]) == (200, "no-store")
+    called.add(("GET", "/v1/exports/{export_id}"))
+    await said(client.post("/v1/imports", content=bundle.content), 201, shapes.IMPORTED)
+    called.add(("POST", "/v1/imports"))
+    started = await call("POST", "/v1/memory/bisect", 202, shapes.JOB_STARTED, body={"input": PIN})
+    await finished(client, started["job_id"])
+    response = await client.delete(f"/v1/snapshots/{(await snapshot(client))['id']}")
+    assert (response.status_code, response.content) == (204, b"")
+    called.add(("DELETE", "/v1/snapshots/{snapshot_id}"))
     await call("POST", "/v1/rollback", 200, shapes.ROLLED_BACK, body={"to": saved["id"], "keep": "none", "reason": "why not"})
     forgotten = await call("POST", "/v1/forget", 202, shapes.FORGOTTEN, body={"corrections": [taught["id"]], "mode": "rebuild"})
     await finished(client, forgotten["job_id"])
+    seen = {"corrections": [taught["id"]], "mode": "erase", "dry_run": True}
+    await said(client.post("/v1/forget", json=seen), 200, shapes.FORGOTTEN)
+    await call("GET", f"/v1/forget/{forgotten['id']}", 200, shapes.CERTIFICATE, template="/v1/forget/{forget_id}")
+    held = await call("POST", "/v1/quarantine", 202, shapes.QUARANTINE, body={"source": {"session_id": "ses:9"}, "reason": "why not"})
+    await call("GET", "/v1/quarantine", 200, page_of(shapes.QUARANTINE))
+    await call("DELETE", f"/v1/quarantine/{held['id']}", 202, shapes.QUARANTINE, template="/v1/quarantine/{quarantine_id}")
     started = await call("POST", "/v1/consolidations", 202, shapes.JOB_STARTED, body={})
     await finished(client, started["job_id"])
     await call("GET", f"/v1/jobs/{started['job_id']}", 200, shapes.JOB, template="/v1/jobs/{job_id}")
@@ -68,9 +110,25 @@ async def test_every_route_of_the_contract_answers_with_its_status_and_its_field
     await call("GET", "/v1/banks", 200, page_of(shapes.BANK))
     key = await call("POST", "/v1/keys", 201, shapes.MINTED_KEY, body={"name": "k", "scopes": ["recall:read"], "banks": ["second"]})
     await call("GET", "/v1/keys", 200, page_of(shapes.KEY))
+    template = "/v1/keys/{key_id}/rotate"
+    await call("POST", f"/v1/keys/{key['id']}/rotate", 201, shapes.ROTATED_KEY, template=template, body={"overlap_s": 0})
     await call("DELETE", f"/v1/keys/{key['id']}", 200, shapes.KEY, template="/v1/keys/{key_id}")
     await call("GET", "/v1/whoami", 200, shapes.WHO_AM_I)
     await call("GET", "/v1/audit", 200, page_of(shapes.AUDIT_ENTRY))
+    assert (await call("GET", "/v1/audit/verify", 200, shapes.AUDIT_VERIFIED))["ok"] is True
+    hook = {"url": "http://127.0.0.1:9/", "events": ["rollback.done", "correction.created"]}
+    made = await call("POST", "/v1/webhooks", 201, shapes.MADE_WEBHOOK, body=hook)
+    await call("GET", "/v1/webhooks", 200, page_of(shapes.WEBHOOK))
+    await teach(client, FRANCE, "Paris")
+    await client.get("/v1/stream", params={"wait_s": 0})
+    called.add(("GET", "/v1/stream"))  # its own test
+    template = "/v1/webhooks/{webhook_id}/deliveries"
+    path = f"/v1/webhooks/{made['id']}/deliveries"
+    sent = (await call("GET", path, 200, page_of(shapes.DELIVERY), template=template))["items"][0]
+    template += "/{delivery_id}/redeliver"
+    await call("POST", f"{path}/{sent['id']}/redeliver", 202, shapes.DELIVERY, template=template)
+    assert (await client.delete(f"/v1/webhooks/{made['id']}")).status_code == 204
+    called.add(("DELETE", "/v1/webhooks/{webhook_id}"))
     opened = await call("POST", "/v1/sessions", 201, shapes.OPENED_SESSION, body={"id": "ses:2"})
     await call("POST", "/v1/sessions/ses:2/warm", 200, shapes.WARMTH, template="/v1/sessions/{session_id}/warm")
     seen = await call("GET", "/v1/sessions/ses:2", 200, shapes.SESSION, template="/v1/sessions/{session_id}")
@@ -80,6 +138,17 @@ async def test_every_route_of_the_contract_answers_with_its_status_and_its_field
     response = await client.delete("/v1/sessions/ses:2")
     assert (response.status_code, response.content) == (204, b"")
     called.add(("DELETE", "/v1/sessions/{session_id}"))
+    for ending in ("promoted", "deleted"):
+        branch = await call("POST", "/v1/branches", 201, shapes.BRANCH, body={"name": ending, "bank": bank["id"]})
+        assert (await said(client.get("/v1/branches", params={"bank": "second"}), 200, page_of(shapes.BRANCH))).json()["items"] == [branch]
+        await teach(client, PIN, "change_pin", bank=branch["id"])
+        one = f"/v1/branches/{branch['id']}"
+        await call("GET", f"{one}/diff", 200, shapes.SNAPSHOT_DIFF, template="/v1/branches/{branch_id}/diff")
+        if ending == "promoted":
+            await call("POST", f"{one}/promote", 200, shapes.PROMOTED, template="/v1/branches/{branch_id}/promote", body={})
+    response = await client.delete(one)
+    assert (response.status_code, response.content) == (204, b"")
+    called |= {("GET", "/v1/branches"), ("DELETE", "/v1/branches/{branch_id}")}
     response = await client.delete(f"/v1/banks/{bank['id']}")
     assert (response.status_code, response.content) == (204, b"")
     called.add(("DELETE", "/v1/banks/{bank_id}"))

@@ -24,7 +24,7 @@ async def mint(client, *scopes, expect=201, **more):
 async def test_table_of_routes_is_complete():
     paths = document(routes_only())["paths"]
     with_key = {(method.upper(), path) for path, operations in paths.items() for method, it in operations.items() if it["security"]}
-    assert with_key == {(route.method, route.template) for route in ROUTES}
+    assert with_key == {(route.method, route.template.partition("?")[0]) for route in ROUTES}
     assert {route.scope for route in ROUTES} == {ANY, *SCOPES}
 
 

@@ -119,18 +119,72 @@ class SmallEngine:
             created_at=NOW,
         )
 
-    async def roll_back(self, tenant, bank, to, *, dry_run, if_match, reason, actor, idempotency_key):
+    async def roll_back(
+        self, tenant, bank, to, *, dry_run, if_match, reason, actor, idempotency_key, to_time=None, source=None, keep="none"
+    ):
         await self._begin("roll_back", bank)
         flip = wire.Flip(correction="cor_1", input="q", before=said("a"), after=said(None))
-        return wire.RolledBack(head=to, pre_rollback=if_match, flips=[flip], probes=1, dry_run=dry_run, state=STATE)
+        counts = {"probes": 1, "removed": 2, "restored": 0}
+        return wire.RolledBack(head=to, pre_rollback=if_match, flips=[flip], **counts, dry_run=dry_run, state=STATE)
 
     async def rolled_back(self, tenant, bank, version):
         await self._begin("rolled_back", bank)
-        return wire.RolledBack(head=f"snp_{version}", pre_rollback=None, flips=[], probes=0, dry_run=False, state=STATE)
+        return wire.RolledBack(
+            head=f"snp_{version}", pre_rollback=None, flips=[], probes=0, removed=0, restored=0, dry_run=False, state=STATE
+        )
+
+    async def delete_snapshot(self, tenant, bank, snapshot, *, actor):
+        await self._begin("delete_snapshot", bank)
+
+    async def diff(self, tenant, bank, before, after):
+        await self._begin("diff", bank)
+        moved = wire.Moved(id="cor_1", seq=1, input="q", right=None)
+        level = wire.LevelDrift(name="fast", before_norm=0.0, after_norm=1.0, drift=1.0)
+        ends = {"before": STATE, "after": wire.StateRef(snapshot_id=after, seq=2), "flips": [], "probes": 0, "levels": [level]}
+        return wire.SnapshotDiff(gained=[moved], gained_total=1, lost=[], lost_total=0, **ends)
+
+    async def verify(self, tenant, bank, snapshot):
+        await self._begin("verify", bank)
+        return wire.Verified(snapshot=snapshot, ok=True, checks=[wire.Check(name="load", ok=True, detail="d")])
+
+    async def bisect(self, tenant, bank, input, *, since, actor):
+        await self._begin("bisect", bank)
+        return wire.JobStarted(job_id="job_1")
+
+    async def import_bundle(self, tenant, bank, bundle, *, actor):
+        row = await SmallEngine.snapshot(self, tenant, bank, label=None, note=None, pin=False, actor=actor)
+        return wire.Imported(snapshot=row, probes=2, agreeing=1)
+
+    async def create_branch(self, tenant, bank, name, *, at, actor):
+        lessons = await self._begin("create_branch", bank)
+        return wire.Branch(id=name, name=name, bank=bank, corrections=len(lessons), created_by=actor.key_id, created_at=NOW)
+
+    async def diff_branch(self, tenant, bank, branch):
+        return await SmallEngine.diff(self, tenant, bank, "head", branch)
+
+    async def promote_branch(self, tenant, bank, branch, *, refold, actor):
+        await self._begin("promote_branch", bank)
+        return wire.Promoted(bank=bank, corrections=["cor_1"], before="snp_1", state=STATE)
 
     async def forget(self, tenant, bank, corrections, *, mode, reason, actor):
         await self._begin("forget", bank)
         return wire.Forgotten(id="fgt_1", effective_now=True, mode=mode, corrections=list(corrections), job_id=None)
+
+    async def preview_forget(self, tenant, bank, corrections):
+        await self._begin("preview_forget", bank)
+        return wire.ForgetPreview(flips=[], probes=len(corrections), state=wire.StateRef(snapshot_id="snap_1", seq=1))
+
+    async def membership(self, tenant, bank, corrections):
+        await self._begin("membership", bank)
+        return [wire.Membership(correction=each, in_weights=False, answered=False, support=[], passed=True) for each in corrections]
+
+    async def quarantine(self, tenant, bank, corrections, *, session, key, reason, actor):
+        await self._begin("quarantine", bank)
+        return quarantine({"session_id": session, "key_id": key}, len(corrections), actor.key_id)
+
+    async def lift(self, tenant, bank, quarantine_id, *, actor):
+        await self._begin("lift", bank)
+        return quarantine({"corrections": [quarantine_id]}, 1, actor.key_id)
 
     async def create_bank(self, tenant, name, *, actor):
         self.calls.append(("create_bank", name))
@@ -145,9 +199,76 @@ class SmallEngine:
         await self._begin("warm", bank)
         return wire.Warmth(warm=True, eta_ms=0.5)
 
+    async def levels(self, tenant, bank, *, sample):
+        lessons = await self._begin("levels", bank)
+        return wire.Levels(
+            bank=bank,
+            state=STATE,
+            levels=[],
+            clock_tokens=0,
+            compared_with=None,
+            corrections=len(lessons),
+            sample=min(sample, len(lessons)),
+        )
+
+    async def trace(self, tenant, bank, correction):
+        await self._begin("trace", bank)
+        return wire.Trace(
+            id=correction,
+            seq=1,
+            status="active",
+            superseded_by=None,
+            removed=None,
+            right_now=True,
+            confidence=0.5,
+            rank=1,
+            levels=[wire.LevelStrength(name="fast", score=0.5, confidence=0.5, rank=1)],
+            snapshots=[],
+            holding=0,
+            verified_at=NOW,
+            state=STATE,
+        )
+
+    async def probe(self, tenant, bank, inputs, *, at):
+        known = {lesson.input: lesson.right for lesson in await self._begin("probe", bank)}
+        rows = [[wire.Cell(value=known.get(text), confidence=0.5, abstained=text not in known) for _ in at] for text in inputs]
+        return wire.Probed(versions=[wire.AskedVersion(at=name, state=STATE) for name in at], rows=rows, usage=wire.Usage())
+
+    async def explain(self, tenant, bank, text, *, at, sample):
+        await self._begin("explain", bank)
+        return wire.Explained(
+            value=None,
+            score=0.0,
+            confidence=0.0,
+            abstained=True,
+            level=None,
+            levels=[wire.LevelShare(name="fast", score=0.25)],
+            carriers=[],
+            sample=0,
+            method="fold",
+            counter=None,
+            state=STATE,
+            usage=wire.Usage(),
+        )
+
     async def health(self):
         self.calls.append(("health", ""))
         return [wire.Component(name="model", ok=True, detail=self.name)]
+
+
+def quarantine(source: dict, corrections: int, by: str) -> wire.Quarantine:
+    return wire.Quarantine(
+        id="qua_1",
+        bank="bnk_1",
+        source=source,
+        corrections=corrections,
+        reason=None,
+        job_id="job_1",
+        created_by=by,
+        created_at=NOW,
+        lifted_by=None,
+        lifted_at=None,
+    )
 
 
 @dataclass

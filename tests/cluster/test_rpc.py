@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Protocol
 
 import msgspec
@@ -28,6 +29,7 @@ ITEM = wire.NewCorrection(
     paraphrases=["Name?"],
     metadata={"n": 2**70, "deep": [{"x": None}]},
 )
+FURTHER = {"to_time": datetime(2026, 11, 29, 12, tzinfo=UTC), "source": wire.Source(session_id="s:1"), "keep": ["cor_1"]}
 CALLS = {
     "teach": ("bnk_1", {"items": [ITEM], "actor": ACTOR, "idempotency_key": "k", "ids": ["cor_1"]}),
     "taught": ("bnk_1", {"first_seq": 3, "items": [ITEM, ITEM]}),
@@ -39,13 +41,25 @@ CALLS = {
     "snapshot": ("bnk_1", {"label": "l", "note": None, "pin": True, "actor": ACTOR}),
     "roll_back": (
         "bnk_1",
-        {"to": "snp_1", "dry_run": False, "if_match": '"e"', "reason": "r", "actor": ACTOR, "idempotency_key": None},
+        {"to": "snp_1", "dry_run": False, "if_match": '"e"', "reason": "r", "actor": ACTOR, "idempotency_key": None, **FURTHER},
     ),
     "rolled_back": ("bnk_1", {"version": 4}),
+    "delete_snapshot": ("bnk_1", {"snapshot": "snp_1", "actor": ACTOR}),
+    "diff": ("bnk_1", {"before": "snp_1", "after": "head"}),
+    "verify": ("bnk_1", {"snapshot": "snp_1"}),
+    "bisect": ("bnk_1", {"input": ITEM.input, "since": "snp_1", "actor": ACTOR}),
+    "create_branch": ("bnk_1", {"name": "try", "at": "snp_1", "actor": ACTOR}),
+    "diff_branch": ("bnk_1", {"branch": "bnk_2"}),
+    "promote_branch": ("bnk_1", {"branch": "bnk_2", "refold": True, "actor": ACTOR}),
+    "import_bundle": ("bnk_1", {"bundle": "imp_1", "actor": ACTOR}),
     "forget": ("bnk_1", {"corrections": ["cor_1", "cor_2"], "mode": "erase", "reason": None, "actor": ACTOR}),
     "create_bank": (None, {"name": "new", "actor": ACTOR}),
     "delete_bank": ("bnk_1", {"actor": ACTOR}),
     "warm": ("bnk_1", {}),
+    "levels": ("bnk_1", {"sample": 8}),
+    "trace": ("bnk_1", {"correction": "cor_1"}),
+    "probe": ("bnk_1", {"inputs": [ITEM.input, "?"], "at": ["head", "snp_1"]}),
+    "explain": ("bnk_1", {"text": ITEM.input, "at": "snp_1", "sample": 3}),
     "health": (None, {}),
 }
 

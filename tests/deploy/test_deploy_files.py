@@ -121,7 +121,8 @@ def test_nothing_is_published_but_the_api_on_the_loopback(name):
 def test_stores_and_workers_have_no_way_out():
     networks = compose(CLUSTER)["networks"]
     open_ones = {name for name, made in networks.items() if not (made or {}).get("internal")}
-    assert open_ones == {"edge"}
+    assert open_ones == {"edge", "outside"}
+    assert {service for service, made in services().items() if "outside" in made.get("networks", [])} == {"jobs"}, "to webhooks"
     assert {service for service, made in services().items() if "edge" in made.get("networks", [])} == {"api"}
     assert {service for service, made in services().items() if "frames" in made.get("networks", [])} == {"api", "worker"}
 

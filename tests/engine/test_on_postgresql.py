@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import io
 import itertools
+from datetime import UTC, datetime
 
 import pytest
 from fixtures_service import client_of, finished, serving
@@ -231,3 +232,68 @@ async def test_bank_that_one_service_deleted_the_other_does_not_know_any_more(tm
         again = (await first.post("/v1/banks", json={"name": "other"})).json()["id"]
         await teach(first, PIN, "another_bank", bank=again)
         assert (await ask(second, PIN, bank="other"))["answers"][0]["value"] == "another_bank"
+
+
+async def test_folded_rollback_of_one_service_is_what_the_other_answers_at_once(tmp_path, encoder, url):
+    async with two_services(tmp_path, encoder, url) as (first, second):
+        await teach(first, PIN, "change_pin")
+        moment = datetime.now(UTC).isoformat()
+        await teach(first, PIN, "ask_the_branch", session_id="ses:bad")
+        await both_warm(first, second, PIN, "ask_the_branch")
+        undone = (await first.post("/v1/rollback", json={"source": {"session_id": "ses:bad"}})).json()
+        await both_warm(first, second, PIN, "change_pin")
+        assert (await second.post("/v1/rollback", json={"to": undone["pre_rollback"]})).status_code == 200
+        await both_warm(first, second, PIN, "ask_the_branch")
+        assert (await second.post("/v1/rollback", json={"to_time": moment})).status_code == 200
+        await both_warm(first, second, PIN, "change_pin")
+        assert await digest(first) == await digest(second)
+
+
+async def test_of_two_services_that_roll_back_at_once_one_wins(tmp_path, encoder, url):
+    async with two_services(tmp_path, encoder, url) as (first, second):
+        await teach(first, PIN, "change_pin")
+        saved = await snapshot(first)
+        await teach(first, SPAIN, "transfer_time")
+        for _ in range(3):
+            etag = {"If-Match": (await first.get("/v1/banks/default")).json()["etag"]}
+            bodies = ({"to": saved["id"]}, {"to": saved["id"], "keep": "corrections_after"})
+            calls = [client.post("/v1/rollback", json=body, headers=etag) for client, body in zip((first, second), bodies, strict=True)]
+            answers = await asyncio.gather(*calls)
+            assert sorted(answer.status_code for answer in answers)[0] == 200, [answer.text for answer in answers]
+            assert sorted(answer.status_code for answer in answers)[1] in (409, 412), [answer.text for answer in answers]
+            assert await digest(first) == await digest(second)
+
+
+async def test_rollback_of_one_service_to_what_the_other_deletes_is_whole_or_refused(tmp_path, encoder, url):
+    async with two_services(tmp_path, encoder, url) as (first, second):
+        for number in range(4):
+            await teach(first, PIN, f"answer {number}")
+            saved = await snapshot(first)
+            await teach(first, SPAIN, f"answer {number}")
+            moved, deleted = await asyncio.gather(
+                first.post("/v1/rollback", json={"to": saved["id"]}), second.delete(f"/v1/snapshots/{saved['id']}")
+            )
+            assert deleted.status_code == 204, deleted.text
+            assert moved.status_code in (200, 404, 409), moved.text
+            assert (await digest(second) == saved["digest"]) == (moved.status_code == 200)
+            verified = (await first.get("/v1/snapshots")).json()["items"]
+            for row in verified:
+                assert (await first.post(f"/v1/snapshots/{row['id']}/verify")).json()["ok"], "no snapshot points at deleted bytes"
+
+
+async def test_bundle_leaves_by_one_service_and_comes_back_by_the_other(tmp_path, encoder, url):
+    async with two_services(tmp_path, encoder, url) as (first, second):
+        taught = await teach(first, PIN, "change_pin")
+        saved = await snapshot(first)
+        job = await finished(first, (await first.post(f"/v1/snapshots/{saved['id']}/export", json={"ledger": True})).json()["job_id"])
+        data = (await second.get(f"/v1/exports/{job['result']['export']}")).content
+        brought = await second.post("/v1/imports", content=data)
+        assert brought.status_code == 201, brought.text
+        assert (brought.json()["snapshot"]["digest"], brought.json()["agreeing"]) == (saved["digest"], 1)
+        found = await finished(first, (await second.post("/v1/memory/bisect", json={"input": PIN})).json()["job_id"])
+        assert found["result"]["correction"] == taught["id"]
+        erased = (await first.post("/v1/forget", json={"corrections": [taught["id"]], "mode": "erase"})).json()["job_id"]
+        assert (await finished(first, erased))["result"]["destroyed_exports"] == [job["result"]["export"]]
+        assert (await second.get(f"/v1/exports/{job['result']['export']}")).status_code == 404
+        refused = await second.post("/v1/imports", content=data)
+        assert refused.status_code == 409, refused.text

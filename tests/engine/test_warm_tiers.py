@@ -498,8 +498,8 @@ def test_after_any_history_budgets_hold_and_banks_are_what_the_ledger_says(tmp_p
                 await asyncio.gather(*(life.do(*each) for each in step))
                 assert made.housing.bytes(Tier.HOST) <= host_bytes
             await life.jobs_ended()
-            while made.engine._tasks:  # automatic snapshots
-                await asyncio.wait(made.engine._tasks)
+            while made.engine._whole.tasks:  # automatic snapshots
+                await asyncio.wait(made.engine._whole.tasks)
             await made.check(slots, host_bytes)
             for bank in BANKS:
                 digest = await made.digest(bank)

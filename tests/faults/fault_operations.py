@@ -69,17 +69,55 @@ async def _settle_again(process: Process, world: World, happened: bool) -> None:
     assert [row["seq"] for row in kept if row["kind"] == "auto"] == [len(TAUGHT)], "retention keeps one, the newest"
 
 
-async def _roll_back(process: Process, world: World) -> None:
-    await process.do("POST", "rollback", {"to": world.early}, expect=200, **ONCE)
+def _roll_back(**how):
+    async def run(process: Process, world: World) -> None:
+        await process.do("POST", "rollback", {"to": world.early, **how}, expect=200, **ONCE)
+        process.points.acknowledged = True
+
+    async def again(process: Process, world: World, happened: bool) -> None:
+        first = await process.do("POST", "rollback", {"to": world.early, **how}, expect=200, **ONCE)
+        assert await process.do("POST", "rollback", {"to": world.early, **how}, expect=200, **ONCE) == first
+        kept = (await process.do("GET", "snapshots", params={"bank": world.bank}, expect=200))["items"]
+        assert [row["kind"] for row in kept].count("rollback") == 1, "the same key rolls back once"
+        assert first["head"] == next(row["id"] for row in kept if row["is_head"])
+
+    return run, again
+
+
+async def _delete_snapshot(process: Process, world: World) -> None:
+    await process.do("DELETE", f"snapshots/{_auto(world)['id']}", expect=204)
     process.points.acknowledged = True
 
 
-async def _roll_back_again(process: Process, world: World, happened: bool) -> None:
-    first = await process.do("POST", "rollback", {"to": world.early}, expect=200, **ONCE)
-    assert await process.do("POST", "rollback", {"to": world.early}, expect=200, **ONCE) == first
-    kept = (await process.do("GET", "snapshots", params={"bank": world.bank}, expect=200))["items"]
-    assert [row["kind"] for row in kept].count("rollback") == 1, "the same key rolls back once"
-    assert first["head"] == next(row["id"] for row in kept if row["is_head"])
+async def _delete_snapshot_again(process: Process, world: World, happened: bool) -> None:
+    await process.do("DELETE", f"snapshots/{_auto(world)['id']}", expect=404 if happened else 204)
+
+
+def _auto(world: World) -> dict:
+    return next(row for row in world.rows["snapshot"] if (row["kind"], row["bank"]) == ("auto", world.bank))
+
+
+def _snapshot_deleted(rows: Rows, world: World) -> bool:
+    return next(row for row in rows["snapshot"] if row["id"] == _auto(world)["id"])["destroyed_at"] is not None
+
+
+async def _export(process: Process, world: World) -> None:
+    job = await process.do("POST", f"snapshots/{world.early}/export", {"ledger": True}, expect=202, **ONCE)
+    process.points.acknowledged = True
+    await process.finish(job["job_id"])
+
+
+async def _export_again(process: Process, world: World, happened: bool) -> None:
+    await ended(process, (await process.do("POST", f"snapshots/{world.early}/export", {}, expect=202))["job_id"])
+
+
+def _exporting(rows: Rows, world: World) -> bool:
+    return any(row["kind"] == "export" for row in rows["job"])
+
+
+def _exported(rows: Rows, world: World) -> bool:
+    (bundle,) = rows["bundle"]
+    return sum(len(part["data"]) for part in rows["bundle_part"] if part["bundle"] == bundle["id"]) == bundle["bytes"]
 
 
 async def _consolidate(process: Process, world: World) -> None:
@@ -232,7 +270,10 @@ def _redacted(rows: Rows, world: World) -> bool:
 OPERATIONS = {
     "snapshot": Operation(_take_snapshot, _take_another, _labelled, TAUGHT, 40, SAVES),
     "automatic snapshot": Operation(_settle, _settle_again, _of_kind("auto", 6), TAUGHT, 70, SAVES | DELETES),
-    "rollback": Operation(_roll_back, _roll_back_again, _of_kind("rollback", 6), TAUGHT[:2], 75, SAVES | {"get"}),
+    "rollback": Operation(*_roll_back(), _of_kind("rollback", 6), TAUGHT[:2], 75, SAVES | {"get"}),
+    "folded rollback": Operation(*_roll_back(keep="corrections_after"), _of_kind("rollback", 6), TAUGHT[:5], 75, SAVES | {"get"}),
+    "deletion of a snapshot": Operation(_delete_snapshot, _delete_snapshot_again, _snapshot_deleted, TAUGHT, 15, COMMITS | DELETES),
+    "export": Operation(_export, _export_again, _exporting, TAUGHT, 40, COMMITS | JOBS | {"get"}, ended=_exported),
     "consolidation": Operation(_consolidate, _consolidate_again, _queued, TAUGHT[:5], 110, SAVES | JOBS, ended=_head_is("consolidation")),
     "rebuild": Operation(*_forget("rebuild"), _marked, WITHOUT_THE_SECRET, 100, SAVES | JOBS, ended=_head_is("rebuild"), forgets=True),
     "erasure": Operation(

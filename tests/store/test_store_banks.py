@@ -6,8 +6,9 @@ from sqlalchemy import func, select
 
 from service.errors import Conflict, NotFound
 from service.ids import new_id
-from service.store import audit, banks, blob_rows, fences, idempotency, jobs, tenants
+from service.store import audit, banks, blob_rows, fences, idempotency, jobs, lookup, probe_sets, tenants
 from service.store.tables import metadata
+from service.wire import Probe
 
 
 async def test_new_bank_is_empty_and_without_an_owner_or_a_head(database, tenant):
@@ -97,6 +98,9 @@ async def test_deleted_bank_leaves_no_row_and_its_neighbour_whole(database, tena
             await jobs.enqueue(conn, tenant, kind="rebuild", bank=bank.id, payload={}, dedupe=name, now=NOW)
             await idempotency.begin(conn, tenant, name, request_hash=b"r" * 32, now=NOW, lease_s=60)
             await idempotency.mark_committed(conn, tenant, name, bank=bank.id, first_seq=1, last_seq=2)
+            await lookup.add_drift(conn, tenant, bank.id, saved.id, {"fast": 0.5}, NOW)
+            probes = [Probe(input=name, expected=None)]
+            await probe_sets.add_probe_set(conn, tenant, bank.id, id=f"prb_{name}", name=name, probes=probes, created_by="k", now=NOW)
         return bank
 
     async def counts() -> dict[str, int]:

@@ -60,6 +60,26 @@ def test_subtract_takes_single_events_out(numbers, gone):
     assert is_normal(left)
 
 
+@given(sets, st.integers(0, TOP + 2))
+def test_above_keeps_what_is_above_a_position(numbers, after):
+    high = lineage.above(spans_of(numbers), after)
+    assert inside(high) == {number for number in numbers if number > after}
+    assert is_normal(high)
+
+
+@given(sets, sets)
+def test_without_takes_the_events_of_other_spans_out(numbers, others):
+    left = lineage.without(spans_of(numbers), spans_of(others))
+    assert inside(left) == numbers - others
+    assert is_normal(left)
+    assert lineage.without(spans_of(numbers), lineage.only(others)) == left
+
+
+@given(sets)
+def test_events_of_spans_are_what_is_inside_in_order(numbers):
+    assert lineage.events_of(spans_of(numbers)) == sorted(numbers)
+
+
 @given(sets)
 def test_holds_says_what_is_inside(numbers):
     spans = spans_of(numbers)

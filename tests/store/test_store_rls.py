@@ -23,15 +23,30 @@ SWEPT = {  # every column that a sweep can read: ids, states and times, nothing 
     "job": set(TABLES["job"]),
     "blob": {"tenant", "sha256", "state", "created_at"},
     "idempotency": {"status", "created_at"},
+    "change": {"tenant", "position", "created_at"},
+    "delivery": {"tenant", "id", "status", "due_at"},
+    "bundle": {"created_at"},
     "erased_tenant": {"id", "erased_at"},
 }
 APPEND_ONLY = {  # what the service itself may change in rows that are only ever added to
     "event": {"body", "embedding", "salt", "input_hash", "redacted_at"},
-    "snapshot": {"destroyed_at"},
+    "snapshot": {"destroyed_at", "label", "note", "pinned"},
+    "bundle": set(),
+    "bundle_part": set(),
+    "branch": set(),
     "response": set(),
+    "lookup": {"text", "said_before", "surprise"},
+    "drift": set(),
+    "probe_set": {"probes"},
     "head": set(),
     "audit": set(),
     "sign_in": set(),
+    "forget": {"job", "certificate"},
+    "quarantine": {"job", "lifted_by", "lifted_at"},
+    "quarantined": set(),
+    "change": {"position"},
+    "webhook": set(),
+    "delivery": {"status", "attempts", "due_at", "answered", "error", "updated_at"},
     "erased_tenant": set(),
 }
 
@@ -127,7 +142,7 @@ async def test_pooled_connection_has_forgotten_whose_the_transaction_before_was(
     ]
     assert len({pid for pid, *_ in served}) == 1, "each had a connection of its own, so this shows nothing"
     app, sweeper = "palimpsest_app", "palimpsest_sweeper"
-    assert [rest for _, *rest in served] == [[app, 2, 1], [app, 0, 0], [sweeper, 2, 1], [app, 0, 0], [app, 0, 0], [app, 2, 1]]
+    assert [rest for _, *rest in served] == [[app, 2, 2], [app, 0, 0], [sweeper, 2, 2], [app, 0, 0], [app, 0, 0], [app, 2, 2]]
 
 
 async def test_transaction_that_failed_leaves_nothing_of_its_tenant_on_the_connection(database):
@@ -192,7 +207,7 @@ async def test_sweep_changes_claims_and_drops_replies_and_nothing_else(database)
             changed = {name for name in columns if not await refused(conn, f"UPDATE {table} SET {name} = NULL WHERE false")}
             claims = {"status", "progress", "attempts", "claimed_by", "claim_until", "result", "error", "updated_at", "finished_at"}
             assert changed == (claims if table == "job" else set()), table
-            assert await refused(conn, f"DELETE FROM {table} WHERE false") == (table != "idempotency"), table
+            assert await refused(conn, f"DELETE FROM {table} WHERE false") == (table not in ("idempotency", "bundle")), table
             assert await refused(conn, f"INSERT INTO {table} DEFAULT VALUES"), table
 
 

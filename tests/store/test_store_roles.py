@@ -52,7 +52,7 @@ def test_who_may_not_make_roles_is_told_the_statements_that_help(server):
     assert current_revision(url) is None, "the schema is as it was"
     run_as_superuser(server, str(refused.value))
     migrate(url)
-    assert current_revision(url) == "0004"
+    assert current_revision(url) == "0007"
 
 
 def test_who_may_not_enter_roles_that_are_there_is_told_so_too(server):
@@ -63,7 +63,7 @@ def test_who_may_not_enter_roles_that_are_there_is_told_so_too(server):
     assert "CREATE ROLE" not in str(refused.value)
     run_as_superuser(server, str(refused.value))
     migrate(url)
-    assert current_revision(url) == "0004"
+    assert current_revision(url) == "0007"
 
 
 def test_databases_that_are_migrated_at_once_share_the_roles_and_their_owner_is_none_of_them():

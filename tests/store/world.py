@@ -4,8 +4,24 @@ from keeping import NOW, append, commit, draft, forget, later, new_bank, new_ten
 from sqlalchemy import select
 
 from service.ids import new_id
-from service.store import audit, banks, blob_rows, idempotency, jobs, sign_ins, tenants
+from service.store import (
+    audit,
+    banks,
+    blob_rows,
+    branches,
+    bundles,
+    changes,
+    idempotency,
+    jobs,
+    lookup,
+    probe_sets,
+    quarantines,
+    sign_ins,
+    tenants,
+    webhooks,
+)
 from service.store.tables import metadata
+from service.wire import Probe
 
 BANK = {"config_hash": "c", "encoder_digest": "e", "now": NOW}
 
@@ -40,11 +56,27 @@ class World:
         self.head = await commit(database, self.bank, state(1, {"fast": "live"}), head=0)
         self.auto = await commit(database, self.bank, state(2, kind="auto"))
         self.forget = await forget(database, self.bank, self.events[0])
+        async with database.write(self.tenant) as conn:
+            given = {"event_ids": self.ids[1:2], "reason": None, "created_by": "key_1", "now": NOW}
+            self.quarantine = await quarantines.add(conn, self.tenant, self.bank.id, source=quarantines.Source(session="s"), **given)
+            await webhooks.add_webhook(conn, self.tenant, **hook("whk_1"))
+            await changes.publish(conn, self.tenant, NOW)
+            self.change = (await changes.page(conn, self.tenant, 0, 1))[0].id
+            self.delivery = (await webhooks.list_deliveries(conn, self.tenant, "whk_1", None, 1))[0].id
+            await changes.emit(conn, self.tenant, "correction.created", self.bank.id, {}, NOW)
+            await lookup.add_drift(conn, self.tenant, self.bank.id, self.auto.id, {"fast": 0.5}, NOW)
+            saved = {"id": new_id("prb"), "name": "p", "probes": [Probe(input=f"same {self.name}", expected=None)], "created_by": "key_1"}
+            self.probe_set = await probe_sets.add_probe_set(conn, self.tenant, self.bank.id, **saved, now=NOW)
+        self.bundle, carried = f"exp_{self.name}", {"spans": ((0, 2),), "manifest": b"m", "data": self.name.encode(), "now": NOW}
+        async with database.write(self.tenant) as conn:
+            await jobs.enqueue(conn, self.tenant, kind="bisection", bank=self.bank.id, payload={"key": "k"}, dedupe=None, now=NOW)
+            await branches.add(conn, self.tenant, self.empty.id, id=self.bank.id, spans=((0, 1),), created_by="k", now=NOW)
+            await bundles.add(conn, self.tenant, self.bank.id, id=self.bundle, **carried)
         return self
 
     def drafts(self):
         said = (("same", "a"), ("same", "b"), ("other", "a"))
-        return [draft(f"{input} {self.name}", f"{right} {self.name}", session_id="s") for input, right in said]
+        return [draft(f"{input} {self.name}", f"{right} {self.name}", session_id="s", words=b"words") for input, right in said]
 
 
 def key(id: str, secret: str = "") -> dict:
@@ -54,6 +86,10 @@ def key(id: str, secret: str = "") -> dict:
 
 def signing_in(id: str, secret: str = "") -> dict:
     return {"id": id, "key": "key_1", "lookup_hash": sha(id + secret).encode()[:32], "now": NOW, "expires_at": later(60)}
+
+
+def hook(id: str) -> dict:
+    return {"id": id, "url": "https://a.example/", "events": ["correction.created"], "created_by": "key_1", "now": NOW}
 
 
 async def owned(conn, tenant: str) -> dict:

@@ -1,0 +1,48 @@
+"""What can be said of a state without asking it anything: how large its levels' weights are, how far from another's, how full.
+
+The weights of a level are the tensors that its products read (`HEAVY`); the books kept beside them are none.
+"""
+
+import torch
+from torch import Tensor
+
+from model.config import FAST, MIDDLE, RecallConfig
+from model.state import HEAVY, Levels, Named, State
+
+
+def norms(levels: Levels) -> dict[str, float]:
+    """The L2 norm of each level's weights."""
+    return {level: _length([weights.double() for weights in _weights(named).values()]) for level, named in levels.items()}
+
+
+def drifts(now: State, then: State) -> dict[str, float]:
+    """How far each level's weights are from those of another state: ‖a − b‖ / max(‖a‖, ‖b‖); 0 for equal ones, 1 against none at all.
+
+    Both states are of one configuration.
+    """
+    found = {}
+    for level, named in now.levels.items():
+        ours, theirs = _weights(named), _weights(then.levels[level])
+        apart = _length([ours[name].double() - theirs[name].double() for name in ours])
+        size = max(_length([weights.double() for weights in each.values()]) for each in (ours, theirs))
+        found[level] = apart / size if size else 0.0
+    return found
+
+
+def held(state: State) -> dict[str, int]:
+    """How many pairs each level holds: fast those of its window, middle all that were handed on to it."""
+    taken, handed = state.levels[FAST]["marks"][0].tolist()
+    return {FAST: taken - handed, MIDDLE: handed}
+
+
+def capacity(config: RecallConfig) -> dict[str, int]:
+    """How many pairs each level can keep apart: places of the window, features of the wide weights. More than that blur in the latter."""
+    return {FAST: config.window, MIDDLE: 2 * config.frequencies}
+
+
+def _weights(named: Named) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in named.items() if name in HEAVY}
+
+
+def _length(tensors: list[Tensor]) -> float:
+    return float(torch.stack([tensor.square().sum() for tensor in tensors]).sum().sqrt())

@@ -1,0 +1,29 @@
+"""The change feed over a socket, as people's programs meet it."""
+
+import contextlib
+import json
+
+import httpx
+from fixtures_service import ADMIN_KEY, Lab
+from listening import listening
+from saying import PIN, teach
+
+
+def test_stream_over_a_socket_tells_at_once_and_ends_when_the_process_does(tmp_path_factory, encoder):
+    lab = Lab(tmp_path_factory.mktemp("stream") / "var", encoder)
+    try:
+        with listening(lab) as url, contextlib.closing(httpx.Client(base_url=url, timeout=20)) as client:
+            client.headers["Authorization"] = f"Bearer {ADMIN_KEY}"
+            with client.stream("GET", "/v1/stream") as response:
+                parts = response.iter_text()
+                assert next(parts).startswith(":")
+                taught = lab.run(teach(lab.client, PIN, "change_pin"))
+                told = ""
+                while "\n\n" not in told:
+                    told += next(parts)
+                data = next(line.removeprefix("data: ") for line in told.split("\n") if line.startswith("data: "))
+                assert json.loads(data)["data"]["corrections"] == [taught["id"]]
+                lab.service.app.end()
+                assert list(parts) == []
+    finally:
+        lab.close()

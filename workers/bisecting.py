@@ -1,0 +1,130 @@
+"""Bisection: what brought the present answer to a question. First the snapshot, then the correction, by halving each time.
+
+The states that are asked are those that the present one grew through: its own events up to some position. A snapshot on that way is
+loaded, what lies between two is folded from the one below. Each halving keeps a state that answers otherwise below one that answers as
+now, so it ends at a correction with which the answer became what it is, after about log2 of the snapshots and log2 of the events between
+two of them.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from msgspec import structs
+
+from service import wire
+from service.errors import ChecksumMismatch, Conflict, StateUnavailable
+from service.store import history, snapshots
+from service.store.lineage import can_serve, count, events_of
+from service.store.rows import SnapshotRow
+from workers.comparing import Comparing
+from workers.replay import Lineage, Progress, Replay, lineage
+from workers.threads import OwnThread
+from workers.view import Key, View
+from workers.warm_bank import WarmBank
+
+
+@dataclass(slots=True)
+class _Search:
+    """One search: the question, what is said now, and how many states were asked."""
+
+    tenant: str
+    found: Lineage
+    warm: WarmBank  # of no bank in memory: for its caches
+    key: Key
+    events: list[int]  # positions of the present state's events; a state on the way holds the first n of them
+    now: wire.Said
+    probes: int = 1
+    below: tuple[int, View] = field(init=False)  # answers otherwise: how many events it holds
+    above: int = field(init=False)  # how many events one holds that answers as now
+
+
+@dataclass(frozen=True, slots=True)
+class Bisection:
+    """Searches in single banks. It holds no lock of the bank and changes nothing."""
+
+    replay: Replay
+    comparing: Comparing
+    thread: OwnThread  # folds run here, beside the requests
+
+    async def run(self, tenant: str, bank_id: str, key: Key, since: str | None, *, progress: Progress) -> dict[str, Any]:
+        """The correction that brought the present answer, and the snapshots around it; `changed` is false where `since` says the same.
+
+        Raises:
+            NotFound: no such snapshot. Conflict: the present state did not grow from it.
+        """
+        found = await lineage(self.replay.database, tenant, bank_id)
+        begin = await self._begin(tenant, found, since)
+        now, _ = await self.replay.current(tenant, found, thread=self.thread)
+        warm = WarmBank(found.bank, found.bank.head_version, now, now.seq, now.snapshot_id)
+        (said,) = await self.comparing.said(tenant, warm, now, key[None])
+        search = _Search(tenant, found, warm, key, events_of(found.wanted), said)
+        search.below, search.above = (count(begin.spans), await self.replay.at(tenant, found, begin)), len(search.events)
+        if await self._as_now(search, search.below[1]):
+            return {"changed": False, "probes": search.probes, "events": search.above - search.below[0]}
+        events = search.above - search.below[0]
+        last, first = await self._among_snapshots(search, begin)
+        await progress(0.5)
+        await self._among_events(search)
+        seq = search.events[search.above - 1]
+        async with self.replay.database.read(tenant) as conn:
+            (row,) = await history.by_seqs(conn, tenant, bank_id, [seq])
+        around = {"last_snapshot_before": last.id, "first_snapshot_after": first.id if first else None}
+        return {"changed": True, "correction": row.id, "seq": seq, **around, "probes": search.probes, "events": events}
+
+    async def _begin(self, tenant: str, found: Lineage, since: str | None) -> SnapshotRow:
+        async with self.replay.database.read(tenant) as conn:
+            if since is None:
+                return (await snapshots.usable(conn, tenant, found.bank.id))[-1]  # genesis
+            begin = await snapshots.get_kept(conn, tenant, since, found.bank.id)
+        if not can_serve(begin.spans, begin.seq, found.wanted):
+            raise Conflict(
+                f"the present state did not grow from snapshot {begin.id}: a rollback, forget or quarantine lies between; choose another"
+            )
+        return begin
+
+    async def _among_snapshots(self, search: _Search, begin: SnapshotRow) -> tuple[SnapshotRow, SnapshotRow | None]:
+        """Halve the snapshots on the way; the last that answers otherwise, and the first that answers as now if one does."""
+        on_the_way = {
+            count(row.spans): row
+            for row in search.found.bases
+            if can_serve(row.spans, row.seq, search.found.wanted) and row.config_hash == self.replay.recall.config.hash
+        }
+        between = [row for held, row in sorted(on_the_way.items()) if search.below[0] < held < search.above]
+        last, first, low, high = begin, on_the_way.get(search.above), 0, len(between)
+        while low < high:
+            middle = (low + high) // 2
+            row = between[middle]
+            try:
+                view = await self.replay.at(search.tenant, search.found, row)
+            except (ChecksumMismatch, StateUnavailable):  # its events are folded from the one below instead
+                del between[middle]
+                high -= 1
+                continue
+            if await self._as_now(search, view):
+                first, high, search.above = row, middle, count(row.spans)
+            else:
+                last, low, search.below = row, middle + 1, (count(row.spans), view)
+        return last, first
+
+    async def _among_events(self, search: _Search) -> None:
+        while search.above - search.below[0] > 1:
+            held, view = search.below
+            middle = (held + search.above) // 2
+            view = await self._after(search, view, search.events[middle - 1])
+            if await self._as_now(search, view):
+                search.above = middle
+            else:
+                search.below = middle, view
+
+    async def _after(self, search: _Search, view: View, seq: int) -> View:
+        """A state with the events up to `seq`, grown from the view, which stays as it is."""
+        copied = replace(view, state=await self.thread.run(view.state.clone), counts=view.counts.copy())
+        found = replace(search.found, bank=structs.replace(search.found.bank, seq=seq))
+        await self.replay.fold(search.tenant, found, copied, thread=self.thread)
+        await self.replay.admit(search.tenant, found.bank.id, copied)
+        return copied
+
+    async def _as_now(self, search: _Search, view: View) -> bool:
+        search.probes += 1
+        (said,) = await self.comparing.said(search.tenant, search.warm, view, search.key[None])
+        return said.value == search.now.value
