@@ -3,7 +3,7 @@
 `event` is append-only but for redaction; `head` rows are never changed, `snapshot` rows only by destruction and in what people say about
 them (label, note, pin). Digests are 64 hex digits.
 
-Every table, one that is added later too, needs row-level security and grants for the roles of PostgreSQL: see migration 0003 and those after it.
+Every table, one that is added later too, needs row-level security and grants for the roles of PostgreSQL: see migration 0003.
 """
 
 from sqlalchemy import (
