@@ -7,7 +7,8 @@ import time
 import pytest
 from doors import Told, cutting, problem, saying
 from either_kind import got, listed
-from fixtures_service import ADMIN_KEY
+from fixtures_service import ADMIN_KEY, Lab
+from listening import listening
 from saying import PIN, SPAIN
 
 from palimpsest import AsyncClient, Client, errors
@@ -89,17 +90,53 @@ async def test_audit_holds_and_tells_its_chain(either):
     assert entries[0].seq == verified.entries
 
 
-async def test_webhooks_are_refused_inside_the_network_and_listed(either):
+async def test_webhook_to_an_address_inside_the_network_is_refused(either):
     with pytest.raises(errors.Invalid) as refused:
         await got(either.create_webhook("http://127.0.0.1:9/", ["rollback.done"]))
     assert refused.value.errors[0]["field"] == "url"
-    assert await listed(either.webhooks()) == []
-    with pytest.raises(errors.NotFound):
-        await got(either.delete_webhook("whk_none"))
-    with pytest.raises(errors.NotFound):
-        await listed(either.deliveries("whk_none"))
-    with pytest.raises(errors.NotFound):
-        await got(either.redeliver("whk_none", "dlv_none"))
+
+
+@pytest.fixture(scope="module")
+def calling(tmp_path_factory, encoder):
+    """Where a service listens that may call addresses of this machine."""
+    lab = Lab(tmp_path_factory.mktemp("calling") / "var", encoder, webhook_private=True)
+    with listening(lab) as base:
+        yield base
+    lab.close()
+
+
+@KINDS
+async def test_webhook_is_told_its_deliveries_are_listed_and_made_again(kind, calling):
+    with saying(Told(200)) as door:
+        client = kind(calling, api_key=ADMIN_KEY)
+        made = await got(client.create_webhook(door.url, ["snapshot.created"]))
+        assert made.secret.startswith("whsec_")
+        assert [(one.id, one.events) for one in await listed(client.webhooks())] == [(made.id, ["snapshot.created"])]
+        await got(client.take_snapshot())
+        (first,) = await delivered(client, made.id)
+        assert (first.event, first.attempts, first.answered) == ("snapshot.created", 1, 200)
+        assert (await got(client.redeliver(made.id, first.id))).status == "pending"
+        await delivered(client, made.id)
+        assert [asked.headers["palimpsest-event"] for asked in door.asked] == ["snapshot.created"] * 2
+        with cutting(calling, 0) as cut:
+            losing = kind(cut.url, api_key=ADMIN_KEY)
+            with pytest.raises(errors.SecretLost, match="delete it"):
+                await got(losing.create_webhook(door.url, ["rollback.done"]))
+            await got(losing.close())
+        for one in await listed(client.webhooks()):
+            await got(client.delete_webhook(one.id))
+        assert await listed(client.webhooks()) == []
+        await got(client.close())
+
+
+async def delivered(client, webhook_id) -> list:
+    """The deliveries once all have been made; fails after ten seconds."""
+    for _ in range(200):
+        found = await listed(client.deliveries(webhook_id))
+        if found and all(one.status == "delivered" for one in found):
+            return found
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"still on their way: {found}")
 
 
 async def test_feed_tells_what_happens_and_is_taken_up_behind_a_place(either):

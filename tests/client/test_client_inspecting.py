@@ -87,7 +87,7 @@ async def test_course_of_a_bank_counts_what_was_taught(either):
     assert len(course.series) in (3, 4)
     assert len((await got(either.stats())).series) in (30, 31)
     with pytest.raises(errors.Invalid) as refused:
-        await got(either.stats(since=datetime(2026, 1, 1)))  # noqa: DTZ001  # of no zone
+        await got(either.stats(since=datetime(2026, 1, 1)))  # of no zone
     assert refused.value.errors[0]["field"] == "since"
 
 

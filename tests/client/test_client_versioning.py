@@ -103,7 +103,7 @@ async def test_branch_is_taught_compared_promoted_or_dropped(either, bank):
         await got(either.promote_branch(branch.id))
     promoted = await got(either.promote_branch(branch.id, refold=True))
     assert [(await got(either.recall(text))).value for text in (REWORDED, SPAIN)] == [SECOND, "one day"]
-    assert [one.id for one in await listed(either.corrections(order="newest"))][0] == promoted.corrections[-1]
+    assert [one.id for one in await listed(either.corrections())][-1] == promoted.corrections[-1]
     assert await listed(either.branches()) == []
     await got(either.rollback(promoted.before))
     assert (await got(either.recall(REWORDED))).value == FIRST
