@@ -65,8 +65,11 @@ class Disk:
         if self.content is None:
             return self.file.read_bytes()
         draft = self.file.with_name(f"{self.file.name}.part")
-        draft.write_bytes(self.content)
-        draft.replace(self.file)
+        try:
+            draft.write_bytes(self.content)
+            draft.replace(self.file)
+        finally:
+            draft.unlink(missing_ok=True)
         return self.content
 
 

@@ -23,6 +23,8 @@ def test_memory_in_the_program_answers_other_words_and_is_there_again_next_time(
         assert memory.recall(REWORDED).value is None
         memory.correct(PIN, "at any cash machine")
         digest = memory.memory().digest
+        assert [one.change.event for one in memory.changes(since="0", wait_s=0)].count("correction.created") == 2
+        assert next(memory.changes(since="0")).change.data["corrections"] == [taught.id]
     with Client.embedded(tmp_path / "memory") as again:
         assert again.recall(REWORDED).value == "at any cash machine"
         assert again.memory().digest == digest
