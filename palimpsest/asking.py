@@ -10,6 +10,7 @@ from palimpsest.steps import Driven, Listing, Steps, Way, method
 from palimpsest.turns import Turn
 
 T = TypeVar("T")
+NOTHING: Mapping[str, object] = {}
 GUESSES = 100  # answers among which the right one is looked for
 
 
@@ -140,8 +141,17 @@ class Asking(Driven[Way]):
 
         return Turn(self._way, input, recalled, teach)
 
-    def _get(self, path: str, reply: type[T], bank: str | None, *, by_bank: bool = True, fresh: bool = False, **params: object) -> Steps[T]:
-        return self._call("GET", path, reply, bank, by_bank=by_bank, fresh=fresh, **params)
+    def _get(
+        self,
+        path: str,
+        reply: type[T],
+        bank: str | None,
+        *,
+        by_bank: bool = True,
+        params: Mapping[str, object] = NOTHING,
+        fresh: bool = False,
+    ) -> Steps[T]:
+        return self._call("GET", path, reply, bank, by_bank=by_bank, params=params, fresh=fresh)
 
     def _call(
         self,
@@ -151,10 +161,10 @@ class Asking(Driven[Way]):
         bank: str | None,
         *,
         by_bank: bool = True,
+        params: Mapping[str, object] = NOTHING,
         body: dict[str, Any] | bytes | None = None,
         key: str | None = None,
         fresh: bool = False,
-        **params: object,
     ) -> Steps[T]:
         """A call that names its bank, if it is about one, in the query."""
         named = self._named(bank) if by_bank else None
@@ -181,8 +191,10 @@ class Asking(Driven[Way]):
         said = None if body is None else given({**body, "bank": named})
         return self._exchange.perform(Call(method="POST", path=path, reply=reply, bank=named, body=said, headers=told, fresh=fresh))
 
-    def _list(self, path: str, page: type[Page[T]], bank: str | None, *, by_bank: bool = True, **params: object) -> Listing[T]:
-        return Listing(lambda cursor: self._get(path, page, bank, by_bank=by_bank, cursor=cursor, **params))
+    def _list(
+        self, path: str, page: type[Page[T]], bank: str | None, *, by_bank: bool = True, params: Mapping[str, object] = NOTHING
+    ) -> Listing[T]:
+        return Listing(lambda cursor: self._get(path, page, bank, by_bank=by_bank, params={**params, "cursor": cursor}))
 
     def _named(self, bank: str | None) -> str | None:
         return bank if bank is not None else self._bank

@@ -35,7 +35,7 @@ class Inspecting(Asking[Way]):
     @listing
     def corrections(self, *, order: Order = "oldest", bank: str | None = None) -> Listing[Correction]:
         """Corrections with their status, in the order they were taught, or the newest first."""
-        return self._list("/v1/corrections", Page[Correction], bank, order=order)
+        return self._list("/v1/corrections", Page[Correction], bank, params={"order": order})
 
     @method
     def get_correction(self, correction_id: str, *, bank: str | None = None) -> Steps[Correction]:
@@ -45,7 +45,7 @@ class Inspecting(Asking[Way]):
     @listing
     def search(self, words: str, *, bank: str | None = None) -> Listing[Correction]:
         """Corrections in whose texts or metadata all the words, or parts of words, are found, newest first."""
-        return self._list("/v1/memory/search", Page[Correction], bank, q=words)
+        return self._list("/v1/memory/search", Page[Correction], bank, params={"q": words})
 
     @listing
     def events(self, *, bank: str | None = None) -> Listing[EventRow]:
@@ -60,7 +60,7 @@ class Inspecting(Asking[Way]):
     @method
     def levels(self, *, sample: int | None = None, bank: str | None = None) -> Steps[Levels]:
         """Each level: its clock, its drift, and what it would know alone, asked of up to `sample` live corrections."""
-        return self._get("/v1/memory/levels", Levels, bank, sample=sample)
+        return self._get("/v1/memory/levels", Levels, bank, params={"sample": sample})
 
     @method
     def trace(self, correction_id: str, *, bank: str | None = None) -> Steps[Trace]:
@@ -73,7 +73,7 @@ class Inspecting(Asking[Way]):
     ) -> Steps[Stats]:
         """Corrections, mistakes, surprise and drift by `hour`, `day` or `week`. Times name their zone."""
         between = {name: at.isoformat() for name, at in (("since", since), ("until", until)) if at is not None}
-        return self._get("/v1/stats", Stats, bank, bucket=bucket, **between)
+        return self._get("/v1/stats", Stats, bank, params={"bucket": bucket, **between})
 
     @method
     def probe(self, inputs: Sequence[str], at: Sequence[str] = (HEAD,), *, bank: str | None = None) -> Steps[Probed]:

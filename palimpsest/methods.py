@@ -30,7 +30,7 @@ class Methods(Governing[Way]):
     @listing
     def jobs(self, *, order: Order = "oldest", bank: str | None = None) -> Listing[Job]:
         """Jobs, in the order they were queued, or the newest first."""
-        return self._list("/v1/jobs", Page[Job], bank, order=order)
+        return self._list("/v1/jobs", Page[Job], bank, params={"order": order})
 
     @method
     def get_job(self, job_id: str) -> Steps[Job]:

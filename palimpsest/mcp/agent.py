@@ -162,6 +162,7 @@ class AgentTools:
         """Forget a correction: nothing is answered with it from now on. Its text stays with the administrators, who can erase it."""
         async with asking(self._reach, call) as memory:
             forgotten = await memory.forget([correction_id], "suppress", reason=reason)
+        assert forgotten.id is not None  # only a dry run has none
         return Forgetting(id=forgotten.id, corrections=forgotten.corrections)
 
     async def memory_status(self, call: Call) -> Status:
