@@ -10,6 +10,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -119,7 +120,7 @@ def test_difference_of_two_snapshots_is_told_in_words(run, memory):
     assert re.match(rf"\+ cor_\S+  {re.escape(PIN)}  →  at any cash machine", told[1])
     assert f"  {PIN}: in the app  →  at any cash machine" in told
     assert told[-1].startswith("drift of the levels: ")
-    memory.forget([gone.id])
+    memory.forget([gone.id]).wait()
     assert f"- {gone.id}  (forgotten, or in quarantine)" in run("diff", after).stdout
 
 
@@ -135,13 +136,13 @@ def test_snapshot_is_verified_and_carried_as_a_file(run, memory, tmp_path):
 
 def test_what_a_session_taught_is_rolled_back_or_forgotten_as_a_whole(run, memory):
     memory.correct(PIN, "in the app")
+    moment = datetime.now(UTC)
     for place in range(3):
         memory.correct(f"question {place}", "wrong", session_id="chat-7")
     assert "3 corrections leave the weights, 0 come back" in run("rollback", "--session", "chat-7", "--dry-run").stdout
     undo = run("rollback", "--session", "chat-7", "--yes").stdout.split()[-1]
     assert memory.recall("question 1").value is None
     run("rollback", undo, "--yes")
-    moment = memory.get_correction(next(memory.corrections()).id).created_at
     assert "3 corrections leave" in run("rollback", "--time", f"{moment:%Y-%m-%dT%H:%M:%S.%f}Z", "--dry-run").stdout
     assert "name either corrections or a source" in run("forget", expect=1).stderr
     assert "3 forgotten" in run("forget", "--session", "chat-7", "--wait").stdout
