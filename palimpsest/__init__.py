@@ -10,11 +10,13 @@ with Client("http://127.0.0.1:8000", api_key="pal_...") as memory:
 from importlib.metadata import version
 
 from palimpsest import errors
-from palimpsest.asking import NewCorrection
+from palimpsest.asking import NewCorrection, Observed
 from palimpsest.client import AsyncClient, Client
 from palimpsest.errors import PalimpsestError, Refused
-from palimpsest.jobs import Forgetting, StartedJob
+from palimpsest.feed import Told
+from palimpsest.jobs import Forgetting, StartedExport, StartedJob
 from palimpsest.sessions import Session
+from palimpsest.sources import Source
 from palimpsest.turns import Turn
 
 __all__ = [
@@ -22,10 +24,14 @@ __all__ = [
     "Client",
     "Forgetting",
     "NewCorrection",
+    "Observed",
     "PalimpsestError",
     "Refused",
     "Session",
+    "Source",
+    "StartedExport",
     "StartedJob",
+    "Told",
     "Turn",
     "__version__",
     "errors",

@@ -1,14 +1,17 @@
 """Teaching and asking: what a client and a session of it can both do."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypedDict, TypeVar
 
-from palimpsest.exchange import Call, Exchange, new_key
+from palimpsest.exchange import Call, Exchange, given, new_key
 from palimpsest.replies import Page, Recalled, RecalledBatch, Taught, TaughtBatch
 from palimpsest.steps import Driven, Listing, Steps, Way, method
 from palimpsest.turns import Turn
 
 T = TypeVar("T")
+NOTHING: Mapping[str, object] = {}
+GUESSES = 100  # answers among which the right one is looked for
 
 
 class _Needed(TypedDict):
@@ -23,6 +26,14 @@ class NewCorrection(_Needed, total=False):
     paraphrases: Sequence[str]
     metadata: Mapping[str, Any]
     session_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """How surprising an outcome was, and what it taught; None when the memory said so already."""
+
+    surprise: float
+    taught: Taught | None
 
 
 class Asking(Driven[Way]):
@@ -73,6 +84,21 @@ class Asking(Driven[Way]):
         return self._post("/v1/corrections/batch", TaughtBatch, body, bank=bank, key=idempotency_key or new_key())
 
     @method
+    def observe(
+        self, input: str, right: str, wrong: str | None = None, *, session_id: str | None = None, bank: str | None = None
+    ) -> Steps[Observed]:
+        """Tell how a situation turned out, whether or not the memory knows: what it says already is not taught again.
+
+        Two calls: what others teach between them is not seen. `surprise` is 1 where the memory had no idea, 0 where it was sure.
+        """
+        before = yield from Asking.recall(self, input, top_k=GUESSES, min_confidence=0, bank=bank)
+        surprise = 1 - max((answer.confidence for answer in before.answers if answer.value == right), default=0.0)
+        if before.value == right:
+            return Observed(surprise, None)
+        taught = yield from Asking.correct(self, input, right, wrong, session_id=session_id, bank=bank)
+        return Observed(surprise, taught)
+
+    @method
     def recall(
         self,
         input: str,
@@ -116,11 +142,36 @@ class Asking(Driven[Way]):
         return Turn(self._way, input, recalled, teach)
 
     def _get(
-        self, path: str, reply: type[T], bank: str | None, *, by_bank: bool = True, fresh: bool = False, cursor: str | None = None
+        self,
+        path: str,
+        reply: type[T],
+        bank: str | None,
+        *,
+        by_bank: bool = True,
+        params: Mapping[str, object] = NOTHING,
+        fresh: bool = False,
     ) -> Steps[T]:
+        return self._call("GET", path, reply, bank, by_bank=by_bank, params=params, fresh=fresh)
+
+    def _call(
+        self,
+        verb: str,
+        path: str,
+        reply: type[T],
+        bank: str | None,
+        *,
+        by_bank: bool = True,
+        params: Mapping[str, object] = NOTHING,
+        body: dict[str, Any] | bytes | None = None,
+        key: str | None = None,
+        fresh: bool = False,
+    ) -> Steps[T]:
+        """A call that names its bank, if it is about one, in the query."""
         named = self._named(bank) if by_bank else None
+        headers = {} if key is None else {"Idempotency-Key": key}
+        said = {"bank": named, **params}
         return self._exchange.perform(
-            Call(method="GET", path=path, reply=reply, bank=named, params={"bank": named, "cursor": cursor}, fresh=fresh)
+            Call(method=verb, path=path, reply=reply, bank=named, params=said, body=body, headers=headers, fresh=fresh)
         )
 
     def _post(
@@ -137,11 +188,13 @@ class Asking(Driven[Way]):
     ) -> Steps[T]:
         named = self._named(bank) if by_bank else None
         told = {**(headers or {}), **({} if key is None else {"Idempotency-Key": key})}
-        said = None if body is None else {**body, "bank": named}
+        said = None if body is None else given({**body, "bank": named})
         return self._exchange.perform(Call(method="POST", path=path, reply=reply, bank=named, body=said, headers=told, fresh=fresh))
 
-    def _list(self, path: str, page: type[Page[T]], bank: str | None, *, by_bank: bool = True) -> Listing[T]:
-        return Listing(lambda cursor: self._get(path, page, bank, by_bank=by_bank, cursor=cursor))
+    def _list(
+        self, path: str, page: type[Page[T]], bank: str | None, *, by_bank: bool = True, params: Mapping[str, object] = NOTHING
+    ) -> Listing[T]:
+        return Listing(lambda cursor: self._get(path, page, bank, by_bank=by_bank, params={**params, "cursor": cursor}))
 
     def _named(self, bank: str | None) -> str | None:
         return bank if bank is not None else self._bank

@@ -5,12 +5,12 @@
     │   ├── Unauthenticated 401    ├── NotFound 404            ├── HeadMoved 412           ├── GateFailed 409
     │   ├── Forbidden 403          ├── MethodNotAllowed 405    ├── TaintedSnapshot 409     ├── StorageFull 507
     │   ├── Invalid 400            ├── Conflict 409            ├── ChecksumMismatch 422    └── Internal 500
-    │   ├── TooLarge 413           ├── IdempotencyMismatch 422
+    │   ├── TooLarge 413           ├── IdempotencyMismatch 422 ├── BundleRefused 422
     │   └── NotNow: it passes; the client has waited and tried again before it raises one of these
     │       ├── StateUnavailable 409   ├── WriterBusy 409   ├── IdempotencyInFlight 409   ├── Quota 429   └── Capacity 503
     ├── Unreachable: no answer came
     ├── VersionMismatch: the other side is older or newer, or is no Palimpsest
-    ├── SecretLost: a key was minted, and the reply with its secret did not arrive
+    ├── SecretLost: a key or a webhook was made, and the reply with its secret did not arrive
     ├── JobFailed, JobUnfinished: about a job that was waited for
     └── NotConfigured: a setting of the client cannot be used
 
@@ -42,7 +42,7 @@ class VersionMismatch(PalimpsestError):
 
 
 class SecretLost(PalimpsestError):
-    """The reply that holds a new key's secret was lost on the way; revoke the key and mint another."""
+    """The reply that holds a new key's or webhook's secret was lost on the way; the message says what to do."""
 
 
 class JobFailed(PalimpsestError):
@@ -153,6 +153,12 @@ class ChecksumMismatch(Refused):
     """Stored bytes do not have the digest they were saved under."""
 
     of_code = "checksum-mismatch"
+
+
+class BundleRefused(Refused):
+    """The bundle cannot be imported into this bank, `detail` says why; nothing was changed."""
+
+    of_code = "bundle-refused"
 
 
 class StorageFull(Refused):

@@ -10,6 +10,7 @@
 
 import random
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from types import NoneType
@@ -37,6 +38,7 @@ from palimpsest.steps import Pause, Send, Steps, sent
 
 T = TypeVar("T")
 API = "1.0.0"  # the version of the API that this client was written for
+BUNDLE = "application/x-tar"
 FIRST_WAIT_S = 0.1  # before the second try, where the service advises nothing; doubled each time
 GATEWAY = {502: "capacity", 503: "capacity", 504: "capacity", 429: "quota"}  # refusals of something in between, without a body of ours
 NO_SUCH_PATH = "no such path"  # how the service begins to say that it does not know a route, as against a thing that is not there
@@ -51,7 +53,7 @@ class Call(Generic[T]):
     reply: type[T]
     bank: str | None = None  # which bank it is about, as the caller names it
     params: dict[str, Any] = field(default_factory=dict)
-    body: dict[str, Any] | None = None
+    body: dict[str, Any] | bytes | None = None  # JSON, or a bundle as it is
     headers: dict[str, str] = field(default_factory=dict)
     fresh: bool = False  # must see what was written before
     also: int = 0  # a status besides 2xx that carries the reply
@@ -76,53 +78,67 @@ class Exchange:
         Raises:
             Refused, Unreachable, VersionMismatch: there is none.
         """
-        send, lost = self._send(call), False
-        for tried in range(self.retries + 1):
+        send, lost, tried = self.sending(call), False, 0
+        while True:
             try:
                 answer = yield from sent(send)
             except httpx.RequestError as cause:
-                error: PalimpsestError = self._unreachable(cause)
-                lost, advised = True, None
+                error: PalimpsestError = self.unreachable(cause)
+                lost = True
             else:
                 if answer.is_success or answer.status_code == call.also:
                     return (yield from self._understood(call, answer))
-                error = yield from self._refused(call, answer)
+                error = yield from self.refused(call, answer)
                 if lost and call.reply is NoneType and isinstance(error, NotFound):
                     return msgspec.convert(None, call.reply)  # it is gone: a try whose answer was lost has done that
-                advised = error.retry_after_s if isinstance(error, NotNow) else None
-                if not isinstance(error, NotNow):
-                    raise error
-            wait_s = _wait(tried, advised)
-            if tried == self.retries or wait_s > self.patience_s:
-                break
-            yield Pause(wait_s)
-        self._give_up_on(call, error)
-        raise error
+            yield from self.again(call, error, tried)
+            tried += 1
+
+    def again(self, call: Call[T], error: PalimpsestError, tried: int) -> Steps[None]:
+        """Let the time before another try pass, after `tried` further ones.
+
+        Raises:
+            PalimpsestError: the error itself, when there is to be none.
+        """
+        wait_s = _wait(tried, error.retry_after_s if isinstance(error, NotNow) else None)
+        if not isinstance(error, (NotNow, Unreachable)) or tried >= self.retries or wait_s > self.patience_s:
+            self._give_up_on(call, error)
+            raise error
+        yield Pause(wait_s)
 
     def forget_state(self, bank: str | None) -> None:
         """What was seen of a bank no longer counts: it is gone."""
         with self._lock:
             self._seen.pop(bank, None)
 
-    def _send(self, call: Call[T]) -> Send:
+    def sending(self, call: Call[T]) -> Send:
+        """The request of a call."""
         headers = self._headers | call.headers
         if call.fresh and (seen := self._seen.get(call.bank)):
             headers["Memory-Min-State"] = seen[1]
-        content = None if call.body is None else msgspec.json.encode(_given(call.body))
+        content = call.body if isinstance(call.body, bytes | None) else msgspec.json.encode(call.body)
         if content is not None:
-            headers["Content-Type"] = "application/json"
-        params = {name: str(value) for name, value in _given(call.params).items()}
+            headers["Content-Type"] = BUNDLE if isinstance(call.body, bytes) else "application/json"
+        params = {name: str(value) for name, value in given(call.params).items()}
         return Send(call.method, self.url + call.path, self.timeout_s, headers, params, content)
 
     def _understood(self, call: Call[T], answer: httpx.Response) -> Steps[T]:
         try:
-            reply = msgspec.json.decode(answer.content or b"null", type=call.reply)
+            if answer.headers.get("Content-Type") == BUNDLE:
+                reply = msgspec.convert(answer.content, call.reply)
+            else:
+                reply = msgspec.json.decode(answer.content or b"null", type=call.reply)
         except msgspec.MsgspecError as why:
             raise (yield from self._mismatch(f"{call.method} {call.path} is answered in another form ({why})")) from why
         self._note_state(call.bank, answer.headers.get("Memory-State"))
         return reply
 
-    def _refused(self, call: Call[T], answer: httpx.Response) -> Steps[Refused]:
+    def refused(self, call: Call[T], answer: httpx.Response) -> Steps[Refused]:
+        """The error that an answer tells of.
+
+        Raises:
+            VersionMismatch: it is not the answer of such a service.
+        """
         retry_after_s = _seconds(answer.headers.get("Retry-After"))
         try:
             problem = msgspec.json.decode(answer.content, type=Problem)
@@ -164,7 +180,8 @@ class Exchange:
         except (httpx.RequestError, msgspec.MsgspecError):
             return None
 
-    def _unreachable(self, cause: httpx.RequestError) -> Unreachable:
+    def unreachable(self, cause: httpx.RequestError) -> Unreachable:
+        """The error for an answer that did not come."""
         if isinstance(cause, httpx.TimeoutException):
             return Unreachable(f"{self.url} did not answer within {self.timeout_s:g} s")
         told = str(cause) or type(cause).__name__
@@ -208,7 +225,8 @@ def segment(text: str) -> str:
     return quote(text, safe="")
 
 
-def _given(fields: dict[str, Any]) -> dict[str, Any]:
+def given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What of it was given: without what is None."""
     return {name: value for name, value in fields.items() if value is not None}
 
 

@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from palimpsest.errors import JobFailed, JobUnfinished
 from palimpsest.exchange import Call, Exchange, segment
 from palimpsest.replies import Forgotten, Job
-from palimpsest.steps import Driven, Pause, Steps, Way, method
+from palimpsest.steps import Disk, Driven, Pause, Steps, Way, method, on_disk
 
 FIRST_LOOK_S, LONGEST_S = 0.05, 1.0  # between looks at a job: twice as long each time
 
@@ -53,13 +54,35 @@ class StartedJob(Driven[Way]):
         return looking(self._exchange, self.id)
 
 
+class StartedExport(StartedJob[Way]):
+    """An export that was started: its bundle is there once the job has succeeded, and is kept for a day."""
+
+    @method
+    def save(self, file: str | Path, *, progress: Callable[[Job], object] | None = None, timeout_s: float | None = None) -> Steps[Path]:
+        """Wait for the job, and put the bundle into a file: all of it, or nothing.
+
+        Raises:
+            JobFailed, JobUnfinished: as `Methods.wait`. OSError: it cannot be written.
+        """
+        job = yield from waiting(self._exchange, self.id, progress, timeout_s)
+        path = f"/v1/exports/{segment(str((job.result or {})['export']))}"
+        bundle = yield from self._exchange.perform(Call(method="GET", path=path, reply=bytes))
+        yield from on_disk(Disk(Path(file), bundle))
+        return Path(file)
+
+
 class Forgetting(Driven[Way]):
-    """What a forget did: `mode`, `corrections`, and the job that makes the weights exact (None for `suppress`)."""
+    """What a forget did: `mode`, `corrections`, and the job that makes the weights exact (None for `suppress`).
+
+    Of a dry run: no `id`, the `flips` of so many `probes`, and a `confirm_token` that is good until `confirm_until`.
+    """
 
     def __init__(self, way: Way, exchange: Exchange, forgotten: Forgotten) -> None:
         self._way, self._exchange = way, exchange
         self.id, self.mode, self.effective_now = forgotten.id, forgotten.mode, forgotten.effective_now
         self.corrections, self.job_id = forgotten.corrections, forgotten.job_id
+        self.dry_run, self.flips, self.probes = forgotten.dry_run, forgotten.flips, forgotten.probes
+        self.confirm_token, self.confirm_until = forgotten.confirm_token, forgotten.confirm_until
 
     @method
     def wait(self, *, progress: Callable[[Job], object] | None = None, timeout_s: float | None = None) -> Steps[Job | None]:

@@ -1,17 +1,18 @@
 """One implementation for programs that wait and for programs that await.
 
-A method of the client is written once, as a generator of *steps*: send this request, pause so long. It decides everything (retries, errors,
-pages, when a job has ended) and does no input or output. Two small drivers perform the steps: `Blocking` by `httpx.Client` and
-`time.sleep`, `Awaiting` by `httpx.AsyncClient` and `asyncio.sleep`. What a class is driven by is its type parameter, so `method` and
-`listing` give the same name two precise types: `Client.recall` returns a `Recalled`, `AsyncClient.recall` one that is awaited.
+A method of the client is written once, as a generator of *steps*: send this request, pause so long, read that file. It decides everything
+(retries, errors, pages, when a job has ended) and does no input or output. Two small drivers perform the steps: `Blocking` by
+`httpx.Client` and `time.sleep`, `Awaiting` by `httpx.AsyncClient` and `asyncio.sleep`. What a class is driven by is its type parameter, so
+`method` and `listing` give the same name two precise types: `Client.recall` returns a `Recalled`, `AsyncClient.recall` one that is awaited.
 """
 
 import asyncio
 import functools
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, overload
+from pathlib import Path
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 import httpx
 
@@ -19,6 +20,7 @@ from palimpsest.replies import Page
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Told_co = TypeVar("Told_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +53,29 @@ class Pause:
     seconds: float
 
 
-Step: TypeAlias = Send | Pause
-Outcome: TypeAlias = httpx.Response | httpx.RequestError | None
-Steps: TypeAlias = Generator[Step, httpx.Response | None, T]
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """Read a file; with `content` put that into it, so that it is there whole or not at all."""
+
+    file: Path
+    content: bytes | None = None
+
+    def perform(self) -> bytes:
+        """The bytes that the file has then."""
+        if self.content is None:
+            return self.file.read_bytes()
+        draft = self.file.with_name(f"{self.file.name}.part")
+        try:
+            draft.write_bytes(self.content)
+            draft.replace(self.file)
+        finally:
+            draft.unlink(missing_ok=True)
+        return self.content
+
+
+Step: TypeAlias = Send | Pause | Disk
+Outcome: TypeAlias = httpx.Response | httpx.RequestError | bytes | None
+Steps: TypeAlias = Generator[Step, httpx.Response | bytes | None, T]
 
 
 def sent(send: Send) -> Steps[httpx.Response]:
@@ -63,8 +85,19 @@ def sent(send: Send) -> Steps[httpx.Response]:
         httpx.RequestError: there is none.
     """
     answer = yield send
-    assert answer is not None
+    assert isinstance(answer, httpx.Response)
     return answer
+
+
+def on_disk(disk: Disk) -> Steps[bytes]:
+    """The bytes of a file.
+
+    Raises:
+        OSError: it cannot be read or written.
+    """
+    content = yield disk
+    assert isinstance(content, bytes)
+    return content
 
 
 def _next(steps: Steps[T], outcome: Outcome) -> Step:
@@ -76,6 +109,22 @@ class Listing(Generic[T]):
     """A list that is read page by page while it is walked."""
 
     page: Callable[[str | None], Steps[Page[T]]]  # by the cursor of the page before
+
+
+class Following(Protocol[Told_co]):
+    """A list without an end, that is told as it happens: one long answer after another, each taken line by line."""
+
+    def ask(self) -> Send:
+        """The next request."""
+
+    def begins(self, answer: httpx.Response) -> bool:
+        """Whether the answer is one to be taken; else it is read to the end."""
+
+    def take(self, line: str) -> Sequence[Told_co]:
+        """What a line completes."""
+
+    def goes_on(self, outcome: Outcome) -> Steps[bool]:
+        """Whether another request follows, now that the answer has ended, or none came."""
 
 
 class Blocking:
@@ -97,13 +146,19 @@ class Blocking:
             if isinstance(step, Pause):
                 time.sleep(step.seconds)
                 continue
+            if isinstance(step, Disk):
+                outcome = step.perform()
+                continue
             try:
                 outcome = self._http.request(**step.arguments())
             except httpx.RequestError as error:
                 outcome = error
 
-    def walk(self, listing: Listing[T]) -> Iterator[T]:
+    def walk(self, listing: Listing[T] | Following[T]) -> Iterator[T]:
         """Every item; a page is asked for when the one before is used up."""
+        if not isinstance(listing, Listing):
+            yield from self._follow(listing)
+            return
         cursor: str | None = None
         while True:
             page = self.run(listing.page(cursor))
@@ -111,6 +166,22 @@ class Blocking:
             cursor = page.next_cursor
             if cursor is None:
                 return
+
+    def _follow(self, told: Following[T]) -> Iterator[T]:
+        going = True
+        while going:
+            outcome: Outcome = None
+            try:
+                with self._http.stream(**told.ask().arguments()) as answer:
+                    if told.begins(answer):
+                        for line in answer.iter_lines():
+                            yield from told.take(line)
+                    else:
+                        answer.read()
+                    outcome = answer
+            except httpx.RequestError as error:
+                outcome = error
+            going = self.run(told.goes_on(outcome))
 
 
 class Awaiting:
@@ -132,13 +203,20 @@ class Awaiting:
             if isinstance(step, Pause):
                 await asyncio.sleep(step.seconds)
                 continue
+            if isinstance(step, Disk):
+                outcome = await asyncio.to_thread(step.perform)
+                continue
             try:
                 outcome = await self._http.request(**step.arguments())
             except httpx.RequestError as error:
                 outcome = error
 
-    async def walk(self, listing: Listing[T]) -> AsyncIterator[T]:
+    async def walk(self, listing: Listing[T] | Following[T]) -> AsyncIterator[T]:
         """Every item; a page is asked for when the one before is used up."""
+        if not isinstance(listing, Listing):
+            async for item in self._follow(listing):
+                yield item
+            return
         cursor: str | None = None
         while True:
             page = await self.run(listing.page(cursor))
@@ -147,6 +225,23 @@ class Awaiting:
             cursor = page.next_cursor
             if cursor is None:
                 return
+
+    async def _follow(self, told: Following[T]) -> AsyncIterator[T]:
+        going = True
+        while going:
+            outcome: Outcome = None
+            try:
+                async with self._http.stream(**told.ask().arguments()) as answer:
+                    if told.begins(answer):
+                        async for line in answer.aiter_lines():
+                            for item in told.take(line):
+                                yield item
+                    else:
+                        await answer.aread()
+                    outcome = answer
+            except httpx.RequestError as error:
+                outcome = error
+            going = await self.run(told.goes_on(outcome))
 
 
 Way = TypeVar("Way", bound=Blocking | Awaiting)
@@ -178,12 +273,12 @@ class method(Generic[P, T]):  # noqa: N801  # used as a decorator
 class listing(Generic[P, T]):  # noqa: N801  # used as a decorator
     """A method that gives a list: called on what blocks it gives an iterator, on what awaits an asynchronous one."""
 
-    def __init__(self, pages: Callable[Concatenate[Any, P], Listing[T]]) -> None:
+    def __init__(self, pages: Callable[Concatenate[Any, P], Listing[T] | Following[T]]) -> None:
         self._pages = pages
         functools.update_wrapper(self, pages)  # type: ignore[arg-type]
 
     @overload
-    def __get__(self, owner: None, kind: type) -> Callable[Concatenate[Any, P], Listing[T]]: ...
+    def __get__(self, owner: None, kind: type) -> Callable[Concatenate[Any, P], Listing[T] | Following[T]]: ...
     @overload
     def __get__(self, owner: Driven[Blocking], kind: type) -> Callable[P, Iterator[T]]: ...
     @overload

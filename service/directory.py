@@ -1,4 +1,4 @@
-"""The directory of an embedded service: private to its user, and held by one process at a time.
+"""The directory of an embedded service: private to its user if it makes it, and held by one process at a time.
 
 The lock is the kernel's: it goes with the process, however that ends. While it is held, whatever an earlier process left running in the
 directory's database is known to be dead.
@@ -24,8 +24,7 @@ def held(directory: Path) -> Iterator[None]:
     Raises:
         DirectoryInUse: another process holds it; nothing was touched.
     """
-    os.umask(0o077)  # what agents are taught is nobody else's business on this machine
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # what agents are taught is nobody else's business on this machine
     handle = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:

@@ -14,6 +14,7 @@ ASKING = {
     "probe": "memory",
     "corrections": "memory",
     "snapshots": "versions",
+    "diff": "versions",
     "rollback": "versions",
     "forget": "versions",
     "jobs": "jobs",

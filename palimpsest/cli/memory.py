@@ -6,7 +6,7 @@ import click
 
 from palimpsest.cli.reaching import Shown, asks, clean, short
 from palimpsest.client import Client
-from palimpsest.replies import Correction, RecalledItem
+from palimpsest.replies import Cell, Correction
 
 SILENT = 3  # exit status of `ask` when the memory abstains
 
@@ -53,12 +53,10 @@ def ask_command(memory: Client, show: Shown, input: str, top_k: int, min_confide
 @asks
 def probe_command(memory: Client, show: Shown, inputs: tuple[str, ...], versions: tuple[str, ...]) -> None:
     """Ask INPUTS of one or several versions of the memory, side by side."""
-    answers = {at: memory.recall_many(inputs, at=None if at == "head" else at).results for at in versions}
-    for place, asked in enumerate(inputs):
-        show.one(
-            {"input": asked, "answers": {at: results[place] for at, results in answers.items()}},
-            "\n".join([short(asked, 100), *(f"  {at:<31} {_said(results[place])}" for at, results in answers.items())]),
-        )
+    for asked, row in zip(inputs, memory.probe(inputs, versions).rows, strict=True):
+        answers = dict(zip(versions, row, strict=True))
+        told = [f"  {at:<31} {_said(cell)}" for at, cell in answers.items()]
+        show.one({"input": asked, "answers": answers}, "\n".join([short(asked, 100), *told]))
 
 
 @click.command("corrections")
@@ -69,8 +67,8 @@ def corrections_command(memory: Client, show: Shown, limit: int | None) -> None:
     show.many(memory.corrections(), _line, limit)
 
 
-def _said(item: RecalledItem) -> str:
-    return "(abstains)" if item.value is None else f"{item.answers[0].confidence:.2f}  {short(item.value)}"
+def _said(cell: Cell) -> str:
+    return "(abstains)" if cell.abstained else f"{cell.confidence:.2f}  {short(cell.value)}"
 
 
 def _line(correction: Correction) -> str:

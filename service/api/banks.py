@@ -11,7 +11,7 @@ from service.api.bodies import Strict
 from service.api.caller import Caller
 from service.api.idempotency import once
 from service.api.pages import LIMIT_DEFAULT, Cursor, Limit, Pager
-from service.api.texts import known_name
+from service.api.texts import check_bank_name, known_name
 from service.store import banks, present
 from service.store.rows import BankRow
 
@@ -30,6 +30,7 @@ TAGS = ["banks"]
 async def create_bank(caller: NamedDependency[Caller], data: JSONBody[wire.NewBank]) -> Response[wire.Bank]:
     """Its name is unique within the tenant."""
     caller.refuse_pinned("create banks")
+    check_bank_name(data.name)
 
     async def work(_: str | None) -> wire.Bank:
         return await caller.deps.engine.create_bank(caller.tenant, data.name, actor=caller.actor)

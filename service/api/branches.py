@@ -11,7 +11,7 @@ from service.api.bodies import Strict
 from service.api.caller import Caller
 from service.api.idempotency import once
 from service.api.pages import LIMIT_DEFAULT, BankParam, Cursor, Limit, Pager
-from service.api.texts import known_form
+from service.api.texts import check_bank_name, known_form
 from service.errors import NotFound
 from service.store import branches, present
 from service.store.rows import BranchRow
@@ -31,6 +31,7 @@ TAGS = ["branches"]
 async def create_branch(caller: NamedDependency[Caller], data: JSONBody[wire.NewBranch]) -> Response[wire.Branch]:
     """It is taught and asked like any bank; what is forgotten in the other bank is forgotten in it, too."""
     caller.refuse_pinned("create banks")
+    check_bank_name(data.name)
     bank = await caller.bank(data.bank)
 
     async def work(_: str | None) -> wire.Branch:

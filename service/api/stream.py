@@ -26,7 +26,6 @@ from service.store.rows import ChangeRow
 LOOK_S = 0.5  # between looks for what is new
 QUIET_S = 15.0  # after which a silent stream says that it is alive
 PAGE = 100
-MISSED = b"event: missed\ndata: {}\n\n"
 
 LastEventId = Annotated[
     str | None, HeaderParameter(name="Last-Event-ID", max_length=20, description="`id` of the last event that was read.")
@@ -93,7 +92,7 @@ async def _told(
     caller: Caller, after: int, kinds: Sequence[str] | None, banks: Sequence[str] | None, *, missed: bool, until: float | None
 ) -> AsyncIterator[bytes]:
     ending: Ending = caller.request.app.state.ending
-    yield MISSED if missed else b": here\n\n"
+    yield _place(after, "event: missed\ndata: {}" if missed else ": here")
     said = time.monotonic()
     while not ending.now and await _may_go_on(caller):
         try:
@@ -109,7 +108,7 @@ async def _told(
             said = now
         elif now - said >= QUIET_S:
             said = now
-            yield b": still here\n\n"
+            yield _place(after, ": still here")
         if until is not None and now >= until and not full:
             return
         if not full:
@@ -138,8 +137,8 @@ async def _begin(caller: Caller, last_event_id: str | None) -> tuple[int, bool]:
         return seen, False
     async with caller.deps.database.read(caller.tenant) as conn:
         first = await changes.first(conn, caller.tenant)
-    after = int(last_event_id)
-    return after, after < (seen if first is None else first - 1)
+    after, kept_behind = int(last_event_id), seen if first is None else first - 1
+    return max(after, kept_behind), after < kept_behind
 
 
 async def _may_go_on(caller: Caller) -> bool:
@@ -159,6 +158,11 @@ def _kinds(events: str | None) -> list[str] | None:
     if unknown:
         raise _invalid("events", f"no event {unknown[0][:40]!r}; the events are {', '.join(changes.KINDS)}")
     return kinds
+
+
+def _place(after: int, said: str) -> bytes:
+    """A place without an event: whoever comes back has nothing twice and misses nothing, also before the first event."""
+    return f"{said}\nid: {after}\n\n".encode()
 
 
 def _event(row: ChangeRow) -> bytes:

@@ -176,7 +176,7 @@ def _make_folder(folder: Path) -> None:
     """Make the folder and those above it, so that none of the new names is lost in a power cut."""
     if not folder.is_dir():
         _make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)  # weights tell what was taught
         _sync_folder(folder.parent)
 
 

@@ -1,12 +1,14 @@
 """The schema's versions: brought up at every start, taken back by hand, looked up by the doctor and by processes that wait for it."""
 
+import contextlib
+import os
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, make_url
 
 from service.store.failures import translated
 
@@ -20,6 +22,7 @@ def migrate(url: str, revision: str = "head") -> None:
         StorageFull, Capacity: the database cannot be written or reached; the schema is as it was.
     """
     with translated():
+        _make_private(url)
         command.upgrade(_alembic(url), revision)
 
 
@@ -43,6 +46,17 @@ def newest_revision() -> str:
     head = ScriptDirectory(str(MIGRATIONS)).get_current_head()
     assert head is not None, "there is a first migration"
     return head
+
+
+def _make_private(url: str) -> None:
+    """Make the file of an SQLite database, if it is not there, so that its user alone can read it: what belongs to it takes its mode.
+
+    The process's umask may be that of a program which has the service in itself, and is not ours to set.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        with contextlib.suppress(OSError):  # what keeps it from being made, the database itself is going to tell
+            os.close(os.open(parsed.database, os.O_RDWR | os.O_CREAT, 0o600))
 
 
 def _alembic(url: str) -> Config:

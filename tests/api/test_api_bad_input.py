@@ -151,6 +151,12 @@ async def test_control_characters_are_refused_on_every_route(taught, path, body,
     await sent(taught, path, json.dumps(body), field=field)
 
 
+@pytest.mark.parametrize("name", ["team/blue", "/", ".", ".."])
+@pytest.mark.parametrize("path", ["/v1/banks", "/v1/branches"])
+async def test_bank_whose_name_no_path_could_hold_is_not_made(taught, path, name):
+    await sent(taught, path, json.dumps({"name": name}), field="name")
+
+
 @pytest.mark.parametrize("escape", [rb"\ud800", rb"\udc00", rb"\ud800\ud800", rb"a\udfffb"])
 @pytest.mark.parametrize(
     ("path", "raw"),

@@ -20,7 +20,7 @@ def events(text: str) -> list[dict]:
     parsed = []
     for block in text.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.split("\n") if line and not line.startswith(":"))
-        if fields:
+        if "data" in fields:
             parsed.append({**fields, "data": json.loads(fields["data"])})
     return parsed
 
@@ -48,6 +48,15 @@ async def test_feed_is_taken_up_where_it_was_left_without_loss_or_repetition(ten
 async def test_feed_begins_with_what_happens_next(tenant):
     await teach(tenant.client, PIN, "change_pin")
     assert await read(tenant.client) == []
+
+
+async def test_feed_tells_its_place_also_where_it_has_nothing_to_tell(tenant):
+    await teach(tenant.client, PIN, "change_pin")
+    silent = (await tenant.client.get("/v1/stream", params={"wait_s": 0})).text
+    comment, place = silent.strip().split("\n")
+    assert comment.startswith(":")
+    mine = await teach(tenant.client, SPAIN, "transfer_time")
+    assert [event["data"]["data"]["corrections"] for event in await read(tenant.client, place.removeprefix("id: "))] == [[mine["id"]]]
 
 
 async def test_feed_tells_no_texts_and_only_the_wanted_events(tenant):
@@ -78,9 +87,11 @@ async def test_feed_says_so_when_something_is_not_kept_any_more(tenant):
     await read(tenant.client, "0")
     async with tenant.service.database.write(tenant.id) as conn:
         await changes.purge(conn, tenant.id, datetime.now(UTC) + timedelta(days=1))
-    assert [event["event"] for event in await read(tenant.client, "0")] == ["missed"]
+    (missed,) = await read(tenant.client, "0")
+    assert missed["event"] == "missed"
     await teach(tenant.client, SPAIN, "transfer_time")
     assert [event["event"] for event in await read(tenant.client, "0")] == ["missed", "correction.created"]
+    assert [event["event"] for event in await read(tenant.client, missed["id"])] == ["correction.created"]
 
 
 async def test_streams_take_no_place_of_requests_and_are_few(tenant):

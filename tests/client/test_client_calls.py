@@ -231,3 +231,6 @@ async def test_name_that_would_be_another_path_is_refused_and_odd_names_are_foun
     for name in ("", ".", "..", "a/b"):
         with pytest.raises(errors.NotConfigured):
             await got(either.get_bank(name))
+        with pytest.raises(errors.Invalid) as refused:
+            await got(either.create_bank(name))
+        assert refused.value.errors[0]["field"] == "name"

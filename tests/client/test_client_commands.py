@@ -10,6 +10,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -87,7 +88,8 @@ def test_replies_are_json_for_programs(run):
     assert asked["answers"][0]["support"] == [taught["id"]]
     assert json.loads(run("ask", "What colour is the sea?", "--json", expect=3).stdout)["abstained"] is True
     assert [json.loads(line)["id"] for line in run("corrections", "--json").stdout.splitlines()] == [taught["id"]]
-    assert json.loads(run("probe", PIN, "--json").stdout)["answers"]["head"]["answers"][0]["value"] == "in the app"
+    assert json.loads(run("probe", PIN, "--json").stdout)["answers"]["head"]["value"] == "in the app"
+    assert json.loads(run("diff", run("snapshots", "list").stdout.split()[0], "--json").stdout)["gained_total"] == 1
 
 
 def test_what_was_taught_does_nothing_to_a_terminal(run):
@@ -107,9 +109,51 @@ def test_refusals_are_told_in_one_line(run):
     assert "there is no profile 'work'" in run("ask", PIN, "--profile", "work", expect=1).stderr
 
 
+def test_difference_of_two_snapshots_is_told_in_words(run, memory):
+    gone = memory.correct(SPAIN, "a day", session_id="chat-7")
+    memory.correct(PIN, "in the app")
+    before = memory.take_snapshot().id
+    memory.correct(PIN, "at any cash machine")
+    after = memory.take_snapshot().id
+    told = run("diff", before, after).stdout.splitlines()
+    assert re.match(r"1 gained, 0 lost, \d of \d answers differ", told[0])
+    assert re.match(rf"\+ cor_\S+  {re.escape(PIN)}  →  at any cash machine", told[1])
+    assert f"  {PIN}: in the app  →  at any cash machine" in told
+    assert told[-1].startswith("drift of the levels: ")
+    memory.forget([gone.id]).wait()
+    assert f"- {gone.id}  (forgotten, or in quarantine)" in run("diff", after).stdout
+
+
+def test_snapshot_is_verified_and_carried_as_a_file(run, memory, tmp_path):
+    memory.correct(PIN, "in the app")
+    saved = memory.take_snapshot().id
+    assert all(line.startswith("ok") for line in run("snapshots", "verify", saved).stdout.splitlines())
+    assert f"{saved} in bundle.tar" in run("snapshots", "export", saved, "bundle.tar", "--ledger").stdout
+    assert "answers as it did: 1 of 1" in run("snapshots", "import", "bundle.tar").stdout
+    (tmp_path / "bundle.tar").write_bytes(b"no bundle")
+    assert "bundle-refused" in run("snapshots", "import", "bundle.tar", expect=1).stderr
+
+
+def test_what_a_session_taught_is_rolled_back_or_forgotten_as_a_whole(run, memory):
+    memory.correct(PIN, "in the app")
+    moment = datetime.now(UTC)
+    for place in range(3):
+        memory.correct(f"question {place}", "wrong", session_id="chat-7")
+    assert "3 corrections leave the weights, 0 come back" in run("rollback", "--session", "chat-7", "--dry-run").stdout
+    undo = run("rollback", "--session", "chat-7", "--yes").stdout.split()[-1]
+    assert memory.recall("question 1").value is None
+    run("rollback", undo, "--yes")
+    assert "3 corrections leave" in run("rollback", "--time", f"{moment:%Y-%m-%dT%H:%M:%S.%f}Z", "--dry-run").stdout
+    assert "name either corrections or a source" in run("forget", expect=1).stderr
+    assert "3 forgotten" in run("forget", "--session", "chat-7", "--wait").stdout
+    assert "give one of to, to_time and source" in run("rollback", "--yes", expect=1).stderr
+
+
 def test_erasing_is_asked_about(run, memory):
     taught = memory.correct(PIN, "in the app")
-    run("forget", taught.id, "--mode", "erase", said="n\n", expect=1)
+    asked = run("forget", taught.id, "--mode", "erase", said="n\n", expect=1)
+    assert "1 of 1 answers would change" in asked.stderr
+    assert "Erase 1 corrections" in asked.stderr
     assert memory.recall(PIN).value == "in the app"
     run("forget", taught.id, "--mode", "erase", "--yes", "--wait")
     assert memory.get_correction(taught.id).input is None
@@ -242,7 +286,7 @@ def written(terminal: int) -> Iterator[bytes]:
 def test_one_command_has_what_asks_and_what_runs(run):
     helped = run("--help").stdout
     asking, running = helped.split("Run the service:")
-    assert {"teach", "ask", "import", "rollback", "jobs", "mcp"} <= set(re.findall(r"^  (\S+) ", asking, re.MULTILINE))
+    assert {"teach", "ask", "diff", "import", "rollback", "jobs", "mcp"} <= set(re.findall(r"^  (\S+) ", asking, re.MULTILINE))
     assert {"serve", "worker", "doctor", "migrate", "key"} <= set(re.findall(r"^  (\S+) ", running, re.MULTILINE))
     assert "No such command" in run("taech", expect=2).stderr
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from saying import PIN
@@ -22,6 +23,8 @@ def test_memory_in_the_program_answers_other_words_and_is_there_again_next_time(
         assert memory.recall(REWORDED).value is None
         memory.correct(PIN, "at any cash machine")
         digest = memory.memory().digest
+        assert [one.change.event for one in memory.changes(since="0", wait_s=0)].count("correction.created") == 2
+        assert next(memory.changes(since="0")).change.data["corrections"] == [taught.id]
     with Client.embedded(tmp_path / "memory") as again:
         assert again.recall(REWORDED).value == "at any cash machine"
         assert again.memory().digest == digest
@@ -46,11 +49,31 @@ async def test_program_that_awaits_is_not_held_up_while_its_memory_is_loaded(tmp
         assert {one.value for one in said} == {"in the app"}
 
 
-def test_directory_is_private_and_one_programs_at_a_time(tmp_path):
-    with Client.embedded(tmp_path / "memory"):
-        assert (tmp_path / "memory" / "client-key").stat().st_mode & 0o077 == 0
-        with pytest.raises(Exception, match="is in use by another Palimpsest"):
-            Client.embedded(tmp_path / "memory")
+def readable_by_others(path: Path) -> list[Path]:
+    """The files below a directory that others of the machine can get at."""
+    if path.is_dir():
+        inside = [found for each in path.iterdir() for found in readable_by_others(each)]
+        return inside if path.stat().st_mode & 0o011 else []
+    return [path] if path.stat().st_mode & 0o066 else []
+
+
+@pytest.mark.parametrize("made", [False, True], ids=["new", "made by the program"])
+def test_directory_is_private_and_one_programs_at_a_time(tmp_path, made):
+    umask = os.umask(0o022)
+    try:
+        if made:
+            (tmp_path / "memory").mkdir()
+        with Client.embedded(tmp_path / "memory") as memory:
+            memory.correct(PIN, "in the app")
+            memory.take_snapshot()
+            assert len(list((tmp_path / "memory").rglob("*"))) > 10
+            assert readable_by_others(tmp_path / "memory") == []
+            with pytest.raises(Exception, match="is in use by another Palimpsest"):
+                Client.embedded(tmp_path / "memory")
+        (tmp_path / "of the program").touch()
+        assert (tmp_path / "of the program").stat().st_mode & 0o777 == 0o644
+    finally:
+        os.umask(umask)
 
 
 def test_memory_that_others_served_before_is_taken_with_a_key_of_the_programs_own(tmp_path):

@@ -1,0 +1,181 @@
+"""What is answered about forgetting, quarantine, the audit, webhooks and the change feed."""
+
+from datetime import datetime
+from typing import Any
+
+from msgspec import field
+
+from palimpsest.replies.parts import Reply
+from palimpsest.replies.versions import Flip
+
+
+class Forgotten(Reply, frozen=True, kw_only=True):
+    """The forget is effective now; `job_id` names the rebuild that makes the weights exact (None for `suppress`).
+
+    Of a dry run: `id` is None, `flips` are the probes whose answer would change at once, and `confirm_token` is good until `confirm_until`.
+    """
+
+    id: str | None
+    effective_now: bool
+    mode: str
+    corrections: list[str]
+    job_id: str | None
+    dry_run: bool = False
+    flips: list[Flip] = field(default_factory=list)
+    probes: int = 0
+    confirm_token: str | None = None
+    confirm_until: datetime | None = None
+
+
+class Membership(Reply, frozen=True, kw_only=True):
+    """A forgotten correction, asked at its own input: it passes unless it speaks for an answer itself.
+
+    `answered`: its response is still the answer there; `support` are the others that say so.
+    """
+
+    correction: str
+    in_weights: bool
+    answered: bool
+    support: list[str]
+    passed: bool
+
+
+class CertifiedWeights(Reply, frozen=True, kw_only=True):
+    """The weights with and without, at the ledger position `seq`; `snapshot` is the head that was made without."""
+
+    digest_before: str | None
+    digest_after: str | None
+    seq: int
+    snapshot: str | None
+
+
+class Removed(Reply, frozen=True, kw_only=True):
+    """What was taken away, and where."""
+
+    tombstones: int
+    redacted_events: int = 0
+    responses: int = 0
+    stored_replies: int = 0
+    exports: list[str] = field(default_factory=list)
+    snapshots: list[str] = field(default_factory=list)
+    blobs: list[str] = field(default_factory=list)
+
+
+class Unreached(Reply, frozen=True, kw_only=True):
+    """A place that this service cannot reach into, and what to do about it."""
+
+    place: str
+    advice: str
+
+
+class Certificate(Reply, frozen=True, kw_only=True):
+    """What a forget has done so far: ids, digests and times only. `complete` once everything in it is done."""
+
+    id: str
+    bank: str
+    mode: str
+    complete: bool
+    passed: bool | None
+    corrections: list[str]
+    requested_by: str
+    requested_at: datetime
+    completed_at: datetime | None
+    job_id: str | None
+    weights: CertifiedWeights | None
+    removed: Removed
+    membership: list[Membership]
+    unreached: list[Unreached]
+
+
+class Quarantine(Reply, frozen=True, kw_only=True):
+    """A quarantine; `corrections` is how many it held when it was set, `job_id` the job that makes the weights follow."""
+
+    id: str
+    bank: str
+    source: dict[str, Any]
+    corrections: int
+    reason: str | None
+    job_id: str | None
+    created_by: str
+    created_at: datetime
+    lifted_by: str | None
+    lifted_at: datetime | None
+
+
+class AuditEntry(Reply, frozen=True, kw_only=True):
+    """Who changed what in which request, at its place in the tenant's hash chain."""
+
+    id: str
+    seq: int
+    actor: str
+    request_id: str
+    action: str
+    target: str
+    detail: dict[str, Any]
+    prev_hash: str
+    hash: str
+    created_at: datetime
+
+
+class BrokenEntry(Reply, frozen=True, kw_only=True):
+    """The first entry that does not hold: it was changed, or is missing (then nobody knows its id)."""
+
+    seq: int
+    id: str | None
+    why: str
+
+
+class AuditVerified(Reply, frozen=True, kw_only=True):
+    """Whether the chain holds: so many entries do, up to the one with `hash`."""
+
+    ok: bool
+    entries: int
+    hash: str
+    broken: BrokenEntry | None
+
+
+class Webhook(Reply, frozen=True, kw_only=True):
+    """A webhook without its secret."""
+
+    id: str
+    url: str
+    events: list[str]
+    created_by: str
+    created_at: datetime
+
+
+class MadeWebhook(Reply, frozen=True, kw_only=True):
+    """A new webhook; `secret` is shown this once, and None when the reply is repeated for an Idempotency-Key."""
+
+    id: str
+    url: str
+    events: list[str]
+    secret: str | None
+    created_by: str
+    created_at: datetime
+
+
+class Delivery(Reply, frozen=True, kw_only=True):
+    """One change on its way to one webhook. `answered` is the status of the last answer, `error` why there was none."""
+
+    id: str
+    webhook: str
+    change: str
+    event: str
+    status: str
+    attempts: int
+    due_at: datetime | None
+    answered: int | None
+    error: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class Change(Reply, frozen=True, kw_only=True):
+    """Something that happened: what a webhook is sent and the feed tells. Ids and states only."""
+
+    id: str
+    event: str
+    bank: str
+    data: dict[str, Any]
+    created_at: datetime
