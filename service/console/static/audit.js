@@ -56,4 +56,5 @@ const Verdict = ({ found }) => (found.ok
   ? html`<${Chip} name="chain holds" tone="good" /> ${plural(found.entries, 'entry', 'entries')}, each with the hash of the one before it, up to
     ${' '}<${Code} value=${found.hash} keep=${16} />`
   : html`<${Chip} name="chain broken" tone="bad" /> <strong>Entry ${number(found.broken.seq)}
-    ${found.broken.why === 'missing' ? ' is missing' : ' was changed'}.</strong> Those before it hold. <${Code} value=${found.broken.id} keep=${40} />`);
+    ${found.broken.why === 'missing' ? ' is missing' : ' was changed'}.</strong> Those before it hold.
+    ${' '}<${Code} value=${found.broken.id} keep=${40} />`);

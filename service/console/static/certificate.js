@@ -69,7 +69,8 @@ const Removed = ({ of }) => html`<section><h3>What was removed</h3><${Pairs} of=
 
 const Membership = ({ rows }) => html`<section><h3>Each asked at its own situation</h3>
   <${Sheet} names=${['Correction', 'In the weights', 'Still the answer', 'Because of', 'Passed']} rows=${rows.slice(0, SHOWN).map((one) => [
-  html`<${Code} value=${one.correction} />`, yes(one.in_weights), yes(one.answered), one.support.slice(0, 3).map((id) => html`<${Code} value=${id} /> `),
+  html`<${Code} value=${one.correction} />`, yes(one.in_weights), yes(one.answered),
+  one.support.slice(0, 3).map((id) => html`<${Code} value=${id} /> `),
   html`<${Chip} name=${one.passed ? 'passed' : 'failed'} tone=${one.passed ? 'good' : 'bad'} />`])} />
   ${rows.length > SHOWN && html`<p class="soft small">and ${plural(rows.length - SHOWN, 'more correction')}; the record has all.</p>`}
 </section>`;

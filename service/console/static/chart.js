@@ -2,7 +2,8 @@
 import { html, useEffect, useRef, useState } from './h.js';
 import { number, percent } from './ui.js';
 
-const STEPS = [3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 7 * 86400, 4 * 7 * 86400, 12 * 7 * 86400]; // between two times that are written, in seconds
+const [HOUR, DAY_S] = [3600, 86400];
+const STEPS = [HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY_S, 7 * DAY_S, 28 * DAY_S, 84 * DAY_S]; // seconds between two times that are written
 
 let loading;
 function library() {
@@ -24,7 +25,7 @@ function library() {
 
 const DAY = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short' });
 const MINUTE = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
-const moment = (time, step) => (step < 86400 ? MINUTE : DAY).format(time * 1000);
+const moment = (time, step) => (step < DAY_S ? MINUTE : DAY).format(time * 1000);
 
 /** What a custom property is as a colour in this theme, for a canvas, which knows none; with `share`, so much of it. */
 function colour(name, share = 1) {

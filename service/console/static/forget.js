@@ -37,8 +37,10 @@ export function Forget({ what, named, onClose }) {
       ${' '}<strong>${data.flips.length ? plural(data.flips.length, 'answer') : 'no answer'}</strong> of ${plural(data.probes, 'situation')} asked
       would change at once.`}</p>
     ${texts.data && html`<section><h3>What would be forgotten</h3>
-      <${Sheet} names=${['Situation', 'Taught answer']} rows=${texts.data.map((one) => [one.input ?? 'erased', html`<del>${one.right ?? 'erased'}</del>`])} />
-      ${data.corrections.length > SHOWN && html`<p class="soft small">and ${plural(data.corrections.length - SHOWN, 'more correction')}</p>`}</section>`}
+      <${Sheet} names=${['Situation', 'Taught answer']} rows=${texts.data.map((one) => [
+    one.input ?? 'erased', html`<del>${one.right ?? 'erased'}</del>`])} />
+      ${data.corrections.length > SHOWN && html`
+        <p class="soft small">and ${plural(data.corrections.length - SHOWN, 'more correction')}</p>`}</section>`}
     ${data?.flips.length > 0 && html`<section><h3>What would be answered otherwise</h3>
       <${Flips} flips=${data.flips} before="Now" after="Then" />
       ${way[0] !== 'suppress' && html`<p class="soft small">At once. When the weights have followed, others may differ as well: they are then those

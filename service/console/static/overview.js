@@ -44,14 +44,16 @@ const ROUND = 2 * Math.PI * 26; // of a ring
 
 /** A level: a ring that closes until its next change, and gauges of its weights and of what it knows alone. */
 function Level({ level, most }) {
-  const { name, period_tokens: period, tokens_until_update: left } = level; // a period of null: changed by consolidation alone; 0: with every correction
+  // a period of null: changed by consolidation alone; of 0: with every correction
+  const { name, period_tokens: period, tokens_until_update: left } = level;
   const share = period ? 1 - left / period : Number(period === 0);
   const often = { null: 'changes by consolidation only', 0: 'changes with every correction' }[period];
   const told = often || `${plural(left, 'token')} of ${number(period)} to its next change`;
   const gauges = [
     ['answers alone', level.alone, 'Corrections that it answers right if it is asked alone'],
     ['strength alone', level.strength, 'Mean confidence of the right answer'],
-    ['places taken', level.capacity ? level.pairs / level.capacity : null, 'Of what it can keep apart', `${number(level.pairs)} of ${number(level.capacity)}`],
+    ['places taken', level.capacity ? level.pairs / level.capacity : null, 'Of what it can keep apart',
+      `${number(level.pairs)} of ${number(level.capacity)}`],
     ['norm', level.norm / most, 'Length of its weights', number(level.norm, 3)],
     ['drift, start', level.drift_start, 'How far its weights are from those of an empty bank'],
     ['drift, snapshot', level.drift_snapshot, 'How far its weights are from those of the last snapshot'],
@@ -65,7 +67,8 @@ function Level({ level, most }) {
     <div><h3>${words(name)}</h3><p class="soft small">${told}; ${plural(level.updates, 'change')} so far</p></div></header>
     <ul class="meters">${gauges.map(([called, part, meant, figure]) => part != null && html`<li title=${meant}>
       <span>${called}</span><${Bar} share=${part} figure=${figure} label=${`${name} level: ${called}`} /></li>`)}</ul>
-    ${level.half_life != null && html`<p class="soft small">Its hold on a correction halves with ${plural(Math.round(level.half_life), 'later one')}.</p>`}
+    ${level.half_life != null && html`
+      <p class="soft small">Its hold on a correction halves with ${plural(Math.round(level.half_life), 'later one')}.</p>`}
   </article>`;
 }
 

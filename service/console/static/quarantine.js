@@ -22,8 +22,10 @@ export function Quarantine() {
   };
   const close = () => setOpen({});
   return html`
-    <div class="head"><h1>Quarantine</h1><button type="button" class="main" onClick=${() => setOpen({ hold: true })}>Hold a source</button></div>
-    <p class="soft">What is held is answered with nowhere, and a held session or key teaches this bank nothing. Lifted, it is as if it had never been held.</p>
+    <div class="head"><h1>Quarantine</h1>
+      <button type="button" class="main" onClick=${() => setOpen({ hold: true })}>Hold a source</button></div>
+    <p class="soft">What is held is answered with nowhere, and a held session or key teaches this bank nothing. Lifted, it is as if it had never
+      been held.</p>
     <${Fault} error=${list.error || lifting.error} />
     ${list.items.length > 0 && html`<${Table} label="Quarantines, oldest first" rows=${list.items} columns=${[
     { name: 'What', class: 'wide', show: (row) => called(row.source) },
@@ -33,9 +35,9 @@ export function Quarantine() {
     { name: 'Set', class: 'when', show: (row) => html`<${Time} at=${row.created_at} />` },
     { name: 'By key', show: (row) => html`<${Code} value=${row.created_by} />` },
     { name: '', show: (row) => !row.lifted_at && html`<span class="actions">
-      <button type="button" onClick=${() => lift(row)} disabled=${lifting.busy} aria-label=${`Lift ${called(row.source)}`}>Lift</button>
-      <button type="button" class="danger" onClick=${() => setOpen({ forget: row.source })} aria-label=${`Forget ${called(row.source)}`}>Forget…</button>
-    </span>` },
+      <button type="button" aria-label=${`Lift ${called(row.source)}`} disabled=${lifting.busy} onClick=${() => lift(row)}>Lift</button>
+      <button type="button" class="danger" aria-label=${`Forget ${called(row.source)}`} onClick=${() => setOpen({ forget: row.source })}>
+        Forget…</button></span>` },
   ]} />`}
     ${!list.busy && !list.error && !list.items.length && html`<${Empty}>Nothing is held. When a source may have taught wrong things, hold it here
       while you look.<//>`}
@@ -65,11 +67,13 @@ export function Hold({ what, named, onClose }) {
     <p>From this moment on nothing is answered with ${what?.corrections?.length === 1 ? 'it' : 'them'}, at any version, until you lift it.
       ${' '}The weights follow by a job.</p>
     ${!what && html`
-      <${Field} label="All that was taught by">${(id) => html`<select id=${id} value=${kind} onChange=${(event) => setKind(event.target.value)} autofocus>
-        <option value="session_id">a session</option><option value="key_id">a key</option></select>`}<//>
-      ${kind === 'key_id' && keys.data ? html`<${Field} label="Key">${(id) => html`<select id=${id} name="source" key="choice">${keys.data.map((one) => html`
-        <option value=${one.id}>${one.name} (${one.prefix}…)</option>`)}</select>`}<//>`
-    : html`<${Line} key="typed" label=${kind === 'key_id' ? 'Id of the key' : 'Name of the session'} name="source" required maxlength="128" spellcheck=${false} />`}`}
+      <${Field} label="All that was taught by">${(id) => html`
+        <select id=${id} value=${kind} onChange=${(event) => setKind(event.target.value)} autofocus>
+          <option value="session_id">a session</option><option value="key_id">a key</option></select>`}<//>
+      ${kind === 'key_id' && keys.data ? html`<${Field} key="chosen" label="Key">${(id) => html`
+        <select id=${id} name="source">${keys.data.map((one) => html`<option value=${one.id}>${one.name} (${one.prefix}…)</option>`)}</select>`}<//>`
+    : html`<${Line} key="typed" label=${kind === 'key_id' ? 'Id of the key' : 'Name of the session'} name="source" required maxlength="128"
+        spellcheck=${false} />`}`}
     <${Line} label="Reason (optional)" hint="Kept with the quarantine." name="reason" maxlength="1000" autofocus=${Boolean(what)} />
     <${Fault} error=${holding.error} />
     <div class="actions">
