@@ -321,6 +321,8 @@ def test_table_is_walked_with_the_keyboard(context, url, furnished):
     expect(page.get_by_role("searchbox")).to_be_focused()
     page.keyboard.type("swallowed")
     expect(rows).to_have_count(1)
+    page.get_by_role("button", name="Measure strength").click()
+    expect(rows.get_by_role("meter")).to_have_count(1)
     page.get_by_role("searchbox").fill("")
     for status in ("rolled_back", "quarantined"):
         page.get_by_label("Status").select_option(status)
