@@ -14,7 +14,7 @@ const MEASURED = 200; // corrections whose strength is asked for at once
 const ERASED = html`<em class="soft">erased</em>`;
 
 export function Corrections({ id }) {
-  const { bank, can, go, openTeach } = useFrame();
+  const { bank, can, go, openTeach, tick } = useFrame();
   const [typed, setTyped] = useState('');
   const [text, setText] = useState('');
   const [status, setStatus] = useState('');
@@ -27,6 +27,7 @@ export function Corrections({ id }) {
     const timer = setTimeout(() => setText(typed), 250);
     return () => clearTimeout(timer);
   }, [typed]);
+  useEffect(() => setStrengths(new Map()), [tick]); // whatever was changed may have changed them
   const measure = async () => {
     const rows = list.items.filter((row) => row.input != null && !strengths.has(row.id)).slice(0, MEASURED);
     const told = rows.length && (await measuring.run(() => api.probe(bank, rows.map((row) => row.input), ['head'])));
