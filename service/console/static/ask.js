@@ -6,6 +6,7 @@ import { named, VersionChoice } from './versions.js';
 
 const NONE = 'none'; // instead of a second version
 const SHOWN = 5; // corrections that carry an answer
+const LEAST = 0.01; // part of a score below which nothing is carried
 
 export function Ask({ question: given }) {
   const { bank, can, tick } = useFrame();
@@ -68,10 +69,10 @@ function Why({ question, version }) {
   const ask = async () => {
     const found = await asking.run(async () => {
       const explained = await api.explain(bank, question, version);
-      const first = explained.carriers.slice(0, SHOWN).map((one) => one.correction);
-      const ids = [...new Set([...first, explained.counter?.correction])].filter(Boolean);
+      const carriers = explained.carriers.filter((one) => part(one.carries, explained.score) >= LEAST).slice(0, SHOWN);
+      const ids = [...new Set([...carriers, explained.counter].map((one) => one?.correction))].filter(Boolean);
       const texts = await Promise.all(ids.map((id) => api.correction(bank, id)));
-      return { ...explained, texts: new Map(texts.map((one) => [one.id, one])) };
+      return { ...explained, carriers, texts: new Map(texts.map((one) => [one.id, one])) };
     });
     setTold(found || null);
   };
@@ -85,13 +86,13 @@ function Why({ question, version }) {
     <ul class="meters">${levels.map((level) => html`<li><span>${words(level.name)}</span>
       <${Bar} share=${part(level.score, told.score)} label=${`Part of the ${level.name} level`} /></li>`)}</ul>
     <h3>Carried by</h3>
-    ${carriers.length ? html`<ul class="carriers">${carriers.slice(0, SHOWN).map((one) => html`<li>
+    ${carriers.length > 0 && html`<ul class="carriers">${carriers.map((one) => html`<li>
       <${Taught} one=${texts.get(one.correction)} />
       <${Bar} share=${part(one.carries, told.score)} label="Part of the score that is lost without it" />
-      <span class="soft small">without it: ${one.said.value ?? 'silence'}</span></li>`)}</ul>
-      <p class="soft small">The part of the answer's score that is lost when one of the ${plural(told.sample, 'nearest correction')} is left out:
-        ${' '}${told.method === 'fold' ? 'the memory was folded again without it.' : 'what it wrote was taken out of the fast level.'}</p>`
-    : html`<p class="soft small">No correction near it.</p>`}
+      <span class="soft small">without it: ${one.said.value ?? 'silence'}</span></li>`)}</ul>`}
+    <p class="soft small">${carriers.length ? 'The part of the answer\'s score that is lost when a correction is left out' : 'By none'} of the
+      ${' '}${plural(told.sample, 'nearest one')} in the fast level: ${told.method === 'fold' ? 'the memory was folded again without each.'
+    : 'what each wrote there was taken out.'}</p>
     <h3>Against it</h3>
     ${counter ? html`<ul class="carriers"><li>${counter.correction && html`<${Taught} one=${texts.get(counter.correction)} />`}
       <${Bar} share=${counter.confidence} tone="dim" label=${`Confidence in ${counter.value}`} />

@@ -49,7 +49,7 @@ function options(uPlot, times, width, series, share) {
     },
     axes: [
       { ...axis, size: 32, space: 80, incrs: STEPS, values: (_, at, __, ___, step) => at.map((time) => moment(time, step)) },
-      { ...axis, size: 48, incrs: share ? [0.25] : [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000],
+      { ...axis, size: 48, incrs: share ? [0.25, 0.5, 1] : [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000],
         values: (_, at) => at.map((value) => (share ? percent(value) : number(value))) },
     ],
     series: [{}, ...series.map((one) => ({

@@ -137,8 +137,8 @@ function History() {
       <${Curve} times=${curves.times} width=${width} series=${curves.counts} label=${`${plural(sum(data.series, 'corrections'), 'correction')}:
         before ${number(sum(data.series, 'unknown'))} it knew nothing, before ${number(sum(data.series, 'mistakes'))} it said something else`} />
       <${Curve} times=${curves.times} width=${width} series=${curves.shares} share=${true} label="Surprise and drift; as a table below" />
-      <p class="soft small">Surprise is how sure the memory was of something else than what it was then taught. Drift is how far a level moved from
-        one automatic snapshot to the next.</p>
+      <p class="soft small">Surprise is how little the memory was sure of what it was then taught, 0 % where it knew it. Drift is how far a level
+        moved from one automatic snapshot to the next.</p>
       <details><summary>As a table</summary><${Figures} series=${data.series} shares=${curves.shares} /></details>`}
   </section>`;
 }

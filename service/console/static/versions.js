@@ -56,7 +56,7 @@ function Version({ one, onCompare, onChange, onBack }) {
     <div class="actions start">
       ${!tainted && onCompare && html`<button type="button" onClick=${onCompare}>Compare…</button>`}
       ${!tainted && onBack && html`<button type="button" onClick=${onBack}>Roll back…</button>`}
-      ${onChange && html`<button type="button" class="quiet" onClick=${onChange}>Label or pin…</button>`}
+      ${onChange && html`<button type="button" onClick=${onChange}>Label or pin…</button>`}
     </div>
   </article></li>`;
 }
