@@ -64,8 +64,8 @@ export function Hold({ what, named, onClose }) {
     onClose();
   };
   return html`<${Dialog} title=${named ? `Hold ${named}` : 'Hold a source'} onClose=${onClose}><form onSubmit=${submit}>
-    <p>From this moment on nothing is answered with ${what?.corrections?.length === 1 ? 'it' : 'them'}, at any version, until you lift it.
-      ${' '}The weights follow by a job.</p>
+    <p>From this moment on nothing is answered with ${what ? 'what is held' : 'what it taught, and it teaches nothing'}, at any version, until
+      ${' '}you lift it. The weights follow by a job.</p>
     ${!what && html`
       <${Field} label="All that was taught by">${(id) => html`
         <select id=${id} value=${kind} onChange=${(event) => setKind(event.target.value)} autofocus>
