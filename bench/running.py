@@ -26,10 +26,11 @@ class NotServing(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Where a service listens, and the key of its admin."""
+    """Where a service listens, the key of its admin, and the directory that it keeps everything in (None: a cluster has none)."""
 
     url: str
     key: str
+    var_dir: Path | None = None
 
     def client(self) -> httpx.AsyncClient:
         """A client with the key."""
@@ -64,7 +65,7 @@ async def running_service(environ: Mapping[str, str] = os.environ) -> AsyncItera
         try:
             url = await address_of(process, log)
             await until_ready(url, log)
-            yield Running(url, key)
+            yield Running(url, key, Path(scratch) / "var")
         finally:
             await _stop(process)
 

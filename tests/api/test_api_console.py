@@ -237,6 +237,19 @@ async def test_parts_are_kept_for_ever_and_the_page_is_looked_at_again(tenant):
         assert (await tenant.client.get(missing)).status_code == 404
 
 
+CALLS = re.compile(r"""(?:\b(get|post)\(|\bcall\('(\w+)', )[`'](/(?:v1|console)/[^`']+)[`']""")
+
+
+async def test_everything_that_the_console_asks_is_a_route(tenant):
+    paths = (await tenant.client.get("/openapi.json")).json()["paths"]
+    routes = {(method.upper(), re.sub(r"{\w+}", "{}", path)) for path, methods in paths.items() for method in methods}
+    routes |= {(method, "/console/sign-in") for method in ("GET", "POST", "DELETE")}
+    asked = CALLS.findall((STATIC / "api.js").read_text())
+    calls = {((short or method).upper(), re.sub(r"\${[^}]+}", "{}", path)) for short, method, path in asked}
+    assert len(calls) > 30
+    assert calls - routes == set()
+
+
 async def test_whole_console_is_small(tenant):
     page = await tenant.client.get("/console")
     version = re.search(r"/console/(\w{16})/", page.text)[1]

@@ -48,9 +48,12 @@ export const signOut = () => call('DELETE', '/console/sign-in');
 // banks and what they hold
 export const bank = (name) => get(`/v1/banks/${at(name)}`);
 export const memory = (name) => get('/v1/memory', { bank: name });
+export const levels = (name) => get('/v1/memory/levels', { bank: name });
+export const stats = (name, bucket) => get('/v1/stats', { bank: name, bucket });
 export const corrections = (name, { cursor, limit = 50 } = {}) => get('/v1/corrections', { bank: name, order: 'newest', cursor, limit });
+export const search = (name, q, { cursor, limit = 50 } = {}) => get('/v1/memory/search', { bank: name, q, cursor, limit });
 export const correction = (name, id) => get(`/v1/corrections/${at(id)}`, { bank: name });
-export const snapshots = (name, { cursor, limit = 50 } = {}) => get('/v1/snapshots', { bank: name, cursor, limit });
+export const trace = (name, id) => get(`/v1/memory/corrections/${at(id)}/trace`, { bank: name });
 export async function banks() {
   const found = [];
   for (let page = {}; page;) {
@@ -61,20 +64,27 @@ export async function banks() {
   return found;
 }
 
-// ask, teach, save, undo, forget
-export const recall = (name, input, { version = 'head', topK = 3 } = {}) =>
-  post('/v1/recall', { bank: name, input, at: version, top_k: topK, min_confidence: 0 });
-export const recallMany = (name, inputs, version = 'head') => post('/v1/recall/batch', { bank: name, inputs, at: version });
+// ask and teach
+export const probe = (name, inputs, versions) => post('/v1/memory/probe', { bank: name, inputs, at: versions });
+export const explain = (name, input, version) => post('/v1/memory/explain', { bank: name, input, at: version });
 export const teach = (name, lesson) => post('/v1/corrections', { bank: name, ...lesson });
+
+// versions
+export const snapshots = (name, { cursor, limit = 50 } = {}) => get('/v1/snapshots', { bank: name, cursor, limit });
 export const takeSnapshot = (name, given) => post('/v1/snapshots', { bank: name, ...given });
-export async function rollBack(name, to, { dryRun = false, etag, reason } = {}) {
-  const given = { bank: name, to, dry_run: dryRun, ...(reason ? { reason } : {}) };
-  const moved = await post('/v1/rollback', given, etag ? { 'If-Match': etag } : {});
-  const flips = new Map(moved.flips.map((flip) => [flip.input, flip])); // a situation that was corrected twice is one
-  return { ...moved, flips: [...flips.values()] };
-}
-export const forget = (name, ids, mode, reason) =>
-  post('/v1/forget', { bank: name, corrections: ids, mode, ...(reason ? { reason } : {}) });
+export const changeSnapshot = async (name, id, body) => (await call('PATCH', `/v1/snapshots/${at(id)}`, { query: { bank: name }, body })).reply;
+export const diff = async (name, a, b) => distinct(await get(`/v1/snapshots/${at(a)}/diff/${at(b)}`, { bank: name }));
+export const rollBack = async (name, to, { dryRun = false, etag, reason } = {}) =>
+  distinct(await post('/v1/rollback', { bank: name, to, dry_run: dryRun, ...said(reason) }, etag ? { 'If-Match': etag } : {}));
+
+// forget, and hold out of the memory; `what` is {corrections: ids} or {source: {session_id or key_id}}
+export const previewForget = async (name, what, mode) => distinct(await post('/v1/forget', { bank: name, ...what, mode, dry_run: true }));
+export const forget = (name, what, mode, token, reason) =>
+  post('/v1/forget', { bank: name, ...what, mode, confirm_token: token, ...said(reason) });
+export const certificate = (id) => get(`/v1/forget/${at(id)}`);
+export const quarantines = (name, { cursor, limit = 50 } = {}) => get('/v1/quarantine', { bank: name, cursor, limit });
+export const quarantine = (name, what, reason) => post('/v1/quarantine', { bank: name, ...what, ...said(reason) });
+export const lift = async (id) => (await call('DELETE', `/v1/quarantine/${at(id)}`)).reply;
 
 // jobs, audit, keys
 export const jobs = (name, { cursor, limit = 50 } = {}) => get('/v1/jobs', { bank: name, order: 'newest', cursor, limit });
@@ -82,75 +92,28 @@ export const job = (id) => get(`/v1/jobs/${at(id)}`);
 export const cancelJob = (id) => post(`/v1/jobs/${at(id)}/cancel`);
 export const consolidate = (name) => post('/v1/consolidations', { bank: name });
 export const audit = ({ cursor, limit = 50 } = {}) => get('/v1/audit', { cursor, limit });
+export const verifyAudit = () => get('/v1/audit/verify');
 export const keys = ({ cursor, limit = 50 } = {}) => get('/v1/keys', { cursor, limit });
 export const mintKey = (given) => post('/v1/keys', given);
 export const revokeKey = async (id) => (await call('DELETE', `/v1/keys/${at(id)}`)).reply;
 
-// What is put together here from several calls.
+const said = (reason) => (reason?.trim() ? { reason: reason.trim() } : {});
 
-const SERIES = 1000; // newest corrections that a curve is drawn from
-const PROBES = 200; // situations that two versions are compared by
-
-/** The newest corrections as points in time, oldest first: [{time, mistake}], and whether there are older ones. */
-export async function series(name) {
-  const points = [];
-  let cursor;
-  do {
-    const page = await corrections(name, { cursor, limit: 200 });
-    points.push(...page.items.map((item) => ({ time: Date.parse(item.created_at) / 1000, mistake: item.wrong != null })));
-    cursor = page.next_cursor;
-  } while (cursor && points.length < SERIES);
-  return { points: points.reverse(), older: Boolean(cursor) };
+/** A situation that was corrected twice is one: its flips are told once. */
+function distinct(reply) {
+  return { ...reply, flips: [...new Map(reply.flips.map((flip) => [flip.input, flip])).values()] };
 }
 
-/** Corrections, newest first, that hold a text and have a status; looks at `most` of them a call, and tells where to go on. */
+/** Corrections, newest first, that say all the words and have the status; looks at `most` of them a call, and tells where to go on. */
 export async function find(name, { text = '', status = '', cursor, wanted = 50, most = 2000 } = {}) {
-  const word = text.trim().toLowerCase();
-  const fits = (item) =>
-    (!status || item.status === status) &&
-    (!word || [item.input, item.right, item.wrong, item.id, item.session_id].some((said) => said && said.toLowerCase().includes(word)));
-  const whole = !word && !status;
+  const page = { limit: status ? 200 : wanted };
   const found = [];
   let looked = 0;
   do {
-    const page = await corrections(name, { cursor, limit: whole ? wanted : 200 });
-    found.push(...page.items.filter(fits));
-    looked += page.items.length;
-    cursor = page.next_cursor;
+    const { items, next_cursor: next } = await (text.trim() ? search(name, text, { ...page, cursor }) : corrections(name, { ...page, cursor }));
+    found.push(...items.filter((item) => !status || item.status === status));
+    looked += items.length;
+    cursor = next;
   } while (cursor && found.length < wanted && looked < most);
   return { items: found, next_cursor: cursor, looked };
-}
-
-/** What each of the newest versions says to a correction's situation: its strength there. Versions that cannot be asked are left out. */
-export async function trace(name, one, versions = 8) {
-  const saved = (await snapshots(name, { limit: versions })).items.filter((snapshot) => !snapshot.tainted_by.length);
-  const asked = [{ id: 'head', label: 'now', created_at: null }, ...saved.filter((snapshot) => !snapshot.is_head)];
-  const told = await Promise.all(asked.map((version) => recall(name, one.input, { version: version.id }).catch(() => null)));
-  return asked.flatMap((version, place) => {
-    if (!told[place]) return [];
-    const held = told[place].answers.find((answer) => answer.value === one.right);
-    return [
-      { ...version, confidence: held ? held.confidence : 0, first: told[place].answers[0]?.value === one.right && !told[place].abstained },
-    ];
-  });
-}
-
-/** How two versions differ by behaviour, asked the newest situations of the bank's ledger. */
-export async function diff(name, a, b) {
-  const inputs = [];
-  let cursor;
-  do {
-    const page = await corrections(name, { cursor, limit: 200 });
-    for (const item of page.items) if (item.input && !inputs.includes(item.input)) inputs.push(item.input);
-    cursor = page.next_cursor;
-  } while (cursor && inputs.length < PROBES);
-  const probes = inputs.slice(0, PROBES);
-  if (!probes.length) return { probes: 0, flips: [] };
-  const [before, after] = await Promise.all([recallMany(name, probes, a), recallMany(name, probes, b)]);
-  const said = (result) => (result.abstained || !result.answers.length ? null : result.answers[0]);
-  const flips = probes.flatMap((input, place) => {
-    const [one, two] = [said(before.results[place]), said(after.results[place])];
-    return one?.value === two?.value ? [] : [{ input, before: one, after: two }];
-  });
-  return { probes: probes.length, flips };
 }

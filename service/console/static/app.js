@@ -7,6 +7,7 @@ import { html, render, useCallback, useEffect, useRef, useState } from './h.js';
 import { Jobs } from './jobs.js';
 import { Keys } from './keys.js';
 import { Overview } from './overview.js';
+import { Quarantine } from './quarantine.js';
 import { SignIn } from './signin.js';
 import { Help, letters, nextTheme } from './help.js';
 import { Fault, Frame } from './ui.js';
@@ -16,8 +17,9 @@ const PAGES = [
   // name, title, the letter after g, the scope that it needs, what it shows
   ['overview', 'Overview', 'o', 'memory:inspect', Overview],
   ['corrections', 'Corrections', 'c', 'memory:inspect', Corrections],
-  ['ask', 'Ask', 'a', 'recall:read', Ask],
+  ['ask', 'Ask', 'a', 'memory:inspect', Ask],
   ['versions', 'Versions', 'v', 'snapshots:read', Versions],
+  ['quarantine', 'Quarantine', 'q', 'forget', Quarantine],
   ['jobs', 'Jobs', 'j', null, Jobs],
   ['audit', 'Audit', 'u', 'admin', Audit],
   ['keys', 'Keys', 'k', 'admin', Keys],
@@ -106,7 +108,7 @@ function Signed({ me, banks, onSignedOut }) {
     '/': () => {
       const field = document.querySelector('[data-search]');
       if (field) field.focus();
-      else if (bank && can('recall:read')) go('ask');
+      else if (bank && can('memory:inspect')) go('ask');
     },
   }), [bank]);
   const leave = async () => {

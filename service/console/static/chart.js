@@ -1,8 +1,9 @@
 // Curves, drawn by uPlot, which is loaded when the first one is needed. Beside each stands its table, for those who cannot see it.
 import { html, useEffect, useRef, useState } from './h.js';
+import { number, percent } from './ui.js';
 
-const LENGTHS = [1, 5, 15, 60, 300, 900, 3600, 6 * 3600, 86400, 7 * 86400]; // of a bucket, in seconds
-const BUCKETS = 48; // about so many in a curve
+const [HOUR, DAY_S] = [3600, 86400];
+const STEPS = [HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY_S, 7 * DAY_S, 28 * DAY_S, 84 * DAY_S]; // seconds between two times that are written
 
 let loading;
 function library() {
@@ -22,26 +23,9 @@ function library() {
   return loading;
 }
 
-/** Points in time as buckets: {times, all, mistakes, length}, counted in each. */
-export function bucketed(points) {
-  const [first, last] = [points[0].time, points[points.length - 1].time];
-  const length = LENGTHS.find((one) => (last - first) / one <= BUCKETS) || Math.ceil((last - first) / BUCKETS);
-  const start = Math.floor(first / length) * length;
-  const count = Math.floor((last - start) / length) + 1;
-  const times = Array.from({ length: count }, (_, place) => start + place * length);
-  const [all, mistakes] = [new Array(count).fill(0), new Array(count).fill(0)];
-  for (const point of points) {
-    const place = Math.floor((point.time - start) / length);
-    all[place] += 1;
-    if (point.mistake) mistakes[place] += 1;
-  }
-  return { times, all, mistakes, length };
-}
-
 const DAY = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short' });
 const MINUTE = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
-const SECOND = new Intl.DateTimeFormat(undefined, { timeStyle: 'medium' });
-const moment = (time, step) => (step < 60 ? SECOND : step < 86400 ? MINUTE : DAY).format(time * 1000);
+const moment = (time, step) => (step < DAY_S ? MINUTE : DAY).format(time * 1000);
 
 /** What a custom property is as a colour in this theme, for a canvas, which knows none; with `share`, so much of it. */
 function colour(name, share = 1) {
@@ -52,37 +36,39 @@ function colour(name, share = 1) {
   return found;
 }
 
-function options(uPlot, times, series) {
+function options(uPlot, times, width, series, share) {
   const axis = { stroke: colour('--soft'), grid: { stroke: colour('--line'), width: 1 }, ticks: { show: false }, font: '12px system-ui' };
-  const lonely = times.length < 3; // points that make no line
+  const bars = uPlot.paths.bars({ size: [0.8, 64], align: 1 }); // from the beginning of a bucket on
   return {
     padding: [12, 24, 0, 0],
     legend: { show: false },
     cursor: { y: false, drag: { setScale: false } },
     scales: {
-      x: { range: times.length > 1 ? undefined : (_, low) => [low - 30, low + 30] },
-      y: { range: (_, low, high) => [0, Math.max(4, high * 1.1)] },
+      x: { range: () => [times[0], times[times.length - 1] + width] },
+      y: { range: (_, low, high) => [0, share ? 1 : Math.max(4, high * 1.1)] },
     },
     axes: [
-      {
-        ...axis, size: 32, space: 80, incrs: [...LENGTHS, 4 * 7 * 86400, 52 * 7 * 86400],
-        values: (_, at, __, ___, step) => at.map((time) => moment(time, step)),
-      },
-      { ...axis, size: 44, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000] },
+      { ...axis, size: 32, space: 80, incrs: STEPS, values: (_, at, __, ___, step) => at.map((time) => moment(time, step)) },
+      { ...axis, size: 48, incrs: share ? [0.25, 0.5, 1] : [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000],
+        values: (_, at) => at.map((value) => (share ? percent(value) : number(value))) },
     ],
     series: [{}, ...series.map((one) => ({
       label: one.label,
       stroke: colour(one.colour),
-      width: 2,
-      fill: colour(one.colour, 0.13),
-      paths: uPlot.paths.stepped({ align: 1 }),
-      points: { show: lonely },
+      width: share ? 2 : 0,
+      fill: share ? undefined : colour(one.colour),
+      paths: share ? undefined : bars,
+      points: { show: share, size: 6 },
+      spanGaps: true,
     }))],
   };
 }
 
-/** Several series over time as stepped curves that add up. `series`: [{label, colour, values}], a colour named by its custom property. */
-export function Curve({ times, series, label }) {
+/**
+ * Several series over buckets of time, each `width` seconds long: counts as bars in front of each other, or with `share` parts of one as lines.
+ * `series`: [{label, colour, values}], a colour named by its custom property; null where there is nothing.
+ */
+export function Curve({ times, width, series, share = false, label }) {
   const box = useRef();
   const [theme, setTheme] = useState(0);
   useEffect(() => {
@@ -99,11 +85,11 @@ export function Curve({ times, series, label }) {
     const element = box.current;
     let plot;
     let gone = false;
-    const wide = () => ({ width: element.clientWidth, height: 220 });
+    const wide = () => ({ width: element.clientWidth, height: share ? 150 : 220 });
     const watcher = new ResizeObserver(() => plot?.setSize(wide()));
     library().then((uPlot) => {
       if (gone) return;
-      plot = new uPlot({ ...wide(), ...options(uPlot, times, series) }, [times, ...series.map((one) => one.values)], element);
+      plot = new uPlot({ ...wide(), ...options(uPlot, times, width, series, share) }, [times, ...series.map((one) => one.values)], element);
       watcher.observe(element);
     });
     return () => {

@@ -1,10 +1,10 @@
 // Jobs as they run.
 import * as api from './api.js';
-import { Progress } from './forget.js';
 import { html, useRef, useState } from './h.js';
-import { Code, Dialog, Empty, Fault, More, Pairs, Table, Time, useDeed, useEvery, useFrame, useList } from './ui.js';
+import { Code, Dialog, Empty, Fault, More, Pairs, Progress, Table, Time, useDeed, useEvery, useFrame, useList } from './ui.js';
 
 const OPEN = ['queued', 'running'];
+const CANCELLABLE = ['consolidation', 'export', 'bisection'];
 
 export function Jobs() {
   const { bank, can, changed, say } = useFrame();
@@ -28,7 +28,7 @@ export function Jobs() {
     say(done);
     changed();
   };
-  const cancellable = (row) => can('admin') && row.status === 'queued' && row.kind === 'consolidation';
+  const cancellable = (row) => can('admin') && row.status === 'queued' && CANCELLABLE.includes(row.kind);
   return html`
     <div class="head"><h1>Jobs</h1>${can('snapshots:write') && html`
       <button type="button" class="main" onClick=${() => act(() => api.consolidate(bank), 'A consolidation is queued.')}>Consolidate</button>`}</div>

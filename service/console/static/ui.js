@@ -90,6 +90,13 @@ export async function copy(text, told, say) {
   }
 }
 
+/** Lets the browser keep a thing as a file of JSON. */
+export function download(name, thing) {
+  const href = URL.createObjectURL(new Blob([JSON.stringify(thing, null, 1)], { type: 'application/json' }));
+  Object.assign(document.createElement('a'), { href, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(href), 10_000);
+}
+
 // ---- words and numbers
 
 export const number = (value, digits) => new Intl.NumberFormat('en', { maximumSignificantDigits: digits }).format(value);
@@ -134,6 +141,7 @@ const TONE = {
   succeeded: 'good',
   superseded: 'soft',
   rolled_back: 'soft',
+  quarantined: 'busy',
   canceled: 'soft',
   forgotten: 'bad',
   failed: 'bad',
@@ -143,11 +151,11 @@ const TONE = {
 export const Chip = ({ name, tone }) => html`<span class=${`chip ${tone || TONE[name] || 'soft'}`}>${words(name)}</span>`;
 
 /** A share of one as a bar with its figure. */
-export const Bar = ({ share, label, tone = '' }) => html`
-  <span class="bar" role="meter" aria-label=${label} aria-valuemin="0" aria-valuemax="1" aria-valuenow=${share.toFixed(2)}
-    aria-valuetext=${percent(share)}>
+export const Bar = ({ share, label, figure = percent(share), tone = '' }) => html`
+  <span class="bar" role="meter" aria-label=${label} aria-valuemin="0" aria-valuemax="1" aria-valuenow=${Math.min(1, share).toFixed(2)}
+    aria-valuetext=${figure}>
     <span class="track"><span class=${`fill ${tone}`} style=${{ width: `${100 * Math.min(1, share)}%` }}></span></span>
-    <span class="figure" aria-hidden="true">${percent(share)}</span>
+    <span class="figure" aria-hidden="true">${figure}</span>
   </span>`;
 
 export const Empty = ({ children }) => html`<p class="empty">${children}</p>`;
@@ -266,12 +274,12 @@ export const Sheet = ({ names, rows }) => html`<div class="scroll"><table class=
 export const Flips = ({ flips, before, after }) => html`<${Sheet} names=${['Situation', before, after]} rows=${flips.map((flip) => [
   flip.input, html`<del>${flip.before?.value ?? 'silence'}</del>`, html`<ins>${flip.after?.value ?? 'silence'}</ins>`])} />`;
 
-/** What the memory answers, best first, and which corrections that rests on. */
-export const Answers = ({ reply, onSupport }) => html`
-  ${reply.abstained && html`<p class="silence">It would stay silent${reply.answers.length ? '; its best guesses:' : '.'}</p>`}
-  <ol class="answers">${reply.answers.map((answer, place) => html`<li class=${place || reply.abstained ? 'lesser' : ''}>
-    <p class="said">${answer.value}</p>
-    <${Bar} share=${answer.confidence} label=${`Confidence in ${answer.value}`} />
-    <p class="soft small">${answer.level} level${answer.support.slice(0, 3).map((id) => html`${' · '}<button type="button" class="link"
-      title=${id} onClick=${() => onSupport(id)}>cor_…${id.slice(-6)}</button>`)}</p>
-  </li>`)}</ol>`;
+/** What a version says to a situation. */
+export const Said = ({ cell }) => html`
+  ${cell.abstained && html`<p class="silence">It would stay silent${cell.value == null ? '.' : '; its best guess:'}</p>`}
+  ${cell.value != null && html`<div class=${cell.abstained ? 'answer lesser' : 'answer'}><p class="said">${cell.value}</p>
+    <${Bar} share=${cell.confidence} tone=${cell.abstained ? 'dim' : ''} label=${`Confidence in ${cell.value}`} /></div>`}`;
+
+/** How far a job is. */
+export const Progress = ({ job }) => (job ? html`<span class="progress">
+  <progress max="1" value=${job.progress} aria-label=${`Progress of the ${job.kind}`}></progress><${Chip} name=${job.status} /></span>` : '…');

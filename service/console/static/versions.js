@@ -2,7 +2,7 @@
 import * as api from './api.js';
 import { html, useState } from './h.js';
 import {
-  Chip, Code, Confirm, Dialog, Empty, Fault, Field, Flips, Line, More, number, plural, Time, useDeed, useFrame, useList, useLoad, words,
+  Chip, Code, Confirm, Dialog, Empty, Fault, Field, Flips, Line, More, number, plural, Sheet, Time, useDeed, useFrame, useList, useLoad, words,
 } from './ui.js';
 
 /** What people call a snapshot. */
@@ -19,23 +19,25 @@ export const VersionChoice = ({ label, value, versions, onChange, children }) =>
 export function Versions() {
   const { bank, can } = useFrame();
   const list = useList((cursor) => api.snapshots(bank, { cursor }), [bank]);
-  const [open, setOpen] = useState({}); // {take}, {compare: id} or {back: snapshot}
+  const [open, setOpen] = useState({}); // {take}, or a snapshot: {change}, {compare} or {back}
   const close = () => setOpen({});
   return html`
     <div class="head"><h1>Versions</h1>
       ${can('snapshots:write') && html`<button type="button" class="main" onClick=${() => setOpen({ take: true })}>Take a snapshot</button>`}</div>
     <${Fault} error=${list.error} />
     <ol class="line">${list.items.map((one) => html`<${Version} key=${one.id} one=${one}
-      onCompare=${can('recall:read') && can('memory:inspect') && (() => setOpen({ compare: one.id }))}
+      onCompare=${can('memory:inspect') && (() => setOpen({ compare: one }))}
+      onChange=${can('snapshots:write') && (() => setOpen({ change: one }))}
       onBack=${can('rollback') && (() => setOpen({ back: one }))} />`)}</ol>
     ${!list.busy && !list.error && !list.items.length && html`<${Empty}>No version was saved yet.<//>`}
     <${More} list=${list} what="versions" />
     ${open.take && html`<${Take} onClose=${close} />`}
-    ${open.compare && html`<${Compare} first=${open.compare} versions=${list.items} onClose=${close} />`}
+    ${open.change && html`<${Change} one=${open.change} onClose=${close} />`}
+    ${open.compare && html`<${Compare} first=${open.compare.id} versions=${list.items} onClose=${close} />`}
     ${open.back && html`<${RollBack} to=${open.back} onClose=${close} />`}`;
 }
 
-function Version({ one, onCompare, onBack }) {
+function Version({ one, onCompare, onChange, onBack }) {
   const tainted = one.tainted_by.length;
   return html`<li class=${one.is_head ? 'head-of' : ''}><article aria-label=${named(one)}>
     <header>
@@ -51,32 +53,49 @@ function Version({ one, onCompare, onBack }) {
       <span>${plural(one.corrections, 'correction')} in its weights</span><span>ledger up to ${number(one.seq)}</span>
       <span>digest <${Code} value=${one.digest} keep=${10} /></span><span><${Code} value=${one.id} /></span>
     </p>
-    ${!tainted && html`<div class="actions start">
-      ${onCompare && html`<button type="button" onClick=${onCompare}>Compare…</button>`}
-      ${onBack && html`<button type="button" onClick=${onBack}>Roll back…</button>`}
-    </div>`}
+    <div class="actions start">
+      ${!tainted && onCompare && html`<button type="button" onClick=${onCompare}>Compare…</button>`}
+      ${!tainted && onBack && html`<button type="button" onClick=${onBack}>Roll back…</button>`}
+      ${onChange && html`<button type="button" onClick=${onChange}>Label or pin…</button>`}
+    </div>
   </article></li>`;
 }
 
 function Take({ onClose }) {
-  const { bank, changed, say } = useFrame();
-  const taking = useDeed();
+  const { bank } = useFrame();
+  return html`<${Labels} title="Take a snapshot" action="Take a snapshot" onClose=${onClose} onSubmit=${(said) => api.takeSnapshot(bank, {
+    label: said.label || undefined, note: said.note || undefined, pin: said.pinned })}>
+    <p>The bank as it is now is kept, and can be asked, compared and returned to.</p><//>`;
+}
+
+function Change({ one, onClose }) {
+  const { bank } = useFrame();
+  return html`<${Labels} title=${`Label or pin ${named(one)}`} action="Save" given=${one} onClose=${onClose}
+    onSubmit=${(said) => api.changeSnapshot(bank, one.id, said)} />`;
+}
+
+/** What people say about a snapshot: {label, note, pinned}, null for what is empty. */
+function Labels({ title, action, given = {}, onSubmit, onClose, children }) {
+  const { changed, say } = useFrame();
+  const saving = useDeed();
   const submit = async (event) => {
     event.preventDefault();
-    const { pin, ...said } = Object.fromEntries([...new FormData(event.target)].filter(([, value]) => value.trim()));
-    const taken = await taking.run(() => api.takeSnapshot(bank, { ...said, pin: Boolean(pin) }));
-    if (!taken) return;
-    say(`Saved: ${named(taken)}`);
+    const form = new FormData(event.target);
+    const said = { label: form.get('label').trim() || null, note: form.get('note').trim() || null, pinned: form.has('pinned') };
+    const saved = await saving.run(() => onSubmit(said));
+    if (!saved) return;
+    say(`Saved: ${named(saved)}`);
     changed();
     onClose();
   };
-  return html`<${Dialog} title="Take a snapshot" onClose=${onClose}><form onSubmit=${submit}>
-    <p>The bank as it is now is kept, and can be asked, compared and returned to.</p>
-    <${Line} label="Label" name="label" maxlength="128" autofocus />
-    <${Line} label="Note" name="note" rows="2" maxlength="1000" />
-    <label class="check"><input type="checkbox" name="pin" /> Pin it: no cleaning up removes it</label>
-    <${Fault} error=${taking.error} />
-    <div class="actions"><button class="main" disabled=${taking.busy}>${taking.busy ? 'Saving…' : 'Take a snapshot'}</button></div>
+  return html`<${Dialog} title=${title} onClose=${onClose}><form onSubmit=${submit}>
+    ${children}
+    <${Line} label="Label" name="label" maxlength="128" autofocus value=${given.label} />
+    <${Line} label="Note" name="note" rows="2" maxlength="1000" value=${given.note} />
+    <label class="check"><input type="checkbox" name="pinned" checked=${given.pinned} /> Pin it: nobody can delete it before it is unpinned</label>
+    <p class="hint">What has a label or is pinned is never cleaned up.</p>
+    <${Fault} error=${saving.error} />
+    <div class="actions"><button class="main" disabled=${saving.busy}>${saving.busy ? 'Saving…' : action}</button></div>
   </form><//>`;
 }
 
@@ -93,11 +112,24 @@ function Compare({ first, versions, onClose }) {
     </div>
     <${Fault} error=${error} />
     <p role="status" aria-busy=${busy}>${busy ? 'Asking both versions…' : data && html`
-      <strong>${plural(data.flips.length, 'answer differs', 'answers differ')}</strong> of ${plural(data.probes, 'situation')} asked,
-      the newest of the ledger.`}</p>
-    ${!busy && data?.flips.length > 0 && html`<${Flips} flips=${data.flips} before=${name(from)} after=${name(to)} />`}
+      <strong>${plural(data.flips.length, 'answer differs', 'answers differ')}</strong> of ${plural(data.probes, 'correction')} asked;
+      ${' '}${plural(data.gained_total, 'correction')} came and ${number(data.lost_total)} went.`}</p>
+    ${!busy && data && html`
+      ${data.flips.length > 0 && html`<section><h3>Answers</h3>
+        <${Flips} flips=${data.flips} before=${name(from)} after=${name(to)} /></section>`}
+      <${Moved} title="Came" rows=${data.gained} total=${data.gained_total} />
+      <${Moved} title="Went" rows=${data.lost} total=${data.lost_total} />
+      <section><h3>Levels</h3><${Sheet} names=${['Level', 'Norm before', 'Norm after', 'Difference']} rows=${data.levels.map((level) => [
+    words(level.name), number(level.before_norm, 3), number(level.after_norm, 3), number(level.drift, 3)])} /></section>`}
   <//>`;
 }
+
+const MOVED = 10; // corrections that are shown
+
+const Moved = ({ title, rows, total }) => rows.length > 0 && html`<section><h3>${title}</h3>
+  <${Sheet} names=${['No.', 'Situation', 'Right answer']} rows=${rows.slice(0, MOVED).map((one) => [
+  number(one.seq), one.input ?? 'not shown any more', one.right ?? ''])} />
+  ${total > MOVED && html`<p class="soft small">and ${plural(total - MOVED, 'more correction')}</p>`}</section>`;
 
 /** Preview, then the bank's name, then back; and the way back from there. */
 function RollBack({ to, onClose }) {
@@ -136,8 +168,8 @@ function RollBack({ to, onClose }) {
     ${!data && !preview.error && html`<p class="soft" role="status">Asking which answers would change…</p>`}
     ${data && html`
       <p role="status"><strong>${data.flips.length ? plural(data.flips.length, 'answer') : 'No answer'} would change</strong> of
-        ${' '}${plural(data.probes, 'correction')} asked. What was taught since stays in the ledger and stops speaking. The present state is
-        saved first.</p>
+        ${' '}${plural(data.probes, 'correction')} asked. ${plural(data.removed, 'correction')} would leave the weights and ${number(data.restored)}
+        ${' '}come back; all stay in the ledger. The present state is saved first.</p>
       ${data.flips.length > 0 && html`<${Flips} flips=${data.flips} before="Now" after="Then" />`}
       <${Line} label="Reason (optional)" hint="Kept in the audit." maxlength="1000"
         value=${reason} onInput=${(event) => setReason(event.target.value)} />
