@@ -66,11 +66,11 @@ async def client(service) -> AsyncIterator[httpx.AsyncClient]:
 class Lab:
     """A service in a loop of its own thread, for tests that are not coroutines (property and stateful tests)."""
 
-    def __init__(self, var_dir: Path, encoder) -> None:
+    def __init__(self, var_dir: Path, encoder, **settings) -> None:
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
-        self._context = serving(var_dir, encoder)
+        self._context = serving(var_dir, encoder, **settings)
         self.service: Embedded = self.run(self._context.__aenter__())
         self._client = client_of(self.service)
         self.client: httpx.AsyncClient = self.run(self._client.__aenter__())

@@ -71,14 +71,16 @@ def objection(messages: Sequence[wire.ChatMessage]) -> Objection | None:
     right = stated(said)
     if right is None or not asked.strip() or not answered.strip() or right == answered.strip():
         return None
+    if any("\x00" in text or len(text) > wire.TEXT_MAX for text in (asked, answered, right)):
+        return None  # no correction can hold it
     return Objection(asked, answered, right)
 
 
 def stated(said: str) -> str | None:
     """What a message that plainly denies an answer names as the right one; None if it is no such message."""
-    plain = " ".join(said.replace("’", "'").split())
-    if "?" in plain or len(plain) > RIGHT_MAX:
+    if "?" in said or len(said) > RIGHT_MAX:
         return None
+    plain = " ".join(said.replace("’", "'").split())
     named = _NAMING.match(plain)
     denied = named or next((found for form in _DENYING if (found := form.match(plain))), None)
     if denied is None:
