@@ -48,7 +48,11 @@ class _Fault(msgspec.Struct):
 
 
 class _Refusal(msgspec.Struct):
-    error: _Fault
+    """Where services that speak this API put their reason."""
+
+    error: _Fault | str | None = None
+    message: Any = None
+    detail: Any = None
 
 
 class Upstreams:
@@ -190,10 +194,7 @@ def _error(response: httpx.Response, body: bytes, upstream: Upstream) -> ChatErr
     """The error for an answer that is no success."""
     status = response.status_code
     if status in THE_CALLERS:
-        try:
-            fault = msgspec.json.decode(body, type=_Refusal).error
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            fault = _Fault()
+        fault = _fault(body)
         param, code = (said if isinstance(said, str) else None for said in (fault.param, fault.code))
         return UpstreamRefused(f"the upstream refused it: {_quoted(fault.message, upstream)}", param=param, said_code=code)
     if status in BUSY:
@@ -205,6 +206,17 @@ def _error(response: httpx.Response, body: bytes, upstream: Upstream) -> ChatErr
     if status in (401, 403):
         return UpstreamFailed("the upstream does not take the key that this service has for it; tell whoever runs the service")
     return UpstreamFailed(f"the upstream answered with status {status}")
+
+
+def _fault(body: bytes) -> _Fault:
+    try:
+        told = msgspec.json.decode(body, type=_Refusal)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return _Fault()
+    if isinstance(told.error, _Fault):
+        return told.error
+    words = told.error or told.message or told.detail
+    return _Fault(message=words if isinstance(words, str) else "")
 
 
 def _quoted(said: str, upstream: Upstream) -> str:

@@ -1,9 +1,12 @@
 """Conversations through the official `openai` package: what reaches the upstream, what comes back, and every way to fail."""
 
 import json
+import re
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import openai
@@ -16,11 +19,13 @@ from tenancy import refused_as_openai_does
 
 from service import settings
 from service.chat.composing import HEADING
+from service.chat.errors import ChatError
 from service.ids import new_id
 
 ASK = [{"role": "user", "content": PIN}]
 STRANGE = [{"role": "user", "content": "xq zzv 81 blorp"}]
 SILENCE_S = 1.5
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "openai.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +43,7 @@ def elsewhere() -> Iterator[Upstream]:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory, encoder, upstream) -> Iterator[Lab]:
-    named = settings.Upstream(url=upstream.url, key=KEY, models=MODELS)
+    named = settings.Upstream(url=upstream.url, key=KEY, models=(*MODELS, "gpt-4.1"))
     down = settings.Upstream(url="http://127.0.0.1:9/v1/", models=("down",))  # nobody listens at the port `discard`
     chosen = {"upstreams": (named, down), "upstream_silence_s": SILENCE_S, "max_in_flight": 4}
     made = Lab(tmp_path_factory.mktemp("lab") / "var", encoder, **chosen)
@@ -163,7 +168,7 @@ def test_stream_is_server_sent_events_that_end_with_done(raw, bank):
 
 
 def test_models_are_those_of_the_settings(client):
-    assert [model.id for model in client.models.list()] == [f"{model}+palimpsest" for model in (*MODELS, "down")]
+    assert [model.id for model in client.models.list()] == [f"{model}+palimpsest" for model in (*MODELS, "gpt-4.1", "down")]
 
 
 def test_bank_is_named_in_the_body_or_a_header_and_else_the_keys_own(client, lab, url, upstream, bank):
@@ -402,3 +407,22 @@ def test_repeated_request_is_answered_once_and_a_stream_takes_no_key(raw, upstre
     assert len(upstream.asked) == before + 1
     shaped(raw.post("/v1/chat/completions", json={**body, "user": "else"}, headers=headers), 422, "idempotency-mismatch")
     shaped(raw.post("/v1/chat/completions", json={**body, "stream": True}, headers=headers), 400, "validation", "Idempotency-Key")
+
+
+# docs/openai.md
+
+
+def test_python_of_the_page_runs_as_printed(url, lab, capsys):
+    lab.call("POST", "/v1/banks", {"name": "support"}, expect=201)
+    taught = teach(lab, "support")
+    section = PAGE.split("With the official package:")[1].split("\n## ")[0].replace("http://127.0.0.1:8000", url)
+    exec(textwrap.dedent(section), {"key": ADMIN_KEY})
+    said = capsys.readouterr().out
+    assert HEADING.partition(":")[0] in said
+    assert taught["id"] in said
+    assert "in the app" in said
+
+
+def test_errors_of_upstreams_are_on_the_page_with_their_status():
+    rows = {code: int(status) for code, status in re.findall(r"^\| `(upstream-[a-z]+)` \| (\d{3}) \|", PAGE, re.MULTILINE)}
+    assert rows == {kind.code: kind.status for kind in ChatError.__subclasses__()}

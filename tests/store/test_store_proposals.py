@@ -1,5 +1,6 @@
 """Proposals: kept once each, for a while and in bounds, until they are dropped; gone with what they quote."""
 
+import itertools
 from datetime import timedelta
 
 import pytest
@@ -7,8 +8,9 @@ from keeping import NOW, new_bank, new_tenant
 from world import proposed
 
 from service.errors import NotFound
-from service.ids import new_id
 from service.store import proposals
+
+serial = itertools.count()
 
 
 @pytest.fixture
@@ -18,7 +20,7 @@ async def bank(database):
 
 async def propose(database, bank, said: str, now=NOW):
     async with database.write(bank.tenant) as conn:
-        return await proposals.propose(conn, bank.tenant, bank.id, **proposed(new_id("prp"), said) | {"now": now})
+        return await proposals.propose(conn, bank.tenant, bank.id, **proposed(f"prp_{next(serial):04}", said) | {"now": now})
 
 
 async def listed(database, bank) -> list[str]:
