@@ -32,7 +32,7 @@ async def events(parts: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes]
 def data_of(event: bytes) -> bytes:
     """An event's data; b'' for a comment."""
     lines = event.splitlines()
-    return b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
+    return b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
 
 
 def event_of(data: bytes) -> bytes:

@@ -6,6 +6,8 @@ followed: the key would go with them. A call ends when whoever waits for it is c
 
 import asyncio
 import contextlib
+import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -20,13 +22,14 @@ from service.settings import Upstream
 SUFFIX = "+palimpsest"
 AT_ONCE = 128  # calls to upstreams in this process
 CONNECT_S = 5.0
-ANSWER_MAX = 16 * 1024 * 1024  # bytes
+ANSWER_MAX = 4 * 1024 * 1024  # bytes: a million tokens
 EVENT_MAX = 1024 * 1024
 SAID_MAX = 500  # characters of an upstream's own words
 WAIT_S, WAIT_MAX_S = 5, 3_600  # seconds until the next try, where a busy upstream does not say; the most that it may say
 DRAIN_S = 0.5  # for what comes behind the last event: read, it leaves a connection that can be used again
 
 THE_CALLERS = (400, 413, 422)  # statuses for what is wrong with the request itself
+NAME = re.compile(r"[\w.\[\]-]{1,64}")  # of a field or an error
 BUSY, SLOW = (429, 503, 529), (408, 504)
 
 
@@ -113,7 +116,7 @@ class Upstreams:
         upstream = self._upstream(asked)
         url = upstream.url.rstrip("/") + "/chat/completions"
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {upstream.key}"} if upstream.key else {})
-        content = msgspec.json.encode(asked.body | {"model": asked.body["model"].removesuffix(SUFFIX)})
+        content = json.dumps(asked.body | {"model": asked.body["model"].removesuffix(SUFFIX)}, ensure_ascii=False)  # any number as it came
         self._calls += 1
         try:
             with self._told():
@@ -195,7 +198,7 @@ def _error(response: httpx.Response, body: bytes, upstream: Upstream) -> ChatErr
     status = response.status_code
     if status in THE_CALLERS:
         fault = _fault(body)
-        param, code = (said if isinstance(said, str) else None for said in (fault.param, fault.code))
+        param, code = (said if isinstance(said, str) and NAME.fullmatch(said) else None for said in (fault.param, fault.code))
         return UpstreamRefused(f"the upstream refused it: {_quoted(fault.message, upstream)}", param=param, said_code=code)
     if status in BUSY:
         told = response.headers.get("retry-after", "")
