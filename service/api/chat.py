@@ -38,6 +38,7 @@ from service.ids import new_id
 from service.store import proposals
 
 TAGS = ["chat"]
+EVENTS = "text/event-stream"
 RECALLED = 3  # answers that are asked for; behind the best one only likely ones are shown, see composing.py
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -73,6 +74,7 @@ class Talk:
     opt=needs("recall:read"),
     dto=Strict[wire.ChatRequest],
     status_code=200,
+    media_type=EVENTS,  # a stream takes the route's, and no other
 )
 async def complete_chat(
     caller: NamedDependency[Caller], data: JSONBody[wire.ChatRequest], min_state: MinState = None, memory_bank: MemoryBank = None
@@ -145,7 +147,7 @@ async def _streamed(talk: Talk) -> Response[Any]:
     state = remembered.state
     headers = {"X-Accel-Buffering": "no"} | ({"Memory-State": f"{state.snapshot_id}:{state.seq}"} if state else {})
     ended = BackgroundTask(streaming.close)  # a client that leaves at once may leave the events unread
-    return Stream(_told(caller, streaming, remembered), media_type="text/event-stream", headers=headers, background=ended)
+    return Stream(_told(caller, streaming, remembered), media_type=EVENTS, headers=headers, background=ended)
 
 
 async def _told(caller: Caller, streaming: Streaming, remembered: wire.ChatRemembered) -> AsyncIterator[bytes]:

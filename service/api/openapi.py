@@ -59,6 +59,7 @@ CHAT_PROBLEMS = {
     "503": "The upstream cannot be reached or takes no more now; or no capacity here. Come back after `Retry-After` seconds.",
     "504": "The upstream said nothing for too long.",
 }
+JSON, EVENTS = "application/json", "text/event-stream"
 CHAT = ("complete_chat", "list_models")  # operations of OpenAI's API, with the errors of that
 _PAGE = re.compile(r"Page_service\.wire\.\w+\.(\w+?)_")  # the framework's name of a list
 _LISTED = (
@@ -137,7 +138,8 @@ def _complete(operation: dict[str, Any], method: str, *, open_to_all: bool) -> N
     if operation["operationId"] == "complete_chat":
         told = PROBLEMS | CHAT_PROBLEMS
         statuses |= CHAT_PROBLEMS.keys()
-        operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+        (completion,) = operation["responses"]["200"]["content"].values()
+        operation["responses"]["200"]["content"] = {JSON: completion, EVENTS: {"schema": {"type": "string"}}}
     for status in sorted(statuses):
         content = {kind: {"schema": {"$ref": f"#/components/schemas/{problem}"}}}
         operation["responses"][status] = {"description": told[status], "content": content}

@@ -1,4 +1,4 @@
-"""What a conversation through the service costs above its upstream alone, in the same run: generous, so that a busy machine does not fail."""
+"""What a conversation through the service costs above its upstream alone, in the same run; a busy machine does not fail."""
 
 import time
 from statistics import median
