@@ -7,7 +7,8 @@ and a test keeps that list complete. `PALIMPSEST_DATA` is not here: it names the
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -24,6 +25,14 @@ DATABASES = ("sqlite+aiosqlite:///", "postgresql://", "postgresql+psycopg://")
 
 class SettingsRefused(ValueError):
     """A setting is unknown or has a value that the service cannot run with; the message names the variable."""
+
+
+class Upstream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A service that completes conversations, reached in the way of OpenAI's API."""
+
+    url: Annotated[str, Meta(max_length=2_048)]  # what its paths begin with: https://api.openai.com/v1
+    models: Annotated[tuple[Annotated[str, Meta(pattern=r"^[!-~]{1,128}\Z")], ...], Meta(min_length=1, max_length=200)]
+    key: Annotated[str, Meta(max_length=2_048, pattern=r"^[!-~]*\Z")] = ""  # sent as `Authorization: Bearer`
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,6 +81,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         10.0  # wait after a delivery's first failure; each next is six times as long
     )
     session_ttl_s: Annotated[float, Meta(ge=1, le=31_536_000)] = 86_400.0  # a session that is unused for so long is gone
+    upstreams: tuple[Upstream, ...] = ()  # whom /v1/chat/completions may ask; in the environment a JSON list
+    upstream_silence_s: Annotated[float, Meta(ge=0.05, le=3_600)] = 120.0  # an upstream that says nothing for so long is given up
+    note_tokens: Annotated[int, Meta(ge=0, le=100_000)] = 512  # of what is remembered, in a conversation's system message
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property
@@ -102,16 +114,20 @@ def from_environment(environ: Mapping[str, str]) -> Settings:
     unknown = sorted(set(given) - set(known))
     if unknown:
         raise SettingsRefused(f"unknown setting {', '.join(unknown)}; the settings are {', '.join(sorted(known))}")
+    values: dict[str, Any] = {known[name]: value for name, value in given.items() if value}
+    if "upstreams" in values:
+        values["upstreams"] = _list_in("PALIMPSEST_UPSTREAMS", values["upstreams"])
     try:
-        settings = msgspec.convert({known[name]: value for name, value in given.items() if value}, Settings, strict=False, dec_hook=_path)
+        settings = msgspec.convert(values, Settings, strict=False, dec_hook=_path)
     except msgspec.ValidationError as error:
-        said = re.sub(r"`\$\.(\w+)`", lambda match: PREFIX + match[1].upper(), str(error))
+        said = re.sub(r"`\$\.(\w+)([^`]*)`", lambda match: PREFIX + match[1].upper() + match[2], str(error))
         raise SettingsRefused(f"a setting has a value that cannot be used: {said}") from None
     if settings.bootstrap_key and len(settings.bootstrap_key) < BOOTSTRAP_KEY_MIN:
         raise SettingsRefused(f"PALIMPSEST_BOOTSTRAP_KEY needs at least {BOOTSTRAP_KEY_MIN} characters")
     if settings.database and not settings.database.startswith(DATABASES):
         raise SettingsRefused(f"PALIMPSEST_DATABASE must begin with one of {', '.join(DATABASES)}")
     _check_cluster(settings)
+    _check_upstreams(settings.upstreams)
     if settings.blobs and not settings.blobs.startswith(("file:///", "s3://")):
         raise SettingsRefused("PALIMPSEST_BLOBS must be a file:///folder or s3://bucket/prefix URL")
     return settings
@@ -131,3 +147,25 @@ def _check_cluster(settings: Settings) -> None:
     tls = [bool(value) for value in (settings.tls_cert, settings.tls_key, settings.tls_ca)]
     if any(tls) and not all(tls):
         raise SettingsRefused("PALIMPSEST_TLS_CERT, PALIMPSEST_TLS_KEY and PALIMPSEST_TLS_CA are given together or not at all")
+
+
+def _list_in(name: str, value: str) -> object:
+    try:
+        return msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        raise SettingsRefused(f'{name} must be a JSON list: [{{"url": "https://…/v1", "key": "…", "models": ["…"]}}]') from None
+
+
+def _check_upstreams(upstreams: tuple[Upstream, ...]) -> None:
+    models = [model for upstream in upstreams for model in upstream.models]
+    twice = sorted({model for model in models if models.count(model) > 1})
+    if twice:
+        raise SettingsRefused(f"PALIMPSEST_UPSTREAMS names {', '.join(twice)} twice; nobody could tell whom a request means")
+    for place, upstream in enumerate(upstreams):
+        try:
+            parts = urlsplit(upstream.url)
+            whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            whole = False
+        if not whole or "@" in parts.netloc or parts.query or parts.fragment:
+            raise SettingsRefused(f"PALIMPSEST_UPSTREAMS[{place}].url must be of the form https://host/v1, without user and query")

@@ -44,6 +44,7 @@ STAGES = (
     "blob_delete",
     "fold",
     "gate",
+    "upstream",
     "sweep",
     "tidy",
 )

@@ -78,6 +78,11 @@ def test_store_and_cluster_stay_apart_and_below_the_api():
     assert bad == []
 
 
+def test_chat_knows_neither_store_nor_api():
+    above = ("service.api", "service.store", "service.cluster", "litestar", "sqlalchemy")
+    assert [(n, m) for n, m in imports_below("service/chat/") if within(m, *above)] == []
+
+
 def test_workers_do_not_know_the_api():
     assert [(n, m) for n, m in imports_below("workers/") if within(m, "service.api", "bench", "palimpsest")] == []
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.errors import HeadMoved
-from service.store import banks, blob_rows, bundles, forgets, idempotency, jobs, probe_sets, snapshots
+from service.store import banks, blob_rows, bundles, forgets, idempotency, jobs, probe_sets, proposals, snapshots
 from service.store.lineage import live, restrict
 from service.store.rows import ForgetRow, HeadMove, SnapshotRow
 from workers.replay import Progress, Replay, lineage
@@ -87,6 +87,7 @@ class Rebuilding:
             texts = await forgets.texts_of(conn, tenant, bank_id, row.seqs)
             replies = await idempotency.scrub(conn, tenant, texts)
             await probe_sets.scrub(conn, tenant, bank_id, texts)
+            await proposals.scrub(conn, tenant, bank_id, texts)
             await jobs.scrub(conn, tenant, bank_id)
             exports = await bundles.drop_holding(conn, tenant, bank_id, row.seqs)
             redacted = await forgets.redact(conn, tenant, bank_id, row.seqs, now)

@@ -8,6 +8,7 @@ from service.api import (
     banks,
     branches,
     carriage,
+    chat,
     corrections,
     docs_page,
     forget,
@@ -19,6 +20,7 @@ from service.api import (
     memory,
     openapi,
     probe_sets,
+    proposals,
     quarantine,
     rollback,
     sessions,
@@ -32,6 +34,8 @@ from service.api.deps import Deps
 from service.api.edge import Edge
 from service.api.limits import Limiter
 from service.api.problems import answer
+from service.chat.backends import Backends
+from service.chat.upstream import Upstreams
 from service.console import pages, sign_in
 
 __all__ = ["Deps", "build_app", "routes_only"]
@@ -46,6 +50,11 @@ ROUTES = (
     memory.recall,
     memory.recall_batch,
     memory.get_memory,
+    chat.complete_chat,
+    chat.list_models,
+    proposals.list_proposals,
+    proposals.confirm_proposal,
+    proposals.dismiss_proposal,
     inspection.get_levels,
     inspection.trace_correction,
     inspection.probe,
@@ -124,8 +133,14 @@ def build_app(deps: Deps) -> Edge:
     keyring = Keyring(deps.database, deps.pepper, deps.now)
     limiter = Limiter(deps.coord, deps.settings, deps.metrics)
     ending = stream.Ending()
-    app.state.update({"deps": deps, "keyring": keyring, "limiter": limiter, "ending": ending})
-    return Edge(app, deps.metrics, deps.settings.max_in_flight, leave=limiter.leave, end=ending.end, close=keyring.close)
+    backends = Backends([Upstreams(deps.settings.upstreams, deps.settings.upstream_silence_s)] if deps.settings.upstreams else [])
+    app.state.update({"deps": deps, "keyring": keyring, "limiter": limiter, "ending": ending, "backends": backends})
+
+    async def close() -> None:
+        await keyring.close()
+        await backends.close()
+
+    return Edge(app, deps.metrics, deps.settings.max_in_flight, leave=limiter.leave, end=ending.end, close=close)
 
 
 def routes_only() -> Litestar:

@@ -15,7 +15,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from service import telemetry, tracing
-from service.api.problems import MEDIA_TYPE, headers_of, problem
+from service.api.problems import headers_of, media_type, problem
 from service.errors import Capacity
 from service.ids import new_id
 from service.telemetry import Metrics
@@ -142,7 +142,7 @@ async def _refuse(scope: HTTPScope, send: Send) -> None:
     error = Capacity("more requests than this service takes at once; retry after the given seconds")
     body = problem(error.status, error.code, error.detail, instance=scope["path"], request_id=scope["state"]["request_id"])
     headers = [(name.lower().encode(), value.encode()) for name, value in headers_of(error).items()]
-    headers += [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+    headers += [(b"content-type", media_type(scope["path"]).encode()), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 

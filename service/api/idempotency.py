@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
-import msgspec
 import structlog
 from litestar import Response
 
@@ -27,8 +26,8 @@ TRIES = 3  # workers that a request may be sent to when those before were lost o
 LEASE_S = 15.0  # a request that was silent for so long is taken for dead, and the same key may try again
 log = structlog.get_logger()
 
-Work = Callable[[str | None], Awaitable[msgspec.Struct]]
-Recover = Callable[[idempotency.Committed], Awaitable[msgspec.Struct]]
+Work = Callable[[str | None], Awaitable[replies.Sent]]
+Recover = Callable[[idempotency.Committed], Awaitable[replies.Sent]]
 
 
 async def once(
@@ -37,7 +36,7 @@ async def once(
     *,
     status: int,
     recover: Recover | None = None,
-    stored: Callable[[Any], msgspec.Struct] | None = None,
+    stored: Callable[[Any], replies.Sent] | None = None,
     quotes: bool = False,
     reads: bool = False,
 ) -> Response[Any]:
@@ -74,7 +73,7 @@ async def once(
     return sent
 
 
-async def _first(caller: Caller, name: str, work: Work, recover: Recover | None) -> msgspec.Struct:
+async def _first(caller: Caller, name: str, work: Work, recover: Recover | None) -> replies.Sent:
     try:
         return await _renewing(caller, name, work(name) if recover is None else _surely(caller, name, work, recover))
     except Exception:  # not when cancelled: the engine ends what it began, and the key must still be there then
@@ -86,7 +85,7 @@ async def _first(caller: Caller, name: str, work: Work, recover: Recover | None)
         raise
 
 
-async def _renewing(caller: Caller, name: str, work: Awaitable[msgspec.Struct]) -> msgspec.Struct:
+async def _renewing(caller: Caller, name: str, work: Awaitable[replies.Sent]) -> replies.Sent:
     """The work's reply; the key's lease is renewed for as long as it takes."""
     task = asyncio.ensure_future(work)
     try:
@@ -102,7 +101,7 @@ async def _renewing(caller: Caller, name: str, work: Awaitable[msgspec.Struct]) 
     return task.result()
 
 
-async def _surely(caller: Caller, name: str, work: Work, recover: Recover) -> msgspec.Struct:
+async def _surely(caller: Caller, name: str, work: Work, recover: Recover) -> replies.Sent:
     """The reply also when a worker was lost on the way: it has marked the key committed, or never will once another has."""
     for left in reversed(range(TRIES)):
         try:
@@ -124,6 +123,16 @@ async def _finish(caller: Caller, name: str, status: int, reply: bytes, quotes_s
             await idempotency.finish(conn, caller.tenant, name, status=status, reply=reply, now=now, quotes_since=quotes_since)
     except PalimpsestError as error:  # what was asked is done and durable: say so, although a retry cannot be answered from here
         log.warning("reply not stored", action="finish", request=caller.request_id, why=error.code)
+
+
+def refuse_key(caller: Caller, why: str) -> None:
+    """Raise where the request has an Idempotency-Key and its reply cannot be kept for one.
+
+    Raises:
+        Invalid: it has.
+    """
+    if "idempotency-key" in caller.request.headers:
+        raise Invalid(f"Idempotency-Key: {why}", errors=[{"field": "Idempotency-Key", "message": why}])
 
 
 def _name(caller: Caller) -> str | None:

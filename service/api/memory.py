@@ -41,7 +41,7 @@ async def recall(
 ) -> Response[wire.Recalled]:
     """Answers, best first; none when the memory abstains."""
     check_inputs("input", [data.input])
-    seen = _seen(min_state)
+    seen = seen_in(min_state)
 
     async def work(_: str | None) -> wire.Recalled:
         items, state, usage = await _ask(caller, data, [data.input], seen)
@@ -65,7 +65,7 @@ async def recall_batch(
     """Results in the order of the inputs."""
     await caller.charge(len(data.inputs))
     check_inputs("inputs", data.inputs)
-    seen = _seen(min_state)
+    seen = seen_in(min_state)
 
     async def work(_: str | None) -> wire.RecalledBatch:
         items, state, usage = await _ask(caller, data, data.inputs, seen)
@@ -77,7 +77,7 @@ async def recall_batch(
 @get("/v1/memory", operation_id="get_memory", summary="The learned state: levels, counts, digest", tags=TAGS, opt=needs("memory:inspect"))
 async def get_memory(caller: NamedDependency[Caller], bank: BankParam = None, min_state: MinState = None) -> Response[wire.Memory]:
     """`digest` is the SHA-256 of everything the bank has learned."""
-    seen = _seen(min_state)
+    seen = seen_in(min_state)
     memory = await caller.deps.engine.memory(caller.tenant, await caller.bank(bank))
     if seen is not None and seen > memory.state.seq:
         raise StateUnavailable(f"the bank is at {memory.state.seq}, you have seen {seen}", retry_after_s=1)
@@ -99,7 +99,12 @@ async def _ask(
     )
 
 
-def _seen(min_state: str | None) -> int | None:
+def seen_in(min_state: str | None) -> int | None:
+    """The seq in a `Memory-Min-State`.
+
+    Raises:
+        Invalid: it has not the form of one.
+    """
     if min_state is None:
         return None
     match = MIN_STATE.fullmatch(min_state)

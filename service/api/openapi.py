@@ -15,12 +15,13 @@ from litestar.routes import BaseRoute
 from litestar.types import ControllerRouterHandler
 
 from service import wire
-from service.api.problems import MEDIA_TYPE
+from service.api.problems import CHAT_MEDIA_TYPE, MEDIA_TYPE
 
 VERSION = "1.0.0"  # of the API, not of the package
 DESCRIPTION = (
     "A memory for agents that learn from corrections. Every route but /health and /metrics needs `Authorization: Bearer <key>`. "
-    "Errors are `application/problem+json` with a stable `code`. Lists are `{items, next_cursor}`."
+    "Errors are `application/problem+json` with a stable `code`, on the paths of OpenAI's API in the form of that. "
+    "Lists are `{items, next_cursor}`."
 )
 
 
@@ -53,6 +54,13 @@ PROBLEMS = {
     "503": "No capacity now; come back after `Retry-After` seconds.",
     "507": "The storage is full; nothing of the request was kept.",
 }
+CHAT_PROBLEMS = {
+    "502": "The upstream answered with an error of its own, or with what is no completion.",
+    "503": "The upstream cannot be reached or takes no more now; or no capacity here. Come back after `Retry-After` seconds.",
+    "504": "The upstream said nothing for too long.",
+}
+JSON, EVENTS = "application/json", "text/event-stream"
+CHAT = ("complete_chat", "list_models")  # operations of OpenAI's API, with the errors of that
 _PAGE = re.compile(r"Page_service\.wire\.\w+\.(\w+?)_")  # the framework's name of a list
 _LISTED = (
     wire.AuditEntry,
@@ -64,6 +72,7 @@ _LISTED = (
     wire.Job,
     wire.Key,
     wire.ProbeSet,
+    wire.Proposal,
     wire.Quarantine,
     wire.Session,
     wire.Snapshot,
@@ -123,11 +132,17 @@ def _complete(operation: dict[str, Any], method: str, *, open_to_all: bool) -> N
         if method == "post":
             parameters.append(_IDEMPOTENCY)
     operation["responses"] = {status: told for status, told in operation["responses"].items() if status < "400"}
+    told, kind, problem = PROBLEMS, MEDIA_TYPE, "Problem"
+    if operation["operationId"] in CHAT:
+        kind, problem = CHAT_MEDIA_TYPE, "ChatProblem"
+    if operation["operationId"] == "complete_chat":
+        told = PROBLEMS | CHAT_PROBLEMS
+        statuses |= CHAT_PROBLEMS.keys()
+        (completion,) = operation["responses"]["200"]["content"].values()
+        operation["responses"]["200"]["content"] = {JSON: completion, EVENTS: {"schema": {"type": "string"}}}
     for status in sorted(statuses):
-        operation["responses"][status] = {
-            "description": PROBLEMS[status],
-            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-        }
+        content = {kind: {"schema": {"$ref": f"#/components/schemas/{problem}"}}}
+        operation["responses"][status] = {"description": told[status], "content": content}
     if operation["operationId"] == "import_bundle":
         operation["requestBody"] = {"required": True, "content": {"application/octet-stream": {"schema": _BYTES}}}
     if operation["operationId"] == "get_export":

@@ -1,4 +1,4 @@
-"""Every error as `application/problem+json` (RFC 9457), in one place.
+"""Every error as `application/problem+json` (RFC 9457), in one place; on the paths of OpenAI's API in the form of that.
 
 The answer holds `type, title, status, detail, instance, code, request_id, errors[]`; `code` is stable and is what clients branch on,
 `type` is the place on the api page that explains it. What nobody expected is logged once, under the request id, as its type and the
@@ -15,10 +15,13 @@ from litestar.exceptions import HTTPException
 
 from service import wire
 from service.api.limits import TooFast
+from service.chat.errors import ChatError
 from service.errors import PalimpsestError, Unauthenticated
 from service.telemetry import places
 
 MEDIA_TYPE = "application/problem+json"
+CHAT, CHAT_MEDIA_TYPE = ("/v1/chat/completions", "/v1/models"), "application/json"
+CHAT_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 RETRY_AFTER_S = {429: 1, 503: 1}  # where nobody said how long to wait
 LEFT = "client disconnected prematurely"  # what the framework says, as an error of its own
 LITESTAR_CODES = {
@@ -42,6 +45,10 @@ def problem(
     errors: list[dict[str, str]] | None = None,
 ) -> bytes:
     """The JSON body of a problem."""
+    if instance in CHAT:
+        param = errors[0]["field"] or None if errors else None
+        kind = CHAT_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+        return msgspec.json.encode(wire.ChatProblem(error=wire.ChatFault(message=detail, type=kind, param=param, code=code)))
     return msgspec.json.encode(
         wire.Problem(
             type=f"/docs#{code}",
@@ -56,7 +63,18 @@ def problem(
     )
 
 
-def headers_of(error: PalimpsestError) -> dict[str, str]:
+def chat_problem(error: ChatError, *, instance: str, request_id: str) -> bytes:
+    """The JSON body for a conversation that was not completed."""
+    named = [{"field": error.param, "message": error.detail}] if error.param else None
+    return problem(error.status, error.said_code or error.code, error.detail, instance=instance, request_id=request_id, errors=named)
+
+
+def media_type(instance: str) -> str:
+    """The content type of a problem's body."""
+    return CHAT_MEDIA_TYPE if instance in CHAT else MEDIA_TYPE
+
+
+def headers_of(error: PalimpsestError | ChatError) -> dict[str, str]:
     """The headers that go with an error: which limit, when to come back, how to authenticate."""
     headers = dict(error.headers) if isinstance(error, TooFast) else {}
     wait = error.retry_after_s if error.retry_after_s is not None else RETRY_AFTER_S.get(error.status)
@@ -77,6 +95,9 @@ def answer(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]
                 _log_unexpected(error, told["request_id"])
             headers, status = headers_of(error), error.status
             body = problem(status, error.code, error.detail, errors=error.errors, **told)
+        case ChatError():
+            headers, status = headers_of(error), error.status
+            body = chat_problem(error, **told)
         case HTTPException(detail=detail) if detail == LEFT:  # nobody hears this answer; it is what is counted
             status, headers = 400, {}
             body = problem(400, "validation", "the connection ended before the body did", **told)
@@ -88,7 +109,7 @@ def answer(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]
             _log_unexpected(error, told["request_id"])
             status, headers = 500, {}
             body = problem(500, PalimpsestError.code, "unexpected error; its cause is in the log under the request id", **told)
-    return Response(body, status_code=status, headers=headers, media_type=MEDIA_TYPE)
+    return Response(body, status_code=status, headers=headers, media_type=media_type(told["instance"]))
 
 
 def _detail(error: HTTPException) -> str:

@@ -1,6 +1,6 @@
 """Replies: encoded once, with the headers that follow from what they say."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 from litestar import Response
@@ -8,6 +8,7 @@ from litestar import Response
 from service import wire
 
 MEDIA_TYPE = "application/json"
+Sent: TypeAlias = msgspec.Struct | dict[str, Any]  # a dict where the reply is another service's, and goes on as it came
 _encoder = msgspec.json.Encoder()
 
 
@@ -21,12 +22,12 @@ class _Told(msgspec.Struct, frozen=True):
 _told = msgspec.json.Decoder(_Told)
 
 
-def encode(reply: msgspec.Struct) -> bytes:
+def encode(reply: Sent) -> bytes:
     """The reply as JSON."""
     return _encoder.encode(reply)
 
 
-def send(reply: msgspec.Struct, status: int = 200, headers: dict[str, str] | None = None) -> Response[Any]:
+def send(reply: Sent, status: int = 200, headers: dict[str, str] | None = None) -> Response[Any]:
     """The reply as a response; `Memory-State` and `Location` are set from its `state` and `job_id`."""
     told = _Told(state=getattr(reply, "state", None), job_id=getattr(reply, "job_id", None))
     return Response(_encoder.encode(reply), status_code=status, headers=_headers(told) | (headers or {}), media_type=MEDIA_TYPE)

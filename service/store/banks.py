@@ -25,6 +25,7 @@ from service.store.tables import (
     job,
     lookup,
     probe_set,
+    proposal,
     quarantine,
     quarantined,
     response,
@@ -119,7 +120,7 @@ async def delete_bank(conn: AsyncConnection, tenant: str, bank: str) -> list[str
         raise Conflict(f"the bank has the branches {', '.join(sorted(held)[:5])}; promote or delete them first")
     await conn.execute(delete(branch).where(branch.c.tenant == tenant, branch.c.id == bank))
     levels = (await conn.execute(select(snapshot.c.levels).where(snapshot.c.tenant == tenant, snapshot.c.bank == bank))).scalars().all()
-    told = (bundle, tombstone, forget, quarantined, quarantine, head, drift, probe_set, lookup)  # before what they belong to
+    told = (bundle, tombstone, forget, quarantined, quarantine, head, drift, probe_set, proposal, lookup)  # before what they belong to
     for table in (*told, snapshot, event, response, session, job, idempotency):
         await conn.execute(delete(table).where(table.c.tenant == tenant, table.c.bank == bank))
     await conn.execute(delete(banks).where(banks.c.tenant == tenant, banks.c.id == bank))

@@ -1,6 +1,21 @@
-"""The tables of governance: what is quarantined, what happened, and whom it is told to. What holds for `tables.py` holds here."""
+"""The tables of governance: what is quarantined, what is proposed, what happened, and whom it is told to.
 
-from sqlalchemy import JSON, CheckConstraint, Column, ForeignKeyConstraint, Index, Integer, String, Table, Text, UniqueConstraint
+What holds for `tables.py` holds here.
+"""
+
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 from service.store.columns import UtcTime, bank_of, id_column, metadata
 
@@ -32,6 +47,23 @@ quarantined = Table(  # which events are held, by which quarantine; the rows go 
     id_column("quarantine", primary_key=True),
     ForeignKeyConstraint(["tenant", "bank", "seq"], ["event.tenant", "event.bank", "event.seq"], name="fk_quarantined_event"),
     ForeignKeyConstraint(["tenant", "quarantine"], ["quarantine.tenant", "quarantine.id"], name="fk_quarantined_quarantine"),
+)
+
+proposal = Table(  # what a user seems to have corrected; the row goes when it is confirmed or dismissed
+    "proposal",
+    metadata,
+    id_column("tenant", primary_key=True),
+    id_column("id", primary_key=True),
+    id_column("bank"),
+    Column("digest", LargeBinary(32), nullable=False),  # of its three texts: said twice, it is proposed once
+    Column("input", Text, nullable=False),
+    Column("wrong", Text, nullable=False),
+    Column("right", Text, nullable=False),
+    Column("session", String(128)),
+    Column("created_by", String(64), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    UniqueConstraint("tenant", "bank", "digest"),
+    bank_of("proposal"),
 )
 
 trail = Table(  # where a tenant's audit and its change feed end; not in the tenant's own row, which whatever belongs to it locks

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from service.store.columns import UtcTime, metadata
 from service.store.columns import bank_of as _bank_of
 from service.store.columns import id_column as _id
-from service.store.governance_tables import change, delivery, quarantine, quarantined, trail, webhook
+from service.store.governance_tables import change, delivery, proposal, quarantine, quarantined, trail, webhook
 
 __all__ = [
     "UtcTime",
@@ -44,6 +44,7 @@ __all__ = [
     "idempotency",
     "job",
     "metadata",
+    "proposal",
     "quarantine",
     "quarantined",
     "response",

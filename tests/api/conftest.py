@@ -3,19 +3,23 @@
 from collections.abc import AsyncIterator
 
 import pytest_asyncio
+from completing import KEY, completing
 from fixtures_service import serving
 from saying import PIN, snapshot, teach
 from tenancy import Tenant, renting
 
 from service.embedded import Embedded
+from service.settings import Upstream
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def house(tmp_path_factory, encoder) -> AsyncIterator[Embedded]:
     """The file's service."""
     calm = {"sweep_s": 3_600, "webhook_private": True}  # a job without a bell stays queued, and no webhook leads out
-    async with serving(tmp_path_factory.mktemp("house") / "var", encoder, **calm) as service:
-        yield service
+    with completing() as upstream:
+        calm["upstreams"] = (Upstream(url=upstream.url, key=KEY, models=("echo",)),)
+        async with serving(tmp_path_factory.mktemp("house") / "var", encoder, **calm) as service:
+            yield service
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -36,6 +36,7 @@ def _filled(value, has):
 
 
 PROBE = {"input": PIN, "expected": "change_pin"}
+CHAT = {"model": "echo+palimpsest", "messages": [{"role": "user", "content": PIN}]}
 ROUTES = (
     Route("POST", "/v1/corrections", "corrections:write", 201, {"input": PIN, "right": "x", "bank": "{bank_id}"}),
     Route("POST", "/v1/corrections/batch", "corrections:write", 201, {"items": [{"input": PIN, "right": "x"}], "bank": "{bank_id}"}),
@@ -44,6 +45,11 @@ ROUTES = (
     Route("GET", "/v1/events", "memory:inspect", 200),
     Route("POST", "/v1/recall", "recall:read", 200, {"input": PIN, "bank": "{bank_id}", "at": "{snapshot_id}"}),
     Route("POST", "/v1/recall/batch", "recall:read", 200, {"inputs": [PIN], "bank": "{bank_id}"}),
+    Route("POST", "/v1/chat/completions", "recall:read", 200, {**CHAT, "memory": {"bank": "{bank_id}", "at": "{snapshot_id}"}}),
+    Route("GET", "/v1/models", "recall:read", 200),
+    Route("GET", "/v1/proposals", "memory:inspect", 200),
+    Route("POST", "/v1/proposals/{proposal_id}/confirm", "corrections:write", 201, {}),
+    Route("DELETE", "/v1/proposals/{other_proposal_id}", "corrections:write", 204),
     Route("GET", "/v1/memory", "memory:inspect", 200),
     Route("GET", "/v1/memory/levels", "memory:inspect", 200),
     Route("GET", "/v1/memory/corrections/{correction_id}/trace", "memory:inspect", 200),
@@ -120,7 +126,7 @@ async def furnish(tenant: Tenant) -> dict[str, str]:
     from datetime import UTC, datetime
 
     from service.ids import new_id
-    from service.store import changes, jobs, webhooks
+    from service.store import changes, jobs, proposals, webhooks
 
     client = tenant.client
     conversation = new_id("ses")
@@ -144,6 +150,10 @@ async def furnish(tenant: Tenant) -> dict[str, str]:
         delivery = (await webhooks.list_deliveries(conn, tenant.id, hook["id"], None, 1))[0]
     probes = (await client.post("/v1/probe-sets", json={"name": "saved", "probes": [PROBE]})).json()
     async with tenant.service.database.write(tenant.id) as conn:
+        seen = {"wrong": "x", "right": "y", "session_id": None, "created_by": "test", "now": datetime.now(UTC)}
+        ids = new_id("prp"), new_id("prp")
+        for text, id in zip((PIN, SPAIN), ids, strict=True):
+            await proposals.propose(conn, tenant.id, bank, id=id, input=text, **seen)
         what = {"kind": "consolidation", "bank": bank, "payload": {"by": "test"}, "dedupe": None}
         job, _ = await jobs.enqueue(conn, tenant.id, **what, now=datetime.now(UTC))
     return {
@@ -164,4 +174,6 @@ async def furnish(tenant: Tenant) -> dict[str, str]:
         "webhook_id": hook["id"],
         "delivery_id": delivery.id,
         "probe_set_id": probes["id"],
+        "proposal_id": ids[0],
+        "other_proposal_id": ids[1],
     }

@@ -324,6 +324,28 @@ PROBE_SET = {
     "created_by": TEXT,
     "created_at": TIME,
 }
+PROPOSAL = {
+    "id": Id("prp"),
+    "bank": Id("bank"),
+    "input": TEXT,
+    "wrong": TEXT,
+    "right": TEXT,
+    "session_id": Maybe(TEXT),
+    "created_by": Id("key"),
+    "created_at": TIME,
+}
+REMEMBERED = {"recall_id": Maybe(Id("rec")), "used": [Id("cor")], "abstained": bool, "state": Maybe(STATE), "proposal": Maybe(PROPOSAL)}
+CHAT_COMPLETION = {
+    "id": TEXT,
+    "object": OneOf("chat.completion"),
+    "created": int,
+    "model": TEXT,
+    "choices": [dict],
+    "usage": dict,
+    "x_upstreams_own": dict,
+    "memory": REMEMBERED,
+}
+CHAT_MODELS = {"object": OneOf("list"), "data": [{"id": TEXT, "object": OneOf("model"), "created": int, "owned_by": TEXT}]}
 FAILURE = {"place": int, "input": TEXT, "expected": Maybe(TEXT), "said": SAID}
 RAN = {
     "id": Id("prb"),

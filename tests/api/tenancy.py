@@ -23,6 +23,7 @@ from service.telemetry import Metrics
 JSON = {"content-type": "application/json"}
 SCOPES = ("recall:read", "corrections:write", "memory:inspect", "snapshots:read", "snapshots:write", "rollback", "forget", "erase", "admin")
 CODES = error_codes()
+CHAT = ("/v1/chat/completions", "/v1/models")
 BESIDE = {
     "last_used_at",
     "said_before",
@@ -69,6 +70,8 @@ async def renting(service: Embedded) -> AsyncIterator[Tenant]:
 def refused(response: httpx.Response, status: int, code: str, field: str | None = None) -> dict:
     """Fail unless it is this problem, in full form; the body."""
     assert response.status_code == status, response.text
+    if response.request.url.path in CHAT:
+        return refused_as_openai_does(response, code, field)
     assert response.headers["content-type"] == "application/problem+json"
     said = response.json()
     assert list(said) == FIELDS
@@ -83,6 +86,20 @@ def refused(response: httpx.Response, status: int, code: str, field: str | None 
         assert said["errors"][0]["field"] == field, said
         assert said["detail"].startswith(field)
     return said
+
+
+def refused_as_openai_does(response: httpx.Response, code: str, field: str | None = None) -> dict:
+    """Fail unless it is this error in the form of OpenAI's API; what it says, with a problem's `detail`."""
+    assert response.headers["content-type"] == "application/json"
+    said = response.json()
+    assert list(said) == ["error"]
+    error = said["error"]
+    assert list(error) == ["message", "type", "param", "code"]
+    assert error["code"] == code
+    assert error["message"]
+    assert error["type"]
+    assert field is None or error["param"] == field
+    return {**error, "detail": error["message"]}
 
 
 def kept(tenant: Tenant) -> dict:

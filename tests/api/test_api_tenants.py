@@ -22,6 +22,7 @@ LISTS = [
     "/v1/quarantine",
     "/v1/webhooks",
     "/v1/probe-sets",
+    "/v1/proposals",
 ]
 
 

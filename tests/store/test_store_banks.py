@@ -6,7 +6,7 @@ from sqlalchemy import func, select
 
 from service.errors import Conflict, NotFound
 from service.ids import new_id
-from service.store import audit, banks, blob_rows, fences, idempotency, jobs, lookup, probe_sets, tenants
+from service.store import audit, banks, blob_rows, fences, idempotency, jobs, lookup, probe_sets, proposals, tenants
 from service.store.tables import metadata
 from service.wire import Probe
 
@@ -101,6 +101,8 @@ async def test_deleted_bank_leaves_no_row_and_its_neighbour_whole(database, tena
             await lookup.add_drift(conn, tenant, bank.id, saved.id, {"fast": 0.5}, NOW)
             probes = [Probe(input=name, expected=None)]
             await probe_sets.add_probe_set(conn, tenant, bank.id, id=f"prb_{name}", name=name, probes=probes, created_by="k", now=NOW)
+            said = {"input": name, "wrong": "a", "right": "b", "session_id": None, "created_by": "k", "now": NOW}
+            await proposals.propose(conn, tenant, bank.id, id=f"prp_{name}", **said)
         return bank
 
     async def counts() -> dict[str, int]:

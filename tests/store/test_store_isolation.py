@@ -13,7 +13,7 @@ from pkgutil import iter_modules
 from keeping import NOW, append, behind_its_back, draft, forget, later, new_tenant, sha, state
 from msgspec import structs
 from sqlalchemy.exc import IntegrityError
-from world import BANK, World, hook, key, owned, signing_in
+from world import BANK, World, hook, key, owned, proposed, signing_in
 
 import service.store
 from service.errors import PalimpsestError
@@ -34,6 +34,7 @@ from service.store import (
     ledger,
     lookup,
     probe_sets,
+    proposals,
     quarantines,
     sessions,
     sign_ins,
@@ -185,6 +186,11 @@ CASES = {
     "probe_sets.list_probe_sets": lambda c, t, w: probe_sets.list_probe_sets(c, t, w.bank.id, None, 9),
     "probe_sets.delete_probe_set": lambda c, t, w: probe_sets.delete_probe_set(c, t, w.probe_set.id),
     "probe_sets.scrub": lambda c, t, w: probe_sets.scrub(c, t, w.bank.id, ["same Olga"]),
+    "proposals.propose": lambda c, t, w: proposals.propose(c, t, w.bank.id, **proposed("prp_new", "new")),
+    "proposals.get_proposal": lambda c, t, w: proposals.get_proposal(c, t, w.proposal.id),
+    "proposals.list_proposals": lambda c, t, w: proposals.list_proposals(c, t, w.bank.id, None, 9),
+    "proposals.drop_proposal": lambda c, t, w: proposals.drop_proposal(c, t, w.proposal.id),
+    "proposals.scrub": lambda c, t, w: proposals.scrub(c, t, w.bank.id, ["same Olga"]),
     "sessions.open_session": lambda c, t, w: sessions.open_session(c, t, w.bank.id, "s", now=later(9), before=NOW),
     "sessions.use_session": lambda c, t, w: sessions.use_session(c, t, w.bank.id, "s", now=later(9), before=NOW),
     "sessions.get_session": lambda c, t, w: sessions.get_session(c, t, w.bank.id, "s", before=NOW),

@@ -38,6 +38,7 @@ APPEND_ONLY = {  # what the service itself may change in rows that are only ever
     "lookup": {"text", "said_before", "surprise"},
     "drift": set(),
     "probe_set": {"probes"},
+    "proposal": set(),
     "head": set(),
     "audit": set(),
     "sign_in": set(),

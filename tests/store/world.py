@@ -15,6 +15,7 @@ from service.store import (
     jobs,
     lookup,
     probe_sets,
+    proposals,
     quarantines,
     sign_ins,
     tenants,
@@ -67,6 +68,8 @@ class World:
             await lookup.add_drift(conn, self.tenant, self.bank.id, self.auto.id, {"fast": 0.5}, NOW)
             saved = {"id": new_id("prb"), "name": "p", "probes": [Probe(input=f"same {self.name}", expected=None)], "created_by": "key_1"}
             self.probe_set = await probe_sets.add_probe_set(conn, self.tenant, self.bank.id, **saved, now=NOW)
+        async with database.write(self.tenant) as conn:
+            self.proposal = await proposals.propose(conn, self.tenant, self.bank.id, **proposed(f"prp_{self.name}", self.name))
         self.bundle, carried = f"exp_{self.name}", {"spans": ((0, 2),), "manifest": b"m", "data": self.name.encode(), "now": NOW}
         async with database.write(self.tenant) as conn:
             await jobs.enqueue(conn, self.tenant, kind="bisection", bank=self.bank.id, payload={"key": "k"}, dedupe=None, now=NOW)
@@ -86,6 +89,11 @@ def key(id: str, secret: str = "") -> dict:
 
 def signing_in(id: str, secret: str = "") -> dict:
     return {"id": id, "key": "key_1", "lookup_hash": sha(id + secret).encode()[:32], "now": NOW, "expires_at": later(60)}
+
+
+def proposed(id: str, said: str) -> dict:
+    texts = {"input": f"same {said}", "wrong": "a", "right": "b"}
+    return {"id": id, **texts, "session_id": "s", "created_by": "key_1", "now": NOW}
 
 
 def hook(id: str) -> dict:
