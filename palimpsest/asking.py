@@ -115,13 +115,9 @@ class Asking(Driven[Way]):
 
         return Turn(self._way, input, recalled, teach)
 
-    def _get(
-        self, path: str, reply: type[T], bank: str | None, *, by_bank: bool = True, fresh: bool = False, cursor: str | None = None
-    ) -> Steps[T]:
+    def _get(self, path: str, reply: type[T], bank: str | None, *, by_bank: bool = True, fresh: bool = False, **params: object) -> Steps[T]:
         named = self._named(bank) if by_bank else None
-        return self._exchange.perform(
-            Call(method="GET", path=path, reply=reply, bank=named, params={"bank": named, "cursor": cursor}, fresh=fresh)
-        )
+        return self._exchange.perform(Call(method="GET", path=path, reply=reply, bank=named, params={"bank": named, **params}, fresh=fresh))
 
     def _post(
         self,
@@ -140,8 +136,8 @@ class Asking(Driven[Way]):
         said = None if body is None else {**body, "bank": named}
         return self._exchange.perform(Call(method="POST", path=path, reply=reply, bank=named, body=said, headers=told, fresh=fresh))
 
-    def _list(self, path: str, page: type[Page[T]], bank: str | None, *, by_bank: bool = True) -> Listing[T]:
-        return Listing(lambda cursor: self._get(path, page, bank, by_bank=by_bank, cursor=cursor))
+    def _list(self, path: str, page: type[Page[T]], bank: str | None, *, by_bank: bool = True, **params: object) -> Listing[T]:
+        return Listing(lambda cursor: self._get(path, page, bank, by_bank=by_bank, cursor=cursor, **params))
 
     def _named(self, bank: str | None) -> str | None:
         return bank if bank is not None else self._bank

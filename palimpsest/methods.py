@@ -49,6 +49,11 @@ class Methods(Asking[Way]):
         return self._get(f"/v1/corrections/{segment(correction_id)}", Correction, bank)
 
     @listing
+    def search(self, words: str, *, bank: str | None = None) -> Listing[Correction]:
+        """Corrections in whose texts or metadata all the words, or parts of words, are found, newest first."""
+        return self._list("/v1/memory/search", Page[Correction], bank, q=words)
+
+    @listing
     def events(self, *, bank: str | None = None) -> Listing[EventRow]:
         """The ledger, row by row, with each row's place in the hash chain."""
         return self._list("/v1/events", Page[EventRow], bank)
