@@ -99,11 +99,11 @@ class PalimpsestStore(BaseStore):
         bank = _bank(op.namespace_prefix)
         try:
             found = self._recalled(op, bank) if op.query else ((each, None) for each in self._memory.corrections(bank=bank))
-            items = [_item(op.namespace_prefix, each, score) for each, score in found if each.status == "active"]
+            items = {_key(each): _item(op.namespace_prefix, each, score) for each, score in found if each.status == "active"}
         except NotFound:
             self._refuse_above(op.namespace_prefix)
             return []
-        fitting = [item for item in items if _fits(item.value, op.filter)]
+        fitting = [item for item in items.values() if _fits(item.value, op.filter)]
         return fitting[op.offset : op.offset + op.limit]
 
     def _recalled(self, op: SearchOp, bank: str) -> Iterator[tuple[Correction, float]]:

@@ -145,9 +145,8 @@ async def update(caller: NamedDependency[Caller], memory_id: FromPath[str], data
     """The answer has the id of the new memory, which supersedes the old one; both are in the history."""
     row, old = await _memory(caller, memory_id)
     metadata = old.metadata if data.metadata is None else data.metadata
-    new = wire.NewCorrection(
-        input=old.input or "", right=data.text, wrong=old.right, bank=row.id, session_id=old.session_id, metadata=metadata
-    )
+    wrong = old.right if old.right != data.text else None
+    new = wire.NewCorrection(input=old.input or "", right=data.text, wrong=wrong, session_id=old.session_id, metadata=metadata or {})
     check_corrections([new], batch=False)
     (taught,) = await caller.deps.engine.teach(caller.tenant, row.id, [new], actor=caller.actor, idempotency_key=None)
     return replies.send(shown(*await _memory(caller, taught.id)))
@@ -196,7 +195,7 @@ async def get_history(caller: NamedDependency[Caller], memory_id: FromPath[str])
                 updated_at=each.created_at,
             )
         )
-    return Response(past, media_type=replies.MEDIA_TYPE)
+    return Response(replies.encode(past), media_type=replies.MEDIA_TYPE)
 
 
 @post(

@@ -21,7 +21,7 @@ class _Told(msgspec.Struct, frozen=True):
 _told = msgspec.json.Decoder(_Told)
 
 
-def encode(reply: msgspec.Struct) -> bytes:
+def encode(reply: msgspec.Struct | list[Any]) -> bytes:
     """The reply as JSON."""
     return _encoder.encode(reply)
 
