@@ -17,6 +17,7 @@ from service.api.auth import needs
 from service.api.bodies import Strict
 from service.api.caller import Caller
 from service.api.idempotency import once
+from service.api.limits import BY_ITEMS
 from service.api.mem0_shapes import added, bank_of, lessons, listed, shown
 from service.api.texts import check_corrections, check_inputs, check_note, known_form
 from service.errors import Conflict, NotFound
@@ -50,12 +51,13 @@ async def ping(caller: NamedDependency[Caller]) -> Response[wire.Mem0Ping]:
     operation_id=_named("mem0_add"),
     summary="mem0: remember messages as they are",
     tags=TAGS,
-    opt=needs("corrections:write"),
+    opt=needs("corrections:write") | BY_ITEMS,
     dto=Strict[wire.Mem0Add],
     status_code=200,
 )
 async def add(caller: NamedDependency[Caller], data: JSONBody[wire.Mem0Add]) -> Response[wire.Mem0Added]:
     """A user or agent that is new gets a bank, if the key may create one."""
+    await caller.charge(1 if isinstance(data.messages, str) else len(data.messages))
     items, whose = lessons(data), bank_of(data)
     check_corrections(items, batch=True)
     ids = [new_id("cor") for _ in items]

@@ -7,6 +7,7 @@ pytest.importorskip("llama_index.core")
 
 from llama_index.core.llms import ChatMessage
 from llama_index.core.memory import Memory
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from palimpsest.adapters.llama_index import CorrectionsBlock
 
@@ -14,10 +15,11 @@ REWORDED = "How can I change the PIN of my card?"
 
 
 @pytest.fixture
-async def conversation(memory):
-    kept = Memory.from_defaults(session_id="chat-7", token_limit=4_000, memory_blocks=[CorrectionsBlock(memory=memory)])
-    yield kept
-    await kept.sql_store.async_engine.dispose() if kept.sql_store.async_engine else None
+async def conversation(memory, tmp_path):
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/chat.db")
+    block = CorrectionsBlock(memory=memory)
+    yield Memory.from_defaults(session_id="chat-7", token_limit=4_000, memory_blocks=[block], async_engine=engine)
+    await engine.dispose()
 
 
 async def said(conversation, text):
