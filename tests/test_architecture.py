@@ -105,6 +105,11 @@ def test_palimpsest_client_imports_nothing_of_ours_but_to_run_the_service():
         ("celery", ("workers/celery_app.py", "workers/tasks.py", "service/bell.py")),
         ("redis", ("service/cluster/",)),
         ("mcp", ("palimpsest/mcp/",)),
+        ("anthropic", ("palimpsest/adapters/anthropic.py",)),
+        ("agents", ("palimpsest/adapters/openai_agents.py",)),
+        ("langchain_core", ("palimpsest/adapters/langchain.py",)),
+        ("langgraph", ("palimpsest/adapters/langgraph.py",)),
+        ("llama_index", ("palimpsest/adapters/llama_index.py",)),
     ],
 )
 def test_library_stays_in_its_room(library, homes):

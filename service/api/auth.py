@@ -172,21 +172,22 @@ def presented_by(connection: ASGIConnection[Any, Any, Any, Any]) -> Presented:
         token = cookie.token_in(method, headers, connection.cookies)
         if token is not None:
             return Presented(token, is_cookie=True)
-    return Presented(presented_key(headers))
+    schemes = ("bearer", "token") if connection.scope["path"].startswith("/compat/mem0/") else ("bearer",)  # as mem0's clients send it
+    return Presented(presented_key(headers, schemes))
 
 
-def presented_key(headers: Headers) -> str:
+def presented_key(headers: Headers, schemes: tuple[str, ...] = ("bearer",)) -> str:
     """The key in `Authorization: Bearer` or, as an alias, `X-API-Key`.
 
     Raises:
-        Unauthenticated: neither is there, or the authorization has another scheme.
+        Unauthenticated: neither is there, or the authorization has none of the schemes.
     """
     authorization = headers.get("authorization")
     if authorization is None:
         key = headers.get("x-api-key", "")
     else:
         scheme, _, key = authorization.partition(" ")
-        if scheme.lower() != "bearer":
+        if scheme.lower() not in schemes:
             key = ""
     if not key.strip():
         raise Unauthenticated()

@@ -61,7 +61,7 @@ class Edge:
         begin = time.perf_counter()
         status = 500
         headers = [_NO_SNIFF, (b"x-request-id", request_id.encode())]
-        if scope["path"].startswith("/v1"):
+        if scope["path"].startswith(("/v1", "/compat")):
             headers.append(_NO_STORE)
 
         async def sent(message: Message) -> None:

@@ -128,7 +128,7 @@ def _complete(operation: dict[str, Any], method: str, *, open_to_all: bool) -> N
     parameters = operation.setdefault("parameters", [])
     statuses = {"500"}
     if not open_to_all:
-        statuses |= PROBLEMS.keys() if method in ("post", "patch") else PROBLEMS.keys() - _POST_ONLY - {"412"} | {"422", "507"}
+        statuses |= PROBLEMS.keys() if method in ("post", "patch", "put") else PROBLEMS.keys() - _POST_ONLY - {"412"} | {"422", "507"}
         if method == "post":
             parameters.append(_IDEMPOTENCY)
     operation["responses"] = {status: told for status, told in operation["responses"].items() if status < "400"}

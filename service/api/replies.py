@@ -22,7 +22,7 @@ class _Told(msgspec.Struct, frozen=True):
 _told = msgspec.json.Decoder(_Told)
 
 
-def encode(reply: Sent) -> bytes:
+def encode(reply: Sent | list[Any]) -> bytes:
     """The reply as JSON."""
     return _encoder.encode(reply)
 

@@ -71,6 +71,12 @@ async def by_ids(conn: AsyncConnection, tenant: str, bank: str, ids: Sequence[st
     return await _chunked(conn, _events(tenant, bank), event.c.id, ids)
 
 
+async def by_id(conn: AsyncConnection, tenant: str, id: str) -> EventRow | None:
+    """The event with this id, of whichever bank of the tenant; None if there is none."""
+    row = (await conn.execute(_events(tenant).where(event.c.id == id))).first()
+    return None if row is None else _event(row)
+
+
 async def by_seqs(conn: AsyncConnection, tenant: str, bank: str, seqs: Sequence[int]) -> list[EventRow]:
     """The bank's events at these positions, in order."""
     return await _chunked(conn, _events(tenant, bank), event.c.seq, seqs)
@@ -111,6 +117,13 @@ async def later_same_input(conn: AsyncConnection, tenant: str, bank: str, seqs: 
     return {seq: sorted(later for later in found.get(inputs.get(seq, b""), []) if later[0] > seq) for seq in seqs}
 
 
+async def same_input(conn: AsyncConnection, tenant: str, bank: str, seq: int) -> list[EventRow]:
+    """The events with the same input as the one at a position, that one among them, in order; none if its text was erased."""
+    asked = select(event.c.input_hash).where(*_of(tenant, bank), event.c.seq == seq).scalar_subquery()
+    query = _events(tenant, bank).where(event.c.input_hash == asked).order_by(event.c.seq)
+    return [_event(row) for row in await conn.execute(query)]
+
+
 async def newest_before(conn: AsyncConnection, tenant: str, bank: str, at: datetime) -> int:
     """The position of the newest event that was there at a time, 0 if none was."""
     query = select(func.max(event.c.seq)).where(*_of(tenant, bank), event.c.created_at <= at)
@@ -132,9 +145,11 @@ def _taught(session: str | None, key: str | None) -> ColumnElement[bool]:
     return event.c.session == session if key is None else event.c.taught_by == key
 
 
-def _events(tenant: str, bank: str) -> Select[Any]:
+def _events(tenant: str, bank: str | None = None) -> Select[Any]:
     columns = (event, response.c.embedding.label("words"))
-    return select(*columns).select_from(event.outerjoin(response, _SAID)).where(*_of(tenant, bank))
+    return (
+        select(*columns).select_from(event.outerjoin(response, _SAID)).where(*(_of(tenant, bank) if bank else (event.c.tenant == tenant,)))
+    )
 
 
 async def _chunked(conn: AsyncConnection, query: Select[Any], column: ColumnElement[Any], values: Sequence[Any]) -> list[EventRow]:

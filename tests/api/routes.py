@@ -56,6 +56,22 @@ ROUTES = (
     Route("POST", "/v1/memory/probe", "memory:inspect", 200, {"inputs": [PIN], "at": ["head", "{snapshot_id}"], "bank": "{bank_id}"}),
     Route("POST", "/v1/memory/explain", "memory:inspect", 200, {"input": PIN, "at": "{snapshot_id}", "bank": "{bank_id}"}),
     Route("GET", "/v1/memory/search?q=pin", "memory:inspect", 200),
+    Route("GET", "/compat/mem0/v1/ping", ANY, 200),
+    Route("POST", "/compat/mem0/memories", "corrections:write", 200, {"messages": PIN}),
+    Route("POST", "/compat/mem0/v3/memories/add", "corrections:write", 200, {"messages": [{"role": "user", "content": PIN}]}),
+    Route("GET", "/compat/mem0/memories", "memory:inspect", 200),
+    Route("POST", "/compat/mem0/v3/memories", "memory:inspect", 200, {}),
+    Route("POST", "/compat/mem0/search", "recall:read", 200, {"query": PIN}),
+    Route("POST", "/compat/mem0/v3/memories/search", "recall:read", 200, {"query": PIN}),
+    Route("GET", "/compat/mem0/memories/{correction_id}", "memory:inspect", 200),
+    Route("GET", "/compat/mem0/v1/memories/{correction_id}", "memory:inspect", 200),
+    Route("GET", "/compat/mem0/memories/{correction_id}/history", "memory:inspect", 200),
+    Route("GET", "/compat/mem0/v1/memories/{correction_id}/history", "memory:inspect", 200),
+    Route("PUT", "/compat/mem0/memories/{correction_id}", "corrections:write", 200, {"text": "change_pin"}),
+    Route("PUT", "/compat/mem0/v1/memories/{correction_id}", "corrections:write", 200, {"text": "change_pin"}),
+    Route("POST", "/compat/mem0/v1/feedback", "forget", 200, {"memory_id": "{correction_id}", "feedback": "POSITIVE"}),
+    Route("DELETE", "/compat/mem0/memories/{other_correction_id}", "forget", 200),
+    Route("DELETE", "/compat/mem0/v1/memories/{memory_id}", "forget", 200),
     Route("GET", "/v1/stats", "memory:inspect", 200),
     Route("POST", "/v1/probe-sets", "snapshots:write", 201, {"name": "new", "probes": [PROBE], "bank": "{bank_id}"}),
     Route("GET", "/v1/probe-sets", "memory:inspect", 200),
@@ -138,6 +154,7 @@ async def furnish(tenant: Tenant) -> dict[str, str]:
     branch = (await client.post("/v1/branches", json={"name": "spare branch", "bank": spare_bank})).json()
     minted = (await client.post("/v1/keys", json={"name": "spare", "scopes": ["recall:read"]})).json()
     opened = (await client.post("/v1/sessions", json={})).json()
+    memory = await teach(client, "And something of mem0's?", "something")
     gone = await teach(client, "And what else?", "nothing else", session_id=opened["id"])
     forgotten = (await client.post("/v1/forget", json={"corrections": [gone["id"]], "mode": "suppress"})).json()
     held = (await client.post("/v1/quarantine", json={"source": {"session_id": "nobody"}})).json()
@@ -160,6 +177,7 @@ async def furnish(tenant: Tenant) -> dict[str, str]:
         "bank_id": bank,
         "correction_id": taught["id"],
         "other_correction_id": other["id"],
+        "memory_id": memory["id"],
         "snapshot_id": saved["id"],
         "other_id": later["id"],
         "export_id": exported["result"]["export"],

@@ -369,6 +369,34 @@ def page_of(shape) -> dict:
     return {"items": [shape], "next_cursor": Maybe(TEXT)}
 
 
+MEM0_MEMORY = {
+    "id": Maybe(Id("cor")),
+    "memory": TEXT,
+    "input": Maybe(TEXT),
+    "metadata": Maybe(dict),
+    "user_id": Maybe(TEXT),
+    "agent_id": Maybe(TEXT),
+    "run_id": Maybe(TEXT),
+    "score": Maybe(NUMBER),
+    "created_at": Maybe(TIME),
+    "updated_at": Maybe(TIME),
+}
+MEM0_FOUND = {"results": [MEM0_MEMORY]}
+MEM0_LISTED = {"count": int, "next": Maybe(TEXT), "previous": Maybe(TEXT), "results": [MEM0_MEMORY]}
+MEM0_ADDED = {"results": [{"id": Id("cor"), "memory": TEXT, "event": OneOf("ADD")}]}
+MEM0_PAST = {
+    "id": Id("cor"),
+    "memory_id": Id("cor"),
+    "old_memory": Maybe(TEXT),
+    "new_memory": Maybe(TEXT),
+    "event": OneOf("ADD", "UPDATE"),
+    "created_at": TIME,
+    "updated_at": TIME,
+}
+MEM0_DONE = {"message": TEXT, "id": Maybe(Id("qua"))}
+MEM0_PING = {"status": OneOf("ok"), "org_id": Maybe(TEXT), "project_id": Maybe(TEXT), "user_email": Maybe(TEXT), "scopes": [TEXT]}
+
+
 def check(value, shape, where: str = "reply") -> None:
     """Fail unless the value has exactly this shape."""
     match shape:

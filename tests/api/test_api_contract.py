@@ -165,6 +165,7 @@ async def test_every_route_of_the_contract_answers_with_its_status_and_its_field
     response = await client.delete(f"/v1/banks/{bank['id']}")
     assert (response.status_code, response.content) == (204, b"")
     called.add(("DELETE", "/v1/banks/{bank_id}"))
+    await in_the_shapes_of_mem0(call)
     for path in ("/health/live", "/health/ready"):
         response = await client.get(path)
         assert response.status_code == 200
@@ -173,6 +174,26 @@ async def test_every_route_of_the_contract_answers_with_its_status_and_its_field
     called.add(("GET", "/metrics"))  # its own test
     paths = document(routes_only())["paths"]
     assert called == {(method.upper(), path) for path, operations in paths.items() for method in operations}
+
+
+async def in_the_shapes_of_mem0(call):
+    """Every route of `/compat/mem0`, in both of its path sets."""
+    at = "/compat/mem0"
+    await call("GET", f"{at}/v1/ping", 200, shapes.MEM0_PING)
+    for add, search, one in (("/memories", "/search", "/memories"), ("/v3/memories/add", "/v3/memories/search", "/v1/memories")):
+        added = await call("POST", at + add, 200, shapes.MEM0_ADDED, body={"messages": PIN, "user_id": "ana", "run_id": "ses:3"})
+        found = await call("POST", at + search, 200, shapes.MEM0_FOUND, body={"query": PIN, "user_id": "ana"})
+        memory_id = added["results"][0]["id"]
+        assert [each["id"] for each in found["results"]] == [memory_id]
+        path, template = f"{at}{one}/{memory_id}", f"{at}{one}/{{memory_id}}"
+        await call("GET", path, 200, shapes.MEM0_MEMORY, template=template)
+        await call("PUT", path, 200, shapes.MEM0_MEMORY, template=template, body={"text": "change_pin"})
+        await call("GET", f"{path}/history", 200, [shapes.MEM0_PAST], template=f"{template}/history")
+        await call("DELETE", path, 200, shapes.MEM0_DONE, template=template)
+    await call("GET", f"{at}/memories?user_id=ana", 200, shapes.MEM0_LISTED, template=f"{at}/memories")
+    listed = await call("POST", f"{at}/v3/memories", 200, shapes.MEM0_LISTED, body={"filters": {"user_id": "ana"}})
+    judged = {"memory_id": listed["results"][0]["id"], "feedback": "NEGATIVE"}
+    await call("POST", f"{at}/v1/feedback", 200, shapes.MEM0_DONE, body=judged)
 
 
 async def test_correction_takes_every_field_and_gives_it_back(tenant):

@@ -1,4 +1,4 @@
-"""docs/client.md, docs/index.md and the README's Python run as printed and print what they say."""
+"""docs/client.md, docs/index.md, docs/adapters.md and the README's Python run as printed and print what they say."""
 
 import os
 import re
@@ -32,7 +32,7 @@ def run(text: str, url: str, directory: Path) -> list[str]:
     code = "\n".join(line[4:] for line in text.splitlines() if (line.startswith("    ") and not line.startswith("    $")) or not line)
     code = code.replace("http://127.0.0.1:8000", url).replace("pal_...", ADMIN_KEY)
     assert url in code
-    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "MEM0_DIR": str(directory / "mem0")}
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False, cwd=directory, env=environ)
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr == ""
@@ -49,6 +49,15 @@ def test_python_of_the_first_page_prints_what_it_says(url, tmp_path):
     page = (ROOT / "docs" / "index.md").read_text()
     said = [line.removeprefix("    # ") for block in OUTPUT.findall(page) for line in block.splitlines()]
     assert run(page, url, tmp_path) == said == ["In the app, under Card > Security.", "At any cash machine.", "None"]
+
+
+def test_python_of_the_page_of_adapters_prints_what_it_says(url, tmp_path):
+    for package in ("agents", "anthropic", "langchain_core", "langgraph", "llama_index", "mem0"):
+        pytest.importorskip(package)
+    page = (ROOT / "docs" / "adapters.md").read_text()
+    said = [line.removeprefix("    # ") for block in OUTPUT.findall(page) for line in block.splitlines()]
+    assert run(page, url, tmp_path) == said
+    assert len(said) > 8
 
 
 def test_python_of_the_readme_answers_other_words(url, tmp_path):
