@@ -1,6 +1,7 @@
 """Where a correction lives: what has become of it, how strongly each level and each snapshot that holds it still gives its answer.
 
-It is asked when one wants to know, at its own input. Nothing is asked about a forgotten one: nothing is answered with it.
+It is asked when one wants to know, at its own input. Nothing is asked about one that is forgotten or in quarantine: nothing is answered
+with it.
 """
 
 from collections.abc import Callable
@@ -55,7 +56,7 @@ class Whereabouts:
             found = await lineage(self.replay.database, tenant, bank_id)
             fate = await self._fate(tenant, found, correction)
             state = wire.StateRef(snapshot_id=warm.view.snapshot_id, seq=warm.view.seq)
-            if fate.status == "forgotten":
+            if fate.status in ("forgotten", "quarantined"):
                 return self._told(fate, state, None, [], 0)
             stood = await self._stand(warm.view, fate.event)
             holding = [row for row in found.bases if holds(row.spans, fate.event.seq) and row.config_hash == self.replay.recall.config.hash]
@@ -64,8 +65,8 @@ class Whereabouts:
 
     async def _fate(self, tenant: str, found: Lineage, correction: str) -> _Fate:
         bank = found.bank
-        marks = {row.seq: row for row in found.tombstones}
-        now = Now.of(found.head.spans, found.head.seq, bank.seq, marks)
+        gone, apart = ({row.seq: row for row in rows} for rows in (found.tombstones, found.quarantined))
+        now = Now.of((*found.head.spans, *found.head.held), found.head.seq, bank.seq, gone, apart)
         async with self.replay.database.read(tenant) as conn:
             rows = await history.by_ids(conn, tenant, bank.id, [correction])
             if not rows:
@@ -76,8 +77,10 @@ class Whereabouts:
             newer = [seq for seq, response in later if response != event.response and now.status(seq, response, []) == "active"]
             by = await history.by_seqs(conn, tenant, bank.id, newer[-1:]) if status == "superseded" else []
             removed = await corrections.removal(conn, tenant, bank.id, event.seq) if status == "rolled_back" else None
-        if (mark := marks.get(event.seq)) is not None:
+        if (mark := gone.get(event.seq)) is not None:
             removed = wire.Removal(by="forget", id=mark.forget_id, at=mark.created_at, mode=mark.mode)
+        elif (mark := apart.get(event.seq)) is not None:
+            removed = wire.Removal(by="quarantine", id=mark.forget_id, at=mark.created_at)
         return _Fate(event, status, by[0].id if by else None, removed)
 
     async def _stand(self, view: View, event: EventRow) -> Stood:

@@ -35,6 +35,7 @@ from service.api.deps import Deps
 from service.api.edge import Edge
 from service.api.limits import Limiter
 from service.api.problems import answer
+from service.api.queries import refuse_unknown
 from service.chat.backends import Backends
 from service.chat.upstream import Upstreams
 from service.console import pages, sign_in
@@ -158,7 +159,7 @@ def routes_only() -> Litestar:
     """The framework's application without anything to answer from: what the OpenAPI document is derived from."""
     return Litestar(
         route_handlers=list(ROUTES),
-        guards=[authorize],
+        guards=[authorize, refuse_unknown],
         dependencies={"caller": Provide(provide_caller), "deps": Provide(_deps, sync_to_thread=False)},
         exception_handlers={Exception: answer},
         openapi_config=openapi.CONFIG,

@@ -75,18 +75,20 @@ class SnapshotStrength(Reply, frozen=True, kw_only=True):
 
 
 class Removal(Reply, frozen=True, kw_only=True):
-    """What took a correction out: a move of the head (`id` of the snapshot that became it) or a `forget` (its id and `mode`)."""
+    """What took a correction out: a move of the head (`id` of the snapshot that became it) or a `forget` or
+    a `quarantine` (its id and `mode`)."""
 
-    by: Literal["rollback", "rebuild", "consolidation", "forget"]
+    by: Literal["rollback", "rebuild", "consolidation", "forget", "quarantine"]
     id: str
     at: datetime
     mode: str | None = None
 
 
 class Trace(Reply, frozen=True, kw_only=True):
-    """Where a correction lives. Null and empty where it is forgotten. `snapshots`: the newest of the `holding` ones, newest first.
+    """Where a correction lives. Null and empty where it is forgotten or in quarantine.
 
-    `right_now`: whether its right answer is the one that is given at its input. `verified_at`: when that was asked, just now.
+    `snapshots`: the newest of the `holding` ones, newest first. `right_now`: whether its right answer is the one that is
+    given at its input. `verified_at`: when that was asked, just now.
     """
 
     id: str

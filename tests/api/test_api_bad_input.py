@@ -310,3 +310,10 @@ async def test_json_is_read_whatever_its_content_type_says(taught, media_type):
 async def test_content_length_that_is_no_number_or_too_large_is_refused(taught, length):
     status, code = (413, "too-large") if length.isdigit() else (400, "validation")
     await sent(taught, "/v1/corrections", teaching(), status, code, **{"content-length": length})
+
+
+@pytest.mark.parametrize("path", ["/v1/corrections", "/v1/stats", "/v1/audit/verify"])
+async def test_parameter_that_the_call_does_not_know_is_refused_by_name(tenant, path):
+    """A list that was asked for with a misspelt limit would be another one."""
+    refused(await tenant.client.get(path, params={"limt": 5}), 400, "validation", "limt")
+    assert (await tenant.client.get(path)).status_code == 200

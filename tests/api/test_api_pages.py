@@ -118,7 +118,11 @@ async def test_garbled_or_foreign_cursor_is_refused(tenant):
         assert (await tenant.client.get(path, params={"cursor": good})).status_code == 200
         foreign = [cursor for other, cursor in cursors.items() if other != path]
         garbled = ["", "x", "====", "é", "a b", "null", good[:-3], good[1:], good + "AAAA", good.swapcase(), "A" * 512]
-        keys = [None, True, 1.5, [], {}, -1, 2**63, 10**30] if "cor" in path or "event" in path else [None, 1, [], "\x00", "é"]
+        keys = (
+            [None, True, 1.5, [], {}, -1, 2**63, 10**30]
+            if path in ("/v1/corrections", "/v1/events", "/v1/audit")
+            else [None, 1, [], "\x00", "é"]
+        )
         forged = [cursor_of(names[path], key) for key in keys] + [cursor_of(names[path]), cursor_of(names[path], "x", "y"), cursor_of(1, 2)]
         for cursor in (*foreign, *garbled, *forged):
             refused(await tenant.client.get(path, params={"cursor": cursor}), 400, "validation", "cursor")

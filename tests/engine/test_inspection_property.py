@@ -26,7 +26,7 @@ class ByHand:
 
     def standing(self, right: str, without: int | None = None):
         """How an answer stands where the event at a place was never taught, among those that a live event supports."""
-        kept = [place for place in self.known.inside if place != without]
+        kept = [place for place in self.known.wanted if place != without]
         state = self.recall.initial()
         for seq, place in enumerate(kept, start=1):
             situation, response = self.known.taught[place]
@@ -46,13 +46,13 @@ def test_explanation_and_traces_agree_with_folding_by_hand_after_any_story(lab, 
     for move in steps:
         story.do(*move)
     known, hand = story.reference, ByHand(story)
-    gone = known.suppressed | known.exact
+    gone = known.gone | known.apart
     told = lab.call("POST", "/v1/memory/explain", {"bank": bank, "input": ASKED, "sample": 64}, expect=200)
     carriers = {carrier["correction"]: carrier for carrier in told["carriers"]}
     if told["value"] is not None:
         assert told["score"] == pytest.approx(hand.standing(told["value"]).score, abs=1e-5)
         assert carriers.keys() == {known.ids[place] for place in known.inside if place not in gone}
-    for place in known.inside:
+    for place in known.wanted:
         if (carrier := carriers.get(known.ids[place])) is not None:
             left = hand.standing(told["value"], without=place)
             assert carrier["score"] == pytest.approx(left.score, abs=1e-5)
@@ -61,9 +61,10 @@ def test_explanation_and_traces_agree_with_folding_by_hand_after_any_story(lab, 
     for place, name in enumerate(known.ids):
         trace = lab.call("GET", f"/v1/memory/corrections/{name}/trace?bank={bank}", expect=200)
         if place in gone:
-            assert (trace["status"], trace["removed"]["by"], trace["levels"], trace["snapshots"]) == ("forgotten", "forget", [], [])
+            out = ("forgotten", "forget") if place in known.gone else ("quarantined", "quarantine")
+            assert (trace["status"], trace["removed"]["by"], trace["levels"], trace["snapshots"]) == (*out, [], [])
             continue
         assert (trace["status"] == "rolled_back") == (place not in known.inside)
-        held = dict(known.saved)
+        held = {snapshot: set(inside) - apart for snapshot, inside, apart, _ in known.saved}
         assert all(place in held[one["snapshot"]] for one in trace["snapshots"] if one["snapshot"] in held)
     lab.call("DELETE", f"/v1/banks/{bank}", expect=204)
