@@ -59,7 +59,7 @@ class Postgres:
             binaries = _copied(binaries, home)
             nobody = pwd.getpwnam("nobody")
             self._identity = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-            for path in (home, *home.rglob("*")):  # copied under whatever umask a service of this process has set
+            for path in (home, *home.rglob("*")):  # copied under whatever umask this process has
                 os.chown(path, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
         self._run([binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"])
         with (data / "postgresql.conf").open("a") as file:
