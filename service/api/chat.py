@@ -108,12 +108,14 @@ async def _prepared(talk: Talk) -> tuple[Asked, wire.ChatRemembered]:
     body = msgspec.json.decode(await caller.request.body())
     body.pop("memory", None)
     bank = await caller.bank(talk.bank)
-    recall_id, recalled, state = None, wire.RecalledItem(answers=[], abstained=True), None
+    recall_id: str | None = None
+    recalled, state = wire.RecalledItem(answers=[], abstained=True), None
     text = last_said(data.messages)[: wire.TEXT_MAX] if talk.backend.noted else ""
     if text.strip():
         check_inputs("messages", [text])
-        ask = {"top_k": RECALLED, "min_confidence": None, "at": data.memory.at, "explain": False, "min_seq": talk.seen}
-        (recalled,), state, _ = await caller.deps.engine.recall(caller.tenant, bank, [text], **ask)
+        (recalled,), state, _ = await caller.deps.engine.recall(
+            caller.tenant, bank, [text], top_k=RECALLED, min_confidence=None, at=data.memory.at, explain=False, min_seq=talk.seen
+        )
         recall_id = new_id("rec")
     said = note(recalled.answers, caller.deps.settings.note_tokens)
     body["messages"] = with_note(body["messages"], said.text)
