@@ -103,24 +103,31 @@ async def list_models(caller: NamedDependency[Caller]) -> Response[wire.ChatMode
 
 
 async def _prepared(talk: Talk) -> tuple[Asked, wire.ChatRemembered]:
-    """What the backend is asked, and what of it is remembered; from here on the request only waits for that."""
-    caller, data = talk.caller, talk.data
+    """What the backend is asked, and what is remembered of it; from here on the request only waits for that."""
+    caller = talk.caller
     body = msgspec.json.decode(await caller.request.body())
     body.pop("memory", None)
     bank = await caller.bank(talk.bank)
-    recall_id, recalled, state = None, wire.RecalledItem(answers=[], abstained=True), None
-    text = last_said(data.messages)[: wire.TEXT_MAX] if talk.backend.noted else ""
-    if text.strip():
-        check_inputs("messages", [text])
-        ask = {"top_k": RECALLED, "min_confidence": None, "at": data.memory.at, "explain": False, "min_seq": talk.seen}
-        (recalled,), state, _ = await caller.deps.engine.recall(caller.tenant, bank, [text], **ask)
-        recall_id = new_id("rec")
-    said = note(recalled.answers, caller.deps.settings.note_tokens)
+    answers, state = await _recalled(talk, bank)
+    said = note(answers, caller.deps.settings.note_tokens)
     body["messages"] = with_note(body["messages"], said.text)
+    recall_id = new_id("rec") if state else None
     proposal = await _proposed(talk)
-    remembered = wire.ChatRemembered(recall_id=recall_id, used=said.used, abstained=recalled.abstained, state=state, proposal=proposal)
+    remembered = wire.ChatRemembered(recall_id=recall_id, used=said.used, abstained=not answers, state=state, proposal=proposal)
     caller.request.scope["state"]["leave_early"]()
     return Asked(caller.tenant, bank, body), remembered
+
+
+async def _recalled(talk: Talk, bank: str) -> tuple[list[wire.Answer], wire.StateRef | None]:
+    """What the memory says to the user's last message, and in which state; nothing and none where it is not asked."""
+    text = last_said(talk.data.messages)[: wire.TEXT_MAX] if talk.backend.noted else ""
+    if not text.strip():
+        return [], None
+    check_inputs("messages", [text])
+    items, state, _ = await talk.caller.deps.engine.recall(
+        talk.caller.tenant, bank, [text], top_k=RECALLED, min_confidence=None, at=talk.data.memory.at, explain=False, min_seq=talk.seen
+    )
+    return items[0].answers, state
 
 
 async def _proposed(talk: Talk) -> wire.Proposal | None:
@@ -144,10 +151,9 @@ async def _streamed(talk: Talk) -> Response[Any]:
     asked, remembered = await _prepared(talk)
     with caller.deps.metrics.stage("upstream", "client"):
         streaming = await _unless_left(caller.request, talk.backend.stream(asked))
-    state = remembered.state
-    headers = {"X-Accel-Buffering": "no"} | ({"Memory-State": f"{state.snapshot_id}:{state.seq}"} if state else {})
     ended = BackgroundTask(streaming.close)  # a client that leaves at once may leave the events unread
-    return Stream(_told(caller, streaming, remembered), media_type=EVENTS, headers=headers, background=ended)
+    told = _told(caller, streaming, remembered)
+    return Stream(told, media_type=EVENTS, headers={"X-Accel-Buffering": "no"}, background=ended)
 
 
 async def _told(caller: Caller, streaming: Streaming, remembered: wire.ChatRemembered) -> AsyncIterator[bytes]:

@@ -48,8 +48,8 @@ ROUTES = (
     Route("POST", "/v1/chat/completions", "recall:read", 200, {**CHAT, "memory": {"bank": "{bank_id}", "at": "{snapshot_id}"}}),
     Route("GET", "/v1/models", "recall:read", 200),
     Route("GET", "/v1/proposals", "memory:inspect", 200),
-    Route("POST", "/v1/proposals/{proposal_id}/confirm", "corrections:write", 201, {}),
-    Route("DELETE", "/v1/proposals/{other_proposal_id}", "corrections:write", 204),
+    Route("POST", "/v1/proposals/{proposal_id}/confirm", "corrections:write", 400, {"right": " "}),  # else it would be gone
+    Route("DELETE", "/v1/proposals/{proposal_id}", "corrections:write", 204),
     Route("GET", "/v1/memory", "memory:inspect", 200),
     Route("GET", "/v1/memory/levels", "memory:inspect", 200),
     Route("GET", "/v1/memory/corrections/{correction_id}/trace", "memory:inspect", 200),
@@ -168,9 +168,7 @@ async def furnish(tenant: Tenant) -> dict[str, str]:
     probes = (await client.post("/v1/probe-sets", json={"name": "saved", "probes": [PROBE]})).json()
     async with tenant.service.database.write(tenant.id) as conn:
         seen = {"wrong": "x", "right": "y", "session_id": None, "created_by": "test", "now": datetime.now(UTC)}
-        ids = new_id("prp"), new_id("prp")
-        for text, id in zip((PIN, SPAIN), ids, strict=True):
-            await proposals.propose(conn, tenant.id, bank, id=id, input=text, **seen)
+        proposal = await proposals.propose(conn, tenant.id, bank, id=new_id("prp"), input=PIN, **seen)
         what = {"kind": "consolidation", "bank": bank, "payload": {"by": "test"}, "dedupe": None}
         job, _ = await jobs.enqueue(conn, tenant.id, **what, now=datetime.now(UTC))
     return {
@@ -192,6 +190,5 @@ async def furnish(tenant: Tenant) -> dict[str, str]:
         "webhook_id": hook["id"],
         "delivery_id": delivery.id,
         "probe_set_id": probes["id"],
-        "proposal_id": ids[0],
-        "other_proposal_id": ids[1],
+        "proposal_id": proposal.id,
     }

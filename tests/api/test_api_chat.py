@@ -162,7 +162,6 @@ def test_stream_is_server_sent_events_that_end_with_done(raw, bank):
             said = response.read().decode()
         assert response.headers["content-type"].startswith("text/event-stream")
         assert response.headers["x-accel-buffering"] == "no"
-        assert response.headers["memory-state"]
         assert said.endswith("\n\ndata: [DONE]\n\n")
         assert said.count("[DONE]") == 1
 

@@ -44,19 +44,6 @@ async def test_every_route_of_the_contract_answers_with_its_status_and_its_field
     recalled = await call("POST", "/v1/recall", 200, shapes.RECALLED, body={"input": PIN, "explain": True})
     assert recalled["answers"][0]["support"] == [taught["id"]]
     await call("POST", "/v1/recall/batch", 200, shapes.RECALLED_BATCH, body={"inputs": [PIN, FRANCE], "top_k": 3})
-    await call("GET", "/v1/models", 200, shapes.CHAT_MODELS)
-    talk = [{"role": "user", "content": FRANCE}, {"role": "assistant", "content": "Lyon."}, {"role": "user", "content": "No, it's Paris."}]
-    proposal = {}
-    for template in ("/v1/proposals/{proposal_id}", "/v1/proposals/{proposal_id}/confirm"):
-        chat = {"model": "echo+palimpsest", "messages": talk}
-        made = await call("POST", "/v1/chat/completions", 200, shapes.CHAT_COMPLETION, body=chat)
-        proposal = made["memory"]["proposal"]
-        assert (await call("GET", "/v1/proposals", 200, page_of(shapes.PROPOSAL)))["items"] == [proposal]
-        if template.endswith("confirm"):
-            await call("POST", template.format(proposal_id=proposal["id"]), 201, shapes.TAUGHT, template=template, body={})
-        else:
-            assert (await client.delete(template.format(proposal_id=proposal["id"]))).status_code == 204
-            called.add(("DELETE", template))
     for path, shape in (("/v1/corrections", shapes.CORRECTION), ("/v1/events", shapes.EVENT)):
         listed = await call("GET", path, 200, page_of(shape))
         assert [row["seq"] for row in listed["items"]] == [1, 2]
@@ -162,6 +149,18 @@ async def test_every_route_of_the_contract_answers_with_its_status_and_its_field
     response = await client.delete(one)
     assert (response.status_code, response.content) == (204, b"")
     called |= {("GET", "/v1/branches"), ("DELETE", "/v1/branches/{branch_id}")}
+    await call("GET", "/v1/models", 200, shapes.CHAT_MODELS)
+    talk = [{"role": "user", "content": FRANCE}, {"role": "assistant", "content": "Lyon."}, {"role": "user", "content": "No, it's Paris."}]
+    for template in ("/v1/proposals/{proposal_id}", "/v1/proposals/{proposal_id}/confirm"):
+        chat = {"model": "echo+palimpsest", "messages": talk}
+        made = await call("POST", "/v1/chat/completions", 200, shapes.CHAT_COMPLETION, body=chat)
+        proposal = made["memory"]["proposal"]
+        assert (await call("GET", "/v1/proposals", 200, page_of(shapes.PROPOSAL)))["items"] == [proposal]
+        if template.endswith("confirm"):
+            await call("POST", template.format(proposal_id=proposal["id"]), 201, shapes.TAUGHT, template=template, body={})
+        else:
+            assert (await client.delete(template.format(proposal_id=proposal["id"]))).status_code == 204
+            called.add(("DELETE", template))
     response = await client.delete(f"/v1/banks/{bank['id']}")
     assert (response.status_code, response.content) == (204, b"")
     called.add(("DELETE", "/v1/banks/{bank_id}"))
