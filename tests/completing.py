@@ -50,6 +50,11 @@ class Upstream:
         """The messages that it was asked last."""
         return self.asked[-1]["messages"]
 
+    def system(self) -> str:
+        """The system message among them; '' without one."""
+        first = self.said()[0]
+        return first["content"] if first["role"] == "system" else ""
+
 
 class Answering(BaseHTTPRequestHandler):
     """One connection."""
