@@ -1,8 +1,5 @@
 """`/compat/mem0` used by the client of the real `mem0ai` package, and in the paths of mem0's own server."""
 
-import importlib
-import sys
-
 import httpx
 import pytest
 from fixtures_service import ADMIN_KEY
@@ -10,21 +7,18 @@ from saying import PIN
 
 from palimpsest import Client
 
-pytest.importorskip("mem0")
-
 REWORDED = "How can I change the PIN of my card?"
 FRANCE = "What is the capital of France?"
 TURN = [{"role": "user", "content": PIN}, {"role": "assistant", "content": "in the app"}]
 
 
-@pytest.fixture
-def package(monkeypatch, tmp_path):
-    """The package, which is told when it is imported to report nothing and to keep its files elsewhere."""
-    monkeypatch.setenv("MEM0_TELEMETRY", "False")
-    monkeypatch.setenv("MEM0_DIR", str(tmp_path / "mem0"))
-    for name in [name for name in sys.modules if name.partition(".")[0] == "mem0"]:
-        monkeypatch.delitem(sys.modules, name)
-    return importlib.import_module("mem0")
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """The package, which is told before it is imported to report nothing and to keep its files elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEM0_TELEMETRY", "False")
+        patch.setenv("MEM0_DIR", str(tmp_path_factory.mktemp("mem0")))
+        yield pytest.importorskip("mem0")
 
 
 @pytest.fixture
