@@ -25,7 +25,7 @@ MOST = 64  # questions in one message
 ANSWER_S = 10.0  # for connecting and for an answer, then the connection is given up
 WORD = re.compile(r"[A-Za-z0-9_]{0,64}")  # what may stand between quotes in a statement of ours
 
-Values = Mapping[str, str | int]
+Values = Mapping[str, str | int | bytes]
 Rows = Sequence[tuple[Any, ...]]
 
 
@@ -137,7 +137,9 @@ def _quoted(values: Values) -> dict[str, str]:
     return {name: str(value) if isinstance(value, int) else _word(name, value) for name, value in values.items()}
 
 
-def _word(name: str, value: str) -> str:
+def _word(name: str, value: str | bytes) -> str:
+    if isinstance(value, bytes):
+        return f"'\\x{value.hex()}'"
     if not WORD.fullmatch(value):
         raise ValueError(f"{name} cannot be {value!r}")
     return f"'{value}'"
