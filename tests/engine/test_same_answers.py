@@ -64,7 +64,7 @@ def given(said: tuple) -> str | None:
 
 async def corrections(client, **params) -> dict[str, str]:
     """The ids of the bank's corrections that are not forgotten, with their inputs."""
-    items = (await client.get("/v1/corrections", params={"limit": 500, **params})).json()["items"]
+    items = (await client.get("/v1/corrections", params={"limit": 200, **params})).json()["items"]
     return {item["id"]: item["input"] for item in items if item["status"] != "forgotten"}
 
 
