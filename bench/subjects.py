@@ -122,6 +122,7 @@ class EngineMemory:
             replay.database,
             replay.blobs,
             engine.recall_model,
+            engine.words,
             thread=engine.heavy,
             stage=tracing.span,
             changed=engine.changed,

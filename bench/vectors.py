@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.encoder import Encoded, Encoder
+from model.encoder import Encoded, Encoder, find_weights, tokenizer_in
+from model.wording import Words
 
 BATCH = 32
 ASKED = 500  # texts in one question to the file: SQLite takes some thousands
@@ -53,6 +54,7 @@ class RememberedEncoder(Encoder):
     def __init__(self, vectors: Vectors) -> None:
         self._vectors = vectors
         self.digest, self.width = vectors.digest, vectors.keys.shape[1]
+        self.words = Words(tokenizer_in(find_weights(os.environ.get("PALIMPSEST_ENCODER") or None)))
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """The vectors and token counts of `texts`.

@@ -20,12 +20,16 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A possible answer: index in the code book, score (1 = taught just so), confidence 0 to 1, the level that says it loudest."""
+    """A possible answer: index in the code book, score (1 = taught just so), confidence 0 to 1, the level that says it loudest.
+
+    `margin`: by how much its score is above that of the best other answer; below zero where it is not the best.
+    """
 
     index: int
     score: float
     confidence: float
     level: str
+    margin: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ class Answering:
     def candidates(self, reading: Reading) -> list[Candidate]:
         """The best ones for one reading, best first; equal ones in the order of the book."""
         found, admitted = self._scores(reading.whole), self._admitted
-        order = admitted[np.argsort(-found[admitted], kind="stable")[: self._top_k + 1]]  # one more: the margin of the last
+        order = admitted[best(found[admitted], self._top_k + 1)]  # one more: the margin of the last
         if not len(order):
             return []
         loud = self._loudest(reading, order[: self._top_k])
@@ -77,18 +81,9 @@ class Answering:
         for rank, index in enumerate(order[: self._top_k]):
             score = float(found[index])
             against = runner_up if rank == 0 else float(found[order[0]])
-            candidates.append(Candidate(int(index), score, self._confidence(score, score - against), loud[rank]))
+            margin = score - against
+            candidates.append(Candidate(int(index), score, self._confidence(score, margin), loud[rank], margin))
         return candidates
-
-    def given(self, reading: Reading) -> int | None:
-        """The answer that is given for one reading, None where the memory abstains: what `candidates` puts first, for less."""
-        scores = self._scores(reading.whole)[self._admitted]
-        if not len(scores):
-            return None
-        best = int(scores.argmax())
-        score, scores[best] = float(scores[best]), -np.inf
-        against = float(scores.max()) if len(scores) > 1 else 0.0
-        return int(self._admitted[best]) if self._confidence(score, score - against) >= self._config.abstain_below else None
 
     def standing(self, reading: Reading, index: int) -> Standing:
         """How the answer `index` of the book stands for one reading, wherever it comes among the others."""
@@ -123,3 +118,11 @@ class Answering:
         familiar = float(np.log(max(score, LEAST)))
         evidence = config.score_weight * score + config.log_score_weight * familiar + config.margin_weight * margin + config.bias
         return float(1.0 / (1.0 + np.exp(-evidence)))
+
+
+def best(scores: Vector, count: int) -> NDArray[np.intp]:
+    """The places of the `count` highest of scores, highest first; equal ones in order. All of them need not be sorted for it."""
+    places = np.arange(len(scores))
+    if len(scores) > count:
+        places = np.flatnonzero(scores >= np.partition(scores, -count)[-count])
+    return places[np.argsort(-scores[places], kind="stable")[:count]]

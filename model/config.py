@@ -44,7 +44,7 @@ class RecallConfig:
     log_score_weight: float = 2.8
     margin_weight: float = 17.8
     bias: float = 7.5
-    abstain_below: float = 0.15
+    abstain_below: float = 0.12
 
     def __post_init__(self) -> None:
         wrong = []

@@ -20,6 +20,7 @@ import numpy as np
 from model.encoder_onnx import Network, open_onnx
 from model.encoder_torch import open_torch
 from model.encoder_weights import PINNED, WIDTH, EncoderRefused, Tensor, find_weights, read_vocabulary, read_weights
+from model.wording import Words
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -47,6 +48,7 @@ class Encoder:
 
     def __init__(self, tokenizer: "Tokenizer", network: Network, digest: str) -> None:
         self._tokenizer, self._network = tokenizer, network
+        self.words = Words(tokenizer)
         self.digest = digest  # SHA-256 of the weights, hex
         self.width = WIDTH
 
@@ -60,7 +62,7 @@ class Encoder:
             EncoderRefused: a file is missing or not the expected one.
         """
         weights = read_weights(directory, expected_sha256)
-        tokenizer = _tokenizer(read_vocabulary(directory))
+        tokenizer = tokenizer_in(directory)
         network = open_onnx(weights, threads) if backend == "onnx" else open_torch(weights)
         return cls(tokenizer, network, expected_sha256.strip().lower())
 
@@ -86,13 +88,14 @@ class Encoder:
         return Encoded(vectors, [len(row) for row in rows])
 
 
-def _tokenizer(vocabulary: dict[str, int]) -> "Tokenizer":
-    """BERT's uncased word pieces, cut at MAX_TOKENS.
+def tokenizer_in(directory: Path) -> "Tokenizer":
+    """BERT's uncased word pieces, cut at MAX_TOKENS, of the vocabulary in a directory.
 
     Built here from the vocabulary: `AutoTokenizer` arrives at the same object through seconds of imports.
     """
     from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 
+    vocabulary = read_vocabulary(directory)
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))  # noqa: S106
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

@@ -132,15 +132,12 @@ class Recall:
             answers.append([answering.candidates(next(readings)) for _ in one.keys])
         return answers
 
-    def survey(self, asked: Asked) -> list[int | None]:
-        """The answer that is given at each key, None where the memory abstains: what `answer` puts first, for much less.
-
-        Not R3: between answers that are as good as equal, how many are asked may decide.
-        """
+    def survey(self, asked: Asked) -> list[list[Candidate]]:
+        """What `answer` gives, for much less. Not R3: between answers that are as good as equal, how many are asked may decide."""
         if not len(asked.book) or not len(asked.keys):
-            return [None for _ in asked.keys]
+            return [[] for _ in asked.keys]
         answering = Answering(self.config, asked)
-        return [answering.given(reading) for reading in self._products.survey(asked.state, torch.tensor(asked.keys))]
+        return [answering.candidates(reading) for reading in self._products.survey(asked.state, torch.tensor(asked.keys))]
 
     def look(self, asked: Asked) -> tuple[Answering, list[Reading]]:
         """How answers are made for one bank, and what its levels say at each key: for those who ask why. The book must not be empty."""

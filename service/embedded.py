@@ -91,6 +91,7 @@ async def run_embedded(
             database,
             engine.replay.blobs,
             engine.recall_model,
+            engine.words,
             thread=engine.heavy,
             stage=metrics.stage,
             changed=engine.changed,

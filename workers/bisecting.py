@@ -17,9 +17,10 @@ from service.store import history, snapshots
 from service.store.lineage import can_serve, count, events_of
 from service.store.rows import SnapshotRow
 from workers.comparing import Comparing
+from workers.encoding import EncodedText
 from workers.replay import Lineage, Progress, Replay, lineage
 from workers.threads import OwnThread
-from workers.view import Key, View
+from workers.view import View
 from workers.warm_bank import WarmBank
 
 
@@ -30,7 +31,7 @@ class _Search:
     tenant: str
     found: Lineage
     warm: WarmBank  # of no bank in memory: for its caches
-    key: Key
+    asked: EncodedText
     events: list[int]  # positions of the present state's events; a state on the way holds the first n of them
     now: wire.Said
     probes: int = 1
@@ -46,7 +47,7 @@ class Bisection:
     comparing: Comparing
     thread: OwnThread  # folds run here, beside the requests
 
-    async def run(self, tenant: str, bank_id: str, key: Key, since: str | None, *, progress: Progress) -> dict[str, Any]:
+    async def run(self, tenant: str, bank_id: str, asked: EncodedText, since: str | None, *, progress: Progress) -> dict[str, Any]:
         """The correction that brought the present answer, and the snapshots around it; `changed` is false where `since` says the same.
 
         Raises:
@@ -56,8 +57,8 @@ class Bisection:
         begin = await self._begin(tenant, found, since)
         now, _ = await self.replay.current(tenant, found, thread=self.thread)
         warm = WarmBank(found.bank, found.bank.head_version, now, now.seq, now.snapshot_id)
-        (said,) = await self.comparing.said(tenant, warm, now, key[None])
-        search = _Search(tenant, found, warm, key, events_of(found.wanted), said)
+        (said,) = await self.comparing.said(tenant, warm, now, [asked])
+        search = _Search(tenant, found, warm, asked, events_of(found.wanted), said)
         search.below, search.above = (count(begin.spans), await self.replay.at(tenant, found, begin)), len(search.events)
         if await self._as_now(search, search.below[1]):
             return {"changed": False, "probes": search.probes, "events": search.above - search.below[0]}
@@ -126,5 +127,5 @@ class Bisection:
 
     async def _as_now(self, search: _Search, view: View) -> bool:
         search.probes += 1
-        (said,) = await self.comparing.said(search.tenant, search.warm, view, search.key[None])
+        (said,) = await self.comparing.said(search.tenant, search.warm, view, [search.asked])
         return said.value == search.now.value

@@ -37,7 +37,8 @@ from service.errors import BundleRefused, StateUnavailable, TaintedSnapshot, Too
 from service.store import audit, banks, bundles, history, present, quarantines, snapshots
 from service.store.lineage import Spans, holds, subtract
 from service.store.rows import EventRow, SnapshotRow
-from workers.comparing import Comparing, keys_of
+from workers.comparing import Comparing
+from workers.encoding import text_of
 from workers.replay import Lineage, Replay, lineage
 from workers.versions import Label, Taken, Versions, refuse_tainted
 from workers.view import View
@@ -117,7 +118,7 @@ class Carrying:
 
     async def _answers(self, tenant: str, found: Lineage, view: View) -> list[Probe]:
         rows = await self.comparing.probes(tenant, found.bank.id, view.weights, view.gone, ASKED)
-        said = await self.comparing.said(tenant, _nobodys(found, view), view, keys_of(rows))
+        said = await self.comparing.said(tenant, _nobodys(found, view), view, [text_of(row) for row in rows])
         return [
             Probe(correction=row.id, input=row.input or "", value=each.value, confidence=each.confidence)
             for row, each in zip(rows, said, strict=True)
@@ -175,7 +176,7 @@ class Carrying:
         async with self.replay.database.read(tenant) as conn:
             rows = await history.by_ids(conn, tenant, found.bank.id, list(expected))
         asked = [each for each in rows if each.embedding is not None and each.seq not in view.gone]
-        said = await self.comparing.said(tenant, _nobodys(found, view), view, keys_of(asked))
+        said = await self.comparing.said(tenant, _nobodys(found, view), view, [text_of(each) for each in asked])
         agreeing = sum(expected[each.id] == answer.value for each, answer in zip(asked, said, strict=True))
         return len(asked), agreeing
 

@@ -14,8 +14,8 @@ import msgspec
 from service.store import forgets, history
 from service.store.lineage import live, subtract
 from service.store.rows import ForgetRow
+from workers.judging import Judge
 from workers.membership import membership
-from workers.reading import Reader
 from workers.replay import Progress, Replay, lineage
 from workers.threads import OwnThread
 from workers.warm_bank import WarmBank
@@ -26,7 +26,7 @@ class Certifying:
     """Writes certificates, for jobs."""
 
     replay: Replay
-    reader: Reader
+    judge: Judge
     thread: OwnThread
     now: Callable[[], datetime]
 
@@ -57,7 +57,7 @@ class Certifying:
         warm = WarmBank(found.bank, found.bank.head_version, view, view.seq, found.head.id)
         async with self.replay.database.read(tenant) as conn:
             rows = await history.by_seqs(conn, tenant, row.bank, row.seqs)
-        told = await membership(self.reader, tenant, warm, view, rows)
+        told = await membership(self.judge, tenant, warm, view, rows)
         digest = await self.thread.run(view.state.digest)
         after = {"digest": digest, "seq": view.seq, "snapshot": found.head.id}
         return await self._note(tenant, row, {"after": after, "membership": msgspec.to_builtins(told)})

@@ -7,7 +7,8 @@ from service.store import branches, history
 from service.store.db import Database
 from service.store.lineage import above, count, events_of, only, restrict, subtract, without
 from service.store.rows import EventRow
-from workers.comparing import Comparing, drifts, keys_of
+from workers.comparing import Comparing, drifts
+from workers.encoding import text_of
 from workers.threads import OwnThread
 from workers.view import View
 from workers.warm_bank import WarmBank
@@ -38,9 +39,9 @@ class Contrast:
         news, losses = [await self._rows(tenant, each.row.id, events_of(spans)) for each, spans in ((branch, gained), (bank, lost))]
         probes = await self.comparing.probes(tenant, bank.row.id, ours.weights, ours.gone, PROBES)
         asked = [*news, *probes]
-        keys = keys_of(asked)
-        before = await self.comparing.said(tenant, bank, ours, keys)
-        after = await self.comparing.said(tenant, branch, theirs, keys)
+        texts = [text_of(each) for each in asked]
+        before = await self.comparing.said(tenant, bank, ours, texts)
+        after = await self.comparing.said(tenant, branch, theirs, texts)
         return wire.SnapshotDiff(
             before=wire.StateRef(snapshot_id=ours.snapshot_id, seq=ours.seq),
             after=wire.StateRef(snapshot_id=theirs.snapshot_id, seq=theirs.seq),

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from model.encoder import Encoder
 from service import tracing
+from service.store.rows import EventRow, SupportRow
 from service.tracing import Stage
 from workers.batch import Batcher
 from workers.threads import OwnThread
@@ -22,10 +23,16 @@ Key = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class EncodedText:
-    """A text as the memory sees it: unit vector (384,) and its length in encoder tokens."""
+    """A text as the memory sees it: unit vector (384,) and its length in encoder tokens, beside the text itself."""
 
     key: Key
     tokens: int
+    text: str
+
+
+def text_of(row: EventRow | SupportRow) -> EncodedText:
+    """The input of a correction that has its key and its words still."""
+    return EncodedText(np.frombuffer(row.embedding or b"", np.float32), 0, row.input or "")
 
 
 def own_words(response: str) -> str | None:
@@ -38,7 +45,7 @@ class Encoding:
     """The encoder behind a queue."""
 
     def __init__(self, encoder: Encoder, stage: Stage, waited: Callable[[float], None] | None = None) -> None:
-        self.digest = encoder.digest
+        self.digest, self.words = encoder.digest, encoder.words
         self._encoder, self._stage = encoder, stage
         self._thread = OwnThread("encoder")
         self._batches: Batcher[str, EncodedText] = Batcher(self._encode, self._thread, size=BATCH, waiting=WAITING, waited=waited)
@@ -62,4 +69,4 @@ class Encoding:
     def _encode(self, texts: Sequence[str]) -> list[EncodedText]:
         with self._stage("encode"):
             encoded = self._encoder.encode(texts)
-        return [EncodedText(key, tokens) for key, tokens in zip(encoded.vectors, encoded.tokens, strict=True)]
+        return [EncodedText(*one) for one in zip(encoded.vectors, encoded.tokens, texts, strict=True)]

@@ -34,12 +34,13 @@ from workers.forgetting import Forgetting
 from workers.governing import Governing
 from workers.housing import Room
 from workers.inspection import Inspection
+from workers.judging import Judge
 from workers.learning import Taken, Taking, learn_together
 from workers.noting import Notes
 from workers.old_views import OldViews
 from workers.previewing import Previewing
 from workers.quarantining import Quarantining
-from workers.reading import Found, Question, Read, Reader
+from workers.reading import HEARD, Found, Question, Read, Reader
 from workers.replay import Replay, lineage
 from workers.rolling_back import RollBack
 from workers.teaching import Teacher
@@ -83,13 +84,8 @@ class LocalEngine:
         now: Callable[[], datetime],
         start_thread: Callable[[], None],
     ) -> None:
-        self._database, self._encoding, self._policy, self._stage, self._now = (
-            database,
-            encoding,
-            policy,
-            stage,
-            now,
-        )
+        self._database, self._encoding, self._policy = database, encoding, policy
+        self._stage, self._now = stage, now
         self.recall_model = recall
         self._model = OwnThread("model", start_thread)
         self.heavy = OwnThread("heavy", start_thread)  # folds and checkpoints, beside the requests
@@ -105,13 +101,14 @@ class LocalEngine:
         )
         self._whole = Whole()
         self._notes = Notes(database, self._whole.own)
-        self._teacher = Teacher(database, self.banks, self._reader, recall, self._lessons, stage, self._notes.take, now)
+        self.words, self._judge = encoding.words, Judge(database, self._reader, encoding.words)
+        self._teacher = Teacher(database, self.banks, self._reader, self._judge, recall, self._lessons, stage, self._notes.take, now)
         self._reads: Batcher[Read, Found] = Batcher(self._reader.read_together, self._model, size=READS, waiting=8_192, waited=waited)
         self._old = OldViews(replay, self.banks)
-        looking = Inspection(replay, self.banks, self._old, self._reader, self._reads, encoding, self.heavy, now)
+        looking = Inspection(replay, self.banks, self._old, self._judge, self._reads, encoding, self.heavy, now)
         self.levels, self.trace, self.probe, self.explain = looking.levels, looking.trace, looking.probe, looking.explain
         self._note_drift = looking.note_drift
-        comparing = Comparing(self._reader)
+        comparing = Comparing(self._judge)
         rolling = RollBack(replay, self.banks, comparing, self.versions)
         going = Versioning(self.banks, replay, self.versions, comparing, rolling, self._old, encoding, self._whole, ring, now)
         self.roll_back, self.rolled_back, self.delete_snapshot = going.roll_back, going.rolled_back, going.delete_snapshot
@@ -119,10 +116,10 @@ class LocalEngine:
         self.create_branch, self.diff_branch, self.promote_branch = going.create_branch, going.diff_branch, going.promote_branch
         governing = Governing(
             self.banks,
-            self._reader,
+            self._judge,
             Forgetting(replay, self.banks, now),
             Quarantining(replay, self.banks, now),
-            Previewing(replay, self.banks, self._reader),
+            Previewing(replay, self.banks, comparing),
             self._whole,
             self._old.clear,
             ring,
@@ -188,23 +185,24 @@ class LocalEngine:
     ) -> tuple[list[wire.RecalledItem], wire.StateRef, wire.Usage]:
         """See `Engine.recall`."""
         bank_id = await self.banks.id_of(tenant, bank)
-        # The request is there: the fence may be asked for now, beside the encoder, which takes longer.
-        encoded, fence = await asyncio.gather(self._encoding.encode(inputs, tenant), self.banks.fence(tenant, bank_id))
+        # The request is there: fence and ledger may be asked now, beside the encoder, which takes longer.
+        encoded, same, fence = await asyncio.gather(
+            self._encoding.encode(inputs, tenant), self._judge.same_inputs(tenant, bank_id, inputs), self.banks.fence(tenant, bank_id)
+        )
         begin = time.perf_counter()
         with self._stage("read"):
             async with self.banks.using(tenant, bank_id, fence) as warm:
                 view = warm.view if at is None else await self._old.at(tenant, warm, at)
                 if at is None and min_seq is not None and min_seq > view.seq:
                     raise StateUnavailable(f"the bank is at {view.seq}, you have seen {min_seq}", retry_after_s=1)
-                question = Question(top_k, min_confidence, explain)
+                question, heard = Question(top_k, min_confidence, explain), max(top_k, HEARD)
                 with self._stage("answer"):
-                    (found,) = await self._reads.submit([Read(view, np.stack([text.key for text in encoded]), top_k)], tenant)
-                items = []
-                for text, candidates in zip(encoded, found.candidates, strict=True):
-                    kept = candidates
-                    if view.forgotten:
-                        kept = await self._reader.hold_back(tenant, warm, view, text.key, candidates, top_k)
-                    items.append(await self._reader.answers(tenant, warm, view, text.key, kept, question))
+                    (found,) = await self._reads.submit([Read(view, np.stack([text.key for text in encoded]), heard)], tenant)
+                judged = await self._judge.all(tenant, warm, view, encoded, found.candidates, same, heard)
+                items = [
+                    await self._reader.answers(tenant, warm, view, text.key, each, question)
+                    for text, each in zip(encoded, judged, strict=True)
+                ]
         seconds = time.perf_counter() - begin
         return items, found.state, wire.Usage(cpu_ms=round(1e3 * seconds, 3), tokens_in=sum(text.tokens for text in encoded))
 

@@ -23,7 +23,9 @@ from service import wire
 from service.store import history
 from service.store.lineage import count, holds
 from service.store.rows import EventRow
-from workers.reading import Keys, Reader, asked
+from workers.encoding import EncodedText
+from workers.judging import Judge
+from workers.reading import HEARD, Judged, Keys, asked
 from workers.replay import key_of, lesson_of
 from workers.threads import OwnThread
 from workers.view import View
@@ -43,7 +45,8 @@ class Seen(NamedTuple):
     adds: NDArray[np.float32]  # (n, code_width) what each adds to the read-out
 
 
-class Left(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Left:
     """The answer without a correction, and what is said instead."""
 
     standing: Standing
@@ -54,21 +57,20 @@ class Left(NamedTuple):
 class Explaining:
     """Explains answers of frozen views."""
 
-    reader: Reader
+    judge: Judge
     heavy: OwnThread  # beside the requests
 
-    async def explain(self, tenant: str, warm: WarmBank, view: View, key: Keys, sample: int) -> wire.Explained:
-        """Explain the best answer at a key."""
-        found = (await self.heavy.run(self.reader.candidates, view, key[None], 2))[0]
-        if view.forgotten:
-            found = await self.reader.hold_back(tenant, warm, view, key, found, 2)
-        texts = await self.reader.texts(tenant, warm, [candidate.index for candidate in found])
+    async def explain(self, tenant: str, warm: WarmBank, view: View, text: EncodedText, sample: int) -> wire.Explained:
+        """Explain what a recall would be told."""
+        (judged,) = await self.judge.ask(tenant, warm, view, [text])
+        found = judged.candidates
+        texts = await self.judge.reader.texts(tenant, warm, [candidate.index for candidate in found])
         state = wire.StateRef(snapshot_id=view.snapshot_id, seq=view.seq)
         if not found or found[0].index not in texts:
             return _nothing(state)
-        best, recall = found[0], self.reader.recall
-        seen = await self.heavy.run(look, recall, view, key, best.index)
-        method, carriers = await self._carriers(tenant, warm, view, key, best, seen, sample)
+        best, recall = found[0], self.judge.reader.recall
+        seen = await self.heavy.run(look, recall, view, text.key, best.index)
+        method, carriers = await self._carriers(tenant, warm, view, text, best, seen, sample)
         return wire.Explained(
             value=texts[best.index],
             score=seen.standing.score,
@@ -79,16 +81,16 @@ class Explaining:
             carriers=sorted(carriers, key=lambda carrier: -carrier.carries),
             sample=len(carriers),
             method=method,
-            counter=await self._counter(tenant, warm, view, key, found[1:], texts),
+            counter=await self._counter(tenant, warm, view, text.key, judged, texts),
             state=state,
             usage=wire.Usage(),
         )
 
     async def _carriers(
-        self, tenant: str, warm: WarmBank, view: View, key: Keys, best: Candidate, seen: Seen, sample: int
+        self, tenant: str, warm: WarmBank, view: View, text: EncodedText, best: Candidate, seen: Seen, sample: int
     ) -> tuple[Method, list[wire.Carrier]]:
-        recall, bank_id = self.reader.recall, warm.row.id
-        async with self.reader.database.read(tenant) as conn:
+        recall, bank_id, key = self.judge.reader.recall, warm.row.id, text.key
+        async with self.judge.database.read(tenant) as conn:
             events = await history.event_responses(conn, tenant, bank_id)
             worded = await history.worded(conn, tenant, bank_id) if recall.config.own_words else set()
             whose = events_of_pairs((event for event in events if holds(view.weights, event[0])), worded)
@@ -98,6 +100,7 @@ class Explaining:
             spans = view.weights if method == "fold" else ()
             lessons = [row for after, upto in spans for row in await history.lessons(conn, tenant, bank_id, after, upto, upto - after)]
         taught = [lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words) for row in lessons]
+        (same,) = await self.judge.same_inputs(tenant, bank_id, [text.text])
         carriers = []
         for row in rows:
             if method == "fold":
@@ -105,11 +108,13 @@ class Explaining:
             else:
                 mine = np.flatnonzero(np.asarray([whose[pair] == row.seq for pair in seen.pairs]))
                 left = await self.heavy.run(read_without, recall, view, key, best.index, row, seen.reading, seen.adds[mine].sum(axis=0))
-            carriers.append(await self._carrier(tenant, warm, key, row, seen, left))
+            without = replace(view, gone=view.gone | {row.seq})
+            instead = (await self.judge.judged(tenant, warm, without, text, left.instead, same)).candidates
+            carriers.append(await self._carrier(tenant, warm, key, row, seen, replace(left, instead=instead)))
         return method, carriers
 
     async def _carrier(self, tenant: str, warm: WarmBank, key: Keys, row: EventRow, seen: Seen, left: Left) -> wire.Carrier:
-        texts = await self.reader.texts(tenant, warm, [candidate.index for candidate in left.instead])
+        texts = await self.judge.reader.texts(tenant, warm, [candidate.index for candidate in left.instead])
         return wire.Carrier(
             correction=row.id,
             cosine=float(key_of(row.embedding or b"") @ key),
@@ -117,17 +122,17 @@ class Explaining:
             score=left.standing.score,
             confidence=left.standing.confidence,
             rank=left.standing.rank,
-            said=self.reader.said(left.instead, texts),
+            said=self.judge.reader.said(left.instead, texts),
         )
 
     async def _counter(
-        self, tenant: str, warm: WarmBank, view: View, key: Keys, others: Sequence[Candidate], texts: dict[int, str]
+        self, tenant: str, warm: WarmBank, view: View, key: Keys, judged: Judged, texts: dict[int, str]
     ) -> wire.Counter | None:
-        if not others or others[0].index not in texts:
+        other = judged.candidates[1] if len(judged.candidates) > 1 else None
+        if other is None or other.index not in texts:
             return None
-        near = await self.reader.support(tenant, warm, view, key, others[0].index)
+        near = await self.judge.reader.supporting(tenant, warm, view, key, judged, other.index)
         name, cosine = near[0] if near else (None, None)
-        other = others[0]
         return wire.Counter(value=texts[other.index], score=other.score, confidence=other.confidence, correction=name, cosine=cosine)
 
 
@@ -157,13 +162,13 @@ def look(recall: Recall, view: View, key: Keys, index: int) -> Seen:
 def folded_without(recall: Recall, view: View, key: Keys, index: int, row: EventRow, lessons: Sequence[Lesson]) -> Left:
     """The answer `index` in a memory that was taught all `lessons` but the event's."""
     state = recall.fold(recall.initial(), (lesson for lesson in lessons if lesson.seq != row.seq))
-    answering, (reading,) = recall.look(replace(asked(view, key[None], 1, _unsupported(view, row)), state=state))
+    answering, (reading,) = recall.look(replace(asked(view, key[None], HEARD, _unsupported(view, row)), state=state))
     return Left(answering.standing(reading, index), answering.candidates(reading))
 
 
 def read_without(recall: Recall, view: View, key: Keys, index: int, row: EventRow, reading: Reading, adds: Keys) -> Left:
     """The answer `index` where the event's pairs add nothing to the `reading`."""
-    answering, _ = recall.look(asked(view, key[None], 1, _unsupported(view, row)))
+    answering, _ = recall.look(asked(view, key[None], HEARD, _unsupported(view, row)))
     without = reading._replace(fast=reading.fast - adds)
     return Left(answering.standing(without, index), answering.candidates(without))
 

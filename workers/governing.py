@@ -10,10 +10,10 @@ from service.store import history, present
 from service.store.quarantines import Source
 from service.store.rows import QuarantineRow
 from workers.forgetting import Forgetting
+from workers.judging import Judge
 from workers.membership import membership
 from workers.previewing import Previewing
 from workers.quarantining import Quarantining
-from workers.reading import Reader
 from workers.warm import WarmBanks
 from workers.whole import Whole
 
@@ -23,7 +23,7 @@ class Governing:
     """What an engine's governance is called by."""
 
     banks: WarmBanks
-    reader: Reader
+    judge: Judge
     forgetting: Forgetting
     quarantining: Quarantining
     previewing: Previewing
@@ -65,9 +65,9 @@ class Governing:
         """See `Engine.membership`."""
         bank_id = await self.banks.id_of(tenant, bank)
         async with self.banks.using(tenant, bank_id, await self.banks.fence(tenant, bank_id)) as warm:
-            async with self.reader.database.read(tenant) as conn:
+            async with self.judge.database.read(tenant) as conn:
                 rows = await history.by_ids(conn, tenant, bank_id, corrections)
-            return await membership(self.reader, tenant, warm, warm.view, rows)
+            return await membership(self.judge, tenant, warm, warm.view, rows)
 
     async def quarantine(
         self,

@@ -24,9 +24,10 @@ from workers import level_view
 from workers.batch import Batcher
 from workers.encoding import EncodedText, Encoding
 from workers.explaining import Explaining
+from workers.judging import Judge
 from workers.level_view import Compared
 from workers.old_views import OldViews
-from workers.reading import Found, Read, Reader
+from workers.reading import HEARD, Found, Read
 from workers.replay import Lineage, Replay, lineage
 from workers.threads import OwnThread
 from workers.view import View
@@ -42,7 +43,7 @@ class Inspection:
     replay: Replay
     banks: WarmBanks
     old: OldViews
-    reader: Reader
+    judge: Judge
     reads: Batcher[Read, Found]
     encoding: Encoding
     heavy: OwnThread
@@ -52,7 +53,7 @@ class Inspection:
         """See `Engine.levels`."""
         bank_id = await self.banks.id_of(tenant, bank)
         async with self.banks.using(tenant, bank_id, await self.banks.fence(tenant, bank_id)) as warm:
-            view = await self.reader.thread.run(warm.view.frozen)
+            view = await self.judge.reader.thread.run(warm.view.frozen)
         found = await lineage(self.replay.database, tenant, bank_id)
         live = subtract(view.weights, view.gone)
         asked = await self._active(tenant, bank_id, view, spread(live, sample))
@@ -72,7 +73,7 @@ class Inspection:
 
     async def trace(self, tenant: str, bank: str, correction: str) -> wire.Trace:
         """See `Engine.trace`."""
-        whereabouts = Whereabouts(self.replay, self.banks, self.old, self.reader.thread, self.now)
+        whereabouts = Whereabouts(self.replay, self.banks, self.old, self.judge, self.now)
         return await whereabouts.trace(tenant, await self.banks.id_of(tenant, bank), correction)
 
     async def probe(self, tenant: str, bank: str, inputs: Sequence[str], *, at: Sequence[str]) -> wire.Probed:
@@ -100,8 +101,8 @@ class Inspection:
         encoded = await self.encoding.encode([text], tenant)
         begin = time.perf_counter()
         async with self.banks.using(tenant, bank_id, await self.banks.fence(tenant, bank_id)) as warm:
-            view = await self.reader.thread.run((await self._version(tenant, warm, at)).frozen)
-            explained = await Explaining(self.reader, self.heavy).explain(tenant, warm, view, encoded[0].key, sample)
+            view = await self.judge.reader.thread.run((await self._version(tenant, warm, at)).frozen)
+            explained = await Explaining(self.judge, self.heavy).explain(tenant, warm, view, encoded[0], sample)
         return structs.replace(explained, usage=_usage(begin, encoded))
 
     async def note_drift(self, tenant: str, row: SnapshotRow, state: State) -> None:
@@ -148,15 +149,11 @@ class Inspection:
         self, tenant: str, warm: WarmBank, view: View, encoded: Sequence[EncodedText]
     ) -> tuple[wire.StateRef, list[wire.Cell]]:
         """What one version says to each input."""
-        (found,) = await self.reads.submit([Read(view, np.stack([text.key for text in encoded]), 1)], tenant)
-        best = found.candidates
-        if view.forgotten:
-            best = [
-                await self.reader.hold_back(tenant, warm, view, text.key, candidates, 1)
-                for text, candidates in zip(encoded, best, strict=True)
-            ]
-        texts = await self.reader.texts(tenant, warm, [candidates[0].index for candidates in best if candidates])
-        return found.state, [self.reader.cell(candidates, texts) for candidates in best]
+        reader, same = self.judge.reader, await self.judge.same_inputs(tenant, warm.row.id, [text.text for text in encoded])
+        (found,) = await self.reads.submit([Read(view, np.stack([text.key for text in encoded]), HEARD)], tenant)
+        judged = await self.judge.all(tenant, warm, view, encoded, found.candidates, same)
+        texts = await reader.texts(tenant, warm, [each.candidates[0].index for each in judged if each.candidates])
+        return found.state, [reader.cell(each.candidates, texts) for each in judged]
 
 
 def _state(view: View) -> wire.StateRef:

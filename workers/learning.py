@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from model import Candidate, Lesson, Recall
-from workers.reading import Keys, asked
+from workers.reading import HEARD, Keys, asked
 from workers.view import NO_KEYS, View
 
 SEEN = 8  # answers before a lesson among which the right one is looked for
@@ -31,13 +31,13 @@ class Taking:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The best candidates before the lesson and the best one after it, and for each paraphrase; what others are given before and after."""
+    """The best candidates before and after the lesson, for each paraphrase after it, and for each other correction before and after it."""
 
     before: list[Candidate]
     after: list[Candidate]
     paraphrases: list[list[Candidate]]
-    others_before: list[int | None]
-    others_after: list[int | None]
+    others_before: list[list[Candidate]]
+    others_after: list[list[Candidate]]
 
 
 def learn_together(recall: Recall, takings: Sequence[Taking]) -> list[Taken | Exception]:
@@ -55,13 +55,15 @@ def learn_together(recall: Recall, takings: Sequence[Taking]) -> list[Taken | Ex
 
 def _learned(recall: Recall, takings: Sequence[Taking]) -> list[Taken]:
     before = recall.answer_many([asked(taking.view, taking.lesson.key[None], SEEN) for taking in takings])
-    others_before = [recall.survey(asked(taking.view, taking.others, 1)) for taking in takings]
+    others_before = [recall.survey(asked(taking.view, taking.others, HEARD)) for taking in takings]
     recall.apply_many_([taking.view.state for taking in takings], [taking.lesson for taking in takings])
     for taking in takings:
         if taking.response == len(taking.view.book):
             taking.view.book.add(taking.lesson.right)
         taking.view.learned(taking.lesson, taking.response)
-    after = recall.answer_many([asked(taking.view, np.concatenate([taking.lesson.key[None], taking.paraphrases]), 1) for taking in takings])
-    others_after = [recall.survey(asked(taking.view, taking.others, 1)) for taking in takings]
+    after = recall.answer_many(
+        [asked(taking.view, np.concatenate([taking.lesson.key[None], taking.paraphrases]), HEARD) for taking in takings]
+    )
+    others_after = [recall.survey(asked(taking.view, taking.others, HEARD)) for taking in takings]
     said = zip(before, after, others_before, others_after, strict=True)
     return [Taken(first, last, paraphrases, was, now) for (first,), (last, *paraphrases), was, now in said]

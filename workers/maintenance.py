@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from model import Recall
+from model.wording import Words
 from service.errors import Conflict
 from service.store import erasure
 from service.store.blobs import Blobs
@@ -23,6 +24,8 @@ from workers.carrying import Carrying
 from workers.certifying import Certifying
 from workers.comparing import Comparing
 from workers.consolidate import Consolidation
+from workers.encoding import EncodedText
+from workers.judging import Judge
 from workers.reading import Reader
 from workers.rebuilding import Changed, Rebuilding
 from workers.replay import Progress, Replay, key_of
@@ -41,6 +44,7 @@ class Maintenance:
         database: Database,
         blobs: Blobs,
         recall: Recall,
+        words: Words,
         *,
         thread: OwnThread,
         stage: Stage,
@@ -53,8 +57,9 @@ class Maintenance:
         self.versions = Versions(database, blobs, recall, thread, thread, now)
         self.consolidation = Consolidation(replay, reader, self.versions, thread, changed)
         self.rebuilding = Rebuilding(replay, self.versions, thread, changed)
-        self.certifying = Certifying(replay, reader, thread, now)
-        comparing = Comparing(reader)
+        judge = Judge(database, reader, words)
+        self.certifying = Certifying(replay, judge, thread, now)
+        comparing = Comparing(judge)
         self.carrying = Carrying(replay, comparing, self.versions)
         self.bisection = Bisection(replay, comparing, thread)
 
@@ -89,15 +94,15 @@ class Maintenance:
         return await self.carrying.export(tenant, bank_id, asked["snapshot"], asked["export"], ledger=asked["ledger"])
 
     async def bisect(self, tenant: str, bank_id: str, asked: Mapping[str, Any], *, progress: Progress) -> dict[str, Any]:
-        """Find what brought the present answer at the payload's key; see `workers.bisecting`.
+        """Find what brought the present answer to the payload's input; see `workers.bisecting`.
 
         Raises:
-            Conflict: the key was taken out with an erasure.
+            Conflict: that was taken out with an erasure.
         """
-        if "key" not in asked:
+        if "input" not in asked:
             raise Conflict("what was asked is gone since something in the bank was erased; ask again")
-        key = key_of(base64.b64decode(asked["key"]))
-        return await self.bisection.run(tenant, bank_id, key, asked["since"], progress=progress)
+        text = EncodedText(key_of(base64.b64decode(asked["key"])), 0, asked["input"])
+        return await self.bisection.run(tenant, bank_id, text, asked["since"], progress=progress)
 
     async def tidy(self) -> None:
         """Delete what a process that died may have left in the blob store; for the sweeper."""

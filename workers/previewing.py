@@ -3,17 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from service import wire
 from service.errors import NotFound
 from service.store import history, quarantines
 from service.store.rows import EventRow, TombstoneRow
-from workers.reading import Reader
-from workers.replay import Replay, key_of
+from workers.comparing import Comparing
+from workers.replay import Replay
 from workers.view import View, counted, still_inside
 from workers.warm import WarmBanks
-from workers.warm_bank import WarmBank
 
 PROBES = 256  # inputs of the corrections that would be forgotten, and as many of the newest others
 
@@ -24,7 +21,7 @@ class Previewing:
 
     replay: Replay
     warm: WarmBanks
-    reader: Reader
+    comparing: Comparing
 
     async def without(self, tenant: str, bank_id: str, ids: Sequence[str]) -> wire.ForgetPreview:
         """What would be answered without these corrections. The caller holds the bank's lock.
@@ -49,24 +46,9 @@ class Previewing:
             forgotten=still_inside(warm.view.weights, hidden),
         )
         probes = list({row.seq: row for row in (*rows[:PROBES], *newest) if _is_probe(row, warm.view)}.values())
-        flips = await self._flips(tenant, warm, view, probes)
+        flips = await self.comparing.flips(tenant, warm, warm.view, view, probes)
         state = wire.StateRef(snapshot_id=warm.view.snapshot_id, seq=warm.view.seq)
         return wire.ForgetPreview(flips=flips, probes=len(probes), state=state)
-
-    async def _flips(self, tenant: str, warm: WarmBank, view: View, probes: Sequence[EventRow]) -> list[wire.Flip]:
-        before, after = [await self._said(tenant, warm, one, probes) for one in (warm.view, view)]
-        told = zip(probes, before, after, strict=True)
-        return [wire.Flip(correction=row.id, input=row.input or "", before=b, after=a) for row, b, a in told if b.value != a.value]
-
-    async def _said(self, tenant: str, warm: WarmBank, view: View, probes: Sequence[EventRow]) -> list[wire.Said]:
-        if not probes:
-            return []
-        keys = np.stack([key_of(row.embedding or b"") for row in probes])
-        said = []
-        for key, found in zip(keys, await self.reader.thread.run(self.reader.candidates, view, keys, 1), strict=True):
-            kept = await self.reader.hold_back(tenant, warm, view, key, found, 1) if view.forgotten else found
-            said.append(self.reader.said(kept, await self.reader.texts(tenant, warm, [candidate.index for candidate in kept])))
-        return said
 
 
 def _is_probe(row: EventRow, view: View) -> bool:

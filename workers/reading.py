@@ -4,7 +4,7 @@ The weights say what is remembered; the ledger only says which corrections suppo
 was forgotten is never answered with, whichever state is asked (I3).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,19 +15,20 @@ from service import wire
 from service.store import history
 from service.store.db import Database
 from service.store.lineage import holds
-from service.store.rows import SupportRow
-from workers.replay import key_of
+from service.store.rows import SameInputRow, SupportRow
 from workers.threads import OwnThread
 from workers.view import View, held_back
 from workers.warm_bank import WarmBank
 
-NEWEST = 16  # corrections of a response looked at for its support
+NEWEST = 64  # corrections of a response looked at for its support
 SHOWN = 3  # of them named in an answer
+HEARD = 3  # candidates that are asked for, however few are wanted: the first may be doubtful once texts are compared
 PAGES = 8  # looks into the ledger for them: most of a response's corrections may be rolled back
 ANSWERS = 3  # whose corrections are the neighbours of a key
 NEAREST = 256  # corrections of a response looked at where one of its corrections was suppressed
 
 Keys = NDArray[np.float32]
+Near = list[tuple[SupportRow, float]]  # corrections with their cosines to a question, nearest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,18 @@ class Question:
     top_k: int
     min_confidence: float | None
     explain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The candidates for a question once the texts were compared, best first; `near` has the support of those that were compared.
+
+    `taught`: the correction in just the words of the question.
+    """
+
+    candidates: list[Candidate]
+    near: Mapping[int, Near]
+    taught: SameInputRow | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +125,9 @@ class Reader:
                 return [candidate for candidate in found if candidate.index not in barred]
             found = (await self.thread.run(self.candidates, view, key[None], top_k, frozenset(barred)))[0]
 
-    async def answers(
-        self, tenant: str, warm: WarmBank, view: View, key: Keys, found: Sequence[Candidate], question: Question
-    ) -> wire.RecalledItem:
+    async def answers(self, tenant: str, warm: WarmBank, view: View, key: Keys, judged: Judged, question: Question) -> wire.RecalledItem:
         """What is said to one question: nothing when the best candidate is below the threshold."""
+        found = judged.candidates[: question.top_k]
         threshold = self.recall.config.abstain_below if question.min_confidence is None else question.min_confidence
         floor = self.recall.config.abstain_below if threshold == 0 else threshold
         abstained = not found or found[0].confidence < floor
@@ -124,7 +136,7 @@ class Reader:
         shown = [candidate for candidate in found if question.min_confidence is None or candidate.confidence >= threshold]
         texts = await self.texts(tenant, warm, [candidate.index for candidate in shown])
         shown = [candidate for candidate in shown if candidate.index in texts]  # one may have been erased since it was read
-        answers = [await self._answer(tenant, warm, view, key, candidate, texts[candidate.index], question) for candidate in shown]
+        answers = [await self._answer(tenant, warm, view, key, candidate, texts[candidate.index], judged, question) for candidate in shown]
         abstained = abstained or not answers
         return wire.RecalledItem(answers=answers, abstained=abstained)
 
@@ -155,13 +167,20 @@ class Reader:
                 known[row.ordinal] = row.text
         return known
 
-    async def support(
-        self, tenant: str, warm: WarmBank, view: View, key: Keys, response: int, *, newest: int = NEWEST
+    async def support(self, tenant: str, warm: WarmBank, view: View, key: Keys, response: int, *, newest: int = NEWEST) -> Near:
+        """The corrections in the view's weights that say `response`, with their cosine to `key`; nearest first."""
+        return by_closeness(await self._rows(tenant, warm, view, response, newest), key)
+
+    async def supporting(
+        self, tenant: str, warm: WarmBank, view: View, key: Keys, judged: Judged, response: int
     ) -> list[tuple[str, float]]:
-        """The ids of the corrections in the view's weights that say `response`, with their cosine to `key`; nearest first."""
-        rows = await self._rows(tenant, warm, view, response, newest)
-        near = [(row.id, float(key_of(row.embedding) @ key)) for row in rows]
-        return sorted(near, key=lambda pair: -pair[1])
+        """The ids of the corrections that `response` rests on as it was judged, with their cosine to `key`; nearest first."""
+        found = judged.near.get(response) or await self.support(tenant, warm, view, key, response)
+        near = [(row.id, cosine) for row, cosine in found if row.seq not in view.gone]  # what was forgotten since it was judged
+        taught = judged.taught
+        if taught is not None and taught.response == response:  # older perhaps than those looked at
+            near = [(taught.id, 1.0), *(pair for pair in near if pair[0] != taught.id)]
+        return near
 
     async def neighbours(self, tenant: str, warm: WarmBank, view: View, key: Keys, count: int) -> list[SupportRow]:
         """The corrections nearest to a key, of those that the first answers there rest on; none of its own situation, and no two of one."""
@@ -170,14 +189,21 @@ class Reader:
         first = (await self.thread.run(self.candidates, view, key[None], ANSWERS))[0]
         found = [row for candidate in first for row in await self._rows(tenant, warm, view, candidate.index, NEWEST)]
         newest = {row.embedding: row for row in sorted(found, key=lambda row: row.seq)}
-        near = [(float(key_of(row.embedding) @ key), row) for row in newest.values()]
-        other = sorted((pair for pair in near if pair[0] < self.recall.config.same), key=lambda pair: (-pair[0], pair[1].seq))
-        return [row for _, row in other[:count]]
+        near = by_closeness(sorted(newest.values(), key=lambda row: row.seq), key)
+        return [row for row, cosine in near if cosine < self.recall.config.same][:count]
 
     async def _answer(
-        self, tenant: str, warm: WarmBank, view: View, key: Keys, candidate: Candidate, text: str, question: Question
+        self,
+        tenant: str,
+        warm: WarmBank,
+        view: View,
+        key: Keys,
+        candidate: Candidate,
+        text: str,
+        judged: Judged,
+        question: Question,
     ) -> wire.Answer:
-        near = await self.support(tenant, warm, view, key, candidate.index)
+        near = await self.supporting(tenant, warm, view, key, judged, candidate.index)
         why = {
             "score": candidate.score,
             "nearest": [{"correction": name, "cosine": cosine} for name, cosine in near[:SHOWN]],
@@ -192,7 +218,7 @@ class Reader:
 
     async def _live_keys(self, tenant: str, warm: WarmBank, view: View, response: int) -> dict[int, Keys]:
         rows = await self._live_rows(tenant, warm, view, response, NEAREST)
-        return {response: np.stack([key_of(row.embedding) for row in rows])} if rows else {}
+        return {response: keys_of(rows)} if rows else {}
 
     async def _rows(self, tenant: str, warm: WarmBank, view: View, response: int, newest: int) -> list[SupportRow]:
         """The newest corrections in the view's weights that say a response, from beside the warm bank or the ledger."""
@@ -214,3 +240,16 @@ class Reader:
                 break
             below, size = rows[-1].seq, 4 * newest
         return live[:newest]
+
+
+def by_closeness(rows: Sequence[SupportRow], key: Keys) -> Near:
+    """The corrections with their cosine to a key, nearest first; equally near ones in the order given."""
+    if not rows:
+        return []
+    cosines = keys_of(rows) @ key
+    return [(rows[place], float(cosines[place])) for place in np.argsort(-cosines, kind="stable")]
+
+
+def keys_of(rows: Sequence[SupportRow]) -> Keys:
+    """The keys of corrections, (n, 384); there is one at least."""
+    return np.frombuffer(b"".join(row.embedding for row in rows), np.float32).reshape(len(rows), -1)

@@ -5,6 +5,7 @@ unknown whether the commit happened, or applying fails, the warm state is droppe
 the ledger lacks.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from datetime import datetime
 
 import numpy as np
 
-from model import Recall
+from model import Candidate, Recall
 from service import wire
 from service.errors import Conflict, NotOwner, PalimpsestError, Quota, WriterBusy
 from service.store import idempotency, ledger
@@ -20,13 +21,14 @@ from service.store.db import Database
 from service.store.failures import CommitUnknown
 from service.store.lookup import Before
 from service.store.quarantines import Source
-from service.store.rows import Draft, EventRow, SupportRow
+from service.store.rows import Draft, EventRow, SameInputRow, SupportRow
 from service.tracing import Stage
 from workers.batch import Batcher
-from workers.encoding import EncodedText
+from workers.encoding import EncodedText, text_of
+from workers.judging import Judge
 from workers.learning import Taken, Taking
-from workers.reading import NEWEST, Keys, Reader
-from workers.replay import key_of, lesson_of
+from workers.reading import HEARD, NEWEST, Keys, Reader
+from workers.replay import lesson_of
 from workers.view import NO_KEYS, View
 from workers.warm import WarmBanks
 from workers.warm_bank import WarmBank
@@ -56,6 +58,7 @@ class Teacher:
     database: Database
     warm: WarmBanks
     reader: Reader
+    judge: Judge
     recall: Recall
     lessons: Batcher[Taking, Taken | Exception]
     stage: Stage
@@ -106,7 +109,7 @@ class Teacher:
         befores: list[Before] = []
         others = min(OTHERS, OTHERS_MOST // len(rows))
         for row, asked in zip(rows, paraphrases, strict=True):
-            measured = await self._measure(tenant, warm, view, row, [text.key for text in asked], others)
+            measured = await self._measure(tenant, warm, view, row, asked, others)
             taught.append(_taught(row, measured, view.snapshot_id, time.perf_counter() - begin))
             befores.append(Before(row.seq, _judged(measured.before, row), measured.surprise))
             begin = time.perf_counter()
@@ -149,35 +152,52 @@ class Teacher:
             return warm, rows
         raise WriterBusy(retry_after_s=1)
 
-    async def _measure(self, tenant: str, warm: WarmBank, view: View, row: EventRow, paraphrases: Sequence[Keys], others: int) -> Measured:
-        if row.embedding is None or row.response is None or row.right is None:
+    async def _measure(
+        self, tenant: str, warm: WarmBank, view: View, row: EventRow, paraphrases: Sequence[EncodedText], others: int
+    ) -> Measured:
+        if row.embedding is None or row.response is None or row.right is None or row.input is None:
             raise AssertionError(f"event {row.seq} has nothing to learn")  # never appended so; redacted rows are not applied
         lesson = lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words)
         beside = await self.reader.neighbours(tenant, warm, view, lesson.key, others)
+        neighbours = [text_of(other) for other in beside]
+        text = EncodedText(lesson.key, row.tokens, row.input)
         with self.stage("apply"):
-            taking = Taking(view, lesson, row.response, _stacked(paraphrases), _stacked([key_of(other.embedding) for other in beside]))
-            (learned,) = await self.lessons.submit([taking], tenant)
+            taking = Taking(view, lesson, row.response, _stacked(paraphrases), _stacked(neighbours))
+            learning = asyncio.ensure_future(self.lessons.submit([taking], tenant))
+            try:
+                asked = [text, *paraphrases, *neighbours]
+                same, *rest = await self.judge.same_inputs(tenant, row.bank, [one.text for one in asked])
+            finally:
+                (learned,) = await learning  # whatever happens, nobody leaves the view while it is written to
             if isinstance(learned, Exception):
                 raise learned
-        before, after = learned.before[:1], learned.after
         if view is warm.view:
-            support = SupportRow(seq=row.seq, id=row.id, embedding=row.embedding)
+            support = SupportRow(seq=row.seq, id=row.id, embedding=row.embedding, input=row.input)
             warm.supports.add(row.response, support, NEWEST, alone=int(view.counts[row.response]) == 1)
-        if view.forgotten:
-            before = await self.reader.hold_back(tenant, warm, view, lesson.key, before, 1, again=False)  # the state has moved on
-            after = await self.reader.hold_back(tenant, warm, view, lesson.key, after, 1)
-        texts = await self.reader.texts(tenant, warm, [candidate.index for candidate in (*before, *after)])
-        enough = self.recall.config.abstain_below
-        fixed = sum(bool(found) and found[0].index == row.response and found[0].confidence >= enough for found in learned.paraphrases)
-        answers = zip(beside, learned.others_before, learned.others_after, strict=True)
-        flipped = [other.id for other, was, now in answers if was != now]
+
+        async def said(text: EncodedText, found: list[Candidate], same: Sequence[SameInputRow], upto: int = row.seq) -> list[Candidate]:
+            if view.forgotten:  # the state has moved on: it cannot be asked again about before
+                found = await self.reader.hold_back(tenant, warm, view, text.key, found, HEARD, again=upto == row.seq)
+            return (await self.judge.judged(tenant, warm, view, text, found, same, upto=upto)).candidates
+
+        before, after = await said(text, learned.before, same, row.seq - 1), await said(text, learned.after, same)
+        told = [await said(*one) for one in zip(paraphrases, learned.paraphrases, rest[: len(paraphrases)], strict=True)]
+        answers = zip(neighbours, learned.others_before, learned.others_after, rest[len(paraphrases) :], strict=True)
+        moved = [
+            self._given(await said(one, was, it, row.seq - 1)) != self._given(await said(one, now, it)) for one, was, now, it in answers
+        ]
+        texts = await self.reader.texts(tenant, warm, [candidate.index for candidate in (*before[:1], *after[:1])])
         return Measured(
             before=self.reader.said(before, texts),
             after=self.reader.said(after, texts),
-            surprise=1.0 - next((found.confidence for found in learned.before if found.index == row.response), 0.0),
-            paraphrases=wire.ParaphraseCheck(n=len(paraphrases), fixed=fixed),
-            locality=wire.Locality(n=len(beside), flipped=flipped),
+            surprise=1.0 - next((found.confidence for found in before if found.index == row.response), 0.0),
+            paraphrases=wire.ParaphraseCheck(n=len(told), fixed=sum(self._given(found) == row.response for found in told)),
+            locality=wire.Locality(n=len(beside), flipped=[other.id for other, flipped in zip(beside, moved, strict=True) if flipped]),
         )
+
+    def _given(self, found: Sequence[Candidate]) -> int | None:
+        """The answer that is given, None where the memory abstains."""
+        return found[0].index if found and found[0].confidence >= self.recall.config.abstain_below else None
 
 
 def refuse_closed(closed: frozenset[Source], drafts: Sequence[Draft]) -> None:
@@ -205,8 +225,8 @@ def _draft(item: wire.NewCorrection, id: str, text: EncodedText, words: EncodedT
     )
 
 
-def _stacked(keys: Sequence[Keys]) -> Keys:
-    return np.stack(keys) if keys else NO_KEYS
+def _stacked(texts: Sequence[EncodedText]) -> Keys:
+    return np.stack([text.key for text in texts]) if texts else NO_KEYS
 
 
 def _judged(before: wire.Said, row: EventRow) -> str:

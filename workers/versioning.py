@@ -102,7 +102,7 @@ class Versioning:
         """See `Engine.bisect`."""
         bank_id = await self.banks.id_of(tenant, bank)
         (text,) = await self.encoding.encode([input], tenant)
-        payload = {"key": base64.b64encode(text.key.tobytes()).decode(), "since": since, "by": actor.key_id}
+        payload = {"input": input, "key": base64.b64encode(text.key.tobytes()).decode(), "since": since, "by": actor.key_id}
         async with self.replay.database.write(tenant) as conn:
             if since is not None:
                 await snapshots.get_kept(conn, tenant, since, bank_id)

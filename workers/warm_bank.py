@@ -18,7 +18,8 @@ Name = TypeVar("Name")
 Value = TypeVar("Value")
 
 TEXTS = 4_096  # response texts kept beside a warm bank
-SUPPORTS = 128  # responses whose newest corrections are kept beside a warm bank
+SUPPORTS = 8 * 2**20  # bytes of corrections kept beside a warm bank, the newest of each of some responses
+ROW = 256  # bytes of a correction there, beside its key and its text
 BESIDE = 8_192  # bytes of a bank's rows and objects, whatever it has learned
 ENTRY = 224  # bytes of a response in the code book's index
 
@@ -49,29 +50,43 @@ class Supports:
     """The newest corrections that say a response, for some responses. Rows that were read before a change are not kept after it."""
 
     def __init__(self) -> None:
-        self._rows: Kept[int, list[SupportRow]] = Kept(SUPPORTS)
+        self._rows: OrderedDict[int, list[SupportRow]] = OrderedDict()  # least recently used first
+        self._bytes = 0
         self.changes = 0
 
     def recent(self, response: int) -> list[SupportRow] | None:
         """The rows, None if they are not here."""
-        return self._rows.recent(response)
+        if response in self._rows:
+            self._rows.move_to_end(response)
+        return self._rows.get(response)
 
     def keep(self, response: int, rows: list[SupportRow], changes: int) -> None:
         """Keep rows that were read when there had been so many `changes`."""
         if changes == self.changes:
-            self._rows.keep(response, rows)
+            self._put(response, rows)
 
     def add(self, response: int, row: SupportRow, most: int, *, alone: bool) -> None:
         """A correction that says `response` came, the newest of `most` to keep; `alone`: there is no other. Else those must be here."""
         self.changes += 1
         known = [] if alone else self._rows.get(response)
         if known is not None:
-            self._rows.keep(response, [row, *known][:most])
+            self._put(response, [row, *known][:most])
 
     def clear(self) -> None:
         """Other corrections support the answers now."""
         self.changes += 1
         self._rows.clear()
+        self._bytes = 0
+
+    def _put(self, response: int, rows: list[SupportRow]) -> None:
+        self._bytes += _bytes(rows) - _bytes(self._rows.pop(response, []))
+        self._rows[response] = rows
+        while self._bytes > SUPPORTS:
+            self._bytes -= _bytes(self._rows.popitem(last=False)[1])
+
+
+def _bytes(rows: list[SupportRow]) -> int:
+    return sum(ROW + len(row.embedding) + len(row.input) for row in rows)
 
 
 @dataclass(slots=True, eq=False)

@@ -4,21 +4,22 @@ It is asked when one wants to know, at its own input. Nothing is asked about one
 with it.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from model import Recall, Standing
+from model import Candidate, Recall, Standing
 from service import wire
 from service.errors import NotFound
 from service.store import corrections, history
 from service.store.lineage import holds
 from service.store.rows import EventRow, SnapshotRow
 from service.store.status import Standing as Now
+from workers.encoding import text_of
+from workers.judging import Judge
 from workers.level_view import ABSENT, Stood, stand
 from workers.old_views import OldViews
 from workers.replay import Lineage, Replay, key_of, lineage
-from workers.threads import OwnThread
 from workers.view import View
 from workers.warm import WarmBanks
 from workers.warm_bank import WarmBank
@@ -43,7 +44,7 @@ class Whereabouts:
     replay: Replay
     banks: WarmBanks
     old: OldViews
-    thread: OwnThread  # the model thread
+    judge: Judge
     now: Callable[[], datetime]
 
     async def trace(self, tenant: str, bank_id: str, correction: str) -> wire.Trace:
@@ -58,7 +59,7 @@ class Whereabouts:
             state = wire.StateRef(snapshot_id=warm.view.snapshot_id, seq=warm.view.seq)
             if fate.status in ("forgotten", "quarantined"):
                 return self._told(fate, state, None, [], 0)
-            stood = await self._stand(warm.view, fate.event)
+            stood = await self._stand(tenant, warm, warm.view, fate.event)
             holding = [row for row in found.bases if holds(row.spans, fate.event.seq) and row.config_hash == self.replay.recall.config.hash]
             kept = [await self._in(tenant, warm, row, fate.event) for row in holding[:SNAPSHOTS]]
         return self._told(fate, state, stood, [one for one in kept if one is not None], len(holding))
@@ -83,14 +84,17 @@ class Whereabouts:
             removed = wire.Removal(by="quarantine", id=mark.forget_id, at=mark.created_at)
         return _Fate(event, status, by[0].id if by else None, removed)
 
-    async def _stand(self, view: View, event: EventRow) -> Stood:
+    async def _stand(self, tenant: str, warm: WarmBank, view: View, event: EventRow) -> Stood:
+        """How the correction's answer stands at its own input: as a recall would be told, and of each level's weights alone."""
         if event.embedding is None or event.response is None:
             raise AssertionError(f"event {event.seq} has lost its key")  # only forgotten ones do
-        return await self.thread.run(_standing, self.replay.recall, view, event.embedding, event.response)
+        stood = await self.judge.reader.thread.run(_standing, self.replay.recall, view, event.embedding, event.response)
+        (judged,) = await self.judge.ask(tenant, warm, view, [text_of(event)])
+        return stood._replace(whole=_told(stood.whole, judged.candidates, event.response))
 
     async def _in(self, tenant: str, warm: WarmBank, row: SnapshotRow, event: EventRow) -> wire.SnapshotStrength | None:
         try:
-            whole = (await self._stand(await self.old.at(tenant, warm, row.id), event)).whole
+            whole = (await self._stand(tenant, warm, await self.old.at(tenant, warm, row.id), event)).whole
         except NotFound:  # it was dropped by retention since it was listed
             return None
         return wire.SnapshotStrength(
@@ -126,6 +130,14 @@ def _standing(recall: Recall, view: View, embedding: bytes, response: int) -> St
     if response >= len(view.book):  # taught by another process since the view was made
         return Stood(ABSENT, dict.fromkeys(view.state.levels, ABSENT))
     return stand(recall, view, key_of(embedding)[None], [response])[0]
+
+
+def _told(weights: Standing, candidates: Sequence[Candidate], response: int) -> Standing:
+    """As it stands in the weights, with place and confidence as they were judged."""
+    for place, candidate in enumerate(candidates, start=1):
+        if candidate.index == response:
+            return replace(weights, rank=place, confidence=candidate.confidence)
+    return weights if weights.rank is None else replace(weights, rank=max(weights.rank, len(candidates) + 1))
 
 
 def _level(name: str, one: Standing) -> wire.LevelStrength:

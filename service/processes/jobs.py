@@ -11,7 +11,7 @@ import structlog
 
 from service.cluster.coord import Coord, CoordDown, Notice
 from service.cluster.redis_coord import RedisCoord, refuse_redis_cluster
-from service.processes.parts import check_schema, encoder_digest, memory, refuse_alone, utc_now
+from service.processes.parts import check_schema, encoder_digest, load_words, memory, refuse_alone, utc_now
 from service.processes.vitals import shown, vitals
 from service.processes.working_off import jobs_worked_off
 from service.settings import Settings, SettingsRefused
@@ -53,6 +53,7 @@ async def run_jobs(queues: Sequence[str], settings: Settings, stop: asyncio.Even
         database,
         WatchedBlobs(open_blobs(settings.blobs_url), metrics.stage),
         recall,
+        await asyncio.to_thread(load_words, settings),
         thread=thread,
         stage=metrics.stage,
         changed=_teller(coord),

@@ -26,6 +26,7 @@ from service.telemetry import Metrics
 if TYPE_CHECKING:
     from model import Recall, RecallConfig
     from model.encoder import Encoder
+    from model.wording import Words
     from workers.engine import LocalEngine
     from workers.housing import Room
 
@@ -53,6 +54,14 @@ def load_encoder(settings: Settings) -> "Encoder":
 
     directory = find_weights(settings.encoder or None)
     return Encoder.load(directory, expected_sha256=settings.encoder_sha256 or PINNED, threads=settings.encoder_threads)
+
+
+def load_words(settings: Settings) -> "Words":
+    """The encoder's reading of texts as words, for a process that compares texts and encodes none. Not on the event loop."""
+    from model.encoder import find_weights, tokenizer_in
+    from model.wording import Words
+
+    return Words(tokenizer_in(find_weights(settings.encoder or None)))
 
 
 def encoder_digest(settings: Settings) -> str:

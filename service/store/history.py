@@ -10,19 +10,36 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.store.asking import Asking, Values
 from service.store.banks import genesis_hash
-from service.store.rows import EventRow, LessonRow, ResponseRow, SupportRow
+from service.store.ledger import input_hash
+from service.store.rows import EventRow, LessonRow, ResponseRow, SameInputRow, SupportRow
 from service.store.tables import event, response
 
 CHUNK = 500  # values in one IN list
 FAR = 2**31 - 1  # above every seq
 
 NEWEST_OF = (
-    select(event.c.seq, event.c.id, event.c.embedding)
+    select(event.c.seq, event.c.id, event.c.embedding, event.c.body)
     .where(event.c.tenant == bindparam("tenant"), event.c.bank == bindparam("bank"), event.c.response == bindparam("ordinal"))
     .where(event.c.redacted_at.is_(None), event.c.seq < bindparam("below"))
     .order_by(event.c.seq.desc())
     .limit(bindparam("limit"))
 )
+SAME_INPUT = (
+    select(event.c.seq, event.c.id, event.c.response)
+    .where(event.c.tenant == bindparam("tenant"), event.c.bank == bindparam("bank"), event.c.input_hash == bindparam("hash"))
+    .where(event.c.redacted_at.is_(None), event.c.seq < bindparam("below"))
+    .order_by(event.c.seq.desc())
+    .limit(bindparam("limit"))
+)
+
+
+class _Input(msgspec.Struct):
+    """What is wanted of an event's body."""
+
+    input: str
+
+
+_BODY = msgspec.msgpack.Decoder(_Input)
 _SAID = (response.c.tenant == event.c.tenant) & (response.c.bank == event.c.bank) & (response.c.ordinal == event.c.response)
 
 
@@ -54,7 +71,26 @@ async def worded(conn: AsyncConnection, tenant: str, bank: str) -> set[int]:
 async def newest_of(conn: AsyncConnection | Asking, tenant: str, bank: str, ordinal: int, limit: int, below: int = FAR) -> list[SupportRow]:
     """The newest unredacted corrections that say a response, newest first, below a seq."""
     values: Values = {"tenant": tenant, "bank": bank, "ordinal": ordinal, "limit": limit, "below": below}
-    return [SupportRow(seq=row[0], id=row[1], embedding=row[2]) for row in await conn.execute(NEWEST_OF, values)]
+    rows = await conn.execute(NEWEST_OF, values)
+    return [SupportRow(seq=row[0], id=row[1], embedding=row[2], input=_BODY.decode(row[3]).input) for row in rows]
+
+
+async def same_input(conn: AsyncConnection | Asking, tenant: str, bank: str, text: str, limit: int, below: int = FAR) -> list[SameInputRow]:
+    """The newest unredacted corrections of just this input, newest first, below a seq."""
+    values: Values = {"tenant": tenant, "bank": bank, "hash": input_hash(text), "limit": limit, "below": below}
+    return [SameInputRow(seq=row[0], id=row[1], response=row[2]) for row in await conn.execute(SAME_INPUT, values)]
+
+
+async def same_inputs(conn: AsyncConnection, tenant: str, bank: str, texts: Sequence[str], limit: int) -> dict[str, list[SameInputRow]]:
+    """What `same_input` has, for each of many texts."""
+    hashes = {input_hash(text): text for text in texts}
+    query = select(event.c.input_hash, event.c.seq, event.c.id, event.c.response).where(*_of(tenant, bank), event.c.redacted_at.is_(None))
+    found: dict[str, list[SameInputRow]] = {text: [] for text in texts}
+    wanted = list(hashes)
+    for start in range(0, len(wanted), CHUNK):  # in no order: see `later_same_input`
+        for row in await conn.execute(query.where(event.c.input_hash.in_(wanted[start : start + CHUNK]))):
+            found[hashes[row.input_hash]].append(SameInputRow(seq=row.seq, id=row.id, response=row.response))
+    return {text: sorted(rows, key=lambda row: -row.seq)[:limit] for text, rows in found.items()}
 
 
 async def responses(conn: AsyncConnection, tenant: str, bank: str, ordinals: Sequence[int] | None = None) -> list[ResponseRow]:
@@ -112,8 +148,8 @@ async def later_same_input(conn: AsyncConnection, tenant: str, bank: str, seqs: 
     inputs = {row.seq: row.input_hash for row in await conn.execute(wanted) if row.input_hash is not None}
     same = select(event.c.input_hash, event.c.seq, event.c.response).where(*_of(tenant, bank), event.c.input_hash.in_(set(inputs.values())))
     found: dict[bytes, list[tuple[int, int]]] = {}
-    for input_hash, seq, ordinal in await conn.execute(same):
-        found.setdefault(input_hash, []).append((seq, ordinal))
+    for row in await conn.execute(same):
+        found.setdefault(row.input_hash, []).append((row.seq, row.response))
     return {seq: sorted(later for later in found.get(inputs.get(seq, b""), []) if later[0] > seq) for seq in seqs}
 
 

@@ -138,10 +138,10 @@ async def pending_for(conn: AsyncConnection, tenant: str, bank: str, kinds: Sequ
 
 
 async def scrub(conn: AsyncConnection, tenant: str, bank: str) -> None:
-    """Take the keys of questions out of the bank's jobs: one may be that of an erased correction."""
+    """Take the questions out of the bank's jobs: one may be that of an erased correction."""
     query = select(job.c.id, job.c.payload).where(job.c.tenant == tenant, job.c.bank == bank, job.c.kind == "bisection")
     for row in (await conn.execute(query)).all():
-        kept = {name: value for name, value in row.payload.items() if name != "key"}
+        kept = {name: value for name, value in row.payload.items() if name not in ("input", "key")}
         await conn.execute(update(job).where(job.c.tenant == tenant, job.c.id == row.id).values(payload=kept))
 
 

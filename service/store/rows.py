@@ -27,6 +27,7 @@ __all__ = [
     "LevelBlob",
     "QuarantineRow",
     "ResponseRow",
+    "SameInputRow",
     "SignInRow",
     "SnapshotDraft",
     "SnapshotRow",
@@ -166,6 +167,15 @@ class SupportRow(Row, frozen=True, kw_only=True):
     seq: int
     id: str
     embedding: bytes
+    input: str
+
+
+class SameInputRow(Row, frozen=True, kw_only=True):
+    """A correction of an input."""
+
+    seq: int
+    id: str
+    response: int
 
 
 class ResponseRow(Row, frozen=True, kw_only=True):

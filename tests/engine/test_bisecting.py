@@ -74,3 +74,4 @@ async def test_erasure_takes_what_was_asked_out_of_the_jobs(client, service):
         payloads = (await conn.exec_driver_sql("SELECT payload FROM job WHERE kind = 'bisection'")).scalars().all()
     assert len(payloads) == 1
     assert "key" not in payloads[0].replace("key_", "")
+    assert PIN not in payloads[0]

@@ -88,7 +88,7 @@ async def test_bank_of_an_older_build_is_folded_anew_from_its_ledger(tmp_path, e
 
 async def test_bank_of_another_encoder_is_refused_and_left_as_it_is(tmp_path, encoder):
     class Other:
-        digest, width = "f" * 64, encoder.width
+        digest, width, words = "f" * 64, encoder.width, encoder.words
 
         def encode(self, texts):
             return encoder.encode(texts)

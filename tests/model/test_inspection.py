@@ -76,9 +76,9 @@ def test_survey_gives_what_each_key_is_answered_alone(taught, at):
     state, book = story(taught)
     keys = np.stack([key(one) for one in at]) if at else np.zeros((0, CONFIG.key_width), np.float32)
     alone = [found[0] for found in RECALL.answer(state, keys, book, top_k=1)]
-    for answer, best in zip(RECALL.survey(Asked(state, keys, book, 1)), alone, strict=True):
-        if abs(best.confidence - CONFIG.abstain_below) > 1e-4:
-            assert answer == (best.index if best.confidence > CONFIG.abstain_below else None) or ties(state, keys, book)
+    for (found,), best in zip(RECALL.survey(Asked(state, keys, book, 1)), alone, strict=True):
+        assert found.index == best.index or ties(state, keys, book)
+        assert found.score == pytest.approx(best.score, abs=1e-4)
 
 
 def ties(state, keys, book) -> bool:
@@ -88,10 +88,10 @@ def ties(state, keys, book) -> bool:
 
 
 def test_survey_of_an_empty_bank_or_of_nobody_gives_nothing():
-    assert RECALL.survey(Asked(RECALL.initial(), key(1)[None], RECALL.book(), 1)) == [None]
+    assert RECALL.survey(Asked(RECALL.initial(), key(1)[None], RECALL.book(), 1)) == [[]]
     state, book = story([1])
     assert RECALL.survey(Asked(state, np.zeros((0, CONFIG.key_width), np.float32), book, 1)) == []
-    assert RECALL.survey(Asked(state, key(1)[None], book, 1, np.array([False]))) == [None]
+    assert RECALL.survey(Asked(state, key(1)[None], book, 1, np.array([False]))) == [[]]
 
 
 def test_barred_answer_has_no_rank_and_no_confidence():

@@ -57,8 +57,22 @@ async def test_supports_of_a_response_are_newest_first(database, bank, read):
     assert [row.seq for row in await read(history.newest_of, 0, 2)] == [7, 5]
     await redact(database, bank, 5)
     (support,) = await read(history.newest_of, 0, 1, below=7)
-    assert (support.seq, support.id, support.embedding) == (3, rows[2].id, rows[2].embedding)
+    assert (support.seq, support.id, support.embedding, support.input) == (3, rows[2].id, rows[2].embedding, "q2")
     assert await read(history.newest_of, 9, 10) == []
+
+
+async def test_corrections_of_an_input_are_newest_first(database, bank, read):
+    rows = await append(database, bank, draft("q", "a"), draft("Q", "b"), draft("q", "c"), draft("q", "a"), draft("q ", "d"))
+    found = await read(history.same_input, "q", 10)
+    assert [(row.seq, row.id, row.response) for row in found] == [(seq, rows[seq - 1].id, rows[seq - 1].response) for seq in (4, 3, 1)]
+    assert [row.seq for row in await read(history.same_input, "q", 2)] == [4, 3]
+    assert [row.seq for row in await read(history.same_input, "q", 2, below=4)] == [3, 1]
+    await redact(database, bank, 3)
+    assert [row.seq for row in await read(history.same_input, "q", 10)] == [4, 1]
+    assert await read(history.same_input, "never", 10) == []
+    for limit in (1, 10):
+        many = await read(history.same_inputs, ["q", "Q", "never"], limit)
+        assert many == {text: await read(history.same_input, text, limit) for text in ("q", "Q", "never")}
 
 
 async def test_events_are_found_by_ids_and_by_positions_more_than_fit_in_one_list(database, bank, read, monkeypatch):

@@ -142,6 +142,8 @@ CASES = {
     "history.lessons": lambda c, t, w: history.lessons(c, t, w.bank.id, 0, 9, 9),
     "history.event_responses": lambda c, t, w: history.event_responses(c, t, w.bank.id),
     "history.newest_of": lambda c, t, w: history.newest_of(c, t, w.bank.id, 0, 9),
+    "history.same_input": lambda c, t, w: history.same_input(c, t, w.bank.id, "same Olga", 9),
+    "history.same_inputs": lambda c, t, w: told(history.same_inputs(c, t, w.bank.id, ["same Olga"], 9), {"same Olga": []}),
     "history.responses": lambda c, t, w: history.responses(c, t, w.bank.id),
     "history.by_ids": lambda c, t, w: history.by_ids(c, t, w.bank.id, w.ids),
     "history.by_id": lambda c, t, w: history.by_id(c, t, w.ids[0]),

@@ -1,0 +1,129 @@
+"""What was taught is right when it is asked in the same words, at any later time; what was forgotten or replaced is not told."""
+
+from saying import PIN, SPAIN, ask, snapshot, teach
+
+from service.store import history
+from workers import judging
+
+CROWD = [f"What is the code of locker number {number}?" for number in range(40)]
+CODES = ["red", "green", "blue"]
+
+
+def first(recalled):
+    return recalled["answers"][0]["value"] if recalled["answers"] else None
+
+
+async def forget(client, *names, mode="suppress"):
+    response = await client.post("/v1/forget", json={"corrections": list(names), "mode": mode})
+    assert response.status_code == 202, response.text
+
+
+async def crowd(client):
+    """Teach more look-alikes than a memory of one width tells apart; their ids."""
+    return [(await teach(client, text, f"{CODES[place % 3]} {place % 7}"))["id"] for place, text in enumerate(CROWD)]
+
+
+async def test_what_was_taught_is_right_in_its_own_words_among_look_alikes(client):
+    names = await crowd(client)
+    for place, (text, name) in enumerate(zip(CROWD, names, strict=True)):
+        recalled = await ask(client, text)
+        assert first(recalled) == f"{CODES[place % 3]} {place % 7}"
+        assert recalled["answers"][0]["support"][0] == name
+        assert recalled["answers"][0]["confidence"] >= 0.99
+
+
+async def test_the_ledger_answers_where_the_weights_do_not(client, service, monkeypatch):
+    """The weights are made to forget everything; the answer says who gave it."""
+    taught = await teach(client, PIN, "change_pin")
+    await teach(client, SPAIN, "transfer_time")
+    engine = service.engine
+    warm = engine.banks.peek(await engine.banks.id_of(service.tenant, "default"))
+    for tensor in warm.view.state.levels["fast"]:
+        if tensor == "errors":
+            warm.view.state.levels["fast"][tensor].zero_()
+    answer = (await ask(client, PIN))["answers"][0]
+    assert (answer["value"], answer["level"], answer["support"]) == ("change_pin", judging.LEDGER, [taught["id"]])
+    assert (await ask(client, "How do I get a new PIN?"))["abstained"], "only the same words are looked up"
+
+
+async def test_weights_that_know_it_say_so(client):
+    await teach(client, PIN, "change_pin")
+    assert (await ask(client, PIN))["answers"][0]["level"] == "fast"
+
+
+async def test_a_later_correction_of_the_same_words_is_the_answer(client):
+    await teach(client, PIN, "change_pin")
+    later = await teach(client, PIN, "ask_the_branch")
+    assert first(await ask(client, PIN)) == "ask_the_branch"
+    await forget(client, later["id"])
+    assert first(await ask(client, PIN)) == "change_pin", "what was replaced returns when its successor is forgotten"
+
+
+async def test_a_later_correction_in_nearly_the_same_words_is_the_answer_too(client):
+    await teach(client, "where do i change my PIN", "change_pin")
+    await teach(client, "Where do I change my PIN?", "ask_the_branch")
+    assert first(await ask(client, "where do i change my PIN")) == "ask_the_branch"
+
+
+async def test_a_forgotten_correction_is_not_looked_up(client):
+    taught = await teach(client, PIN, "change_pin")
+    await teach(client, SPAIN, "transfer_time")
+    await forget(client, taught["id"])
+    assert first(await ask(client, PIN)) != "change_pin"
+
+
+async def test_an_older_state_answers_with_what_it_knew(client):
+    await teach(client, PIN, "change_pin")
+    then = await snapshot(client)
+    await teach(client, PIN, "ask_the_branch")
+    await teach(client, SPAIN, "transfer_time")
+    assert first(await ask(client, PIN, at=then["id"])) == "change_pin"
+    assert first(await ask(client, SPAIN, at=then["id"])) != "transfer_time"
+    response = await client.post("/v1/rollback", json={"to": then["id"]})
+    assert response.status_code == 200, response.text
+    assert first(await ask(client, PIN)) == "change_pin"
+    assert first(await ask(client, SPAIN)) != "transfer_time"
+
+
+async def test_corrections_outside_the_state_are_passed_over_however_many(client, monkeypatch):
+    monkeypatch.setattr(judging, "LATEST", 2)
+    await teach(client, PIN, "change_pin")
+    then = await snapshot(client)
+    for number in range(7):
+        await teach(client, PIN, f"answer {number}")
+    assert first(await ask(client, PIN, at=then["id"])) == "change_pin"
+
+
+async def test_facts_about_somebody_else_are_not_answered(client):
+    people = ["Danielle Darrieux", "Jules Renard", "Ilya Repin", "Paolo Conte"]
+    languages = ["French", "English", "Russian", "Italian"]
+    for person, language in zip(people, languages, strict=True):
+        await teach(client, f"The mother tongue of {person} is", language)
+    assert first(await ask(client, "The native language of Paolo Conte is")) == "Italian"
+    assert (await ask(client, "The mother tongue of Akira Kurosawa is", min_confidence=0.5))["abstained"]
+
+
+async def test_a_receipt_says_what_a_recall_would_have_said(client):
+    await crowd(client)
+    for text in CROWD[::9]:
+        said = first(await ask(client, text))
+        receipt = (await teach(client, text, f"new {text}", paraphrases=[text]))["receipt"]
+        assert receipt["item"]["before"]["value"] == said
+        assert receipt["item"]["after"]["value"] == f"new {text}" == first(await ask(client, text))
+        assert receipt["paraphrase"] == {"n": 1, "fixed": 1}
+
+
+async def test_texts_of_one_request_are_looked_up_once(client, monkeypatch):
+    await teach(client, PIN, "change_pin")
+    asked = []
+    same_input = history.same_input
+
+    async def noted(conn, tenant, bank, text, limit, below=None):
+        asked.append(text)
+        return await same_input(conn, tenant, bank, text, limit, below)
+
+    monkeypatch.setattr(history, "same_input", noted)
+    response = await client.post("/v1/recall/batch", json={"inputs": [PIN, SPAIN, PIN]})
+    assert response.status_code == 200, response.text
+    assert asked == [PIN, SPAIN]
+    assert [first(result) for result in response.json()["results"]] == ["change_pin", None, "change_pin"]

@@ -1,0 +1,200 @@
+"""Judging: how sure a candidate is once the texts are compared, and what was taught in just these words.
+
+The weights say which answer is near. Two things stand by them, both from the ledger and both at the view that is asked:
+
+- Evidence (`model.evidence`): the text of the correction that supports the first candidate is compared with the question. Where it names
+  something and that leaves it doubtful, the next two are heard as well.
+- The companion: a correction whose input is the question itself, letter by letter. It is right at any later time, whatever the weights have
+  room for, unless it was superseded in other words: what the weights say instead is believed once the texts are compared, and was taught
+  later, in a situation that is alike and about the same. Where the companion answers for the weights, the answer's level is `ledger`.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import log
+
+import numpy as np
+
+from model import Candidate
+from model.evidence import Overlap, confidence, overlap
+from model.wording import Wording, Words, named_spans
+from service.store import history
+from service.store.db import Database
+from service.store.history import FAR
+from service.store.lineage import holds
+from service.store.rows import SameInputRow, SupportRow
+from workers.encoding import EncodedText
+from workers.reading import HEARD, Judged, Near, Reader
+from workers.view import View
+from workers.warm_bank import WarmBank
+
+LEDGER = "ledger"
+COMPARED = 2_048  # characters of a correction that are compared with a question: as a rule all that the encoder reads
+CERTAIN = 0.99  # of what was taught in so many words
+DOUBTFUL = 0.5
+ALIKE = 0.8  # cosine from which a newer correction may have superseded one
+ABOUT = 0.5  # share of what that one names which has to be in the question as well
+RELUCTANCE = 1.0  # by how much the evidence for another candidate than the first has to be better, in log odds
+CHUNK = 64  # questions before the model thread may serve someone else
+FEW = 16  # texts that are looked up one by one, beside each other
+LATEST = 8  # corrections of an input looked at in one go: as a rule the newest is in the weights
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Judges what a memory says."""
+
+    database: Database
+    reader: Reader
+    words: Words
+
+    async def ask(self, tenant: str, warm: WarmBank, view: View, asked: Sequence[EncodedText]) -> list[Judged]:
+        """What a recall would be told at each text, whatever view is asked. Of `warm` only the id and the caches are used."""
+        warm = _beside(warm, view)
+        same = await self.same_inputs(tenant, warm.row.id, [text.text for text in asked])
+        judged: list[Judged] = []
+        for start in range(0, len(asked), CHUNK):
+            some = asked[start : start + CHUNK]
+            found = await self.reader.thread.run(self.reader.candidates, view, np.stack([text.key for text in some]), HEARD)
+            judged += await self.all(tenant, warm, view, some, found, same[start : start + CHUNK])
+        return judged
+
+    async def all(
+        self,
+        tenant: str,
+        warm: WarmBank,
+        view: View,
+        asked: Sequence[EncodedText],
+        found: Sequence[list[Candidate]],
+        same: Sequence[Sequence[SameInputRow]],
+        heard: int = HEARD,
+    ) -> list[Judged]:
+        """As `judged`, for each text, without what only a forgotten correction explains; `heard` candidates were asked for."""
+        warm, judged = _beside(warm, view), []
+        for text, candidates, known in zip(asked, found, same, strict=True):
+            kept = candidates
+            if view.forgotten:
+                kept = await self.reader.hold_back(tenant, warm, view, text.key, candidates, heard)
+            judged.append(await self.judged(tenant, warm, view, text, kept, known))
+        return judged
+
+    async def same_inputs(self, tenant: str, bank_id: str, texts: Sequence[str]) -> list[Sequence[SameInputRow]]:
+        """For each text the newest corrections of just this input. Needs no key: to be asked beside the encoder."""
+        distinct = list(dict.fromkeys(texts))
+        if len(distinct) > FEW:
+            async with self.database.read(tenant) as conn:
+                known = await history.same_inputs(conn, tenant, bank_id, distinct, LATEST)
+        else:
+            asking = self.database.asking(tenant)
+            found = await asyncio.gather(*(history.same_input(asking, tenant, bank_id, text, LATEST) for text in distinct))
+            known = dict(zip(distinct, found, strict=True))
+        return [known[text] for text in texts]
+
+    async def judged(
+        self,
+        tenant: str,
+        warm: WarmBank,
+        view: View,
+        asked: EncodedText,
+        found: Sequence[Candidate],
+        same: Sequence[SameInputRow],
+        *,
+        upto: int = FAR,
+    ) -> Judged:
+        """The candidates, best first, with the confidence that the texts give them; `same` as `same_inputs` gave it.
+
+        `upto`: no later correction counts, though the view may have it by now.
+        """
+        looking = _Looking(tenant, warm, view, asked, upto)
+        taught = await self._taught(looking, same)
+        if taught is not None and found and found[0].index == taught.response and found[0].confidence >= self._threshold:
+            return Judged([replace(found[0], confidence=max(found[0].confidence, CERTAIN)), *found[1:]], {}, taught)
+        judged = await self._compared(looking, found)
+        if taught is None or self._superseded(looking, taught, judged):
+            return judged
+        others = [candidate for candidate in judged.candidates if candidate.index != taught.response]
+        return replace(judged, candidates=[_companion(taught), *others], taught=taught)
+
+    @property
+    def _threshold(self) -> float:
+        return self.reader.recall.config.abstain_below
+
+    async def _taught(self, looking: "_Looking", same: Sequence[SameInputRow]) -> SameInputRow | None:
+        """The newest correction of the input that the view has."""
+        rows, view = list(same), looking.view
+        while rows:
+            for row in rows:
+                if row.seq <= looking.upto and row.seq not in view.gone and holds(view.weights, row.seq):
+                    return row
+            if len(rows) < LATEST:
+                break
+            asking, bank, text = self.database.asking(looking.tenant), looking.warm.row.id, looking.asked.text
+            rows = await history.same_input(asking, looking.tenant, bank, text, LATEST, below=rows[-1].seq)
+        return None
+
+    def _superseded(self, looking: "_Looking", taught: SameInputRow, judged: Judged) -> bool:
+        """Whether another answer is believed, and was taught later than `taught`, in a situation that is alike and about the same."""
+        best = next(iter(judged.candidates), None)
+        if best is None or best.index == taught.response or best.confidence < DOUBTFUL:
+            return False
+        later = [row for row, cosine in judged.near[best.index] if row.seq > taught.seq and cosine >= ALIKE]
+        return any(self._between(looking, row).named >= ABOUT for row in later)
+
+    async def _compared(self, looking: "_Looking", found: Sequence[Candidate]) -> Judged:
+        near: dict[int, Near] = {}
+        odds: dict[Candidate, float] = {}
+        for candidate in found[:HEARD]:
+            near[candidate.index] = await self._near(looking, candidate.index)
+            weighed = self._weighed(looking, candidate, near[candidate.index])
+            odds[weighed] = _odds(weighed.confidence) - RELUCTANCE * bool(odds)
+            if len(odds) == 1 and (weighed is candidate or weighed.confidence >= DOUBTFUL):
+                break
+        best = sorted(odds, key=odds.__getitem__, reverse=True)
+        return Judged([*best, *found[len(best) :]], near, None)
+
+    def _weighed(self, looking: "_Looking", candidate: Candidate, near: Near) -> Candidate:
+        """The candidate as the texts bear it out; itself where its nearest correction names nothing."""
+        if not near or not any(named_spans(near[0][0].input[:COMPARED])):
+            return candidate
+        row, cosine = near[0]
+        return replace(candidate, confidence=confidence(candidate, cosine, len(near), self._between(looking, row)))
+
+    def _between(self, looking: "_Looking", row: SupportRow) -> Overlap:
+        """What the question shares with a correction."""
+        return overlap(looking.wording(self.words), self.words.of(row.input[:COMPARED]))
+
+    async def _near(self, looking: "_Looking", response: int) -> Near:
+        near = await self.reader.support(looking.tenant, looking.warm, looking.view, looking.asked.key, response)
+        return [(row, cosine) for row, cosine in near if row.seq <= looking.upto]
+
+
+@dataclass(slots=True)
+class _Looking:
+    """Who asks what, and at which view."""
+
+    tenant: str
+    warm: WarmBank
+    view: View
+    asked: EncodedText
+    upto: int
+    read: Wording | None = None
+
+    def wording(self, words: Words) -> Wording:
+        """The question's, read once."""
+        if self.read is None:
+            self.read = words.of(self.asked.text)
+        return self.read
+
+
+def _beside(warm: WarmBank, view: View) -> WarmBank:
+    """The bank with a view as its own: then what supports its answers is kept beside it as long as this takes."""
+    return warm if view is warm.view else WarmBank(warm.row, warm.head_version, view, view.seq, view.snapshot_id, warm.texts)
+
+
+def _companion(taught: SameInputRow) -> Candidate:
+    return Candidate(taught.response, 1.0, CERTAIN, LEDGER, 1.0)
+
+
+def _odds(share: float) -> float:
+    return log(max(share, 1e-12) / max(1.0 - share, 1e-12))
