@@ -2,9 +2,8 @@
 
     python examples/intent_router.py
 
-Each request is routed by what the memory says, and by nobody (`triage`) where it is silent. A dispatcher corrects what went to the wrong
-team. In the middle, lost cards move from `cards` to `fraud`: one correction says so, with the old answer as `wrong`, and every wording
-follows.
+The memory is taught the handbook's examples. Each request is routed by what it says, and to people (`triage`) where it is silent. Then lost
+cards move from `cards` to `fraud`: one correction says so, with the old answer as `wrong`, and every wording follows.
 """
 
 import tempfile
@@ -37,9 +36,7 @@ def main() -> None:
     """Learn the teams, ask in other words, move one topic, ask again."""
     with tempfile.TemporaryDirectory() as directory, Client.embedded(directory) as memory:
         for request, team in TAUGHT.items():
-            went = route(memory, request)
-            if went != team:
-                memory.correct(request, team, wrong=None if went == "triage" else went)
+            memory.correct(request, team)
         for request, team in REWORDED:
             print(f"{request} -> {route(memory, request)} (should be {team})")
 

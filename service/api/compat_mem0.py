@@ -166,7 +166,7 @@ async def delete_memory(caller: NamedDependency[Caller], memory_id: FromPath[str
     """And what it had superseded: nothing is answered with any of them. `POST /v1/forget` erases as well."""
     row, found = await _memory(caller, memory_id)
     async with caller.deps.database.read(caller.tenant) as conn:
-        same = [event.id for event in await history.same_input(conn, caller.tenant, row.id, found.seq) if event.seq <= found.seq]
+        same = [event.id for event in await history.with_its_input(conn, caller.tenant, row.id, found.seq) if event.seq <= found.seq]
     await caller.deps.engine.forget(caller.tenant, row.id, same, mode="suppress", reason="mem0 delete", actor=caller.actor)
     return replies.send(wire.Mem0Done(message="Memory deleted successfully!"))
 
@@ -182,7 +182,7 @@ async def get_history(caller: NamedDependency[Caller], memory_id: FromPath[str])
     """All corrections of its situation that were not forgotten, in the order they came."""
     row, found = await _memory(caller, memory_id)
     async with caller.deps.database.read(caller.tenant) as conn:
-        events = await history.same_input(conn, caller.tenant, row.id, found.seq)
+        events = await history.with_its_input(conn, caller.tenant, row.id, found.seq)
         kept = [each for each in await corrections.shown(conn, caller.tenant, row, events) if each.status != "forgotten"]
     past = []
     for before, each in zip([None, *kept], kept, strict=False):

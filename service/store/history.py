@@ -153,7 +153,7 @@ async def later_same_input(conn: AsyncConnection, tenant: str, bank: str, seqs: 
     return {seq: sorted(later for later in found.get(inputs.get(seq, b""), []) if later[0] > seq) for seq in seqs}
 
 
-async def same_input(conn: AsyncConnection, tenant: str, bank: str, seq: int) -> list[EventRow]:
+async def with_its_input(conn: AsyncConnection, tenant: str, bank: str, seq: int) -> list[EventRow]:
     """The events with the same input as the one at a position, that one among them, in order; none if its text was erased."""
     asked = select(event.c.input_hash).where(*_of(tenant, bank), event.c.seq == seq).scalar_subquery()
     query = _events(tenant, bank).where(event.c.input_hash == asked).order_by(event.c.seq)

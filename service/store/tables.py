@@ -8,7 +8,6 @@ Every table, one that is added later too, needs row-level security and grants fo
 
 from sqlalchemy import (
     JSON,
-    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -28,6 +27,7 @@ from service.store.columns import UtcTime, metadata
 from service.store.columns import bank_of as _bank_of
 from service.store.columns import id_column as _id
 from service.store.governance_tables import change, delivery, proposal, quarantine, quarantined, trail, webhook
+from service.store.inspection_tables import drift, lookup, probe_set
 
 __all__ = [
     "UtcTime",
@@ -37,13 +37,16 @@ __all__ = [
     "blob",
     "change",
     "delivery",
+    "drift",
     "erased_tenant",
     "event",
     "forget",
     "head",
     "idempotency",
     "job",
+    "lookup",
     "metadata",
+    "probe_set",
     "proposal",
     "quarantine",
     "quarantined",
@@ -330,48 +333,6 @@ blob = Table(
     Column("birth", String(64), nullable=False, server_default="0"),  # another after each deletion: what was staged before does not count
     CheckConstraint("state IN ('pending', 'live', 'condemned', 'deleting')", name="state"),
     ForeignKeyConstraint(["tenant"], ["tenant.id"]),
-)
-
-lookup = Table(  # beside each event, what people look for: nothing is folded from it, and no hash covers it
-    "lookup",
-    metadata,
-    _id("tenant", primary_key=True),
-    _id("bank", primary_key=True),
-    Column("seq", Integer, primary_key=True),
-    Column("at", BigInteger, nullable=False),  # seconds since 1970 when it was taught
-    Column("text", Text),  # what is searched, see lookup.py; NULL once redacted
-    Column("said_before", String(8)),  # what the memory said before; NULL: nobody measured it, as the next
-    Column("surprise", Float),  # 1 − confidence of the right answer before
-    CheckConstraint("said_before IN ('right', 'wrong', 'nothing')", name="said_before"),
-    ForeignKeyConstraint(["tenant", "bank", "seq"], ["event.tenant", "event.bank", "event.seq"], name="fk_lookup_event"),
-    sqlite_with_rowid=False,  # the rows of a bank lie side by side: a search reads all of them
-)
-
-drift = Table(
-    "drift",
-    metadata,
-    _id("tenant", primary_key=True),
-    _id("snapshot", primary_key=True),
-    _id("bank"),
-    Column("levels", JSON, nullable=False),  # how far each level is from the snapshot before
-    Column("created_at", UtcTime, nullable=False),
-    Index(None, "tenant", "bank", "created_at"),
-    ForeignKeyConstraint(["tenant", "snapshot"], ["snapshot.tenant", "snapshot.id"], name="fk_drift_snapshot"),
-    _bank_of("drift"),
-)
-
-probe_set = Table(
-    "probe_set",
-    metadata,
-    _id("tenant", primary_key=True),
-    _id("id", primary_key=True),
-    _id("bank"),
-    Column("name", String(128), nullable=False),
-    Column("probes", JSON, nullable=False),
-    Column("created_by", String(64), nullable=False),
-    Column("created_at", UtcTime, nullable=False),
-    UniqueConstraint("tenant", "bank", "name"),
-    _bank_of("probe_set"),
 )
 
 bundle = Table(  # a snapshot on its way out of the service or into it; gone after a day, or with an erasure that concerns it

@@ -147,7 +147,7 @@ CASES = {
     "history.responses": lambda c, t, w: history.responses(c, t, w.bank.id),
     "history.by_ids": lambda c, t, w: history.by_ids(c, t, w.bank.id, w.ids),
     "history.by_id": lambda c, t, w: history.by_id(c, t, w.ids[0]),
-    "history.same_input": lambda c, t, w: history.same_input(c, t, w.bank.id, 1),
+    "history.with_its_input": lambda c, t, w: history.with_its_input(c, t, w.bank.id, 1),
     "history.by_seqs": lambda c, t, w: history.by_seqs(c, t, w.bank.id, [1, 2]),
     "history.page": lambda c, t, w: history.page(c, t, w.bank.id, None, 9),
     "history.ids_of_source": lambda c, t, w: history.ids_of_source(c, t, w.bank.id, session="s", key=None, limit=9),
