@@ -43,7 +43,7 @@ def _named(operation: str) -> Callable[[Any, Any, list[Any]], str]:
 @get(f"{AT}/v1/ping", operation_id="mem0_ping", summary="mem0: whether the key is good", tags=TAGS)
 async def ping(caller: NamedDependency[Caller]) -> Response[wire.Mem0Ping]:
     """What mem0's clients ask when they are made."""
-    return replies.send(wire.Mem0Ping(scopes=sorted(caller.principal.scopes)))
+    return replies.send(wire.Mem0Ping(org_id=caller.tenant))
 
 
 @post(
@@ -163,11 +163,11 @@ async def update(caller: NamedDependency[Caller], memory_id: FromPath[str], data
     status_code=200,
 )
 async def delete_memory(caller: NamedDependency[Caller], memory_id: FromPath[str]) -> Response[wire.Mem0Done]:
-    """And what it had superseded: nothing is answered with any of them. `POST /v1/forget` erases as well."""
-    row, found = await _memory(caller, memory_id)
+    """And what it had superseded: nothing is answered with any of them, however often this is said. `POST /v1/forget` erases as well."""
+    row, found = await _memory(caller, memory_id, forgotten=True)
     async with caller.deps.database.read(caller.tenant) as conn:
-        same = [event.id for event in await history.with_its_input(conn, caller.tenant, row.id, found.seq) if event.seq <= found.seq]
-    await caller.deps.engine.forget(caller.tenant, row.id, same, mode="suppress", reason="mem0 delete", actor=caller.actor)
+        older = [event.id for event in await history.with_its_input(conn, caller.tenant, row.id, found.seq) if event.seq < found.seq]
+    await caller.deps.engine.forget(caller.tenant, row.id, [*older, found.id], mode="suppress", reason="mem0 delete", actor=caller.actor)
     return replies.send(wire.Mem0Done(message="Memory deleted successfully!"))
 
 
@@ -197,7 +197,8 @@ async def get_history(caller: NamedDependency[Caller], memory_id: FromPath[str])
                 updated_at=each.created_at,
             )
         )
-    return Response(replies.encode(past), media_type=replies.MEDIA_TYPE)
+    reply: Response[Any] = Response(replies.encode(past), media_type=replies.MEDIA_TYPE)
+    return reply
 
 
 @post(
@@ -225,8 +226,8 @@ async def feedback(caller: NamedDependency[Caller], data: JSONBody[wire.Mem0Feed
     return await once(caller, work, status=200)
 
 
-async def _memory(caller: Caller, memory_id: str) -> tuple[BankRow, EventRow]:
-    """A memory that was not forgotten, and its bank.
+async def _memory(caller: Caller, memory_id: str, *, forgotten: bool = False) -> tuple[BankRow, EventRow]:
+    """A memory, and its bank; one that was forgotten only if that is asked for.
 
     Raises:
         NotFound: this key has no such memory.
@@ -236,7 +237,7 @@ async def _memory(caller: Caller, memory_id: str) -> tuple[BankRow, EventRow]:
         if event is not None and caller.sees(event.bank):
             row = await banks.find_bank(conn, caller.tenant, event.bank)
             (seen,) = await corrections.shown(conn, caller.tenant, row, [event])
-            if seen.status != "forgotten":
+            if forgotten or seen.status != "forgotten":
                 return row, event
     raise NotFound(f"no memory {memory_id}")
 

@@ -6,7 +6,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, field
+from msgspec import Meta
 
 from service.wire.parts import Id, Name, Note, Reply, Request, Share, Text, TopK
 
@@ -128,10 +128,9 @@ class Mem0Done(Reply, frozen=True, kw_only=True):
 
 
 class Mem0Ping(Reply, frozen=True, kw_only=True):
-    """The key is good."""
+    """The key is good: `org_id` is its tenant; clients need a `project_id` as well, and send neither back."""
 
+    org_id: str
+    project_id: str = "palimpsest"
     status: str = "ok"
-    org_id: str | None = None
-    project_id: str | None = None
     user_email: str | None = None
-    scopes: list[str] = field(default_factory=list)

@@ -394,7 +394,7 @@ MEM0_PAST = {
     "updated_at": TIME,
 }
 MEM0_DONE = {"message": TEXT, "id": Maybe(Id("qua"))}
-MEM0_PING = {"status": OneOf("ok"), "org_id": Maybe(TEXT), "project_id": Maybe(TEXT), "user_email": Maybe(TEXT), "scopes": [TEXT]}
+MEM0_PING = {"status": OneOf("ok"), "org_id": Id("ten"), "project_id": TEXT, "user_email": Maybe(TEXT)}
 
 
 def check(value, shape, where: str = "reply") -> None:

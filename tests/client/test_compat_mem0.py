@@ -66,6 +66,7 @@ def test_client_of_the_package_adds_searches_lists_updates_and_deletes(mem0, use
     assert mem0.search(REWORDED, **whose)["results"] == mem0.get_all(**whose)["results"] == [], "nor does the older one come back"
     with pytest.raises(Exception, match=updated["id"]):
         mem0.get(updated["id"])
+    mem0.delete(updated["id"])
 
 
 def test_what_was_merely_said_stands_for_itself(mem0, user):
@@ -93,8 +94,8 @@ async def test_awaiting_client_of_the_package_does_the_same(package, host, user)
 
 
 def test_key_that_is_wrong_is_refused_when_the_client_is_made(package, host):
-    with pytest.raises(ValueError, match="Authorization"):
-        package.MemoryClient(api_key="pal_nobody", host=host)
+    with httpx.Client() as http, pytest.raises(ValueError, match="Authorization"):
+        package.MemoryClient(api_key="pal_nobody", host=host, client=http)
 
 
 def test_paths_of_mem0s_own_server_do_the_same(plain, user):
