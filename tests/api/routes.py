@@ -90,8 +90,6 @@ ROUTES = (
     Route("POST", "/v1/rollback", "rollback", 200, {"source": {"session_id": "{session_of_teaching}"}, "dry_run": True}),
     Route("POST", "/v1/rollback", "rollback", 200, {"to": "{snapshot_id}", "keep": ["{correction_id}"], "dry_run": True}),
     Route("DELETE", "/v1/snapshots/{snapshot_id}", "snapshots:write", 204),
-    Route("DELETE", "/compat/mem0/memories/{other_correction_id}", "forget", 200),
-    Route("DELETE", "/compat/mem0/v1/memories/{memory_id}", "forget", 200),
     Route("POST", "/v1/forget", "forget", 202, {"corrections": ["{correction_id}"], "mode": "suppress", "bank": "{bank_id}"}),
     Route("POST", "/v1/forget", "forget", 202, {"corrections": ["{correction_id}"], "mode": "rebuild", "bank": "{bank_id}"}),
     Route("POST", "/v1/forget", "erase", 202, {"corrections": ["{other_correction_id}"], "mode": "erase", "bank": "{bank_id}"}),
