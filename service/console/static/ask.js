@@ -90,9 +90,9 @@ function Why({ question, version }) {
       <${Taught} one=${texts.get(one.correction)} />
       <${Bar} share=${part(one.carries, told.score)} label="Part of the score that is lost without it" />
       <span class="soft small">without it: ${one.said.value ?? 'silence'}</span></li>`)}</ul>`}
-    <p class="soft small">${carriers.length ? 'The part of the answer\'s score that is lost when a correction is left out' : 'By none'} of the
-      ${' '}${plural(told.sample, 'nearest one')} in the fast level: ${told.method === 'fold' ? 'the memory was folded again without each.'
-    : 'what each wrote there was taken out.'}</p>
+    <p class="soft small">${carriers.length ? 'Those' : 'None'} of the ${plural(told.sample, 'correction')} nearest to it in the fast level
+      ${carriers.length > 0 && ' without which the score of the answer falls, and by how much'}: ${told.method === 'fold'
+  ? 'the memory was folded again without each.' : 'what each wrote there was taken out.'}</p>
     <h3>Against it</h3>
     ${counter ? html`<ul class="carriers"><li>${counter.correction && html`<${Taught} one=${texts.get(counter.correction)} />`}
       <${Bar} share=${counter.confidence} tone="dim" label=${`Confidence in ${counter.value}`} />
