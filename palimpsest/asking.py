@@ -137,7 +137,11 @@ class Asking(Driven[Way]):
         return self._exchange.perform(Call(method="POST", path=path, reply=reply, bank=named, body=said, headers=told, fresh=fresh))
 
     def _list(self, path: str, page: type[Page[T]], bank: str | None, *, by_bank: bool = True, **params: object) -> Listing[T]:
-        return Listing(lambda cursor: self._get(path, page, bank, by_bank=by_bank, cursor=cursor, **params))
+        def get(cursor: str | None) -> Steps[Page[T]]:
+            said: dict[str, Any] = {"cursor": cursor, **params}
+            return self._get(path, page, bank, by_bank=by_bank, **said)
+
+        return Listing(get)
 
     def _named(self, bank: str | None) -> str | None:
         return bank if bank is not None else self._bank
