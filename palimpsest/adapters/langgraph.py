@@ -60,10 +60,10 @@ class PalimpsestStore(BaseStore):
             case GetOp():
                 return self._get(op)
             case PutOp():
-                if op.value is not None:
-                    self._put(op)
-                else:
+                if op.value is None:
                     self._delete(op.namespace, op.key)
+                else:
+                    self._put(op, dict(op.value), _bank(op.namespace))
                 return None
             case SearchOp():
                 return self._search(op)
@@ -75,15 +75,14 @@ class PalimpsestStore(BaseStore):
         found = next((each for each in self._under(op.namespace, op.key) if each.status == "active"), None)
         return None if found is None else _item(op.namespace, found)
 
-    def _put(self, op: PutOp) -> None:
-        value, bank = dict(op.value or {}), _bank(op.namespace)
-        situation = self._situation_of(op, value)
-        right = value.get(RIGHT)
-        right = right if isinstance(right, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
-        metadata = {"key": op.key, "value": value}
+    def _put(self, op: PutOp, value: dict[str, Any], bank: str) -> None:
+        situation, right = self._situation_of(op, value), value.get(RIGHT)
+        if not isinstance(right, str):
+            right = json.dumps(value, ensure_ascii=False, sort_keys=True)
         # what supersedes is the same situation; under the same key there may have been another
         keyed = situation == op.key and not self._situation and not op.index
         older = [] if keyed else [each for each in self._under(op.namespace, op.key) if each.input != situation]
+        metadata = {"key": op.key, "value": value}
         try:
             self._memory.correct(situation, right, metadata=metadata, bank=bank)
         except NotFound:

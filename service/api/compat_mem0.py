@@ -197,8 +197,7 @@ async def get_history(caller: NamedDependency[Caller], memory_id: FromPath[str])
                 updated_at=each.created_at,
             )
         )
-    reply: Response[Any] = Response(replies.encode(past), media_type=replies.MEDIA_TYPE)
-    return reply
+    return replies.send(past)
 
 
 @post(

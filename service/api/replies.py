@@ -22,12 +22,12 @@ class _Told(msgspec.Struct, frozen=True):
 _told = msgspec.json.Decoder(_Told)
 
 
-def encode(reply: Sent | list[Any]) -> bytes:
+def encode(reply: Sent) -> bytes:
     """The reply as JSON."""
     return _encoder.encode(reply)
 
 
-def send(reply: Sent, status: int = 200, headers: dict[str, str] | None = None) -> Response[Any]:
+def send(reply: Sent | list[Any], status: int = 200, headers: dict[str, str] | None = None) -> Response[Any]:
     """The reply as a response; `Memory-State` and `Location` are set from its `state` and `job_id`."""
     told = _Told(state=getattr(reply, "state", None), job_id=getattr(reply, "job_id", None))
     return Response(_encoder.encode(reply), status_code=status, headers=_headers(told) | (headers or {}), media_type=MEDIA_TYPE)
