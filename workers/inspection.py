@@ -54,11 +54,10 @@ class Inspection:
         bank_id = await self.banks.id_of(tenant, bank)
         async with self.banks.using(tenant, bank_id, await self.banks.fence(tenant, bank_id)) as warm:
             view = await self.judge.reader.thread.run(warm.view.frozen)
-        found = await lineage(self.replay.database, tenant, bank_id)
+            before = self._newest(await lineage(self.replay.database, tenant, bank_id))
+            snapshot = None if before is None else (await self.old.at(tenant, warm, before.id)).state
         live = subtract(view.weights, view.gone)
         asked = await self._active(tenant, bank_id, view, spread(live, sample))
-        before = self._newest(found)
-        snapshot = None if before is None else await self.replay.load(tenant, before)
         compared = Compared(view, self.replay.recall.initial(), snapshot)  # on the memory's device, all three
         levels = await self.heavy.run(level_view.describe, self.replay.recall, compared, asked)
         return wire.Levels(
