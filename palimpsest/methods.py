@@ -11,7 +11,7 @@ from palimpsest.exchange import Call, new_key, segment
 from palimpsest.governing import Governing
 from palimpsest.inspecting import Order
 from palimpsest.jobs import StartedJob, looking, waiting
-from palimpsest.replies import Bank, Health, Job, JobStarted, Page, SessionInfo
+from palimpsest.replies import Bank, Health, Job, JobStarted, Page, Proposal, SessionInfo, Taught
 from palimpsest.sessions import Session
 from palimpsest.steps import Listing, Steps, Way, listing, method
 
@@ -78,6 +78,26 @@ class Methods(Governing[Way]):
     def health(self) -> Steps[Health]:
         """Whether the first recall would be served warm, and the parts."""
         return self._exchange.perform(Call(method="GET", path="/health/ready", reply=Health, also=503))
+
+    # what conversations propose
+
+    @listing
+    def proposals(self, *, bank: str | None = None) -> Listing[Proposal]:
+        """What users seem to have corrected in conversations, and nobody has confirmed or dismissed yet."""
+        return self._list("/v1/proposals", Page[Proposal], bank)
+
+    @method
+    def confirm_proposal(
+        self, proposal_id: str, *, input: str | None = None, right: str | None = None, wrong: str | None = None
+    ) -> Steps[Taught]:
+        """Teach what was proposed, or in its place what is said here."""
+        said = {"input": input, "right": right, "wrong": wrong}
+        return self._post(f"/v1/proposals/{segment(proposal_id)}/confirm", Taught, said, by_bank=False, key=new_key())
+
+    @method
+    def dismiss_proposal(self, proposal_id: str) -> Steps[None]:
+        """Teach nothing of it."""
+        return self._call("DELETE", f"/v1/proposals/{segment(proposal_id)}", NoneType, None, by_bank=False)
 
     # sessions
 

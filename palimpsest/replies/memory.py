@@ -127,6 +127,19 @@ class EventRow(Reply, frozen=True, kw_only=True):
     redacted_at: datetime | None
 
 
+class Proposal(Reply, frozen=True, kw_only=True):
+    """What a user seems to have corrected in a conversation: nothing is learned before it is confirmed. `bank` is an id."""
+
+    id: str
+    bank: str
+    input: str
+    wrong: str
+    right: str
+    session_id: str | None
+    created_by: str
+    created_at: datetime
+
+
 class Warmth(Reply, frozen=True, kw_only=True):
     """Whether a bank was in memory, and how long its load took or when to try again."""
 

@@ -46,7 +46,7 @@ async def propose(
             await conn.execute(insert(proposal).values(tenant=tenant, **values))
     except IntegrityError as error:
         if refers_to_nothing(error):
-            raise
+            raise NotFound(f"no bank {bank}; it may have been deleted meanwhile") from None
     too_old = select(proposal.c.id).where(mine).order_by(proposal.c.id.desc()).offset(OPEN_MAX).limit(1)
     await conn.execute(delete(proposal).where(mine, proposal.c.id <= too_old.scalar_subquery()))
     return _shown((await conn.execute(select(proposal).where(mine, proposal.c.digest == digest))).one())

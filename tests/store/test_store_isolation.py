@@ -10,6 +10,7 @@ import inspect
 from importlib import import_module
 from pkgutil import iter_modules
 
+import pytest
 from keeping import NOW, append, behind_its_back, draft, forget, later, new_tenant, sha, state
 from msgspec import structs
 from sqlalchemy.exc import IntegrityError
@@ -293,6 +294,7 @@ def says_something(told: object) -> bool:
     return any(told.values()) if isinstance(told, dict) else bool(told)
 
 
+@pytest.mark.timeout(240)  # every function of the store, three times
 async def test_foreign_tenant_sees_and_changes_nothing(database):
     owner = await World("Olga").build(database)
     stranger = await new_tenant(database)

@@ -192,7 +192,7 @@ async def test_sweep_reads_ids_and_states_of_all_tenants_and_nothing_that_was_ta
     async with database.sweep() as conn:
         for name, columns in TABLES.items():
             for column in columns:
-                if not await refused(conn, f"SELECT {column} FROM {name}"):
+                if not await refused(conn, f'SELECT "{column}" FROM {name}'):
                     readable.setdefault(name, set()).add(column)
         assert readable == SWEPT
         for name in ("bank", "job", "blob"):
@@ -205,7 +205,7 @@ async def test_sweep_changes_claims_and_drops_replies_and_nothing_else(database)
     await World("Olga").build(database)
     async with database.sweep() as conn:
         for table, columns in TABLES.items():
-            changed = {name for name in columns if not await refused(conn, f"UPDATE {table} SET {name} = NULL WHERE false")}
+            changed = {name for name in columns if not await refused(conn, f'UPDATE {table} SET "{name}" = NULL WHERE false')}
             claims = {"status", "progress", "attempts", "claimed_by", "claim_until", "result", "error", "updated_at", "finished_at"}
             assert changed == (claims if table == "job" else set()), table
             assert await refused(conn, f"DELETE FROM {table} WHERE false") == (table not in ("idempotency", "bundle")), table
@@ -217,7 +217,7 @@ async def test_service_cannot_rewrite_what_is_only_added_to(database):
     async with database.write(owner.tenant) as conn:
         for table, columns in APPEND_ONLY.items():
             for column in TABLES[table]:
-                may = not await refused(conn, f"UPDATE {table} SET {column} = {column} WHERE false")
+                may = not await refused(conn, f'UPDATE {table} SET "{column}" = "{column}" WHERE false')
                 assert may == (column in columns), f"{table}.{column}"
         assert await refused(conn, "DELETE FROM erased_tenant")
         for statement in ("ALTER TABLE event DISABLE ROW LEVEL SECURITY", "DROP TABLE event", "TRUNCATE event"):

@@ -39,7 +39,7 @@ async def test_snapshot_is_read_as_it_was_committed(database, bank):
         label="before the sale",
         note="Où ? 💳",
         pinned=True,
-        gate={"before": 0.5, "after": 1.0, "lost": []},
+        gate={"passed": True, "before": 0.5, "after": 1.0, "lost": []},
     )
     await stage(database, bank.tenant, "a", "b")
     told = await commit(database, bank, saved, now=later(0.25))
