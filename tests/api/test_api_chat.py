@@ -273,7 +273,7 @@ def test_upstream_that_fails_is_told_with_its_status_and_never_with_its_key(clie
         assert error.param == "messages"
 
 
-@pytest.mark.parametrize("model", IN_STREAM)
+@pytest.mark.parametrize("model", sorted(IN_STREAM))
 def test_stream_that_breaks_off_ends_with_an_error_and_never_as_if_it_were_whole(client, raw, bank, model):
     got = ask(client, model=model, bank=bank, stream=True)
     first = next(got)
