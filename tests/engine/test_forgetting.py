@@ -182,6 +182,6 @@ async def test_what_is_taught_after_the_newest_response_was_erased_is_answered_i
     erased = await forget(client, gone["id"], mode="erase")
     assert (await finished(client, erased["job_id"]))["status"] == "succeeded"
     await teach(client, "My card was swallowed by the machine", "card_swallowed")
-    assert await values(client, "The machine has swallowed my card") == ["card_swallowed"]
+    assert (await values(client, "The machine has swallowed my card"))[0] == "card_swallowed"
     explained = await client.post("/v1/memory/explain", json={"input": "The machine has swallowed my card"})
     assert (explained.status_code, explained.json()["value"]) == (200, "card_swallowed")
