@@ -276,10 +276,15 @@ async def _listed(caller: Caller, name: str | None, page: int, size: int) -> wir
 async def _recalled(caller: Caller, row: BankRow, data: wire.Mem0Search) -> list[wire.Mem0Memory]:
     options: dict[str, Any] = {"top_k": data.top_k, "min_confidence": data.threshold, "at": None, "explain": False, "min_seq": None}
     ((item,), _, _) = await caller.deps.engine.recall(caller.tenant, row.id, [data.query], **options)
-    found = [wire.Mem0Memory(id=next(iter(each.support), None), memory=each.value, score=each.confidence) for each in item.answers]
-    if not caller.principal.allows("memory:inspect"):
-        return found
     async with caller.deps.database.read(caller.tenant) as conn:
-        events = await history.by_ids(conn, caller.tenant, row.id, [each.id for each in found if each.id])
-    known = {event.id: event for event in events}
-    return [shown(row, known[each.id], each.score) if each.id in known else each for each in found]
+        events = await history.by_ids(conn, caller.tenant, row.id, [name for each in item.answers for name in each.support])
+        known = {each.id: each for each in await corrections.shown(conn, caller.tenant, row, events)}
+    found = []
+    for each in item.answers:
+        held = [known[name] for name in each.support if name in known]
+        live = next((correction for correction in held if correction.status == "active"), None)
+        if live is not None and caller.principal.allows("memory:inspect"):
+            found.append(shown(row, live, each.confidence))
+        elif live is not None or not held:  # with mem0 what was updated is there no more
+            found.append(wire.Mem0Memory(id=None if live is None else live.id, memory=each.value, score=each.confidence))
+    return found

@@ -8,6 +8,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -23,6 +24,7 @@ from service import settings
 from service.chat.composing import HEADING
 from service.chat.errors import ChatError
 from service.ids import new_id
+from service.store import idempotency
 
 ASK = [{"role": "user", "content": PIN}]
 STRANGE = [{"role": "user", "content": "xq zzv 81 blorp"}]
@@ -400,7 +402,8 @@ def test_keys_and_scopes_are_those_of_the_service(url, lab, raw):
     shaped(raw.get("/v1/chat/completions"), 405, "method-not-allowed")
 
 
-def test_repeated_request_is_answered_once_and_a_stream_takes_no_key(raw, upstream, lab, bank):
+def test_repeated_request_is_answered_once_and_a_stream_takes_no_key(raw, upstream, bank, monkeypatch):
+    monkeypatch.setattr(idempotency, "OVERLAP", timedelta(0))  # other tests forget things of this tenant
     body = {"model": "echo+palimpsest", "messages": ASK, "memory": {"bank": bank}}
     headers, before = {"Idempotency-Key": new_id("key")}, len(upstream.asked)
     first, again = (raw.post("/v1/chat/completions", json=body, headers=headers) for _ in range(2))

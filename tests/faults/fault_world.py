@@ -183,7 +183,7 @@ class Remembering:
     """An encoder that encodes a text once: what its neighbours in a call are makes no difference."""
 
     def __init__(self, real) -> None:
-        self.digest, self.width, self._real = real.digest, real.width, real
+        self.digest, self.width, self.words, self._real = real.digest, real.width, real.words, real
         self._known: dict[str, tuple] = {}
 
     def encode(self, texts: Sequence[str]) -> Encoded:
