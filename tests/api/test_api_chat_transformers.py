@@ -133,9 +133,9 @@ def test_stream_of_the_asynchronous_client(url, bank):
 
 def test_what_the_upstream_does_not_take_is_told_in_its_words(client, bank):
     with pytest.raises(openai.BadRequestError) as raised:
-        ask(client, bank, n=2)
+        client.chat.completions.create(model=MODEL, messages=ASK, extra_body={"memory": {"bank": bank}, "mood": "good"})
     assert raised.value.code == "upstream-refused"
-    assert "n" in raised.value.message.rpartition("refused it: ")[2]
+    assert "mood" in raised.value.message.rpartition("refused it: ")[2]
 
 
 def test_conversation_goes_on_after_a_client_left_in_the_middle(client, bank):

@@ -63,7 +63,8 @@ async def test_agent_teaches_recalls_verifies_explains_and_forgets(memory, form)
         assert (verdict["holds"], verdict["says"]) == (False, "at any cash machine")
         newer = (await call(agent, "list_corrections", limit=1))[0]["id"]
         assert (await call(agent, "forget", correction_id=newer))["corrections"] == [newer]
-        assert (await call(agent, "recall", input=PIN))["answers"] == []  # hidden, until a rebuild brings the older one back
+        (again,) = (await call(agent, "recall", input=PIN))["answers"]
+        assert (again["answer"], again["support"]) == ("in the app", [taught["id"]]), "the older one stands again"
         status = await call(agent, "memory_status")
         assert (status["seq"], status["forgotten"]) == (2, 1)
 
