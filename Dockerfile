@@ -11,7 +11,7 @@ RUN python -m venv /opt/palimpsest
 # hadolint ignore=DL3013,SC2086
 RUN --mount=type=cache,target=/root/.cache/pip pip install $TORCH
 WORKDIR /src
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY model model
 COPY service service
 COPY workers workers

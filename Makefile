@@ -12,7 +12,7 @@ export OMP_NUM_THREADS := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster test long check demo doctor bench openapi clean
+.PHONY: help run cluster test long check demo doctor bench openapi dist clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -65,6 +65,13 @@ bench: $(VENV)/.installed ## the correction scoreboard and its page in docs/resu
 
 openapi: $(VENV)/.installed-dev ## write docs/openapi.json from the code
 	$(BIN)/python -m service.api > docs/openapi.json
+
+dist: $(VENV)/.installed-dev ## wheel, source distribution and what the service is made of (CycloneDX), below dist/
+	$(PIP) -e '.[release]'
+	rm -rf dist && $(BIN)/python -m build --outdir dist
+	$(PYTHON) -m venv --clear build/clean && build/clean/bin/pip install --quiet '$(TORCH)' "$$(ls dist/*.whl)[s3,otel,mcp]"
+	$(BIN)/cyclonedx-py environment build/clean/bin/python --pyproject pyproject.toml --output-reproducible --of JSON -o dist/sbom.cdx.json
+	build/clean/bin/palimpsest --version
 
 clean: ## remove the virtual environment and caches (never the data)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

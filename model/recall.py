@@ -29,12 +29,14 @@ from model import succession
 from model.answering import Answering, Asked, Candidate
 from model.codes import CodeBook, Vector, packed_code
 from model.config import FAST, SLOW, RecallConfig
+from model.features import kernel
 from model.learning import Learning, Step
 from model.products import Inquiry, OneByOne, Products, Question, Reading
 from model.slow import Slow
 from model.stacked import Stacked
 from model.state import State, initial
 
+ONE_PLACE = 0.999  # cosine of keys that lie in one place: 8 bits a number move one by less
 UNIT = 1e-3  # how far a key's length may be from 1
 
 
@@ -153,6 +155,20 @@ class Recall:
         rows = min(int(fast["marks"][0, 0]), self.config.window)
         ((_, near),) = self._products.ask([Inquiry(state, self._turned_key(state, key), rows)])
         return np.asarray(np.where(fast["rates"][:rows, 0].numpy() > 0.0, near.numpy(), np.float32(0.0)))
+
+    def consolidated(self, state: State) -> bool:
+        """Whether the state has a slow level. Then the pairs of its window are not in the order of the lessons any more."""
+        return self._slow.used(state.levels[SLOW]) > 0
+
+    def share(self, state: State, key: Vector, other: Vector) -> Vector:
+        """(code_width,) what the pairs and places that lie where `other` does say at a key."""
+        fast, slow = state.levels[FAST], state.levels[SLOW]
+        at, there = (self._turned_key(state, each) for each in (key, other))
+        keys, errors = fast["keys"][: int(fast["marks"][0, 0])].cpu(), fast["errors"][: int(fast["marks"][0, 0])].cpu()
+        said = kernel(keys @ at, self.config.sharpness) * (keys @ there > ONE_PLACE) @ errors
+        places, owed = self._slow.places(slow)
+        said += kernel(places @ at, self.config.slow_sharpness) * (places @ there > ONE_PLACE) @ owed
+        return np.asarray(said.numpy())
 
     def read(self, state: State, key: Vector) -> Vector:
         """(code_width,) the read-out at a key: near the code of what was taught there."""

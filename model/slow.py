@@ -63,6 +63,13 @@ class Slow:
             said += product(weighed, slow["errors"][block * self._width : (block + 1) * self._width].float())
         return said
 
+    def places(self, slow: Named) -> tuple[Tensor, Tensor]:
+        """The used places on the host: their keys (n, key_width) and errors (n, code_width), with float32 numbers."""
+        used, keys = self.used(slow), slow["keys"][: self.used(slow)].cpu().float()
+        owed = [slow["errors"][block * self._width : (block + 1) * self._width].cpu().float().T for block in range(self.blocks(slow))]
+        errors = torch.cat([*owed, torch.zeros(0, self._width)])[:used] * slow["sizes"][:used].cpu()
+        return (keys * slow["scales"][:used].cpu())[:, : slow["turn"].shape[0]], errors
+
     def put(self, slow: Named, turn: Tensor, keys: Tensor, scales: Tensor, errors: Tensor) -> None:
         """Write `turn`, and n places with `keys` and `scales` (n, …, `kept`) and errors (n, code_width), in a level that has none."""
         count = len(keys)

@@ -3,10 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
-from model import State
+from model import State, inspection
 from service import wire
 from service.store import history
 from service.store.lineage import Spans, events_of, subtract
@@ -48,20 +45,6 @@ class Comparing:
 
 
 def drifts(old: State, new: State) -> list[wire.LevelDrift]:
-    """For each level the norm of its numbers in both states and of their difference; rows that only one has count as zeros beside."""
-    found = []
-    for name, before in old.levels.items():
-        after = new.levels[name]
-        pairs = [_alike(before[each], after[each]) for each in before if before[each].is_floating_point()]
-        was, now, apart = (sum(float(part.square().sum()) for part in parts) for parts in zip(*pairs, strict=True))
-        found.append(wire.LevelDrift(name=name, before_norm=was**0.5, after_norm=now**0.5, drift=apart**0.5))
-    return found
-
-
-def _alike(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Both as double on the host with the same number of rows, and their difference."""
-    rows = max(len(before), len(after))
-    grown = [
-        torch.cat([each.cpu().double(), torch.zeros(rows - len(each), *each.shape[1:], dtype=torch.float64)]) for each in (before, after)
-    ]
-    return grown[0], grown[1], grown[1] - grown[0]
+    """For each level the norm of its weights in both states, and how far these are apart."""
+    before, after, apart = inspection.norms(old.levels), inspection.norms(new.levels), inspection.drifts(new, old)
+    return [wire.LevelDrift(name=name, before_norm=before[name], after_norm=after[name], drift=apart[name]) for name in apart]

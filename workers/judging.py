@@ -37,7 +37,7 @@ DOUBTFUL = 0.5
 ALIKE = 0.8  # cosine from which a newer correction may have superseded one
 RELUCTANCE = 1.0  # by how much the evidence for another candidate than the first has to be better, in log odds
 CHUNK = 64  # questions before the model thread may serve someone else
-FEW = 4  # texts that are looked up one by one, beside each other
+FEW = 16  # texts that are looked up one by one, beside each other
 LATEST = 8  # corrections of an input looked at in one go: as a rule the newest is in the weights
 
 

@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from service import tracing
 from service.errors import Capacity
-from service.store.asking import WORD, Asking, Lines, Rows, Values, local
+from service.store.asking import WORD, Answering, Asking, Lines, OneFile, Rows, Values, local
 from service.store.failures import CommitUnknown, translated
 from service.tracing import Stage
 
@@ -46,7 +46,7 @@ class Database:
         self._engine = _open(url)
         self._writer = asyncio.Lock() if self.dialect == "sqlite" else None
         self._at_blobs = asyncio.Lock()
-        self._lines = Lines(lambda: _connect(url)) if self.dialect == "postgresql" else None
+        self._short = _short(url)
 
     def write(self, tenant: str) -> AbstractAsyncContextManager[AsyncConnection]:
         """One transaction of a tenant that may write: committed and durable when the block ends, rolled back when it raises.
@@ -69,11 +69,8 @@ class Database:
         """For single statements of a tenant that only read, each in a transaction of its own; raises as `read`."""
 
         async def answer(statement: Select[Any], values: Values) -> Rows:
-            if self._lines is None:
-                async with self.read(tenant) as conn:
-                    return [tuple(row) for row in await conn.execute(statement, values)]
             with translated(), self._stage("question", "client", self._told):
-                return await self._lines.ask(tenant, statement, values)
+                return await self._short.ask(tenant, statement, values)
 
         return Asking(answer)
 
@@ -182,8 +179,7 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._lines is not None:
-            await self._lines.close()
+        await self._short.close()
         await self._engine.dispose()
 
     @contextlib.asynccontextmanager
@@ -243,6 +239,14 @@ def _open(url: str) -> AsyncEngine:
         cursor.close()
 
     return engine
+
+
+def _short(url: str) -> Answering:
+    """Who answers short questions."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "postgresql":
+        return Lines(lambda: _connect(url))
+    return OneFile(parsed.database or "", BUSY_MS)
 
 
 async def _connect(url: str) -> psycopg.AsyncConnection:

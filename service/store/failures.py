@@ -1,6 +1,7 @@
 """The one place where a driver's error becomes one of ours."""
 
 import contextlib
+import sqlite3
 from collections.abc import Iterator
 
 import psycopg
@@ -31,7 +32,7 @@ def translated() -> Iterator[None]:
         if any(sign in said for sign in FULL):
             raise StorageFull() from error
         raise _unusable(error.orig) from error
-    except (psycopg.OperationalError, psycopg.InternalError, psycopg.InterfaceError) as error:
+    except (psycopg.OperationalError, psycopg.InternalError, psycopg.InterfaceError, sqlite3.OperationalError) as error:
         raise _unusable(error) from error
 
 

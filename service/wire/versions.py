@@ -69,7 +69,7 @@ class Moved(Reply, frozen=True, kw_only=True):
 
 
 class LevelDrift(Reply, frozen=True, kw_only=True):
-    """How far a level's weights are apart in two states: the norm of each, and that of their difference."""
+    """A level's weights in two states: the norm of each, and how far they are apart, ‖a − b‖ / max(‖a‖, ‖b‖)."""
 
     name: str
     before_norm: float

@@ -57,7 +57,6 @@ async def test_questions_are_asked_by_the_role_of_the_service_and_leave_no_tenan
     assert named == ""
 
 
-@on_postgresql
 async def test_questions_cannot_write(database, bank):
     raising = update(bank_table).values(epoch=bindparam("raised")).returning(bank_table.c.id)
     with pytest.raises(Capacity):
@@ -111,7 +110,6 @@ async def pid_of(database, said: str) -> int | None:
         return (await conn.execute(query, {"said": f"%{said}%"})).scalar()
 
 
-@on_postgresql
 async def test_asker_that_leaves_takes_nobodys_answer_along(database, tenant, bank):
     asking = database.asking(tenant)
     leaving = [asyncio.create_task(fences.fence(asking, tenant, bank.id)) for _ in range(4)]
@@ -123,7 +121,6 @@ async def test_asker_that_leaves_takes_nobodys_answer_along(database, tenant, ba
     assert all(task.cancelled() for task in leaving)
 
 
-@on_postgresql
 async def test_answer_is_never_older_than_the_question(database, tenant, bank):
     """Whatever is on its way when the owner changes: who asks afterwards is told of the new one."""
     asking = database.asking(tenant)
@@ -154,3 +151,13 @@ async def test_questions_to_a_server_that_is_away_are_refused(tmp_path):
             await fences.fence(database.asking("ten_1"), "ten_1", "bnk_1")
         assert refused.value.retry_after_s == 1
     await database.close()
+
+
+async def test_questions_to_a_file_that_is_not_there_are_refused_and_make_none(tmp_path):
+    database = Database(f"sqlite+aiosqlite:///{tmp_path}/nothing.db")
+    for _ in range(2):
+        with pytest.raises(Capacity) as refused:
+            await fences.fence(database.asking("ten_1"), "ten_1", "bnk_1")
+        assert refused.value.retry_after_s == 1
+    await database.close()
+    assert list(tmp_path.iterdir()) == []
