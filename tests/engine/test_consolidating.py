@@ -118,3 +118,33 @@ async def test_a_bank_with_little_in_it_is_consolidated_as_it_is(tmp_path, encod
             await teach(client, text, "lost_card")
         before = await digest(client)
         assert (await consolidated(client))["digest"] == before
+
+
+async def test_an_explanation_of_a_consolidated_bank_names_what_the_answer_rests_on(tmp_path, encoder):
+    async with serving(tmp_path / "var", encoder, memory=SOON) as service, client_of(service) as client:
+        names = await teach_all(client)
+        await consolidated(client)
+        for question, right in (("Where is the PIN of my card changed?", "change_pin"), ("Somebody stole my bank card", "lost_card")):
+            told = (await client.post("/v1/memory/explain", json={"input": question, "sample": 4})).json()
+            said = (await ask(client, question, min_confidence=0))["answers"][0]
+            assert (told["value"], told["confidence"]) == (said["value"], said["confidence"]) == (right, said["confidence"])
+            assert sum(level["score"] for level in told["levels"]) == pytest.approx(told["score"], abs=1e-4)
+            assert (told["method"], len(told["carriers"])) == ("pairs", 4)
+            strongest = told["carriers"][0]
+            assert strongest["correction"] in {names[text] for text in TOLD[right]}
+            assert strongest["carries"] > 0.1
+            assert strongest["score"] == pytest.approx(told["score"] - strongest["carries"])
+
+
+async def test_a_search_over_a_consolidation_ends_at_the_correction_that_brought_the_answer(tmp_path, encoder):
+    async with serving(tmp_path / "var", encoder, memory=SOON) as service, client_of(service) as client:
+        await teach_all(client)
+        question = IN_TURN[0][0]
+        await teach(client, question, "another answer")
+        planted = await teach(client, question, "ask_the_branch")
+        await teach(client, "How do I freeze my card?", "lost_card")
+        await consolidated(client)
+        await teach(client, "Can I freeze it in the app?", "lost_card")
+        started = (await client.post("/v1/memory/bisect", json={"input": question})).json()
+        job = await finished(client, started["job_id"])
+        assert (job["status"], job["result"]["changed"], job["result"]["correction"]) == ("succeeded", True, planted["id"]), job
