@@ -6,25 +6,24 @@ The weights say which answer is near. Two things stand by them, both from the le
   something and that leaves it doubtful, the next two are heard as well.
 - The companion: a correction whose input is the question itself, letter by letter. It is right at any later time, whatever the weights have
   room for, unless it was superseded in other words: what the weights say instead is believed once the texts are compared, and was taught
-  later, in a situation that is alike. Where the companion answers for the weights, the answer's level is `ledger`.
+  later, in a situation that is alike and about the same. Where the companion answers for the weights, the answer's level is `ledger`.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
 from math import log
 
 import numpy as np
 
 from model import Candidate
-from model.evidence import confidence, overlap
+from model.evidence import Overlap, confidence, overlap
 from model.wording import Wording, Words, named_spans
 from service.store import history
 from service.store.db import Database
 from service.store.history import FAR
 from service.store.lineage import holds
-from service.store.rows import SameInputRow
+from service.store.rows import SameInputRow, SupportRow
 from workers.encoding import EncodedText
 from workers.reading import HEARD, Judged, Near, Reader
 from workers.view import View
@@ -35,6 +34,7 @@ COMPARED = 2_048  # characters of a correction that are compared with a question
 CERTAIN = 0.99  # of what was taught in so many words
 DOUBTFUL = 0.5
 ALIKE = 0.8  # cosine from which a newer correction may have superseded one
+ABOUT = 0.5  # share of what that one names which has to be in the question as well
 RELUCTANCE = 1.0  # by how much the evidence for another candidate than the first has to be better, in log odds
 CHUNK = 64  # questions before the model thread may serve someone else
 FEW = 16  # texts that are looked up one by one, beside each other
@@ -111,7 +111,7 @@ class Judge:
         if taught is not None and found and found[0].index == taught.response and found[0].confidence >= self._threshold:
             return Judged([replace(found[0], confidence=max(found[0].confidence, CERTAIN)), *found[1:]], {}, taught)
         judged = await self._compared(looking, found)
-        if taught is None or self._superseded(taught, judged):
+        if taught is None or self._superseded(looking, taught, judged):
             return judged
         others = [candidate for candidate in judged.candidates if candidate.index != taught.response]
         return replace(judged, candidates=[_companion(taught), *others], taught=taught)
@@ -133,40 +133,43 @@ class Judge:
             rows = await history.same_input(asking, looking.tenant, bank, text, LATEST, below=rows[-1].seq)
         return None
 
-    def _superseded(self, taught: SameInputRow, judged: Judged) -> bool:
-        """Whether another answer is believed, and was taught later than `taught` in a situation that is alike."""
+    def _superseded(self, looking: "_Looking", taught: SameInputRow, judged: Judged) -> bool:
+        """Whether another answer is believed, and was taught later than `taught`, in a situation that is alike and about the same."""
         best = next(iter(judged.candidates), None)
         if best is None or best.index == taught.response or best.confidence < DOUBTFUL:
             return False
-        return any(row.seq > taught.seq and cosine >= ALIKE for row, cosine in judged.near[best.index])
+        later = [row for row, cosine in judged.near[best.index] if row.seq > taught.seq and cosine >= ALIKE]
+        return any(self._between(looking, row).named >= ABOUT for row in later)
 
     async def _compared(self, looking: "_Looking", found: Sequence[Candidate]) -> Judged:
-        question = cache(partial(self.words.of, looking.asked.text))
         near: dict[int, Near] = {}
         odds: dict[Candidate, float] = {}
         for candidate in found[:HEARD]:
             near[candidate.index] = await self._near(looking, candidate.index)
-            weighed = self._weighed(question, candidate, near[candidate.index])
+            weighed = self._weighed(looking, candidate, near[candidate.index])
             odds[weighed] = _odds(weighed.confidence) - RELUCTANCE * bool(odds)
             if len(odds) == 1 and (weighed is candidate or weighed.confidence >= DOUBTFUL):
                 break
         best = sorted(odds, key=odds.__getitem__, reverse=True)
         return Judged([*best, *found[len(best) :]], near, None)
 
-    def _weighed(self, question: Callable[[], Wording], candidate: Candidate, near: Near) -> Candidate:
+    def _weighed(self, looking: "_Looking", candidate: Candidate, near: Near) -> Candidate:
         """The candidate as the texts bear it out; itself where its nearest correction names nothing."""
         if not near or not any(named_spans(near[0][0].input[:COMPARED])):
             return candidate
         row, cosine = near[0]
-        between = overlap(question(), self.words.of(row.input[:COMPARED]))
-        return replace(candidate, confidence=confidence(candidate, cosine, len(near), between))
+        return replace(candidate, confidence=confidence(candidate, cosine, len(near), self._between(looking, row)))
+
+    def _between(self, looking: "_Looking", row: SupportRow) -> Overlap:
+        """What the question shares with a correction."""
+        return overlap(looking.wording(self.words), self.words.of(row.input[:COMPARED]))
 
     async def _near(self, looking: "_Looking", response: int) -> Near:
         near = await self.reader.support(looking.tenant, looking.warm, looking.view, looking.asked.key, response)
         return [(row, cosine) for row, cosine in near if row.seq <= looking.upto]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Looking:
     """Who asks what, and at which view."""
 
@@ -175,6 +178,13 @@ class _Looking:
     view: View
     asked: EncodedText
     upto: int
+    read: Wording | None = None
+
+    def wording(self, words: Words) -> Wording:
+        """The question's, read once."""
+        if self.read is None:
+            self.read = words.of(self.asked.text)
+        return self.read
 
 
 def _beside(warm: WarmBank, view: View) -> WarmBank:

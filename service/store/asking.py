@@ -85,7 +85,7 @@ class OneFile:
             self._connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=self._busy_s)
             self._connection.execute("PRAGMA query_only=ON")
         compiled = _for_a_file(statement)
-        return self._connection.execute(str(compiled), compiled.construct_params(dict(values))).fetchall()
+        return self._connection.execute(str(compiled), {**compiled.params, **values}).fetchall()
 
     def _end(self) -> None:
         if self._connection is not None:
