@@ -12,7 +12,7 @@ export OMP_NUM_THREADS := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster test long check demo doctor bench openapi dist clean
+.PHONY: help run cluster test long check demo doctor bench openapi site dist clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -65,6 +65,9 @@ bench: $(VENV)/.installed ## the correction scoreboard and its page in docs/resu
 
 openapi: $(VENV)/.installed-dev ## write docs/openapi.json from the code
 	$(BIN)/python -m service.api > docs/openapi.json
+
+site: $(VENV)/.installed-dev ## the documentation as a site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 dist: $(VENV)/.installed-dev ## wheel, source distribution and what the service is made of (CycloneDX), below dist/
 	$(PIP) -e '.[release]'

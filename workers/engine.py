@@ -84,13 +84,8 @@ class LocalEngine:
         now: Callable[[], datetime],
         start_thread: Callable[[], None],
     ) -> None:
-        self._database, self._encoding, self._policy, self._stage, self._now = (
-            database,
-            encoding,
-            policy,
-            stage,
-            now,
-        )
+        self._database, self._encoding, self._policy = database, encoding, policy
+        self._stage, self._now = stage, now
         self.recall_model = recall
         self._model = OwnThread("model", start_thread)
         self.heavy = OwnThread("heavy", start_thread)  # folds and checkpoints, beside the requests
@@ -106,8 +101,7 @@ class LocalEngine:
         )
         self._whole = Whole()
         self._notes = Notes(database, self._whole.own)
-        self.words = encoding.words
-        self._judge = Judge(database, self._reader, encoding.words)
+        self.words, self._judge = encoding.words, Judge(database, self._reader, encoding.words)
         self._teacher = Teacher(database, self.banks, self._reader, self._judge, recall, self._lessons, stage, self._notes.take, now)
         self._reads: Batcher[Read, Found] = Batcher(self._reader.read_together, self._model, size=READS, waiting=8_192, waited=waited)
         self._old = OldViews(replay, self.banks)

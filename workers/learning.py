@@ -58,8 +58,7 @@ def _learned(recall: Recall, takings: Sequence[Taking]) -> list[Taken]:
     others_before = [recall.survey(asked(taking.view, taking.others, HEARD)) for taking in takings]
     recall.apply_many_([taking.view.state for taking in takings], [taking.lesson for taking in takings])
     for taking in takings:
-        if taking.response == len(taking.view.book):
-            taking.view.book.add(taking.lesson.right)
+        taking.view.know(taking.response, taking.lesson.right)
         taking.view.learned(taking.lesson, taking.response)
     after = recall.answer_many(
         [asked(taking.view, np.concatenate([taking.lesson.key[None], taking.paraphrases]), HEARD) for taking in takings]

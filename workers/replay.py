@@ -214,10 +214,7 @@ class Replay:
 
     def _apply(self, view: View, rows: Sequence[LessonRow]) -> None:
         for row in rows:
-            while len(view.book) < row.response:
-                view.book.add(f"\0{len(view.book)}")  # as in `_view`
-            if len(view.book) == row.response:
-                view.book.add(row.right)  # taught since the view was begun
+            view.know(row.response, row.right)  # it may have been taught since the view was begun
             view.learn(self.recall, lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words), row.response)
 
 

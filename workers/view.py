@@ -42,6 +42,13 @@ class View:
     held: Spans = ()  # quarantined events that belong to it and are not in `state`
     closed: frozenset[Source] = frozenset()  # from which nothing is learned now
 
+    def know(self, response: int, text: str) -> None:
+        """Let the book have a response. Erased ones before it keep their places: nothing supports them, so they are never answered."""
+        while len(self.book) < response:
+            self.book.add(f"\0{len(self.book)}")
+        if len(self.book) == response:
+            self.book.add(text)
+
     def learn(self, recall: Recall, lesson: Lesson, response: int) -> None:
         """Apply one event in place. The book must hold the response already."""
         recall.apply_(self.state, lesson)

@@ -1,4 +1,4 @@
-"""docs/client.md and the README's Python run as printed and print what they say."""
+"""docs/client.md, docs/index.md and the README's Python run as printed and print what they say."""
 
 import os
 import re
@@ -43,6 +43,12 @@ def test_python_of_the_page_prints_what_the_page_says(url, tmp_path):
     said = [line.removeprefix("    # ") for block in OUTPUT.findall(PAGE) for line in block.splitlines()]
     assert run(PAGE, url, tmp_path) == said
     assert len(said) > 10
+
+
+def test_python_of_the_first_page_prints_what_it_says(url, tmp_path):
+    page = (ROOT / "docs" / "index.md").read_text()
+    said = [line.removeprefix("    # ") for block in OUTPUT.findall(page) for line in block.splitlines()]
+    assert run(page, url, tmp_path) == said == ["In the app, under Card > Security.", "At any cash machine.", "None"]
 
 
 def test_python_of_the_readme_answers_other_words(url, tmp_path):

@@ -174,3 +174,14 @@ async def test_erasure_beside_another_one_that_is_not_rebuilt_yet_keeps_the_head
         assert await values(client, "Can my daughter get a card?") == ["get_card"]
     async with serving(tmp_path / "var", encoder) as service, client_of(service) as client:
         assert await values(client, "Can my daughter get a card?") == ["get_card"]
+
+
+async def test_what_is_taught_after_the_newest_response_was_erased_is_answered_in_other_words_too(client):
+    await teach(client, SPAIN, "transfer_time")
+    gone = await teach(client, PIN, "change_pin")
+    erased = await forget(client, gone["id"], mode="erase")
+    assert (await finished(client, erased["job_id"]))["status"] == "succeeded"
+    await teach(client, "My card was swallowed by the machine", "card_swallowed")
+    assert (await values(client, "The machine has swallowed my card"))[0] == "card_swallowed"
+    explained = await client.post("/v1/memory/explain", json={"input": "The machine has swallowed my card"})
+    assert (explained.status_code, explained.json()["value"]) == (200, "card_swallowed")
