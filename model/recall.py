@@ -136,8 +136,12 @@ class Recall:
         """What `answer` gives, for much less. Not R3: between answers that are as good as equal, how many are asked may decide."""
         if not len(asked.book) or not len(asked.keys):
             return [[] for _ in asked.keys]
-        answering = Answering(self.config, asked)
-        return [answering.candidates(reading) for reading in self._products.survey(asked.state, torch.tensor(asked.keys))]
+        answering, readings = self.look_over(asked)
+        return [answering.candidates(reading) for reading in readings]
+
+    def look_over(self, asked: Asked) -> tuple[Answering, list[Reading]]:
+        """As `look`, at many keys for much less, with last bits as `survey` has them."""
+        return Answering(self.config, asked), self._products.survey(asked.state, torch.tensor(asked.keys))
 
     def look(self, asked: Asked) -> tuple[Answering, list[Reading]]:
         """How answers are made for one bank, and what its levels say at each key: for those who ask why. The book must not be empty."""

@@ -88,6 +88,10 @@ class Reader:
         """The best admissible responses for each key (n, 384), best first, without the `barred`. Runs on the model thread."""
         return self.recall.answer_many([asked(view, keys, top_k, barred)])[0]
 
+    def survey(self, view: View, keys: Keys, top_k: int) -> list[list[Candidate]]:
+        """As `candidates`, for many keys and much less; between answers as good as equal last bits decide. Runs on the model thread."""
+        return self.recall.survey(asked(view, keys, top_k))
+
     def read_together(self, reads: Sequence[Read]) -> list[Found]:
         """The answers to several requests. Nothing is learned between the questions of one. Runs on the model thread."""
         found = self.recall.answer_many([asked(read.view, read.keys, read.top_k) for read in reads])
@@ -106,11 +110,16 @@ class Reader:
         top_k: int,
         *,
         again: bool = True,
+        kin: Mapping[int, set[int]] | None = None,
     ) -> list[Candidate]:
-        """The candidates without those that only a forgotten correction explains; the weights are asked `again` without them."""
+        """The candidates without those that only a forgotten correction explains; the weights are asked `again` without them.
+
+        `kin`: the view's, for who asks about many keys and has them.
+        """
         barred: set[int] = set()
-        while True:
+        if kin is None:
             kin = await self.thread.run(view.kin)
+        while True:
             suspects = [c.index for c in found if c.index not in barred and view.forgotten.keys() & kin.get(c.index, {c.index})]
             now_barred = []
             for index in suspects:

@@ -101,6 +101,7 @@ ROUTES = (
     rollback.bisect,
     forget.forget,
     forget.get_certificate,
+    forget.list_certificates,
     quarantine.set_quarantine,
     quarantine.list_quarantines,
     quarantine.lift_quarantine,
