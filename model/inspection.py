@@ -11,7 +11,6 @@ from torch import Tensor
 from model.config import FAST, MIDDLE, RecallConfig
 from model.state import HEAVY, Levels, Named, State
 
-
 PIECE = 1 << 17  # numbers that are looked at at once: as doubles they stay in a processor's cache
 
 

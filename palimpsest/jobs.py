@@ -74,7 +74,7 @@ class StartedExport(StartedJob[Way]):
 class Forgetting(Driven[Way]):
     """What a forget did: `mode`, `corrections`, and the job that makes the weights exact (None for `suppress`).
 
-    Of a dry run: no `id`, the `flips` of so many `probes`, a sample of `probes_of`, and a `confirm_token` that is good until `confirm_until`.
+    Of a dry run: no `id`, the `flips` of so many `probes`, a sample of `probes_of`, and a `confirm_token`, good until `confirm_until`.
     """
 
     def __init__(self, way: Way, exchange: Exchange, forgotten: Forgotten) -> None:

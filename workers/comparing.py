@@ -39,7 +39,7 @@ class Comparing:
         return await self._rows(tenant, bank_id, newest(subtract(spans, gone), most))
 
     async def sample(self, tenant: str, bank_id: str, spans: Spans, changed: Spans, gone: Collection[int], most: int) -> Sample:
-        """At most so many of the corrections in `spans` that are not among the forgotten: half of them of the `changed` ones (see above)."""
+        """At most so many of the corrections in `spans` that are not among the forgotten: half of them of the `changed` ones, see above."""
         live = subtract(spans, gone)
         first = newest(subtract(changed, gone), most // 2)
         rest = spread(subtract(live, first), most - len(first))

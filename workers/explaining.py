@@ -8,9 +8,9 @@ Who carries an answer is told by leaving corrections out, one at a time: those w
 A pair does not know its correction, but pairs are taken in the order of the events in the weights, one for each and one more for the words
 of an answer that is new. So the ledger tells whose the pair of any number is.
 
-Pairs that have left the window are in the wide weights, which do not keep them apart. The corrections that the answers rest on and whose pairs
-are there are heard as well: what the wide weights say at each of them is shared out among them, M ψ(x_i) = Σ_j k(x_i, x_j) e_j, and the
-share e_j k(x_j, x) is taken out of what they say at the question. An estimate: others, farther off, say a part of it.
+Pairs that have left the window are in the wide weights, which do not keep them apart. The corrections that the answers rest on and whose
+pairs are there are heard as well: what the wide weights say at each of them is shared out among them, M ψ(x_i) = Σ_j k(x_i, x_j) e_j, and
+the share e_j k(x_j, x) is taken out of what they say at the question. An estimate: others, farther off, say a part of it.
 """
 
 from collections.abc import Collection, Mapping, Sequence

@@ -17,7 +17,7 @@ from model import State
 from model.inspection import drifts
 from service import wire
 from service.store import history, lookup
-from service.store.lineage import spread, subtract
+from service.store.lineage import can_serve, spread, subtract
 from service.store.rows import EventRow, SnapshotRow
 from service.store.status import Standing
 from workers import level_view
@@ -135,9 +135,10 @@ class Inspection:
         return [row for row in rows if row.embedding is not None and now.status(row.seq, row.response, later[row.seq]) == "active"]
 
     def _newest(self, found: Lineage, but: str = "") -> SnapshotRow | None:
-        """The newest snapshot, but for one, with weights that this build can load."""
+        """The newest snapshot, but for one, that the wanted state grew from, with weights that this build can load."""
         ours = self.replay.recall.config.hash
-        return next((row for row in found.bases if row.levels and row.config_hash == ours and row.id != but), None)
+        usable = (row for row in found.bases if row.levels and row.config_hash == ours and row.id != but)
+        return next((row for row in usable if can_serve(row.spans, row.seq, found.wanted)), None)
 
     async def _version(self, tenant: str, warm: WarmBank, name: str) -> View:
         return warm.view if name == wire.HEAD else await self.old.at(tenant, warm, name)

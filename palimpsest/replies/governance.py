@@ -12,8 +12,8 @@ from palimpsest.replies.versions import Flip
 class Forgotten(Reply, frozen=True, kw_only=True):
     """The forget is effective now; `job_id` names the rebuild that makes the weights exact (None for `suppress`).
 
-    Of a dry run: `id` is None, `flips` are the probes whose answer would change at once, `probes` of `probes_of` corrections were asked, and
-    `confirm_token` is good until `confirm_until`.
+    Of a dry run: `id` is None, `flips` are the probes whose answer would change at once, `probes` of `probes_of` corrections were asked,
+    and `confirm_token` is good until `confirm_until`.
     """
 
     id: str | None

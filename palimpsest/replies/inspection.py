@@ -166,8 +166,8 @@ class RanProbeSet(Reply, frozen=True, kw_only=True):
 class Carrier(Reply, frozen=True, kw_only=True):
     """A correction and the answer without it: `score`, `confidence` and `rank` (None: nothing else says it), and what is `said` instead.
 
-    `carries`: the score that the answer would lose (negative: gain). `cosine` of its input with the question. `level`: where it lies: `fast`,
-    or `middle` once its pairs have left the window.
+    `carries`: the score that the answer would lose (negative: gain). `cosine` of its input with the question. `level`: where it lies,
+    `fast`, or `middle` once its pairs have left the window.
     """
 
     correction: str

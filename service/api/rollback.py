@@ -22,7 +22,7 @@ TAGS = ["versions"]
 FIRST_YEAR, LAST_YEAR = 1970, 9998  # beyond them a time may have no UTC
 
 
-class _Preparing(Exception):  # noqa: N818  # no error: it leaves the Idempotency-Key as free as it was
+class _Preparing(Exception):  # no error: it leaves the Idempotency-Key as free as it was
     """Nothing was done but to queue a job."""
 
     def __init__(self, told: wire.RolledBack) -> None:

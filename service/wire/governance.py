@@ -29,8 +29,8 @@ class ForgetRequest(Request, frozen=True, kw_only=True):
 class Forgotten(Reply, frozen=True, kw_only=True):
     """The forget is effective now; `job_id` names the rebuild that makes the weights exact (null for suppress).
 
-    Of a dry run: `id` is null, `flips` are the probes whose answer would change at once, `probes` of `probes_of` corrections were asked, and
-    `confirm_token` is good until `confirm_until`.
+    Of a dry run: `id` is null, `flips` are the probes whose answer would change at once, `probes` of `probes_of` corrections were asked,
+    and `confirm_token` is good until `confirm_until`.
     """
 
     id: str | None

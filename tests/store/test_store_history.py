@@ -4,6 +4,7 @@ import pytest
 from keeping import NOW, append, append_many, draft, later, new_bank
 
 from service.store import forgets, history
+from service.store.lineage import holds
 
 
 @pytest.fixture
