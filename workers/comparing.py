@@ -17,7 +17,7 @@ from workers.encoding import EncodedText, text_of
 from workers.judging import Judge
 from workers.reading import Judged
 from workers.view import View
-from workers.warm_bank import WarmBank
+from workers.warm_bank import Pages, WarmBank
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +45,13 @@ class Comparing:
         rest = spread(subtract(live, first), most - len(first))
         return Sample(await self._rows(tenant, bank_id, sorted({*first, *rest})), count(live))
 
-    async def said(self, tenant: str, warm: WarmBank, view: View, asked: Sequence[EncodedText]) -> list[wire.Said]:
+    async def said(
+        self, tenant: str, warm: WarmBank, view: View, asked: Sequence[EncodedText], pages: Pages | None = None
+    ) -> list[wire.Said]:
         """What the view says to each text, as a recall would. Of `warm` only the id and the caches are used."""
-        judged = await self.judged(tenant, warm, view, asked)
+        judged = await self.judge.ask(tenant, warm, view, asked, pages)
         texts = await self.texts(tenant, warm, judged)
         return [self.judge.reader.said(each.candidates, texts) for each in judged]
-
-    async def judged(self, tenant: str, warm: WarmBank, view: View, asked: Sequence[EncodedText]) -> list[Judged]:
-        """As `Judge.ask`."""
-        return await self.judge.ask(tenant, warm, view, asked)
 
     async def texts(self, tenant: str, warm: WarmBank, judged: Sequence[Judged]) -> dict[int, str]:
         """The texts of the first candidates."""
@@ -61,8 +59,8 @@ class Comparing:
 
     async def flips(self, tenant: str, warm: WarmBank, old: View, new: View, rows: Sequence[EventRow]) -> list[wire.Flip]:
         """The corrections to whose inputs the two say different things."""
-        asked = [text_of(row) for row in rows]
-        return flips(rows, await self.said(tenant, warm, old, asked), await self.said(tenant, warm, new, asked))
+        asked, pages = [text_of(row) for row in rows], Pages(max(old.seq, new.seq) + 1)
+        return flips(rows, await self.said(tenant, warm, old, asked, pages), await self.said(tenant, warm, new, asked, pages))
 
     async def _rows(self, tenant: str, bank_id: str, seqs: Sequence[int]) -> list[EventRow]:
         async with self.judge.database.read(tenant) as conn:

@@ -28,7 +28,7 @@ from service.store.rows import SameInputRow, SupportRow
 from workers.encoding import EncodedText
 from workers.reading import HEARD, Judged, Near, Reader
 from workers.view import View
-from workers.warm_bank import WarmBank
+from workers.warm_bank import Pages, WarmBank
 
 LEDGER = "ledger"
 COMPARED = 2_048  # characters of a correction that are compared with a question: as a rule all that the encoder reads
@@ -52,9 +52,12 @@ class Judge:
     reader: Reader
     words: Words
 
-    async def ask(self, tenant: str, warm: WarmBank, view: View, asked: Sequence[EncodedText]) -> list[Judged]:
-        """What a recall would be told at each text, whatever view is asked. Of `warm` only the id and the caches are used."""
-        warm = _beside(warm, view)
+    async def ask(self, tenant: str, warm: WarmBank, view: View, asked: Sequence[EncodedText], pages: Pages | None = None) -> list[Judged]:
+        """What a recall would be told at each text, whatever view is asked. Of `warm` only the id and the caches are used.
+
+        `pages` are shared by those who ask several views.
+        """
+        warm = _beside(warm, view, pages)
         same = await self.same_inputs(tenant, warm.row.id, [text.text for text in asked])
         look = self._exactly if len(asked) < MANY else self._together
         judged: list[Judged] = []
@@ -210,9 +213,11 @@ class _Looking:
         return self.read
 
 
-def _beside(warm: WarmBank, view: View) -> WarmBank:
+def _beside(warm: WarmBank, view: View, pages: Pages | None = None) -> WarmBank:
     """The bank with a view as its own: then what supports its answers is kept beside it as long as this takes."""
-    return warm if view is warm.view else WarmBank(warm.row, warm.head_version, view, view.seq, view.snapshot_id, warm.texts)
+    if view is warm.view:
+        return warm
+    return WarmBank(warm.row, warm.head_version, view, view.seq, view.snapshot_id, warm.texts, pages=pages)
 
 
 def _companion(taught: SameInputRow) -> Candidate:

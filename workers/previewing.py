@@ -68,7 +68,7 @@ class Previewing:
         now, whole, bank_id = asked.now, ((0, asked.now.seq),), asked.warm.row.id
         mine: Spans = only(row.seq for row in asked.rows)
         sample = await self.comparing.sample(tenant, bank_id, whole, mine, now.gone, most)
-        before = await self.comparing.judged(tenant, asked.warm, now, [text_of(row) for row in sample.rows])
+        before = await self.comparing.judge.ask(tenant, asked.warm, now, [text_of(row) for row in sample.rows])
         texts = await self.comparing.texts(tenant, asked.warm, before)
         touched = _touched(asked, await self.thread.run(now.kin))
         places = [place for place, each in enumerate(before) if touched is None or _has_part(each, touched)]

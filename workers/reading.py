@@ -242,8 +242,13 @@ class Reader:
     async def _live_rows(self, tenant: str, warm: WarmBank, view: View, response: int, newest: int) -> list[SupportRow]:
         live: list[SupportRow] = []
         asking, below, size = self.database.asking(tenant), view.seq + 1, newest  # as a rule all of them are in the weights
-        for _ in range(PAGES):
-            rows = await history.newest_of(asking, tenant, warm.row.id, response, size, below)
+        pages = warm.pages if newest == NEWEST else None
+        for page in range(PAGES):
+            rows = pages.rows.get(response) if pages is not None and not page else None
+            if rows is None:
+                rows = await history.newest_of(asking, tenant, warm.row.id, response, size, pages.below if pages and not page else below)
+            if pages is not None and not page:
+                pages.rows[response] = rows
             live += [row for row in rows if row.seq not in view.gone and holds(view.weights, row.seq)]
             if len(live) >= newest or len(rows) < size:
                 break

@@ -12,8 +12,10 @@ from palimpsest.cli.jobs import watched
 from palimpsest.cli.reaching import Shown, asks, bank_of, clean, short
 from palimpsest.client import Client
 from palimpsest.inspecting import HEAD
+from palimpsest.jobs import Forgetting
 from palimpsest.replies import Flip, Moved, RolledBack, Snapshot, SnapshotDiff, Verified
 from palimpsest.sources import Source
+from palimpsest.steps import Blocking
 
 WHEN = click.DateTime(formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"])  # with its zone: 2026-11-29T12:00:00Z
 UNSOUND = 1  # exit status of `snapshots verify`

@@ -60,7 +60,7 @@ class Difference(BaseModel):
 
 
 class Moved(BaseModel):
-    """A rollback, or its preview: which of the `probes`, a sample of `probes_of`, would answer otherwise. A rollback to `undo` undoes it."""
+    """A rollback, or its preview: which of the `probes`, of `probes_of`, would answer otherwise. A rollback to `undo` undoes it."""
 
     done: bool
     head: str | None

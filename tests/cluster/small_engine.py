@@ -140,7 +140,14 @@ class SmallEngine:
         await self._begin("diff", bank)
         moved = wire.Moved(id="cor_1", seq=1, input="q", right=None)
         level = wire.LevelDrift(name="fast", before_norm=0.0, after_norm=1.0, drift=1.0)
-        ends = {"before": STATE, "after": wire.StateRef(snapshot_id=after, seq=2), "flips": [], "probes": 0, "levels": [level], "probes_of": probes}
+        ends = {
+            "before": STATE,
+            "after": wire.StateRef(snapshot_id=after, seq=2),
+            "flips": [],
+            "probes": 0,
+            "levels": [level],
+            "probes_of": probes,
+        }
         return wire.SnapshotDiff(gained=[moved], gained_total=1, lost=[], lost_total=0, **ends)
 
     async def verify(self, tenant, bank, snapshot):

@@ -55,7 +55,7 @@ async def test_diff_of_a_sample_says_so_and_is_a_part_of_the_whole(client):
     told = (await client.get(f"/v1/snapshots/{saved}/diff/head", params={"probes": 6})).json()
     assert (told["probes"], told["probes_of"], told["gained_total"]) == (6, 15, 3)
     assert all(flip in whole["flips"] for flip in told["flips"])
-    assert [flip["correction"] for flip in told["flips"]][:3] == [row["id"] for row in told["gained"]], "half of it is what one of them lacks"
+    assert [flip["correction"] for flip in told["flips"]][:3] == [row["id"] for row in told["gained"]], "half are what one of them lacks"
     assert await diff(client, saved, "head") == whole, "and again, from memory"
     await teach(client, "question 4", "another")
     assert (await diff(client, saved, "head"))["gained_total"] == 4, "the present state is another one now"

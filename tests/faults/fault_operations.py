@@ -132,9 +132,7 @@ async def _import_again(process: Process, world: World, happened: bool) -> None:
 
 
 async def _bring(process: Process, world: World, **headers: str) -> dict:
-    return await process.do(
-        "POST", "imports", expect=201, content=world.bundle, headers={"Content-Type": "application/x-tar", **headers}
-    )
+    return await process.do("POST", "imports", expect=201, content=world.bundle, headers={"Content-Type": "application/x-tar", **headers})
 
 
 async def _consolidate(process: Process, world: World) -> None:
