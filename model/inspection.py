@@ -51,8 +51,9 @@ def _weights(named: Named) -> dict[str, Tensor]:
 
 def _pieces(weights: dict[str, Tensor]) -> Iterator[Tensor]:
     for name in sorted(weights):
-        for piece in weights[name].reshape(-1).split(PIECE):
-            yield piece.double()
+        flat = weights[name].reshape(-1)
+        for start in range(0, len(flat), PIECE):
+            yield flat[start : start + PIECE].double()
 
 
 def _square(numbers: Tensor) -> float:
