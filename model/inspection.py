@@ -6,7 +6,7 @@ The weights of a level are the tensors that its products read (`HEAVY`); the boo
 import torch
 from torch import Tensor
 
-from model.config import FAST, MIDDLE, RecallConfig
+from model.config import FAST, MIDDLE, SLOW, RecallConfig
 from model.state import HEAVY, Levels, Named, State
 
 
@@ -30,14 +30,14 @@ def drifts(now: State, then: State) -> dict[str, float]:
 
 
 def held(state: State) -> dict[str, int]:
-    """How many pairs each level holds: fast those of its window, middle all that were handed on to it."""
+    """How many pairs each level holds: fast those of its window, middle all that were handed on to it, slow its places."""
     taken, handed = state.levels[FAST]["marks"][0].tolist()
-    return {FAST: taken - handed, MIDDLE: handed}
+    return {FAST: taken - handed, MIDDLE: handed, SLOW: int(state.levels[SLOW]["held"][0, 0])}
 
 
 def capacity(config: RecallConfig) -> dict[str, int]:
     """How many pairs each level can keep apart: places of the window, features of the wide weights. More than that blur in the latter."""
-    return {FAST: config.window, MIDDLE: 2 * config.frequencies}
+    return {FAST: config.window, MIDDLE: 2 * config.frequencies, SLOW: config.places}
 
 
 def _weights(named: Named) -> dict[str, Tensor]:

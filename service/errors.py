@@ -121,7 +121,7 @@ class TaintedSnapshot(PalimpsestError):
 
 
 class GateFailed(PalimpsestError):
-    """The candidate answers worse than the head on the gate's probes; the head stays, the job's result names the probes."""
+    """A correction that the head gets right is wrong in the candidate; the head stays, the candidate is kept with its figures."""
 
     status = 409
     code = "consolidation-gate-failed"

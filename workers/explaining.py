@@ -5,6 +5,9 @@ Who carries an answer is told by leaving corrections out, one at a time: those w
 - `fold`: the memory is folded again without the correction. That is what it would be had it never been taught; affordable in small banks.
 - `pairs`: the correction's pairs are taken out of the read-out. What its neighbours would have learned instead is not counted.
 
+A consolidated memory is no fold, and its pairs and places are in no order of lessons. There the corrections that the best answers rest on
+are left out, nearest first, each with what lies where it does.
+
 A pair does not know its correction, but pairs are taken in the order of the events in the weights, one for each and one more for the words
 of an answer that is new. So the ledger tells whose the pair of any number is.
 """
@@ -89,29 +92,52 @@ class Explaining:
     async def _carriers(
         self, tenant: str, warm: WarmBank, view: View, text: EncodedText, best: Candidate, seen: Seen, sample: int
     ) -> tuple[Method, list[wire.Carrier]]:
-        recall, bank_id, key = self.judge.reader.recall, warm.row.id, text.key
+        recall, key = self.judge.reader.recall, text.key
+        if recall.consolidated(view.state):
+            rows = await self._rested_on(tenant, warm, view, key, sample)
+            method: Method = "pairs"
+            adds = [await self.heavy.run(recall.share, view.state, key, key_of(row.embedding or b"")) for row in rows]
+            taught: list[Lesson] = []
+        else:
+            rows, adds, taught = await self._of_the_window(tenant, warm, view, seen, sample)
+            method = "fold" if taught else "pairs"
+        (same,) = await self.judge.same_inputs(tenant, warm.row.id, [text.text])
+        carriers = []
+        for row, mine in zip(rows, adds, strict=True):
+            if method == "fold":
+                left = await self.heavy.run(folded_without, recall, view, key, best.index, row, taught)
+            else:
+                left = await self.heavy.run(read_without, recall, view, key, best.index, row, seen.reading, mine)
+            without = replace(view, gone=view.gone | {row.seq})
+            instead = (await self.judge.judged(tenant, warm, without, text, left.instead, same)).candidates
+            carriers.append(await self._carrier(tenant, warm, key, row, seen, replace(left, instead=instead)))
+        return method, carriers
+
+    async def _of_the_window(
+        self, tenant: str, warm: WarmBank, view: View, seen: Seen, sample: int
+    ) -> tuple[list[EventRow], list[Keys], list[Lesson]]:
+        """The corrections whose pairs are nearest, what these add, and where folding is affordable all lessons of the view."""
+        recall, bank_id = self.judge.reader.recall, warm.row.id
         async with self.judge.database.read(tenant) as conn:
             events = await history.event_responses(conn, tenant, bank_id)
             worded = await history.worded(conn, tenant, bank_id) if recall.config.own_words else set()
             whose = events_of_pairs((event for event in events if holds(view.weights, event[0])), worded)
             near = list(dict.fromkeys(seq for pair in seen.pairs if (seq := whose[pair]) not in view.gone))[:sample]
             rows = await history.by_seqs(conn, tenant, bank_id, near)
-            method: Method = "fold" if len(near) * count(view.weights) <= FOLDS else "pairs"
-            spans = view.weights if method == "fold" else ()
+            spans = view.weights if len(near) * count(view.weights) <= FOLDS else ()
             lessons = [row for after, upto in spans for row in await history.lessons(conn, tenant, bank_id, after, upto, upto - after)]
-        taught = [lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words) for row in lessons]
-        (same,) = await self.judge.same_inputs(tenant, bank_id, [text.text])
-        carriers = []
-        for row in rows:
-            if method == "fold":
-                left = await self.heavy.run(folded_without, recall, view, key, best.index, row, taught)
-            else:
-                mine = np.flatnonzero(np.asarray([whose[pair] == row.seq for pair in seen.pairs]))
-                left = await self.heavy.run(read_without, recall, view, key, best.index, row, seen.reading, seen.adds[mine].sum(axis=0))
-            without = replace(view, gone=view.gone | {row.seq})
-            instead = (await self.judge.judged(tenant, warm, without, text, left.instead, same)).candidates
-            carriers.append(await self._carrier(tenant, warm, key, row, seen, replace(left, instead=instead)))
-        return method, carriers
+        owners = np.asarray([whose[pair] for pair in seen.pairs])
+        adds = [seen.adds[owners == row.seq].sum(axis=0) for row in rows]
+        return rows, adds, [lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words) for row in lessons]
+
+    async def _rested_on(self, tenant: str, warm: WarmBank, view: View, key: Keys, sample: int) -> list[EventRow]:
+        """The corrections nearest to a key, of those that the first answers there rest on."""
+        reader = self.judge.reader
+        first = (await self.heavy.run(reader.candidates, view, key[None], HEARD))[0]
+        near = [pair for candidate in first for pair in await reader.support(tenant, warm, view, key, candidate.index)]
+        seqs = [row.seq for row, _ in sorted(near, key=lambda pair: -pair[1])[:sample]]
+        async with reader.database.read(tenant) as conn:
+            return await history.by_seqs(conn, tenant, warm.row.id, seqs)
 
     async def _carrier(self, tenant: str, warm: WarmBank, key: Keys, row: EventRow, seen: Seen, left: Left) -> wire.Carrier:
         texts = await self.judge.reader.texts(tenant, warm, [candidate.index for candidate in left.instead])

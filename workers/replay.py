@@ -3,9 +3,10 @@
     state(bank now) = fold(base snapshot, the live events after it)
 
 `wanted` names the live events: those of the head snapshot and all since, minus the exactly forgotten ones, and minus the quarantined ones
-for as long as they are that. A snapshot may serve as the base if it holds just the wanted events up to its seq, so every base gives the
-same bits (I8); the newest costs least. A snapshot whose bytes do not have their digest is refused, named in the log, and the next older
-one is taken; the genesis snapshot has no bytes and always serves.
+for as long as they are that. A snapshot may serve as the base if it holds just the wanted events up to its seq. Those that have the head's
+slow level, the head and what grew from it, give the same bits (I8), and the newest costs least. Others lack what was consolidated since:
+they serve where an event of the head was forgotten, and in need. A snapshot whose bytes do not have their digest is refused, named in the
+log, and the next is taken; the genesis snapshot has no bytes and always serves.
 """
 
 import asyncio
@@ -44,7 +45,7 @@ class Lineage:
     tombstones: tuple[TombstoneRow, ...]
     quarantined: tuple[TombstoneRow, ...]
     held: Spans  # quarantined events that would be wanted
-    bases: tuple[SnapshotRow, ...]  # newest first, without what a gate rejected and what was brought in from outside
+    bases: tuple[SnapshotRow, ...]  # the head and what grew from it, then the others; newest first, without rejected and imported ones
 
     @property
     def whole(self) -> Spans:
@@ -74,7 +75,8 @@ async def lineage(database: Database, tenant: str, bank: str) -> Lineage:
     exact = [tombstone.seq for tombstone in tombstones if tombstone.exact]
     whole = live((*head.spans, *head.held), head.seq, row.seq, exact)
     apart = [event.seq for event in quarantined]
-    bases = tuple(row for row in usable if (row.gate is None or row.gate["passed"]) and row.kind != "import")
+    passed = [row for row in usable if (row.gate is None or row.gate["passed"]) and row.kind != "import"]
+    bases = tuple(sorted(passed, key=lambda snapshot: head.id not in (snapshot.id, snapshot.parent)))  # stable: newest first
     wanted, held = subtract(whole, apart), among(whole, apart)
     return Lineage(row, head, wanted, tuple(tombstones), tuple(quarantined), held, bases)
 

@@ -160,7 +160,7 @@ async def test_consolidation_gates_snapshots_and_moves_the_head(client):
     lived = await digest(client)
     job = await finished(client, (await client.post("/v1/consolidations", json={})).json()["job_id"])
     assert job["status"] == "succeeded", job
-    assert job["result"]["gate"] == {"probes": 6, "head_right": 6, "candidate_right": 6, "passed": True}
+    assert job["result"]["gate"] == {"probes": 6, "head_right": 6, "candidate_right": 6, "flipped": 0, "passed": True}
     assert job["result"]["digest"] == lived, "replay equals the lived state (I8)"
     head = next(row for row in (await client.get("/v1/snapshots")).json()["items"] if row["is_head"])
     assert (head["id"], head["kind"]) == (job["result"]["snapshot"], "consolidation")
