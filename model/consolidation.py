@@ -41,6 +41,7 @@ ROUNDS = 6  # of writing
 MURMUR = 0.1  # of other codes that is let pass, so that vectors stay short where answers are more than numbers in a code
 SURE = 0.05  # margin over the next answer below which a correction is written: it is asked for in other words of arithmetic as well
 BLOCK = 1_024  # rows of a product of all corrections with each other
+NUMBERS = 2**24  # of such a product at once: 64 MiB, however many corrections there are
 
 Work = Generator[float, None, State]
 
@@ -142,14 +143,17 @@ def collected(config: RecallConfig, fast: Named, lessons: Sequence[Lesson]) -> M
 
 
 def holding(material: Material, same: float) -> Generator[float, None, Material]:
-    """Without what a newer correction in the same situation has replaced: whose cosine is `same` or more."""
-    count = len(material.keys)
-    kept = torch.ones(count, dtype=torch.bool)
-    for begin in range(0, count, BLOCK):
-        near = material.keys[begin : begin + BLOCK] @ material.keys[begin:].T
+    """Without what a newer correction in the same situation has replaced: whose cosine is `same` or more.
+
+    An answer's own words replace nothing: nobody taught them.
+    """
+    count, said = len(material.keys), material.shares == 1.0
+    kept, rows = torch.ones(count, dtype=torch.bool), max(1, min(BLOCK, NUMBERS // max(1, count)))
+    for begin in range(0, count, rows):
+        near = material.keys[begin : begin + rows] @ material.keys[begin:].T
         newer = torch.arange(count - begin)[None] > torch.arange(len(near))[:, None]
-        kept[begin : begin + BLOCK] = ~((near >= same) & newer).any(dim=1)
-        yield 0.1 * min(1.0, (begin + BLOCK) / count)
+        kept[begin : begin + rows] = ~((near >= same) & newer & said[begin:]).any(dim=1)
+        yield 0.1 * min(1.0, (begin + rows) / count)
     return material.of(kept)
 
 
@@ -190,7 +194,7 @@ def _settle(config: RecallConfig, state: State, turn: Tensor, material: Material
     else:
         system, errors = yield from within(basis.equations(material, values, noise), 0.0, 0.6)
     yield from within(solve(system, errors), 0.6, 1.0)
-    Slow(config).put(state.levels[SLOW], turn, keys, scales, errors[: len(places)].float())
+    Slow(config).put(state.levels[SLOW], turn, keys, scales, errors[: len(places)].float(), state.clock)
     if exact:
         pairs = torch.arange(len(places)) if len(places) <= room else newest_of_each(material.answers, room // 2)
     _take(config, fast, material, pairs)

@@ -31,6 +31,7 @@ from model.codes import CodeBook, Vector, packed_code
 from model.config import FAST, SLOW, RecallConfig
 from model.features import kernel
 from model.learning import Learning, Step
+from model.levels import Clock
 from model.products import Inquiry, OneByOne, Products, Question, Reading
 from model.slow import Slow
 from model.stacked import Stacked
@@ -159,6 +160,11 @@ class Recall:
     def consolidated(self, state: State) -> bool:
         """Whether the state has a slow level. Then the pairs of its window are not in the order of the lessons any more."""
         return self._slow.used(state.levels[SLOW]) > 0
+
+    def unsettled(self, state: State) -> Clock:
+        """How much the state has learned since its slow level was made: what a consolidation owes."""
+        made_at = self._slow.made_at(state.levels[SLOW])
+        return Clock(state.clock.tokens - made_at.tokens, state.clock.events - made_at.events)
 
     def share(self, state: State, key: Vector, other: Vector) -> Vector:
         """(code_width,) what the pairs and places that lie where `other` does say at a key."""

@@ -7,6 +7,9 @@ W is learned so that a correction lies nearer to those that say the same than to
 corrections z_p together, by kernel ridge regression (`model/consolidation.py`): a block of a continuum memory whose hidden units are keys.
 A bank that was never consolidated has no places, and its keys are not turned.
 
+`held` has three numbers: the places that are used, and the bank's clock when the level was made, in tokens and lessons. What was learned
+since is not in it yet.
+
 Keys and errors are kept in 8 bits a number with a scale for each place: a quarter of the bytes. They become float32 for a product, block by
 block: the regression is of the keys as they are kept and read. The errors of `block_of` places lie together, a number of the code after the
 other, as the product wants them.
@@ -19,6 +22,7 @@ from torch import Tensor
 
 from model.config import RecallConfig
 from model.features import kernel
+from model.levels import Clock
 from model.state import Named, block_of
 
 LEAST = 1e-6  # length below which a turned key has no direction
@@ -34,6 +38,10 @@ class Slow:
     def used(self, slow: Named) -> int:
         """Places that are used, the first so many; none: the bank was never consolidated."""
         return int(slow["held"][0, 0])
+
+    def made_at(self, slow: Named) -> Clock:
+        """The bank's clock when the level was made; at its beginning: the bank was never consolidated."""
+        return Clock(*slow["held"][0, 1:].tolist())
 
     def blocks(self, slow: Named) -> int:
         """Blocks of places that are used."""
@@ -70,11 +78,12 @@ class Slow:
         errors = torch.cat([*owed, torch.zeros(0, self._width)])[:used] * slow["sizes"][:used].cpu()
         return (keys * slow["scales"][:used].cpu())[:, : slow["turn"].shape[0]], errors
 
-    def put(self, slow: Named, turn: Tensor, keys: Tensor, scales: Tensor, errors: Tensor) -> None:
+    def put(self, slow: Named, turn: Tensor, keys: Tensor, scales: Tensor, errors: Tensor, made_at: Clock) -> None:
         """Write `turn`, and n places with `keys` and `scales` (n, …, `kept`) and errors (n, code_width), in a level that has none."""
         count = len(keys)
         slow["turn"].copy_(turn)
-        slow["keys"][:count, : keys.shape[1]], slow["scales"][:count], slow["held"][0, 0] = keys, scales, count
+        slow["keys"][:count, : keys.shape[1]], slow["scales"][:count] = keys, scales
+        slow["held"][0] = torch.tensor([count, made_at.tokens, made_at.events])
         small, sizes = kept(errors)
         slow["sizes"][:count] = sizes
         for block in range(-(-count // self._block)):

@@ -104,7 +104,7 @@ def layout(config: RecallConfig) -> dict[str, dict[str, Form]]:
             "scales": Form(config.places, 1),
             "errors": Form(config.places // block_of(config) * config.code_width, block_of(config), torch.int8),
             "sizes": Form(config.places, 1),
-            "held": Form(1, 1, torch.int64),
+            "held": Form(1, 3, torch.int64),
         },
     }
 
@@ -162,8 +162,9 @@ def contradictions(config: RecallConfig, levels: Levels) -> Iterator[str]:
         yield f"fast.marks are {taken} and {handed}: no window of {config.window} pairs has taken and handed on so many"
     elif taken > 0 and not _within(fast["answers"], 0, known):
         yield f"fast.answers point outside the {known} answers"
-    if not _within(levels[SLOW]["held"], 0, config.places + 1):
-        yield f"slow.held is not a number of its {config.places} places"
+    held = levels[SLOW]["held"]
+    if not _within(held[:, :1], 0, config.places + 1) or bool((held < 0).any()):
+        yield f"slow.held is not a number of its {config.places} places, and a clock"
     if not _within(fast["last"], 0, max(known, 1)):
         yield f"fast.last points outside the {known} answers"
     if bool((fast["rates"] < 0.0).any()):

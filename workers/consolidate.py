@@ -3,7 +3,8 @@
 The candidate is a fold of the ledger without any forgotten event (suppressed ones leave the weights here), whose slow level is then trained
 on all corrections that still hold (`model/consolidation.py`), in steps between which the thread serves others.
 
-A candidate that its gate (`workers/gate.py`) does not let pass is kept as a snapshot with its figures, and the head stays.
+A candidate that its gate (`workers/gate.py`) does not let pass is kept as a snapshot with its figures, and the head stays. What it covered
+is no longer owed all the same: the same corrections would fail again, so the next try comes when as much again has been taught.
 """
 
 from dataclasses import dataclass, replace
@@ -44,8 +45,7 @@ class Consolidation:
             HeadMoved: the head kept moving; try again.
         """
         for _ in range(TRIES):
-            found = await lineage(self.replay.database, tenant, bank_id)
-            view = await self._candidate(tenant, found, progress)
+            found, view = await self._candidate(tenant, bank_id, progress)
             again = await lineage(self.replay.database, tenant, bank_id)
             if again.head.id != found.head.id or restrict(_kept(again), view.seq) != view.weights:
                 continue
@@ -61,20 +61,28 @@ class Consolidation:
             return {"snapshot": saved.id, "digest": saved.digest, "events": count(saved.spans), "gate": gate.figures()}
         raise HeadMoved()
 
-    async def _candidate(self, tenant: str, found: Lineage, progress: Progress) -> View:
+    async def _candidate(self, tenant: str, bank_id: str, progress: Progress) -> tuple[Lineage, View]:
+        """The bank as it was found, and what would become of it."""
+
         async def folded(done: float) -> None:
             await progress(FOLDED * done)
 
         async def trained(done: float) -> None:
             await progress(FOLDED + (TRAINED - FOLDED) * done)
 
-        kept = replace(found, wanted=_kept(found), held=subtract(found.held, [row.seq for row in found.tombstones]))
+        found = await lineage(self.replay.database, tenant, bank_id)
         with self.replay.stage("fold"):
-            view, _ = await self.replay.current(tenant, kept, thread=self.thread, progress=folded)
-        lessons = [lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words) for row in await self._lessons(tenant, kept)]
+            view, _ = await self.replay.current(tenant, _remembered(found), thread=self.thread, progress=folded)
+            later = await lineage(self.replay.database, tenant, bank_id)
+            if later.head.id == found.head.id and restrict(_kept(later), view.seq) == view.weights:
+                found = later  # a fold can take minutes: what was taught meanwhile need not wait for the next consolidation
+                await self.replay.fold(tenant, _remembered(found), view, thread=self.thread)
+                await self.replay.admit(tenant, bank_id, view)
+        rows = await self._lessons(tenant, _remembered(found))
+        lessons = [lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words) for row in rows]
         consolidated = await self.thread.run_in_steps(consolidate(self.replay.recall.config, view.state, lessons), trained)
-        view.state = await self.thread.run(consolidated.to, self.replay.recall.device)
-        return view
+        view.state = await self.thread.run(self.replay.recall.brought, consolidated)
+        return found, view
 
     async def _lessons(self, tenant: str, kept: Lineage) -> list[LessonRow]:
         lessons: list[LessonRow] = []
@@ -100,11 +108,15 @@ class Consolidation:
         async def paid(conn: Any) -> None:  # noqa: ANN401
             await banks.repay(conn, tenant, bank.id, tokens=bank.debt_tokens, events=bank.debt_events, now=now)
 
-        note = paid if gate.passed else None
         with self.replay.stage("snapshot"):
-            return gate, await self.versions.save(tenant, Taken.of(bank.id, view), "consolidation", label, move, note=note)
+            return gate, await self.versions.save(tenant, Taken.of(bank.id, view), "consolidation", label, move, note=paid)
 
 
 def _kept(found: Lineage) -> Spans:
     """The wanted events without any that was forgotten: suppressed ones leave the weights here."""
     return subtract(found.wanted, [row.seq for row in found.tombstones])
+
+
+def _remembered(found: Lineage) -> Lineage:
+    """The bank as it should be without what was forgotten."""
+    return replace(found, wanted=_kept(found), held=subtract(found.held, [row.seq for row in found.tombstones]))

@@ -92,7 +92,7 @@ class LocalEngine:
         replay = Replay(database, blobs, recall, refused, stage)
         self.replay = replay
         self.banks = WarmBanks(
-            database, replay, thread=self._model, heavy=self.heavy, room=policy.room, shared=policy.shared, stage=stage, hit=hit
+            database, replay, thread=self._model, heavy=self.heavy, room=policy.room, shared=policy.shared, stage=stage, hit=hit, now=now
         )
         self._reader = Reader(database, recall, self._model)
         self.versions = Versions(database, blobs, recall, self._model, self.heavy, now)

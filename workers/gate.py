@@ -1,7 +1,8 @@
 """The gate of a consolidation (I5): of the bank's own corrections that hold, none that the head gets right may be wrong in the candidate.
 
 What an answer was replaced by is right as well. All corrections are asked by products of whole matrices (`model/survey.py`), and those for
-which that is close, or which would flip, once more as a recall asks them.
+which that is close, or which would flip, once more as a recall asks them. The weights are asked alone: the ledger, which knows every
+correction by its words, would hide what they have lost.
 """
 
 from collections.abc import Sequence
@@ -63,7 +64,10 @@ class Gate:
             return Verdict(0, 0, 0, 0)
         keys = np.stack([key_of(row.embedding) for row in probes])
         (before, sure_before), (after, sure_after) = [await self._surveyed(view, keys, probes) for view in (head, candidate)]
-        again = np.flatnonzero(~sure_before | ~sure_after | (before & ~after))
+        doubtful = ~sure_before | ~sure_after | (before & ~after)
+        if head.forgotten:  # what is suppressed says nothing in a recall: the next best answer may be right
+            doubtful |= ~before
+        again = np.flatnonzero(doubtful)
         for begin in range(0, len(again), ASKED):
             some = again[begin : begin + ASKED]
             for view, right in ((head, before), (candidate, after)):

@@ -11,7 +11,7 @@ log, and the next is taken; the genesis snapshot has no bytes and always serves.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import structlog
@@ -47,6 +47,10 @@ class Lineage:
     held: Spans  # quarantined events that would be wanted
     bases: tuple[SnapshotRow, ...]  # the head and what grew from it, then the others; newest first, without rejected and imported ones
 
+    def has_level_of_head(self, base: SnapshotRow) -> bool:
+        """Whether what is folded from a snapshot has the slow level of the head: it is the head, or grew from it."""
+        return self.head.id in (base.id, base.parent)
+
     @property
     def whole(self) -> Spans:
         """What belongs to the state: what is wanted, and what would be but for a quarantine."""
@@ -76,9 +80,9 @@ async def lineage(database: Database, tenant: str, bank: str) -> Lineage:
     whole = live((*head.spans, *head.held), head.seq, row.seq, exact)
     apart = [event.seq for event in quarantined]
     passed = [row for row in usable if (row.gate is None or row.gate["passed"]) and row.kind != "import"]
-    bases = tuple(sorted(passed, key=lambda snapshot: head.id not in (snapshot.id, snapshot.parent)))  # stable: newest first
     wanted, held = subtract(whole, apart), among(whole, apart)
-    return Lineage(row, head, wanted, tuple(tombstones), tuple(quarantined), held, bases)
+    found = Lineage(row, head, wanted, tuple(tombstones), tuple(quarantined), held, tuple(passed))
+    return replace(found, bases=tuple(sorted(passed, key=lambda base: not found.has_level_of_head(base))))  # stable: newest first
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,6 +159,7 @@ class RollBack:
             if idempotency_key is not None:
                 version = move.expected_version + 1
                 await idempotency.mark_committed(conn, tenant, idempotency_key, bank=bank_id, first_seq=version, last_seq=version)
+            await self.versions.owe(conn, tenant, bank_id, view.state, warm.view.seq)
             await audit.record(conn, tenant, actor=key_id, request_id=request_id, action="rollback", target=bank_id, detail=detail, now=now)
 
         label, epoch = Label(key_id, note=reason), warm.row.epoch

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 from fixtures_service import client_of, finished, serving
-from saying import ask, digest, teach
+from saying import ask, digest, snapshot, teach
 
 from model import Lesson
+from service.store import banks
 from workers.consolidate import Consolidation
 from workers.replay import key_of
 
@@ -48,7 +49,7 @@ async def wrong(client):
 
 async def held(service):
     warm = service.engine.banks.peek(await service.engine.banks.id_of(service.tenant, "default"))
-    return int(warm.view.state.levels["slow"]["held"])
+    return int(warm.view.state.levels["slow"]["held"][0, 0])
 
 
 async def test_all_that_was_taught_is_right_after_a_consolidation_and_a_replay_gives_the_lived_state(tmp_path, encoder):
@@ -84,17 +85,86 @@ async def test_what_was_forgotten_leaves_the_slow_level_without_a_trace(tmp_path
         assert (await consolidated(client))["digest"] == (await consolidated(client, other))["digest"]
 
 
+async def owed(service, bank="default"):
+    async with service.database.read(service.tenant) as conn:
+        row = await banks.find_bank(conn, service.tenant, bank)
+    return row.debt_tokens > 0, row.debt_events
+
+
+async def test_a_bank_owes_what_its_weights_hold_and_no_consolidation_has_covered(tmp_path, encoder):
+    async with serving(tmp_path / "var", encoder, memory=SOON) as service, client_of(service) as client:
+        names = await teach_all(client)
+        before = await snapshot(client)
+        assert await owed(service) == (True, 16)
+        await consolidated(client)
+        assert await owed(service) == (False, 0)
+        head = (await client.get("/v1/memory")).json()["head"]
+        await teach(client, "How do I freeze my card?", "lost_card")
+        assert await owed(service) == (True, 1)
+        assert (await client.post("/v1/rollback", json={"to": before["id"]})).status_code == 200
+        assert await owed(service) == (True, 16), "the weights of before"
+        assert (await client.post("/v1/rollback", json={"to": head})).status_code == 200
+        assert await owed(service) == (False, 0)
+        response = await client.post("/v1/forget", json={"corrections": [names["My card is gone"]], "mode": "rebuild"})
+        assert (await finished(client, response.json()["job_id"]))["status"] == "succeeded"
+        assert await owed(service) == (True, 15), "they are folded from before it"
+        await consolidated(client)
+        assert await owed(service) == (False, 0)
+
+
+async def test_what_a_damaged_snapshot_had_consolidated_is_owed_again(tmp_path, encoder):
+    async with serving(tmp_path / "var", encoder, memory=SOON) as service, client_of(service) as client:
+        await teach_all(client)
+        await consolidated(client)
+        (slow,) = [level for level in (await client.get("/v1/snapshots")).json()["items"][0]["levels"] if level["name"] == "slow"]
+        (blob,) = [path for path in service.settings.var_dir.rglob(f"*{slow['sha256']}*") if path.is_file()]
+    blob.chmod(0o600)
+    blob.write_bytes(blob.read_bytes()[:-1])
+    async with serving(tmp_path / "var", encoder, memory=SOON) as service, client_of(service) as client:
+        assert await held(service) == 0
+        assert await owed(service) == (True, 16)
+        assert await wrong(client) == []
+
+
+async def test_a_branch_of_a_consolidated_bank_has_its_weights_and_gives_it_its_own(tmp_path, encoder):
+    async with serving(tmp_path / "var", encoder, memory=SOON) as service, client_of(service) as client:
+        names = await teach_all(client)
+        await consolidated(client)
+        await teach(client, "How do I freeze my card?", "lost_card")
+        branch = (await client.post("/v1/branches", json={"name": "try"})).json()["id"]
+
+        async def theirs():
+            return (await client.get("/v1/memory", params={"bank": branch})).json()["digest"]
+
+        assert await theirs() == await digest(client)
+        assert await owed(service, branch) == (True, 1)
+        assert (await client.get(f"/v1/branches/{branch}/diff")).json()["flips"] == []
+        await teach(client, "Where is the next cash machine?", "find_atm", bank=branch)
+        wanted = await theirs()
+        assert (await client.post(f"/v1/branches/{branch}/promote", json={})).status_code == 200
+        assert await digest(client) == wanted
+        assert await held(service) == 16 + len(TOLD)
+        response = await client.post("/v1/forget", json={"corrections": [names["My card is gone"]], "mode": "suppress"})
+        assert response.status_code == 202
+        second = (await client.post("/v1/branches", json={"name": "second"})).json()["id"]
+        rows = (await client.get("/v1/snapshots", params={"bank": second})).json()["items"]
+        assert [(row["kind"], row["is_head"], row["seq"]) for row in rows] == [("manual", True, 17), ("genesis", False, 0)]
+        assert "My card is gone" not in [
+            row["input"] for row in (await client.get("/v1/corrections", params={"bank": second})).json()["items"]
+        ]
+
+
 class OneForgets(Consolidation):
     """A consolidation that makes one correction wrong, as a training that went too far would."""
 
-    async def _candidate(self, tenant, found, progress):
-        view = await super()._candidate(tenant, found, progress)
+    async def _candidate(self, tenant, bank_id, progress):
+        found, view = await super()._candidate(tenant, bank_id, progress)
         rows = await self._lessons(tenant, replace(found, wanted=view.weights))
         key = next(row for row in rows if row.right == "lost_card")
         lesson = Lesson(key_of(key.embedding), "change_pin", 1, view.state.watermark + 1)
         self.replay.recall.apply_(view.state, lesson)
         view.state.watermark -= 1
-        return view
+        return found, view
 
 
 async def test_a_candidate_in_which_a_single_correction_flips_is_refused_however_old_that_is(tmp_path, encoder):
@@ -108,6 +178,7 @@ async def test_a_candidate_in_which_a_single_correction_flips_is_refused_however
         assert not kept["is_head"]
         assert "of 16 corrections where the head is right" in job["error"]["detail"]
         assert await digest(client) == before
+        assert await owed(service) == (False, 0), "it would fail again at once"
 
 
 @pytest.mark.parametrize("taught", [0, 3])

@@ -103,7 +103,7 @@ def test_a_bank_with_few_corrections_stays_as_it_is() -> None:
     assert bits_of(consolidated(config, state, lessons)) == bits_of(state)
     lessons += [replace(distinct(config, 1, 3)[0], seq=41)]
     state = learned(config, lessons)
-    assert int(consolidated(config, state, lessons).levels["slow"]["held"]) > 0
+    assert int(consolidated(config, state, lessons).levels["slow"]["held"][0, 0]) > 0
     assert bits_of(consolidated(config, learned(config, []), [])) == bits_of(learned(config, []))
 
 
@@ -135,7 +135,7 @@ def test_where_corrections_are_more_than_places_the_newest_of_each_answer_are_he
     assert newest_of_each(answers, 9).tolist() == newest_of_each(answers, 99).tolist() == list(range(9))
     lessons = distinct(FEW, 90, 7)
     state = consolidated(FEW, learned(FEW, lessons), lessons)
-    assert (int(state.levels["slow"]["held"]), int(state.levels["fast"]["marks"][0, 0])) == (32, 40), "half of the room of the window"
+    assert (int(state.levels["slow"]["held"][0, 0]), int(state.levels["fast"]["marks"][0, 0])) == (32, 40), "half of the room of the window"
 
 
 def test_with_fewer_places_errors_of_places_and_pairs_are_the_best_that_they_can_say_together() -> None:
@@ -166,8 +166,9 @@ def test_a_large_system_is_solved_exactly_in_steps(monkeypatch: pytest.MonkeyPat
     found = torch.tensor(values, dtype=torch.float32)
     shares = list(solve(torch.tensor(matrix, dtype=torch.float32), found))
     np.testing.assert_allclose(found.numpy(), np.linalg.solve(matrix, values), atol=1e-3)
-    assert len(shares) == 5
+    assert len(shares) == 5 + 4 + 3 + 2 + 1, "a step for each block of rows that a block changes"
     assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1.0)
 
 
 def test_keys_are_turned_where_corrections_tell_each_other_and_those_that_were_held_back_do_not_speak_against_it() -> None:
@@ -242,6 +243,26 @@ def test_what_was_superseded_is_not_learned() -> None:
     for name in ("turn", "keys", "errors"):
         assert torch.equal(state.levels["slow"][name], only.levels["slow"][name])
     assert all(right(ROOMY, state, newer, 6))
+
+
+def test_an_answers_own_words_replace_no_correction_and_a_correction_replaces_them() -> None:
+    lessons = distinct(ROOMY, 60, 13)
+    named = [*lessons, Lesson(unit_keys(1, 14, ROOMY.key_width)[0], "answer 7", 3, 61, words=lessons[0].key)]
+    state = consolidated(ROOMY, learned(ROOMY, named), named)
+    assert all(right(ROOMY, state, named, 8)), "what was taught where the words lie"
+    named = [replace(lessons[0], words=lessons[1].key), *lessons[1:]]
+    state = consolidated(ROOMY, learned(ROOMY, named), named)
+    assert int(state.levels["slow"]["held"][0, 0]) == 60, "the words lie where another correction was taught afterwards"
+
+
+def test_a_state_tells_what_it_has_learned_since_it_was_consolidated() -> None:
+    lessons = distinct(ROOMY, 70, 20)
+    recall, state = Recall(ROOMY), learned(ROOMY, lessons[:60])
+    assert recall.unsettled(state) == state.clock
+    after = consolidated(ROOMY, state, lessons[:60])
+    assert (recall.unsettled(after).events, recall.unsettled(after).tokens) == (0, 0)
+    more = recall.fold(after, lessons[60:])
+    assert (recall.unsettled(more).events, recall.unsettled(more).tokens) == (10, sum(lesson.tokens for lesson in lessons[60:]))
 
 
 def test_answers_that_were_replaced_stay_replaced() -> None:
