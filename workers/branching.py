@@ -105,9 +105,7 @@ class Branching:
             return  # its genesis is that
         mine = structs.replace(draft, parent=made.head, seq=size, spans=((0, size),), held=())
         move = HeadMove(expected_version=1, moved_by=draft.created_by, reason="branch")
-        await snapshots.commit_snapshot(
-            conn, tenant, made.id, mine, now=self.versions.now(), epoch=None, move_head=move, staged=staged
-        )
+        await snapshots.commit_snapshot(conn, tenant, made.id, mine, now=self.versions.now(), epoch=None, move_head=move, staged=staged)
         await self.versions.owe(conn, tenant, made.id, view.state, size)
 
     async def promote(self, tenant: str, bank_id: str, branch_id: str, *, refold: bool, actor: Actor) -> wire.Promoted:

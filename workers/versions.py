@@ -112,9 +112,7 @@ class Versions:
                 await self.drop_unneeded(tenant)  # wait for whoever deletes it, or end it for one who died
         raise AssertionError("the last try returns or raises")
 
-    async def stored(
-        self, tenant: str, taken: Taken, kind: str, label: Label, encoded: Encoded
-    ) -> tuple[SnapshotDraft, dict[str, str]]:
+    async def stored(self, tenant: str, taken: Taken, kind: str, label: Label, encoded: Encoded) -> tuple[SnapshotDraft, dict[str, str]]:
         """Write the bytes of the taken state: what is to be committed, and the births of its blobs. The caller stays at the tenant's blobs.
 
         Raises:

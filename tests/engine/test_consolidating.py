@@ -98,7 +98,7 @@ async def test_a_bank_owes_what_its_weights_hold_and_no_consolidation_has_covere
         assert await owed(service) == (True, 16)
         await consolidated(client)
         assert await owed(service) == (False, 0)
-        head = (await client.get("/v1/memory")).json()["head"]
+        head = (await client.get("/v1/memory")).json()["state"]["snapshot_id"]
         await teach(client, "How do I freeze my card?", "lost_card")
         assert await owed(service) == (True, 1)
         assert (await client.post("/v1/rollback", json={"to": before["id"]})).status_code == 200
