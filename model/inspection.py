@@ -1,9 +1,11 @@
 """What can be said of a state without asking it anything: how large its levels' weights are, how far from another's, how full.
 
-The weights of a level are the tensors that its products read (`HEAVY`); the books kept beside them are none.
+The weights of a level are what its products read: the tensors of `HEAVY`; of the slow level the numbers that its 8 bits stand for, and how it
+turns keys. The books kept beside them are none.
 """
 
-import torch
+import math
+
 from torch import Tensor
 
 from model.config import FAST, MIDDLE, SLOW, RecallConfig
@@ -41,8 +43,12 @@ def capacity(config: RecallConfig) -> dict[str, int]:
 
 
 def _weights(named: Named) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in named.items() if name in HEAVY}
+    if "turn" not in named:
+        return {name: tensor for name, tensor in named.items() if name in HEAVY}
+    sizes = named["sizes"].unflatten(0, (-1, named["errors"].shape[1])).unsqueeze(1)  # (blocks, 1, places of a block)
+    errors = named["errors"].unflatten(0, (len(sizes), -1)).double()  # (blocks, code_width, places of a block)
+    return {"turn": named["turn"], "keys": named["keys"].double() * named["scales"], "errors": errors * sizes}
 
 
 def _length(tensors: list[Tensor]) -> float:
-    return float(torch.stack([tensor.square().sum() for tensor in tensors]).sum().sqrt())
+    return math.sqrt(sum(float(tensor.square().sum()) for tensor in tensors))

@@ -10,7 +10,7 @@ import torch
 from memory_reference import MINUTE, TINY, bits_of, book_of, policies, reference_code, stream, unit, unit_keys
 from numpy.typing import NDArray
 
-from model import Lesson, Parcel, Recall, RecallConfig, Slots, State, checkpoint, solving, turning
+from model import Lesson, Parcel, Recall, RecallConfig, Slots, State, checkpoint, inspection, solving, turning
 from model.choosing import NOISES, USUAL, choose
 from model.consolidation import consolidate, newest_of_each
 from model.solving import solve
@@ -263,6 +263,16 @@ def test_a_state_tells_what_it_has_learned_since_it_was_consolidated() -> None:
     assert (recall.unsettled(after).events, recall.unsettled(after).tokens) == (0, 0)
     more = recall.fold(after, lessons[60:])
     assert (recall.unsettled(more).events, recall.unsettled(more).tokens) == (10, sum(lesson.tokens for lesson in lessons[60:]))
+
+
+def test_weights_of_the_slow_level_are_the_numbers_that_its_bits_stand_for() -> None:
+    lessons = distinct(ROOMY, 60, 5)
+    state = consolidated(ROOMY, learned(ROOMY, lessons), lessons)
+    keys, errors = places_of(state.levels["slow"], 60)
+    whole = np.concatenate([state.levels["slow"]["turn"].numpy().ravel(), keys.ravel(), errors.ravel()])
+    assert inspection.norms(state.levels)["slow"] == pytest.approx(np.linalg.norm(whole), rel=1e-6)
+    assert inspection.drifts(state, Recall(ROOMY).initial())["slow"] == pytest.approx(1.0)
+    assert inspection.drifts(state, state)["slow"] == 0.0
 
 
 def test_answers_that_were_replaced_stay_replaced() -> None:
