@@ -1,7 +1,7 @@
 """What can be said of a state without asking it anything: how large its levels' weights are, how far from another's, how full.
 
-The weights of a level are what its products read: the tensors of `HEAVY`; of the slow level the numbers that its 8 bits stand for, and how it
-turns keys. The books kept beside them are none.
+The weights of a level are what its products read: the tensors of `HEAVY`; of the slow level the numbers that its 8 bits stand for, and its
+turn of the keys. The books kept beside them are none.
 """
 
 import math
