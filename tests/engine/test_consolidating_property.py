@@ -1,4 +1,4 @@
-"""Whatever was consolidated between lessons: what is forgotten leaves no trace, and what is held and let go of leaves everything as it was."""
+"""Whatever was consolidated between lessons: what is forgotten leaves no trace, and a quarantine that is lifted none either."""
 
 import numpy as np
 import pytest
