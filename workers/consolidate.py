@@ -80,7 +80,8 @@ class Consolidation:
                 await self.replay.admit(tenant, bank_id, view)
         rows = await self._lessons(tenant, _remembered(found))
         lessons = [lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words) for row in rows]
-        consolidated = await self.thread.run_in_steps(consolidate(self.replay.recall.config, view.state, lessons), trained)
+        with self.replay.stage("train"):
+            consolidated = await self.thread.run_in_steps(consolidate(self.replay.recall.config, view.state, lessons), trained)
         view.state = await self.thread.run(self.replay.recall.brought, consolidated)
         return found, view
 
