@@ -10,6 +10,7 @@ still holds just what the branch began with, and neither was consolidated since,
 fold of the same lessons on the same weights.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +19,7 @@ from msgspec import structs
 
 from service import wire
 from service.cluster.engine import Actor
-from service.errors import Conflict, HeadMoved, NotOwner, Quota, WriterBusy
+from service.errors import Conflict, HeadMoved, NotFound, NotOwner, Quota, WriterBusy
 from service.ids import new_id
 from service.store import audit, banks, branches, history, ledger, present, quarantines, snapshots
 from service.store.lineage import Spans, above, count, events_of, normal, restrict, subtract
@@ -49,6 +50,7 @@ class Branching:
             NotFound: the bank does not keep such a snapshot. Conflict: there is a bank of this name.
             ChecksumMismatch, StateUnavailable: the weights cannot be had. WriterBusy: much is being forgotten meanwhile.
         """
+        await self._refuse_taken(tenant, name)
         for _ in range(TRIES):
             view = await self._beginning(tenant, bank_id, at)
             encoded = await self.versions.heavy.run(encode, view.state)
@@ -67,6 +69,13 @@ class Branching:
                     await _note(conn, tenant, "branch", bank_id, detail, actor, self.versions)
                     return present.branch(await branches.get(conn, tenant, made.id))
         raise WriterBusy("something is being forgotten in the bank; make the branch again", retry_after_s=1)
+
+    async def _refuse_taken(self, tenant: str, name: str) -> None:
+        """Before anything is folded and written for it; two of one name at once meet at the row."""
+        async with self.versions.database.read(tenant) as conn:
+            with contextlib.suppress(NotFound):
+                if (await banks.find_bank(conn, tenant, name)).name == name:
+                    raise Conflict(f"there is a bank named {name!r} already")
 
     async def _beginning(self, tenant: str, bank_id: str, at: str | None) -> View:
         """What the bank holds, or held, without what was forgotten or is in quarantine."""
