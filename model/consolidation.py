@@ -6,7 +6,7 @@
     errors   E = (K + noise)⁻¹ V, kernel ridge regression (`model/solving.py`); where they are more than the places, the least squares of
              all corrections on places and pairs together. Rows of V are not the codes of answers but the vectors that say an answer
              without a murmur of the others (`clear`): codes are only nearly orthogonal
-    write    what is still not right or not sure, each with its nearest, as a lesson writes: the fast level learns what slower ones leave
+    write    what is still not right or not sure, by the least change (`model/repairing.py`): the fast level holds what slower ones leave
     middle   empty: what it held is in the others
 
 A correction holds until a newer one in the same situation; only the newest is learned. Of an answer that was replaced, the corrections
@@ -27,8 +27,8 @@ from model import choosing, succession, turning
 from model.codes import packed_code, unpacked
 from model.config import FAST, SLOW, RecallConfig
 from model.features import kernel
-from model.products import Inquiry, OneByOne, Pairs
 from model.recall import Lesson
+from model.repairing import ROUNDS, Repair
 from model.slow import Slow, kept
 from model.solving import solve
 from model.state import Named, State, initial
@@ -37,9 +37,7 @@ from model.survey import Survey
 from model.window import Ring
 
 JITTER = 1e-3  # on the diagonal of the system
-ROUNDS = 6  # of writing
 MURMUR = 0.1  # of other codes that is let pass, so that vectors stay short where answers are more than numbers in a code
-SURE = 0.05  # margin over the next answer below which a correction is written: it is asked for in other words of arithmetic as well
 BLOCK = 1_024  # rows of a product of all corrections with each other
 NUMBERS = 2**24  # of such a product at once: 64 MiB, however many corrections there are
 
@@ -213,23 +211,19 @@ def _take(config: RecallConfig, fast: Named, material: Material, rows: Tensor) -
 def _repair(config: RecallConfig, state: State, material: Material, become: Tensor, pairs: list[int]) -> Generator[float, None, None]:
     """Write the corrections that the memory does not get right; those in rows `pairs` are in the window."""
     fast, room = state.levels[FAST], config.window - config.reserve
-    survey, ring, products = Survey(config, state), Ring(config.window, config.sharpness), OneByOne(config)
-    settled = yield from within(survey.settled(material.keys), 0.0, 0.5)
-    places = {row: place for place, row in enumerate(pairs)}
+    said = yield from within(Survey(config, state).whole(material.keys), 0.0, 0.5)
+    repair = Repair(config, state, material.keys, become, said)
+    asked, places = (material.shares == 1.0).nonzero()[:, 0], {row: place for place, row in enumerate(pairs)}
+    written: dict[int, int] = {}  # rows of corrections, and of their pairs in the window
     for turn in range(ROUNDS):
-        found = survey.found(material.keys, settled)
-        wrong = ((found.answers != become) | (found.margins < SURE)) & (material.shares == 1.0)
-        left = wrong.nonzero()[:, 0].tolist()
-        for done, row in enumerate(left):
-            if row not in places:
-                if len(places) == room:
-                    continue
+        below, standing = repair.below(asked)
+        for row in below.tolist():
+            if row not in places and len(places) < room:
                 places[row] = len(places)
                 _take(config, fast, material, torch.tensor([row]))
-            _, near = products.ask([Inquiry(state, material.keys[row].clone(), len(places))])[0]
-            touched = list(dict.fromkeys([places[row], *ring.touched(fast, near, 1 + config.neighbours)]))
-            values = torch.from_numpy(unpacked(fast["codes"].numpy()[fast["answers"][touched, 0].numpy()]))
-            products.write([Pairs(state, touched, values)])
-            yield 0.5 + 0.5 * (turn + done / len(left)) / ROUNDS
-        if not left:
+            if row in places:
+                written[row] = places[row]
+        if not len(below) or not written:
             return
+        rows, at = torch.tensor(list(written)), torch.tensor(list(written.values()))
+        yield from within(repair.write(rows, at, standing), 0.5 + 0.5 * turn / ROUNDS, 0.5 + 0.5 * (turn + 1) / ROUNDS)

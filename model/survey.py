@@ -15,6 +15,7 @@ from model.config import FAST, MIDDLE, SLOW, RecallConfig
 from model.features import FeatureMap, kernel
 from model.slow import Slow
 from model.state import State
+from model.steps import within
 from model.turning import turned
 from model.window import Ring
 
@@ -56,6 +57,14 @@ class Survey:
         for part in _parts(len(keys)):
             said[part] = self._slow.of_all(self._state.levels[SLOW], keys[part])
             yield min(part.stop, len(keys)) / len(keys)
+        return said
+
+    def whole(self, keys: Tensor) -> Generator[float, None, Tensor]:
+        """(n, code_width) what all levels say at turned keys (n, key_width); yields the share that is done."""
+        said = yield from within(self.settled(keys), 0.0, 0.5)
+        for part in _parts(len(keys)):
+            said[part] += self._beside(keys[part])
+            yield 0.5 + 0.5 * min(part.stop, len(keys)) / len(keys)
         return said
 
     def found(self, keys: Tensor, settled: Tensor) -> Found:

@@ -214,6 +214,25 @@ def test_where_no_two_corrections_say_the_same_keys_are_not_turned() -> None:
     assert all(right(ROOMY, state, lessons, 40))
 
 
+def test_what_is_wrong_is_written_with_the_least_change_that_makes_it_right() -> None:
+    lessons = distinct(ROOMY, 90, 23)
+    odd = [replace(lesson, right="answer 5" if lesson.right != "answer 5" else "answer 4") for lesson in lessons[10:14]]
+    told = [*lessons[:10], *odd, *lessons[14:]]
+    state = consolidated(ROOMY, learned(ROOMY, told), told)
+    assert all(right(ROOMY, state, told, 6))
+    errors = state.levels["fast"]["errors"]
+    written = errors.any(dim=1).nonzero()[:, 0].tolist()
+    assert set(written) <= set(range(90))
+    assert {10, 11, 12, 13} <= set(written), "pairs lie in the order of the corrections"
+    candidates = Recall(ROOMY).answer(state, np.stack([lesson.key for lesson in odd]), book_of(6, ROOMY), top_k=1)
+    assert all(0.04 < one[0].margin < 0.1 for one in candidates), "no louder than it has to be"
+    keys = state.levels["fast"]["keys"][written].double().numpy()
+    wanted = np.exp(ROOMY.sharpness * (keys @ keys.T - 1.0)) @ errors[written].double().numpy()
+    codes = np.array([reference_code(f"answer {answer}", ROOMY.code_width) for answer in range(6)])
+    between = wanted - wanted @ np.linalg.pinv(codes) @ codes
+    assert np.abs(between).max() < 1e-3, "from one answer towards another and nowhere else"
+
+
 # --- what it promises
 
 
