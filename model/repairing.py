@@ -5,8 +5,8 @@ the fast level that do this at all such corrections z_i together,
 
     ΔW = argmin ‖ΔW‖²  such that  ΔW φ(z_i) = d_i       ⇒       ΔE = K⁻¹ D
 
-is the shortest; d_i is the shortest vector that raises the right answer so far above the best other one. What was right and falls below by it
-is taken into the next round, in which the others are to stay where they are.
+is the shortest; d_i is the shortest vector that raises the right answer so far above the best other one. What was right and falls below by
+it is taken into the next round, in which the others are to stay where they are.
 
 A lesson's own step makes the whole answer exact instead, which is many times as loud: done for all that was wrong, it cost situations that
 nobody taught (docs/journal.md has the figures).
