@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -21,6 +21,12 @@ from service.store.tables import idempotency
 
 OVERLAP = timedelta(seconds=30)  # longer than any forget takes from its time to its commit
 ERASED = b'{"erased": true}'  # what is left of a reply that quoted an erased correction
+
+COMMIT = (
+    update(idempotency)
+    .where(idempotency.c.tenant == bindparam("of_tenant"), idempotency.c.key == bindparam("of_key"), idempotency.c.status == "pending")
+    .values(status="committed", bank=bindparam("in_bank"), first_seq=bindparam("from_seq"), last_seq=bindparam("to_seq"))
+)
 
 
 class Fresh(msgspec.Struct, frozen=True):
@@ -82,8 +88,8 @@ async def mark_committed(conn: AsyncConnection, tenant: str, key: str, *, bank: 
     Raises:
         IdempotencyInFlight: the request outlived its lease and another with this key was quicker; keep nothing, so that only one is kept.
     """
-    pending = _of(tenant, key).where(idempotency.c.status == "pending")
-    if (await conn.execute(pending.values(status="committed", bank=bank, first_seq=first_seq, last_seq=last_seq))).rowcount == 0:
+    values = {"of_tenant": tenant, "of_key": key, "in_bank": bank, "from_seq": first_seq, "to_seq": last_seq}
+    if (await conn.execute(COMMIT, values)).rowcount == 0:
         raise IdempotencyInFlight(retry_after_s=1)
 
 
