@@ -12,6 +12,7 @@ between a correction and its answer.
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import select
 import sqlite3
@@ -44,8 +45,8 @@ Message = Sequence[tuple[str, Values]]  # statements with their values
 class Found:
     """What a statement gave: its rows, or how many it has changed."""
 
-    def __init__(self, cursor: sqlite3.Cursor) -> None:
-        self._rows = list(map(_kind(tuple(each[0] for each in cursor.description))._make, cursor)) if cursor.description else []
+    def __init__(self, said: "_Said", cursor: sqlite3.Cursor) -> None:
+        self._rows = said.rows(cursor) if cursor.description else []
         self.rowcount = cursor.rowcount
 
     def __iter__(self) -> Iterator[Any]:
@@ -65,7 +66,7 @@ class Found:
 
 
 class Plain:
-    """A connection to a SQLite file that runs SQLAlchemy's statements, and gives rows of plain types."""
+    """A connection to a SQLite file that runs SQLAlchemy's statements."""
 
     dialect = DIALECT
 
@@ -78,8 +79,8 @@ class Plain:
         said = _compiled(statement, tuple(many[0]))
         try:
             if len(many) == 1:
-                return Found(self._connection.execute(said.text, said.bound(many[0])))
-            return Found(self._connection.executemany(said.text, map(said.bound, many)))
+                return Found(said, self._connection.execute(said.text, said.bound(many[0])))
+            return Found(said, self._connection.executemany(said.text, map(said.bound, many)))
         except sqlite3.IntegrityError as error:  # without the values: an error is shown where a text must not be
             raise exc.IntegrityError(said.text, None, error) from error
         except sqlite3.OperationalError as error:
@@ -100,7 +101,8 @@ class OneWriter:
         Raises:
             exc.DBAPIError, sqlite3.Error: nothing was kept. Whatever `work` raises.
         """
-        done = asyncio.get_running_loop().run_in_executor(self._thread, self._told, work)
+        inside = contextvars.copy_context().run  # who asks is known in the thread, too
+        done = asyncio.get_running_loop().run_in_executor(self._thread, inside, self._told, work)
         try:
             return await asyncio.shield(done)
         except asyncio.CancelledError:  # whoever comes next must not find a writer inside
@@ -201,6 +203,18 @@ class _Said:
         self._fixed = compiled.params
         kinds = {name: bind.type.dialect_impl(DIALECT).bind_processor(DIALECT) for name, bind in compiled.binds.items()}
         self._processors = [(name, process) for name, process in kinds.items() if process is not None and name in self._fixed]
+        found = [column.type.dialect_impl(DIALECT) for column in getattr(statement, "exported_columns", ())]
+        self._readers = [(place, read) for place, kind in enumerate(found) if (read := kind.result_processor(DIALECT, None)) is not None]
+
+    def rows(self, cursor: sqlite3.Cursor) -> list[Any]:
+        """What it has found, with the types of its columns."""
+        kind, rows = _kind(tuple(each[0] for each in cursor.description)), cursor.fetchall()
+        if self._readers:
+            rows = [list(row) for row in rows]
+            for place, read in self._readers:
+                for row in rows:
+                    row[place] = read(row[place])
+        return list(map(kind._make, rows))
 
     def bound(self, values: Values) -> dict[str, Any]:
         """The values as the driver takes them."""
