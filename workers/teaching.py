@@ -15,7 +15,7 @@ import numpy as np
 
 from model import Candidate, Recall
 from service import wire
-from service.errors import Conflict, NotOwner, PalimpsestError, Quota, WriterBusy
+from service.errors import Conflict, Invalid, NotOwner, PalimpsestError, Quota, WriterBusy
 from service.store.appending import Appending, Believed
 from service.store.failures import CommitUnknown
 from service.store.ledger import AlreadyTaught
@@ -96,8 +96,10 @@ class Teacher:
         """All items or none, in order; `words` are the own words of responses that may be new. The caller holds the bank's lock.
 
         Raises:
+            Invalid: a situation or an answer is blank: what is in the ledger has to be learnable for ever.
             AlreadyTaught: as `ledger.append`. Conflict: a session of them, or the key, is quarantined.
         """
+        refuse_blank(items)
         drafts = [_draft(item, id, text, words.get(item.right), taught_by) for item, id, text in zip(items, ids, encoded, strict=True)]
 
         async def look_round(warm: WarmBank) -> Around:
@@ -249,6 +251,18 @@ class Teacher:
     def _given(self, found: Sequence[Candidate]) -> int | None:
         """The answer that is given, None where the memory abstains."""
         return found[0].index if found and found[0].confidence >= self.recall.config.abstain_below else None
+
+
+def refuse_blank(items: Sequence[wire.NewCorrection]) -> None:
+    """Raise `Invalid` where a situation or an answer says nothing; the api refuses it before, whoever calls the engine itself learns of it here."""
+    faults = [
+        {"field": f"items[{place}].{name}", "message": "blank"}
+        for place, item in enumerate(items)
+        for name, text in (("input", item.input), ("right", item.right))
+        if not text.strip()
+    ]
+    if faults:
+        raise Invalid(f"{faults[0]['field']}: blank", errors=faults)
 
 
 def refuse_closed(closed: frozenset[Source], drafts: Sequence[Draft]) -> None:

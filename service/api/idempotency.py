@@ -1,7 +1,7 @@
 """Idempotency-Key on every POST: a retried request has the effect of one.
 
-- The key belongs to the API key that sent it, and to method, path and body: another body is refused (422), a running one is told so
-  (409).
+- The key belongs to the API key that sent it, and to method, path, query and body: another one of these is refused (422), a running
+  request is told so (409).
 - A reply is stored when the call succeeded. A call that failed leaves nothing behind, so that the same key may try again.
 - A correction is marked committed in the transaction that appends it, a rollback in the one that moves the head. When its reply was lost
   with the process, the retry is answered from what is stored (`recover`).
@@ -146,4 +146,5 @@ def _name(caller: Caller) -> str | None:
 
 async def _request_hash(caller: Caller) -> bytes:
     request = caller.request
-    return hashlib.sha256(f"{request.method} {request.scope['path']}\n".encode() + await request.body()).digest()
+    asked = b"?" + request.scope["query_string"] if request.scope["query_string"] else b""
+    return hashlib.sha256(f"{request.method} {request.scope['path']}".encode() + asked + b"\n" + await request.body()).digest()
