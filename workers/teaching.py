@@ -254,7 +254,7 @@ class Teacher:
 
 
 def refuse_blank(items: Sequence[wire.NewCorrection]) -> None:
-    """Raise `Invalid` where a situation or an answer says nothing; the api refuses it before, whoever calls the engine itself learns of it here."""
+    """Raise `Invalid` where a situation or an answer says nothing, to whoever calls the engine past the api."""
     faults = [
         {"field": f"items[{place}].{name}", "message": "blank"}
         for place, item in enumerate(items)
