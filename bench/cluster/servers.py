@@ -41,8 +41,11 @@ BALLAST = (
 )
 MORE_BALLAST = """
 INSERT INTO event (tenant, bank, seq, id, epoch, kind, body, embedding, salt, tokens, content_hash, prev_hash, hash, created_at)
-SELECT 'ten_ballast', 'bnk_ballast', n, 'cor_ballast_' || n, 0, 'correction', '', decode(repeat(md5(n::text), 96), 'hex'), '', 1, '', '', '', now()
-FROM generate_series(%(after)s::int + 1, %(after)s::int + 50) AS n
+SELECT 'ten_ballast', 'bnk_ballast', seq, 'cor_ballast_' || seq, 0, 'correction', '', bytes, '', 1, '', '', '', now()
+FROM (
+  SELECT known + n AS seq, decode(repeat(md5(n::text), 96), 'hex') AS bytes
+  FROM (SELECT coalesce(max(seq), 0) AS known FROM event WHERE bank = 'bnk_ballast') AS before, generate_series(1, 50) AS n
+) AS more
 """
 
 
@@ -193,11 +196,10 @@ class Postgres(Server):
             for statement in BALLAST:
                 await connection.execute(statement)
             while True:
-                found = await (await connection.execute("SELECT pg_relation_size('event'), (SELECT count(*) FROM event)")).fetchone()
-                assert found is not None
-                if found[0] >= size:
+                found = await (await connection.execute("SELECT pg_relation_size('event')")).fetchone()
+                if found is not None and found[0] >= size:
                     return
-                await connection.execute(MORE_BALLAST, {"after": found[1]})
+                await connection.execute(MORE_BALLAST)
 
     async def backends(self) -> list[int]:
         """The processes that serve clients' connections."""
