@@ -71,9 +71,8 @@ class Edge:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *headers]
-                if scope["method"] == "OPTIONS" and status == 204:
-                    allowed = (b"allow", self._methods[scope["path_template"]].encode())
-                    message["headers"] = [*(each for each in message["headers"] if each[0] != b"allow"), allowed]
+                if scope["method"] == "OPTIONS" and (named := self._methods.get(scope.get("path_template", ""))):
+                    message["headers"] = [*(each for each in message["headers"] if each[0] != b"allow"), (b"allow", named.encode())]
             await send(message)
 
         with _span(scope):
