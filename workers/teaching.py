@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import cast
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from service.tracing import Stage
 from workers.batch import Batcher
 from workers.encoding import EncodedText, text_of
 from workers.judging import Judge, Looking
-from workers.learning import Taken, Taking
+from workers.learning import SEEN, Ahead, Taken, Taking
 from workers.reading import HEARD, NEWEST, Keys, Reader
 from workers.replay import lesson_of
 from workers.view import NO_KEYS, View
@@ -39,13 +40,14 @@ TRIES = 3  # appends before a caller is told that another writer holds the bank,
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """What is around a lesson before it is learned: the corrections beside it, and what was taught in just the words of each text asked.
+    """What is around a lesson before it is learned: the corrections beside it, what was taught in just the words of each text, what is said.
 
-    These texts are the lesson's own, its paraphrases, and the corrections beside it.
+    The texts are the lesson's own, its paraphrases, and the corrections beside it.
     """
 
     beside: list[SupportRow]
     same: list[Sequence[SameInputRow]]
+    ahead: Ahead
 
     def with_lesson(self, row: EventRow, asked: Sequence[EncodedText]) -> list[Sequence[SameInputRow]]:
         """`same` for the texts once the lesson is in the ledger."""
@@ -186,16 +188,22 @@ class Teacher:
 
     async def _look_round(self, tenant: str, warm: WarmBank, text: EncodedText, paraphrases: Sequence[EncodedText], others: int) -> Around:
         """What is around a lesson that the bank does not have yet."""
-        beside, same = await asyncio.gather(
-            self.reader.neighbours(tenant, warm, warm.view, text.key, others),
+        both = await asyncio.gather(
+            self._look_beside(tenant, warm, text, others),
             self.judge.same_inputs(tenant, warm.row.id, [one.text for one in (text, *paraphrases)]),
             return_exceptions=True,  # both have ended then
         )
-        if isinstance(beside, BaseException):
-            raise beside
-        if isinstance(same, BaseException):
-            raise same
-        return Around(beside, [*same, *await self.judge.same_inputs(tenant, warm.row.id, [row.input for row in beside])])
+        for each in both:
+            if isinstance(each, BaseException):
+                raise each
+        ((beside, ahead), same) = cast(tuple[tuple[list[SupportRow], Ahead], list[Sequence[SameInputRow]]], both)
+        return Around(beside, [*same, *await self.judge.same_inputs(tenant, warm.row.id, [row.input for row in beside])], ahead)
+
+    async def _look_beside(self, tenant: str, warm: WarmBank, text: EncodedText, others: int) -> tuple[list[SupportRow], Ahead]:
+        thread, view = self.reader.thread, warm.view
+        (found,) = await thread.run(self.reader.candidates, view, text.key[None], SEEN)
+        beside = await self.reader.neighbours(tenant, warm, view, text.key, others, found)
+        return beside, Ahead(found, await thread.run(self.reader.survey, view, _stacked([text_of(row) for row in beside]), HEARD))
 
     async def _measure(
         self,
@@ -215,7 +223,8 @@ class Teacher:
         text = EncodedText(lesson.key, row.tokens, row.input)
         asked = [text, *paraphrases, *neighbours]
         with self.stage("apply"):
-            taking = Taking(view, lesson, row.response, _stacked(paraphrases), _stacked(neighbours))
+            ahead = around.ahead if around else None
+            taking = Taking(view, lesson, row.response, _stacked(paraphrases), _stacked(neighbours), ahead)
             learning = asyncio.ensure_future(self.lessons.submit([taking], tenant))
             try:
                 texts = [one.text for one in asked]
