@@ -40,7 +40,7 @@ TRIES = 3  # appends before a caller is told that another writer holds the bank,
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """What is around a lesson before it is learned: the corrections beside it, what was taught in just the words of each text, what is said.
+    """What is around a lesson before it is learned: the corrections beside it, what was taught in just the same words, what is said.
 
     The texts are the lesson's own, its paraphrases, and the corrections beside it.
     """
