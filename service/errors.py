@@ -72,7 +72,7 @@ class TooLarge(PalimpsestError):
 
 
 class IdempotencyMismatch(PalimpsestError):
-    """This Idempotency-Key was used with another body; use a new key for a new request."""
+    """This Idempotency-Key was used with another request; use a new key for a new one."""
 
     status = 422
     code = "idempotency-mismatch"

@@ -75,7 +75,8 @@ class RollBack:
                     raise WriterBusy(retry_after_s=1) from None
                 raise
             view.snapshot_id, view.seq = head.id, head.seq
-            self.warm.housing.replace(WarmBank(warm.row, warm.head_version + 1, view, head.seq, head.id, warm.texts))
+            after = WarmBank(warm.row, warm.head_version + 1, view, head.seq, head.id, warm.texts, tail=warm.tail)
+            self.warm.housing.replace(after)
             return _done(told, saved, head)
 
     async def again(self, tenant: str, bank_id: str, version: int) -> wire.RolledBack:

@@ -98,6 +98,7 @@ class BankRow(Row, frozen=True, kw_only=True):
     created_at: datetime
     debt_tokens: int = 0  # of what was learned and no consolidation has covered
     debt_events: int = 0
+    responses: int = 0  # ordinals of responses given out so far
 
 
 class DueBank(Row, frozen=True, kw_only=True):
