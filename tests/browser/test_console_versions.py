@@ -69,7 +69,7 @@ def test_bank_answers_as_if_a_session_had_never_taught_it(context, url, lab, sho
     expect(dialog.get_by_label("Keep what came after.")).to_have_count(0)
     watched.shown(shots / "go-back-source")
     confirm(dialog, "sources", "Roll back")
-    expect(dialog.get_by_text("The bank answers as now, without session chat-bad")).to_be_visible()
+    expect(dialog.get_by_text("In every process the bank answers without session chat-bad")).to_be_visible()
     assert statuses(lab, "sources") == {good: "active", bad[0]: "rolled_back", bad[1]: "rolled_back", later: "active"}
     assert said(lab, "sources", PIN) == RIGHT
     watched.quiet(url)

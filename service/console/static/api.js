@@ -88,9 +88,20 @@ export const changeSnapshot = async (name, id, body) => (await call('PATCH', `/v
 export const deleteSnapshot = (name, id) => call('DELETE', `/v1/snapshots/${at(id)}`, { query: { bank: name } });
 export const verifySnapshot = (name, id) => post(`/v1/snapshots/${at(id)}/verify`, undefined, { query: { bank: name } });
 export const diff = async (name, a, b) => distinct(await get(`/v1/snapshots/${at(a)}/diff/${at(b)}`, { bank: name }));
-/** `where` is {to}, {to_time} or {source}, and {keep}. */
-export const rollBack = async (name, where, { dryRun = false, etag, reason } = {}) =>
-  distinct(await post('/v1/rollback', { bank: name, ...where, dry_run: dryRun, ...said(reason) }, { headers: etag ? { 'If-Match': etag } : {} }));
+/**
+ * `where` is {to}, {to_time} or {source}, and {keep}. Where the state has to be folded by a job first, that is waited for and `onJob` told of it;
+ * then the same is asked again.
+ */
+export async function rollBack(name, where, { dryRun = false, etag, reason, onJob } = {}) {
+  const headers = etag ? { 'If-Match': etag } : {};
+  const ask = () => post('/v1/rollback', { bank: name, ...where, dry_run: dryRun, ...said(reason) }, { headers });
+  let reply = await ask();
+  while (reply.job_id) {
+    await ended(reply.job_id, onJob);
+    reply = await ask();
+  }
+  return distinct(reply);
+}
 
 // branches: a branch is a bank as well
 export const branches = (name, { cursor, limit = 50 } = {}) => get('/v1/branches', { bank: name, cursor, limit });
@@ -137,6 +148,18 @@ export const addWebhook = (given) => post('/v1/webhooks', given);
 export const deleteWebhook = (id) => call('DELETE', `/v1/webhooks/${at(id)}`);
 export const deliveries = (id, { cursor, limit = 50 } = {}) => get(`/v1/webhooks/${at(id)}/deliveries`, { cursor, limit });
 export const redeliver = (id, delivery) => post(`/v1/webhooks/${at(id)}/deliveries/${at(delivery)}/redeliver`);
+
+/** Waits until a job has ended well. */
+async function ended(id, onJob) {
+  for (;;) {
+    const now = await job(id);
+    onJob?.(now);
+    if (now.status === 'succeeded') return;
+    if (now.status === 'failed') throw new Problem(now.error || {}, 409);
+    if (now.status === 'canceled') throw new Problem({ code: 'conflict', detail: 'Somebody has canceled the job that prepares it; try again.' }, 409);
+    await new Promise((go) => setTimeout(go, 700));
+  }
+}
 
 const said = (reason) => (reason?.trim() ? { reason: reason.trim() } : {});
 

@@ -40,10 +40,8 @@ export function Correction({ id, onClose, onOpen, forgettable }) {
 
 /** Where it lives: what became of it, and how strongly each level alone, and each version that holds it, gives its answer to its situation. */
 function Trace({ id, onCertificate }) {
-  const { bank, can, go } = useFrame();
+  const { bank, go } = useFrame();
   const { data, error } = useLoad(() => api.trace(bank, id), [bank, id]);
-  const saved = useLoad(async () => (can('snapshots:read') ? (await api.snapshots(bank, { limit: 100 })).items : []), [bank]);
-  const labels = new Map((saved.data || []).map((one) => [one.id, one.label]));
   if (error) return html`<${Fault} error=${error} />`;
   if (!data) return html`<${Busy}>Asking every version…<//>`;
   const { removed } = data;
@@ -57,7 +55,7 @@ function Trace({ id, onCertificate }) {
       <p role="status">${data.right_now ? 'Its answer is the one that is given.' : 'Another answer, or silence, comes first in its situation.'}</p>
       <${Strengths} rows=${[['all levels', data, null], ...data.levels.map((level) => [`${level.name} level alone`, level, null])]} /></section>`}
     ${data.snapshots.length > 0 && html`<section><h3>In versions</h3>
-      <${Strengths} rows=${data.snapshots.map((one) => [named({ ...one, label: labels.get(one.snapshot) }), one, one.created_at])} />
+      <${Strengths} rows=${data.snapshots.map((one) => [named(one), one, one.created_at])} />
       <p class="soft small">How sure each of the ${data.holding > data.snapshots.length ? 'newest ' : ''}versions that hold it is of its answer in its
         situation; pale where another answer comes first.</p></section>`}`;
 }

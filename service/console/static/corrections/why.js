@@ -39,7 +39,8 @@ export function Why({ question, version }) {
     ${carriers.length > 0 && html`<ul class="carriers">${carriers.map((one) => html`<li>
       <${Taught} one=${texts.get(one.correction)} />
       <${Bar} share=${part(one.carries, told.score)} label="Part of the score that is lost without it" />
-      <span class="soft small">without it: ${one.said.value ?? 'silence'}</span></li>`)}</ul>`}
+      <span class="soft small">without it: ${one.said.value ?? 'silence'}${
+        one.level === 'middle' && '; it lies in the middle level'}</span></li>`)}</ul>`}
     <p class="soft small">${carriers.length ? 'Those' : 'None'} of the ${plural(told.sample, 'correction')} nearest to it in the fast level
       ${carriers.length > 0 && ' without which the score of the answer falls, and by how much'}: ${told.method === 'fold'
   ? 'the memory was folded again without each.' : 'what each wrote there was taken out.'}</p>

@@ -5,7 +5,7 @@ import { Confirm, Dialog } from '../parts/dialog.js';
 import { useDeed, useFrame, useLoad } from '../parts/frame.js';
 import { Choice, Fault, Flips, Line } from '../parts/marks.js';
 import { Sheet } from '../parts/table.js';
-import { plural } from '../parts/words.js';
+import { asked, plural } from '../parts/words.js';
 import { Certificate } from './certificate.js';
 
 const WAYS = [ // how, what it is called, what it does, the scope it needs
@@ -36,8 +36,8 @@ export function Forget({ what, named, onClose }) {
     <${Fault} error=${error} />
     <p role="status" aria-busy=${busy}>${busy ? 'Asking what would change…' : data && html`
       <strong>${plural(data.corrections.length, 'correction')}</strong> would be forgotten;
-      ${' '}<strong>${data.flips.length ? plural(data.flips.length, 'answer') : 'no answer'}</strong> of ${plural(data.probes, 'situation')} asked
-      would change at once.`}</p>
+      ${' '}<strong>${data.flips.length ? plural(data.flips.length, 'answer') : 'no answer'}</strong> would change
+      at once of ${asked(data)}.`}</p>
     ${texts.data && html`<section><h3>What would be forgotten</h3>
       <${Sheet} names=${['Situation', 'Taught answer']} rows=${texts.data.map((one) => [
     one.input ?? 'erased', html`<del>${one.right ?? 'erased'}</del>`])} />

@@ -5,16 +5,20 @@ import { Line } from './marks.js';
 export function Dialog({ title, onClose, kind = '', children }) {
   const ref = useRef();
   const id = useId();
+  const begin = () => (ref.current.querySelector('[autofocus]') || ref.current.querySelector('h2')).focus();
   useLayoutEffect(() => {
     const dialog = ref.current;
     const before = document.activeElement;
     dialog.showModal();
-    (dialog.querySelector('[autofocus]') || dialog.querySelector('h2')).focus();
+    begin();
     return () => {
       dialog.close();
       if (before?.isConnected) before.focus();
     };
   }, []);
+  useLayoutEffect(() => {
+    if (!ref.current.contains(document.activeElement)) begin(); // what had the focus left with the content before
+  }, [title]);
   return html`
     <dialog ref=${ref} class=${kind} aria-labelledby=${id} onCancel=${(event) => {
       if (event.target !== ref.current) return; // a file field's own dialog was left

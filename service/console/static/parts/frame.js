@@ -79,7 +79,7 @@ export function useDeed() {
   return { ...state, run };
 }
 
-const ENDED = ['succeeded', 'failed', 'canceled'];
+export const ENDED = ['succeeded', 'failed', 'canceled'];
 
 /** A job by its id (none: null), asked again until it has ended: {job, ended, error}. What went wrong in it is an error, too. */
 export function useJob(id) {

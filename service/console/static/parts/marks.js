@@ -32,7 +32,6 @@ export const Empty = ({ children }) => html`<div class="empty">${children}</div>
 
 const ADVICE = { // what to do, where the service's own words do not say it
   unreachable: 'Look whether it runs, then try again.',
-  forbidden: 'The key that you signed in with may not do this.',
   internal: 'Tell whoever runs the service the number of the request.',
 };
 

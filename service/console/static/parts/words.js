@@ -5,6 +5,8 @@ import { useFrame } from './frame.js';
 export const number = (value, digits) => new Intl.NumberFormat('en', { maximumSignificantDigits: digits }).format(value);
 export const percent = (share) => `${Math.round(100 * share)} %`;
 export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
+/** How many corrections were asked, and of how many those are a sample. */
+export const asked = ({ probes, probes_of: all }) => `${plural(probes, 'correction')} asked${all > probes ? `, a sample of ${number(all)}` : ''}`;
 export const words = (name) => name.replaceAll('_', ' ');
 
 export function size(bytes) {

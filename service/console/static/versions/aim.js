@@ -36,7 +36,7 @@ export function requested({ way, to, time, source, keep, chosen }) {
 
 /** The same, as people say it. */
 export function told({ way, to, time, source }) {
-  if (way === 'source') return `now, without ${called(source)}`;
+  if (way === 'source') return `without ${called(source)}`;
   return way === 'time' ? new Date(time).toLocaleString() : named(to);
 }
 

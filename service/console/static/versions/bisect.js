@@ -29,13 +29,14 @@ export function Bisect({ id }) {
     const started = ready && (await starting.run(() => api.bisect(bank, question, since)));
     if (started) go('versions', 'find', started.job_id);
   };
+  const keydown = (event) => event.key === 'Enter' && !event.shiftKey && submit(event);
   return html`
     <p class="soft">An answer has become wrong, and nobody knows why? Name the question and a version that still had it right. The search halves what
       lies between that version and now, until one correction is left.</p>
     <form class="ask" onSubmit=${submit}>
       <${Field} label="Question">${(field) => html`
         <textarea id=${field} data-search rows="2" maxlength="20000" placeholder="The question whose answer changed" value=${typed}
-          onInput=${(event) => setTyped(event.target.value)}></textarea>`}<//>
+          onInput=${(event) => setTyped(event.target.value)} onKeyDown=${keydown}></textarea>`}<//>
       <div class="bench">
         <${VersionChoice} label="It was right in" saved value=${since} versions=${usable} onChange=${setChosen} />
         <button class="main" disabled=${!ready || starting.busy}>${starting.busy ? 'Starting…' : 'Find the change'}</button>

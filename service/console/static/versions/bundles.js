@@ -51,9 +51,12 @@ function Export({ versions }) {
 /** The one that was asked for just now. */
 function Making({ id }) {
   const { job, ended, error } = useJob(id);
+  const made = job?.status === 'succeeded';
   return html`<${Fault} error=${error} />
-    ${!error && html`<p role="status">${ended ? html`<strong>It is ready</strong>, ${size(job.result.bytes)}. <${Download} job=${job} />`
-    : html`Making the bundle… <${Progress} job=${job} />`}</p>`}`;
+    ${!ended && !error && html`<p role="status">Making the bundle… <${Progress} job=${job} /></p>`}
+    ${made && html`<div class="marked" role="status"><span><strong>It is ready</strong>, ${size(job.result.bytes)}.</span>
+      <${Download} job=${job} /></div>`}
+    ${job?.status === 'canceled' && html`<p role="status">Somebody has canceled it.</p>`}`;
 }
 
 /** Those that were made before, as far as the newest jobs tell. */

@@ -5,7 +5,7 @@ import { Dialog } from '../parts/dialog.js';
 import { useFrame, useLoad } from '../parts/frame.js';
 import { Fault, Flips } from '../parts/marks.js';
 import { Sheet } from '../parts/table.js';
-import { number, plural, words } from '../parts/words.js';
+import { asked, number, plural, words } from '../parts/words.js';
 import { named, VersionChoice } from './choice.js';
 
 const MOVED = 10; // corrections that are shown
@@ -30,7 +30,7 @@ export function Compare({ first, versions, onClose }) {
 export const Difference = ({ diff: { data, busy, error }, before, after }) => html`
   <${Fault} error=${error} />
   <p role="status" aria-busy=${busy}>${busy ? 'Asking both versions…' : data && !error && html`
-    <strong>${plural(data.flips.length, 'answer differs', 'answers differ')}</strong> of ${plural(data.probes, 'correction')} asked;
+    <strong>${plural(data.flips.length, 'answer differs', 'answers differ')}</strong> of ${asked(data)};
     ${' '}${plural(data.gained_total, 'correction')} came and ${number(data.lost_total)} went.`}</p>
   ${!busy && !error && data && html`
     ${data.flips.length > 0 && html`<section><h3>Answers</h3><${Flips} flips=${data.flips} before=${before} after=${after} /></section>`}

@@ -2,9 +2,9 @@
 import * as api from '../api.js';
 import { html, useState } from '../h.js';
 import { Confirm, Dialog } from '../parts/dialog.js';
-import { useDeed, useFrame, useLoad, useSettled } from '../parts/frame.js';
-import { Busy, Fault, Flips, Line } from '../parts/marks.js';
-import { Code, number, plural } from '../parts/words.js';
+import { ENDED, useDeed, useFrame, useLoad, useSettled } from '../parts/frame.js';
+import { Busy, Fault, Flips, Line, Progress } from '../parts/marks.js';
+import { asked, Code, number, plural } from '../parts/words.js';
 import { AimFields, requested, told, unaimed } from './aim.js';
 import { named, useVersions } from './choice.js';
 
@@ -14,6 +14,7 @@ export function RollBack({ to, onClose }) {
   const [aim, setAim] = useState(unaimed(to));
   const [reason, setReason] = useState('');
   const [done, setDone] = useState(null);
+  const [folding, setFolding] = useState(null); // the job that prepares a state which takes long to fold
   const moving = useDeed();
   const { versions, error } = useVersions();
   const now = JSON.stringify(requested(aim));
@@ -21,11 +22,11 @@ export function RollBack({ to, onClose }) {
   const preview = useLoad(async () => {
     const where = JSON.parse(settled);
     if (!where || done) return null;
-    const [found, flips] = await Promise.all([api.bank(bank), api.rollBack(bank, where, { dryRun: true })]);
+    const [found, flips] = await Promise.all([api.bank(bank), api.rollBack(bank, where, { dryRun: true, onJob: setFolding })]);
     return { ...found, ...flips, asked: settled };
   }, [settled]);
   const sure = preview.data?.asked === now && !preview.busy && !preview.error;
-  const move = (where, etag) => moving.run(() => api.rollBack(bank, where, { etag, reason }));
+  const move = (where, etag) => moving.run(() => api.rollBack(bank, where, { etag, reason, onJob: setFolding }));
   const run = async () => {
     const moved = await move(requested(aim), preview.data.etag);
     if (!moved) {
@@ -43,9 +44,8 @@ export function RollBack({ to, onClose }) {
   };
   if (done) {
     return html`<${Dialog} title="Rolled back" kind="large" onClose=${onClose}>
-      <p role="status">The bank answers as ${aim.way === 'source' ? '' : 'at '}<strong>${told(aim)}</strong>
-        ${aim.keep !== 'none' && ', with what you kept,'} ${aim.way !== 'source' && 'again, '}in every process.
-        ${' '}${plural(done.flips.length, 'answer')} changed.</p>
+      <p role="status">In every process the bank answers ${aim.way !== 'source' && 'as at '}<strong>${told(aim)}</strong>${
+        (aim.keep === 'after' || aim.chosen.size > 0) && ', with what you kept'}. ${plural(done.flips.length, 'answer')} changed.</p>
       <p class="soft">What it answered before is saved as <${Code} value=${done.pre_rollback} keep=${40} />, which undoes this, bit for bit.</p>
       <${Fault} error=${moving.error} />
       <div class="actions">
@@ -57,7 +57,8 @@ export function RollBack({ to, onClose }) {
     <${AimFields} aim=${aim} onAim=${setAim} versions=${versions || []} given=${Boolean(to)} />
     <${Fault} error=${preview.error || error} />
     ${now === 'null' ? html`<p class="soft">You see which answers would change before anything does.</p>`
-    : !sure && !preview.error && html`<${Busy}>Asking which answers would change…<//>`}
+    : !sure && !preview.error && html`<${Busy}>Asking which answers would change…
+      ${folding && !ENDED.includes(folding.status) && html` This takes a while: <${Progress} job=${folding} />`}<//>`}
     ${sure && html`<${Preview} data=${preview.data} />
       <${Line} label="Reason (optional)" hint="Kept in the audit." maxlength="1000"
         value=${reason} onInput=${(event) => setReason(event.target.value)} />
@@ -68,6 +69,6 @@ export function RollBack({ to, onClose }) {
 
 const Preview = ({ data }) => html`
   <p role="status"><strong>${data.flips.length ? plural(data.flips.length, 'answer') : 'No answer'} would change</strong> of
-    ${' '}${plural(data.probes, 'correction')} asked. ${plural(data.removed, 'correction')} would leave the weights and ${number(data.restored)}
+    ${' '}${asked(data)}. ${plural(data.removed, 'correction')} would leave the weights and ${number(data.restored)}
     ${' '}come back; all stay in the ledger. All levels go together. The present state is saved first.</p>
   ${data.flips.length > 0 && html`<${Flips} flips=${data.flips} before="Now" after="Then" />`}`;
