@@ -5,16 +5,19 @@ turn of the keys. The books kept beside them are none.
 """
 
 import math
+from collections.abc import Iterator
 
 from torch import Tensor
 
 from model.config import FAST, MIDDLE, SLOW, RecallConfig
 from model.state import HEAVY, Levels, Named, State
 
+PIECE = 1 << 17  # numbers that are looked at at once: as doubles they stay in a processor's cache
+
 
 def norms(levels: Levels) -> dict[str, float]:
     """The L2 norm of each level's weights."""
-    return {level: _length([weights.double() for weights in _weights(named).values()]) for level, named in levels.items()}
+    return {level: math.sqrt(sum(_square(piece) for piece in _pieces(_weights(named)))) for level, named in levels.items()}
 
 
 def drifts(now: State, then: State) -> dict[str, float]:
@@ -24,10 +27,11 @@ def drifts(now: State, then: State) -> dict[str, float]:
     """
     found = {}
     for level, named in now.levels.items():
-        ours, theirs = _weights(named), _weights(then.levels[level])
-        apart = _length([ours[name].double() - theirs[name].double() for name in ours])
-        size = max(_length([weights.double() for weights in each.values()]) for each in (ours, theirs))
-        found[level] = apart / size if size else 0.0
+        apart = mine = yours = 0.0
+        for here, there in zip(_pieces(_weights(named)), _pieces(_weights(then.levels[level])), strict=True):
+            apart, mine, yours = apart + _square(here - there), mine + _square(here), yours + _square(there)
+        size = max(mine, yours)
+        found[level] = math.sqrt(apart / size) if size else 0.0
     return found
 
 
@@ -50,5 +54,11 @@ def _weights(named: Named) -> dict[str, Tensor]:
     return {"turn": named["turn"], "keys": named["keys"].double() * named["scales"], "errors": errors * sizes}
 
 
-def _length(tensors: list[Tensor]) -> float:
-    return math.sqrt(sum(float(tensor.square().sum()) for tensor in tensors))
+def _pieces(weights: dict[str, Tensor]) -> Iterator[Tensor]:
+    for name in sorted(weights):
+        for piece in weights[name].reshape(-1).split(PIECE):
+            yield piece.double()
+
+
+def _square(numbers: Tensor) -> float:
+    return float(numbers.square().sum())

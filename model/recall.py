@@ -141,9 +141,13 @@ class Recall:
         """What `answer` gives, for much less. Not R3: between answers that are as good as equal, how many are asked may decide."""
         if not len(asked.book) or not len(asked.keys):
             return [[] for _ in asked.keys]
-        answering = Answering(self.config, asked)
+        answering, readings = self.look_over(asked)
+        return [answering.candidates(reading) for reading in readings]
+
+    def look_over(self, asked: Asked) -> tuple[Answering, list[Reading]]:
+        """As `look`, at many keys for much less, with last bits as `survey` has them."""
         keys = torch.stack([self._turned_key(asked.state, key) for key in asked.keys])
-        return [answering.candidates(reading) for reading in self._products.survey(asked.state, keys)]
+        return Answering(self.config, asked), self._products.survey(asked.state, keys)
 
     def look(self, asked: Asked) -> tuple[Answering, list[Reading]]:
         """How answers are made for one bank, and what its levels say at each key: for those who ask why. The book must not be empty."""
@@ -166,15 +170,19 @@ class Recall:
         made_at = self._slow.made_at(state.levels[SLOW])
         return Clock(state.clock.tokens - made_at.tokens, state.clock.events - made_at.events)
 
-    def share(self, state: State, key: Vector, other: Vector) -> Vector:
-        """(code_width,) what the pairs and places that lie where `other` does say at a key."""
+    def turned(self, state: State, keys: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, key_width) where keys lie, as the slow level turns them."""
+        return np.stack([self._turned_key(state, key).numpy() for key in keys])
+
+    def share(self, state: State, key: Vector, other: Vector) -> Reading:
+        """What the pairs and places that lie where `other` does say at a key; the wide weights do not keep places apart."""
         fast, slow = state.levels[FAST], state.levels[SLOW]
         at, there = (self._turned_key(state, each) for each in (key, other))
         keys, errors = fast["keys"][: int(fast["marks"][0, 0])].cpu(), fast["errors"][: int(fast["marks"][0, 0])].cpu()
         said = kernel(keys @ at, self.config.sharpness) * (keys @ there > ONE_PLACE) @ errors
         places, owed = self._slow.places(slow)
-        said += kernel(places @ at, self.config.slow_sharpness) * (places @ there > ONE_PLACE) @ owed
-        return np.asarray(said.numpy())
+        placed = kernel(places @ at, self.config.slow_sharpness) * (places @ there > ONE_PLACE) @ owed
+        return Reading(said.numpy(), torch.zeros_like(said).numpy(), placed.numpy())
 
     def read(self, state: State, key: Vector) -> Vector:
         """(code_width,) the read-out at a key: near the code of what was taught there."""

@@ -7,7 +7,8 @@
     ├── Invalid 400                ├── ChecksumMismatch 422     ├── Quota 429
     ├── Conflict 409               ├── GateFailed 409           ├── StorageFull 507
     ├── IdempotencyMismatch 422    ├── IdempotencyInFlight 409  ├── Capacity 503
-    └── BundleRefused 422
+    ├── BundleRefused 422          └── StateUnknown 409
+    └── OutcomeUnknown 503
 
 `status` is the HTTP status, `code` the stable name that clients may branch on; the docstring of each class tells the reader what to do.
 `service.api.problems` turns any of them into `application/problem+json`.
@@ -97,6 +98,13 @@ class StateUnavailable(PalimpsestError):
 
     status = 409
     code = "state-unavailable"
+
+
+class StateUnknown(PalimpsestError):
+    """`Memory-Min-State` is of no state of this bank, which was made anew under its name perhaps; drop it, and read without."""
+
+    status = 409
+    code = "state-unknown"
 
 
 class WriterBusy(PalimpsestError):

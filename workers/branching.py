@@ -147,7 +147,7 @@ class Branching:
                 most = self.versions.recall.config.max_responses
                 if any(each.response is not None and each.response >= most for each in added):
                     raise Quota(f"a bank tells at most {most} distinct responses apart, and this one would have more")
-                digests = await banks.delete_bank(conn, tenant, branch_id)
+                digests = await banks.delete_bank(conn, tenant, branch_id, self.versions.now())
                 detail = {"branch": branch_id, "corrections": len(added), "before": before.id}
                 await _note(conn, tenant, "promote", bank_id, detail, actor, self.versions)
         except NotOwner:

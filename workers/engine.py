@@ -112,7 +112,7 @@ class LocalEngine:
         self.levels, self.trace, self.probe, self.explain = looking.levels, looking.trace, looking.probe, looking.explain
         self._note_drift = looking.note_drift
         comparing = Comparing(self._judge)
-        rolling = RollBack(replay, self.banks, comparing, self.versions)
+        rolling = RollBack(replay, self.banks, comparing, self.versions, self._old)
         going = Versioning(self.banks, replay, self.versions, comparing, rolling, self._old, encoding, self._whole, ring, now)
         self.roll_back, self.rolled_back, self.delete_snapshot = going.roll_back, going.rolled_back, going.delete_snapshot
         self.diff, self.verify, self.bisect, self.import_bundle = going.diff, going.verify, going.bisect, going.import_bundle
@@ -122,7 +122,7 @@ class LocalEngine:
             self._judge,
             Forgetting(replay, self.banks, now),
             Quarantining(replay, self.banks, now),
-            Previewing(replay, self.banks, comparing),
+            Previewing(replay, self.banks, comparing, self._model),
             self._whole,
             self._old.clear,
             ring,

@@ -12,6 +12,7 @@ The weights say which answer is near. Two things stand by them, both from the le
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from math import log
 
 import numpy as np
@@ -27,7 +28,7 @@ from service.store.rows import SameInputRow, SupportRow
 from workers.encoding import EncodedText
 from workers.reading import HEARD, Judged, Near, Reader
 from workers.view import View
-from workers.warm_bank import WarmBank
+from workers.warm_bank import Pages, WarmBank
 
 LEDGER = "ledger"
 COMPARED = 2_048  # characters of a correction that are compared with a question: as a rule all that the encoder reads
@@ -39,6 +40,8 @@ RELUCTANCE = 1.0  # by how much the evidence for another candidate than the firs
 CHUNK = 64  # questions before the model thread may serve someone else
 FEW = 16  # texts that are looked up one by one, beside each other
 LATEST = 8  # corrections of an input looked at in one go: as a rule the newest is in the weights
+MANY = 8  # questions from which on they are asked together
+CLOSE, NEAR = 1e-4, 1e-3  # between scores, and between a confidence and what is decided by it: far above what rounding does to either
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +52,37 @@ class Judge:
     reader: Reader
     words: Words
 
-    async def ask(self, tenant: str, warm: WarmBank, view: View, asked: Sequence[EncodedText]) -> list[Judged]:
-        """What a recall would be told at each text, whatever view is asked. Of `warm` only the id and the caches are used."""
-        warm = _beside(warm, view)
+    async def ask(self, tenant: str, warm: WarmBank, view: View, asked: Sequence[EncodedText], pages: Pages | None = None) -> list[Judged]:
+        """What a recall would be told at each text, whatever view is asked. Of `warm` only the id and the caches are used.
+
+        `pages` are shared by those who ask several views.
+        """
+        warm = _beside(warm, view, pages)
         same = await self.same_inputs(tenant, warm.row.id, [text.text for text in asked])
+        look = self._exactly if len(asked) < MANY else self._together
         judged: list[Judged] = []
         for start in range(0, len(asked), CHUNK):
-            some = asked[start : start + CHUNK]
-            found = await self.reader.thread.run(self.reader.candidates, view, np.stack([text.key for text in some]), HEARD)
-            judged += await self.all(tenant, warm, view, some, found, same[start : start + CHUNK])
+            judged += await look(tenant, warm, view, asked[start : start + CHUNK], same[start : start + CHUNK])
+        return judged
+
+    async def _exactly(
+        self, tenant: str, warm: WarmBank, view: View, asked: Sequence[EncodedText], same: Sequence[Sequence[SameInputRow]]
+    ) -> list[Judged]:
+        found = await self.reader.thread.run(self.reader.candidates, view, np.stack([text.key for text in asked]), HEARD)
+        return await self.all(tenant, warm, view, asked, found, same)
+
+    async def _together(
+        self, tenant: str, warm: WarmBank, view: View, asked: Sequence[EncodedText], same: Sequence[Sequence[SameInputRow]]
+    ) -> list[Judged]:
+        """As `_exactly`, but for last bits of scores and confidences: where these could decide anything, it is asked exactly."""
+        keys = np.stack([text.key for text in asked])
+        found = await self.reader.thread.run(self.reader.survey, view, keys, HEARD + 1)
+        judged = await self.all(tenant, warm, view, asked, found, same)
+        close = [place for place, each in enumerate(judged) if is_close(found[place], each, self._threshold)]
+        if close:
+            again = await self._exactly(tenant, warm, view, [asked[place] for place in close], [same[place] for place in close])
+            for place, each in zip(close, again, strict=True):
+                judged[place] = each
         return judged
 
     async def all(
@@ -72,10 +97,11 @@ class Judge:
     ) -> list[Judged]:
         """As `judged`, for each text, without what only a forgotten correction explains; `heard` candidates were asked for."""
         warm, judged = _beside(warm, view), []
+        kin = await self.reader.thread.run(view.kin) if view.forgotten else None
         for text, candidates, known in zip(asked, found, same, strict=True):
             kept = candidates
             if view.forgotten:
-                kept = await self.reader.hold_back(tenant, warm, view, text.key, candidates, heard)
+                kept = await self.reader.hold_back(tenant, warm, view, text.key, candidates, heard, kin=kin)
             judged.append(await self.judged(tenant, warm, view, text, kept, known))
         return judged
 
@@ -195,13 +221,28 @@ class Looking:
     shared: dict[int, Overlap] = field(default_factory=dict)  # with a correction, by its seq
 
 
-def _beside(warm: WarmBank, view: View) -> WarmBank:
+def _beside(warm: WarmBank, view: View, pages: Pages | None = None) -> WarmBank:
     """The bank with a view as its own: then what supports its answers is kept beside it as long as this takes."""
-    return warm if view is warm.view else WarmBank(warm.row, warm.head_version, view, view.seq, view.snapshot_id, warm.texts)
+    if view is warm.view:
+        return warm
+    return WarmBank(warm.row, warm.head_version, view, view.seq, view.snapshot_id, warm.texts, pages=pages)
 
 
 def _companion(taught: SameInputRow) -> Candidate:
     return Candidate(taught.response, 1.0, CERTAIN, LEDGER, 1.0)
+
+
+def is_close(found: Sequence[Candidate], judged: Judged, threshold: float) -> bool:
+    """Whether rounding could have decided what became of the candidates that were found."""
+    heard = max(1, len(judged.near))
+    if any(ahead.score - behind.score < CLOSE for ahead, behind in pairwise(found[: heard + 1])):
+        return True
+    told = [candidate.confidence for candidate in (*found[:heard], *judged.candidates[: heard + 1])]
+    if any(abs(confidence - at) < NEAR for confidence in told for at in (threshold, DOUBTFUL)):
+        return True
+    weighed = [candidate for candidate in judged.candidates if candidate.index in judged.near]
+    odds = [_odds(candidate.confidence) - RELUCTANCE * (candidate.index != found[0].index) for candidate in weighed]
+    return any(abs(ahead - behind) < NEAR / DOUBTFUL for ahead, behind in pairwise(odds))
 
 
 def _odds(share: float) -> float:

@@ -199,10 +199,10 @@ class Replay:
     async def admit(self, tenant: str, bank_id: str, view: View) -> None:
         """Set what the view may answer, from the ledger and what is hidden of it now."""
         async with self.database.read(tenant) as conn:
-            pairs = await history.event_responses(conn, tenant, bank_id)
+            said = await history.spoken(conn, tenant, bank_id, view.weights)
             hidden = await quarantines.hidden(conn, tenant, bank_id)
             view.closed = await quarantines.closed(conn, tenant, bank_id)
-        view.counts = counted(pairs, view.weights, hidden, len(view.book))
+        view.counts = counted(said, view.weights, hidden, len(view.book))
         view.gone = frozenset(row.seq for row in hidden)
         view.forgotten = still_inside(view.weights, hidden)
 

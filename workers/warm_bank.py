@@ -86,6 +86,17 @@ class Supports:
             self._bytes -= _bytes(self._rows.popitem(last=False)[1])
 
 
+@dataclass(slots=True)
+class Pages:
+    """The newest corrections of each response as the ledger has them, whatever a view holds of them: for views that are compared.
+
+    `below`: a position above those of all these views.
+    """
+
+    below: int
+    rows: dict[int, list[SupportRow]] = field(default_factory=dict)
+
+
 def _bytes(rows: list[SupportRow]) -> int:
     return sum(ROW + len(row.embedding) + len(row.input) for row in rows)
 
@@ -101,6 +112,7 @@ class WarmBank:
     base_snapshot: str  # where the load began, for the log and the tests
     texts: Kept[int, str] = field(default_factory=lambda: Kept(TEXTS))
     supports: Supports = field(default_factory=Supports)
+    pages: Pages | None = None  # of who compares it with another view of the bank
     users: int = 0  # who was given it and has not left
     ready: bool = True  # whether its view can be used once `arriving` has ended; if not, it is packed
     arriving: "asyncio.Future[None] | None" = None  # its way to where it can be used

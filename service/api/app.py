@@ -102,6 +102,7 @@ ROUTES = (
     rollback.bisect,
     forget.forget,
     forget.get_certificate,
+    forget.list_certificates,
     quarantine.set_quarantine,
     quarantine.list_quarantines,
     quarantine.lift_quarantine,

@@ -146,10 +146,14 @@ async def get_forget(conn: AsyncConnection, tenant: str, forget_id: str) -> Forg
     return _forget(row)
 
 
-async def list_forgets(conn: AsyncConnection, tenant: str, bank: str, after: str | None, limit: int) -> list[ForgetRow]:
-    """A page of the bank's forget requests by id."""
-    query = select(forget).where(forget.c.tenant == tenant, forget.c.bank == bank, forget.c.id > (after or ""))
-    return [_forget(row) for row in await conn.execute(query.order_by(forget.c.id).limit(limit))]
+async def list_forgets(conn: AsyncConnection, tenant: str, bank: str | None, after: str | None, limit: int) -> list[ForgetRow]:
+    """A page of the bank's forget requests, newest first; without a bank of all banks, deleted ones among them."""
+    query = select(forget).where(forget.c.tenant == tenant)
+    if bank is not None:
+        query = query.where(forget.c.bank == bank)
+    if after is not None:
+        query = query.where(forget.c.id < after)
+    return [_forget(row) for row in await conn.execute(query.order_by(forget.c.id.desc()).limit(limit))]
 
 
 async def _tell_completed(

@@ -281,6 +281,7 @@ class ForgetRow(Row, frozen=True, kw_only=True):
     created_by: str
     created_at: datetime
     certificate: dict[str, Any] | None = None
+    bank_deleted_at: datetime | None = None
 
     @property
     def certificate_so_far(self) -> dict[str, Any]:

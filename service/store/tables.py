@@ -233,8 +233,9 @@ forget = Table(
     Column("created_by", String(64), nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("certificate", JSON(none_as_null=True)),  # what its job has done so far, ids and digests only
+    Column("bank_deleted_at", UtcTime),  # the row stays when its bank is deleted: it is the certificate
     CheckConstraint("mode IN ('suppress', 'rebuild', 'erase')", name="mode"),
-    _bank_of("forget"),
+    ForeignKeyConstraint(["tenant"], ["tenant.id"]),
 )
 
 tombstone = Table(

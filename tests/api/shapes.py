@@ -114,10 +114,12 @@ ROLLED_BACK = {
     "pre_rollback": Maybe(Id("snap")),
     "flips": [FLIP],
     "probes": int,
+    "probes_of": int,
     "removed": int,
     "restored": int,
     "dry_run": bool,
     "state": STATE,
+    "job_id": Maybe(Id("job")),
 }
 MOVED = {"id": Id("cor"), "seq": int, "input": Maybe(TEXT), "right": Maybe(TEXT)}
 SNAPSHOT_DIFF = {
@@ -129,6 +131,7 @@ SNAPSHOT_DIFF = {
     "lost_total": int,
     "flips": [FLIP],
     "probes": int,
+    "probes_of": int,
     "levels": [{"name": TEXT, "before_norm": NUMBER, "after_norm": NUMBER, "drift": NUMBER}],
 }
 VERIFIED = {"snapshot": Id("snap"), "ok": bool, "checks": [{"name": TEXT, "ok": bool, "detail": TEXT}]}
@@ -144,6 +147,7 @@ FORGOTTEN = {
     "dry_run": bool,
     "flips": [FLIP],
     "probes": int,
+    "probes_of": int,
     "confirm_token": Maybe(re.compile(r"[0-9]{10}\.[0-9a-f]{64}")),
     "confirm_until": Maybe(TIME),
 }
@@ -171,6 +175,7 @@ CERTIFICATE = {
     },
     "membership": [MEMBERSHIP],
     "unreached": [{"place": TEXT, "advice": TEXT}],
+    "bank_deleted_at": Maybe(TIME),
 }
 QUARANTINE = {
     "id": Id("qua"),
@@ -187,7 +192,7 @@ QUARANTINE = {
 JOB_STARTED = {"job_id": Id("job"), "deduplicated": bool}
 JOB = {
     "id": Id("job"),
-    "kind": OneOf("consolidation", "rebuild", "erase", "export", "bisection"),
+    "kind": OneOf("consolidation", "rebuild", "erase", "export", "bisection", "preparation"),
     "bank": Maybe(Id("bank")),
     "status": OneOf("queued", "running", "succeeded", "failed", "canceled"),
     "progress": NUMBER,
@@ -292,14 +297,14 @@ TRACE = {
     "confidence": Maybe(NUMBER),
     "rank": Maybe(int),
     "levels": [{"name": TEXT, **STANDS}],
-    "snapshots": [{"snapshot": Id("snap"), "kind": TEXT, "seq": int, "created_at": TIME, **STANDS}],
+    "snapshots": [{"snapshot": Id("snap"), "kind": TEXT, "seq": int, "created_at": TIME, "label": Maybe(TEXT), **STANDS}],
     "holding": int,
     "verified_at": Maybe(TIME),
     "state": STATE,
 }
 CELL = {"value": Maybe(TEXT), "confidence": NUMBER, "abstained": bool}
 PROBED = {"versions": [{"at": TEXT, "state": STATE}], "rows": [[CELL]], "usage": USAGE}
-CARRIER = {"correction": Id("cor"), "cosine": NUMBER, "carries": NUMBER, **STANDS, "said": SAID}
+CARRIER = {"correction": Id("cor"), "level": OneOf("fast", "middle"), "cosine": NUMBER, "carries": NUMBER, **STANDS, "said": SAID}
 EXPLAINED = {
     "value": Maybe(TEXT),
     "score": NUMBER,

@@ -124,6 +124,16 @@ async def test_trace_tells_what_a_fold_by_hand_has_by_level_and_by_snapshot(clie
     assert told["verified_at"] is not None
 
 
+async def test_trace_names_its_snapshots_as_people_do(client):
+    taught = await teach(client, PIN, "change_pin")
+    for label in ("before the sale", None):
+        await posted(client, "/v1/snapshots", 201, label=label)
+    assert [one["label"] for one in (await trace(client, taught["id"]))["snapshots"]] == [None, "before the sale"]
+    newest = (await got(client, "/v1/snapshots"))["items"][0]["id"]
+    assert (await client.patch(f"/v1/snapshots/{newest}", json={"label": "after it"})).status_code == 200
+    assert [one["label"] for one in (await trace(client, taught["id"]))["snapshots"]] == ["after it", "before the sale"]
+
+
 async def test_trace_of_a_superseded_correction_names_who_superseded_it(client):
     first = await teach(client, PIN, "change_pin")
     second = await teach(client, PIN, "ask_the_branch")
@@ -244,6 +254,29 @@ async def test_pairs_taken_out_are_those_of_the_correction_and_together_make_up_
     assert sum(carrier["carries"] for carrier in told["carriers"]) == pytest.approx(told["levels"][0]["score"], abs=1e-4)
     strongest = told["carriers"][0]["correction"]
     assert strongest in (taught[0]["id"], taught[3]["id"]), "what says the answer in a situation like this"
+
+
+async def test_answer_that_lies_in_the_middle_level_has_its_carriers(client, monkeypatch):
+    """What has left the window is in the wide weights, which keep no corrections apart: the shares are estimates of what folding tells."""
+    mine = [await teach(client, text, "change_pin") for text in (PIN, "How do I get a new PIN?", "I want another PIN for my card")]
+    items = [{"input": f"When does branch number {number} open?", "right": f"at {number} past nine"} for number in range(120)]
+    await posted(client, "/v1/corrections/batch", 201, items=items)
+    question = "Where can I get another PIN?"
+    told = await posted(client, "/v1/memory/explain", input=question, sample=4)
+    assert (told["value"], told["method"]) == ("change_pin", "fold")
+    fast, middle = (level["score"] for level in told["levels"])
+    assert middle > 4 * abs(fast), "the pairs have left the window"
+    exact = {carrier["correction"]: carrier for carrier in told["carriers"]}
+    assert {one["id"] for one in mine} <= exact.keys()
+    assert {exact[one["id"]]["level"] for one in mine} == {"middle"}
+    monkeypatch.setattr("workers.explaining.FOLDS", 0)
+    told = await posted(client, "/v1/memory/explain", input=question, sample=4)
+    shares = {carrier["correction"]: carrier["carries"] for carrier in told["carriers"]}
+    assert (told["method"], shares.keys()) == ("pairs", exact.keys())
+    strongest = {max(found, key=found.get) for found in (shares, {name: one["carries"] for name, one in exact.items()})}
+    assert strongest <= {one["id"] for one in mine}
+    whole = sum(shares[one["id"]] for one in mine)
+    assert whole == pytest.approx(middle, rel=0.4), "together they carry most of it"
 
 
 async def test_explanation_names_the_nearest_correction_of_the_best_other_answer(client):
