@@ -219,3 +219,15 @@ async def test_a_search_over_a_consolidation_ends_at_the_correction_that_brought
         started = (await client.post("/v1/memory/bisect", json={"input": question})).json()
         job = await finished(client, started["job_id"])
         assert (job["status"], job["result"]["changed"], job["result"]["correction"]) == ("succeeded", True, planted["id"]), job
+
+
+async def test_of_two_corrections_of_one_situation_the_newest_carries_a_consolidated_answer(tmp_path, encoder):
+    async with serving(tmp_path / "var", encoder, memory=SOON) as service, client_of(service) as client:
+        names = await teach_all(client)
+        question = "My card is gone"
+        newest = (await teach(client, question, "exchange_rate"))["id"]
+        await consolidated(client)
+        told = (await client.post("/v1/memory/explain", json={"input": question, "sample": 16})).json()
+        carries = {carrier["correction"]: carrier["carries"] for carrier in told["carriers"]}
+        assert (told["value"], max(carries, key=carries.__getitem__)) == ("exchange_rate", newest)
+        assert abs(carries.get(names[question], 0.0)) < 0.05 < carries[newest], "what lies there is the newest one's"
