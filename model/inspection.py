@@ -1,6 +1,7 @@
 """What can be said of a state without asking it anything: how large its levels' weights are, how far from another's, how full.
 
-The weights of a level are the tensors that its products read (`HEAVY`); the books kept beside them are none.
+The weights of a level are what its products read: the tensors of `HEAVY`; of the slow level the numbers that its 8 bits stand for, and its
+turn of the keys. The books kept beside them are none.
 """
 
 import math
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from model.config import FAST, MIDDLE, RecallConfig
+from model.config import FAST, MIDDLE, SLOW, RecallConfig
 from model.state import HEAVY, Levels, Named, State
 
 PIECE = 1 << 17  # numbers that are looked at at once: as doubles they stay in a processor's cache
@@ -35,18 +36,22 @@ def drifts(now: State, then: State) -> dict[str, float]:
 
 
 def held(state: State) -> dict[str, int]:
-    """How many pairs each level holds: fast those of its window, middle all that were handed on to it."""
+    """How many pairs each level holds: fast those of its window, middle all that were handed on to it, slow its places."""
     taken, handed = state.levels[FAST]["marks"][0].tolist()
-    return {FAST: taken - handed, MIDDLE: handed}
+    return {FAST: taken - handed, MIDDLE: handed, SLOW: int(state.levels[SLOW]["held"][0, 0])}
 
 
 def capacity(config: RecallConfig) -> dict[str, int]:
     """How many pairs each level can keep apart: places of the window, features of the wide weights. More than that blur in the latter."""
-    return {FAST: config.window, MIDDLE: 2 * config.frequencies}
+    return {FAST: config.window, MIDDLE: 2 * config.frequencies, SLOW: config.places}
 
 
 def _weights(named: Named) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in named.items() if name in HEAVY}
+    if "turn" not in named:
+        return {name: tensor for name, tensor in named.items() if name in HEAVY}
+    sizes = named["sizes"][:, 0].unflatten(0, (-1, named["errors"].shape[1])).unsqueeze(1)  # (blocks, 1, places of a block)
+    errors = named["errors"].unflatten(0, (len(sizes), -1)).double()  # (blocks, code_width, places of a block)
+    return {"turn": named["turn"], "keys": named["keys"].double() * named["scales"], "errors": errors * sizes}
 
 
 def _pieces(weights: dict[str, Tensor]) -> Iterator[Tensor]:

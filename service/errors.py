@@ -73,7 +73,7 @@ class TooLarge(PalimpsestError):
 
 
 class IdempotencyMismatch(PalimpsestError):
-    """This Idempotency-Key was used with another body; use a new key for a new request."""
+    """This Idempotency-Key was used with another request; use a new key for a new one."""
 
     status = 422
     code = "idempotency-mismatch"
@@ -129,7 +129,7 @@ class TaintedSnapshot(PalimpsestError):
 
 
 class GateFailed(PalimpsestError):
-    """The candidate answers worse than the head on the gate's probes; the head stays, the job's result names the probes."""
+    """A correction that the head gets right is wrong in the candidate; the head stays, the candidate is kept with its figures."""
 
     status = 409
     code = "consolidation-gate-failed"

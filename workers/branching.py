@@ -1,37 +1,45 @@
 """Branches: what would become of a bank if it were taught this? Made, compared with it, and brought back into it.
 
 A branch is a bank of its own. Its ledger begins with copies of the corrections that the other held, without what was forgotten or is in
-quarantine, so its weights are folded, answered, rolled back and forgotten from like any bank's. What is forgotten in the other bank is
+quarantine, and its first head has the weights that the other has without these, with what was consolidated. From there it is folded,
+answered, rolled back and forgotten from like any bank. What is forgotten in the other bank is
 forgotten in the branch, in the same transaction (`workers/forgetting.py`); what is quarantined there is so here, and as long.
 
 Promotion appends what was taught in the branch to the other bank's ledger and deletes the branch, in one transaction. Where that bank
-still holds just what the branch began with, it has the branch's weights then, bit for bit: they are the fold of the same lessons.
+still holds just what the branch began with, and neither was consolidated since, it has the branch's weights then, bit for bit: they are the
+fold of the same lessons on the same weights.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import structs
 
 from service import wire
 from service.cluster.engine import Actor
-from service.errors import Conflict, HeadMoved, NotOwner, Quota, WriterBusy
+from service.errors import Conflict, HeadMoved, NotFound, NotOwner, Quota, WriterBusy
 from service.ids import new_id
 from service.store import audit, banks, branches, history, ledger, present, quarantines, snapshots
 from service.store.lineage import Spans, above, count, events_of, normal, restrict, subtract
-from service.store.rows import BranchRow, Draft, EventRow
+from service.store.rows import BranchRow, Draft, EventRow, HeadMove, SnapshotDraft
 from workers import lifecycle
-from workers.replay import Lineage, lineage
+from workers.replay import Lineage, Replay, lineage
 from workers.teaching import refuse_closed
-from workers.versions import Label, Versions
+from workers.versions import Label, Taken, Versions, encode
+from workers.view import View
 from workers.warm import WarmBanks
 
 PAGE = 500  # corrections copied at once
+TRIES = 3  # of a fork that meets what is being forgotten
 
 
 @dataclass(frozen=True, slots=True)
 class Branching:
     """Makes and promotes branches."""
 
+    replay: Replay
     versions: Versions
     warm: WarmBanks
 
@@ -40,22 +48,74 @@ class Branching:
 
         Raises:
             NotFound: the bank does not keep such a snapshot. Conflict: there is a bank of this name.
+            ChecksumMismatch, StateUnavailable: the weights cannot be had. WriterBusy: much is being forgotten meanwhile.
         """
+        await self._refuse_taken(tenant, name)
+        for _ in range(TRIES):
+            view = await self._beginning(tenant, bank_id, at)
+            encoded = await self.versions.heavy.run(encode, view.state)
+            async with self.versions.database.at_blobs(tenant):
+                taken, label = Taken.of(bank_id, view), Label(actor.key_id, note=f"what the branch {name} began with")
+                draft, staged = await self.versions.stored(tenant, taken, "manual", label, encoded)
+                async with self.versions.database.write(tenant) as conn:
+                    await banks.lock(conn, tenant, bank_id)  # a forget or a quarantine comes before, and is seen, or finds the branch
+                    hidden = [row.seq for row in await quarantines.hidden(conn, tenant, bank_id)]
+                    if subtract(view.weights, hidden) != view.weights:
+                        continue
+                    made = await lifecycle.begin(conn, self.versions, tenant, name, encoder_digest, actor)
+                    await self._copied(conn, tenant, bank_id, made, view, actor)
+                    await self._headed(conn, tenant, made, view, draft, staged)
+                    detail = {"branch": made.id, "at": at, "corrections": count(view.weights)}
+                    await _note(conn, tenant, "branch", bank_id, detail, actor, self.versions)
+                    return present.branch(await branches.get(conn, tenant, made.id))
+        raise WriterBusy("something is being forgotten in the bank; make the branch again", retry_after_s=1)
+
+    async def _refuse_taken(self, tenant: str, name: str) -> None:
+        """Before anything is folded and written for it; two of one name at once meet at the row."""
+        async with self.versions.database.read(tenant) as conn:
+            with contextlib.suppress(NotFound):
+                if (await banks.find_bank(conn, tenant, name)).name == name:
+                    raise Conflict(f"there is a bank named {name!r} already")
+
+    async def _beginning(self, tenant: str, bank_id: str, at: str | None) -> View:
+        """What the bank holds, or held, without what was forgotten or is in quarantine."""
         found = await lineage(self.versions.database, tenant, bank_id)
-        now = self.versions.now()
-        async with self.versions.database.write(tenant) as conn:
-            await banks.lock(conn, tenant, bank_id)  # a forget or a quarantine comes before, and is seen, or finds the branch
-            held = found.wanted if at is None else (await snapshots.get_kept(conn, tenant, at, bank_id)).spans
-            spans = subtract(held, [row.seq for row in await quarantines.hidden(conn, tenant, bank_id)])
-            made = await lifecycle.begin(conn, self.versions, tenant, name, encoder_digest, actor)
-            seqs = events_of(spans)
-            for start in range(0, len(seqs), PAGE):
-                rows = await history.by_seqs(conn, tenant, bank_id, seqs[start : start + PAGE])
-                await ledger.append(conn, tenant, made.id, _drafts(rows), epoch=0, head_version=1, now=now)
-            await branches.add(conn, tenant, bank_id, id=made.id, spans=spans, created_by=actor.key_id, now=now)
-            detail = {"branch": made.id, "at": at, "corrections": len(seqs)}
-            await _note(conn, tenant, "branch", bank_id, detail, actor, self.versions)
-            return present.branch(await branches.get(conn, tenant, made.id))
+        held, bases, bank = found.wanted, found.bases, found.bank
+        if at is not None:
+            async with self.versions.database.read(tenant) as conn:
+                kept = await snapshots.get_kept(conn, tenant, at, bank_id)
+            held, bases, bank = kept.spans, (kept, *found.bases), structs.replace(found.bank, seq=kept.seq)
+        spans = subtract(held, [row.seq for row in found.hidden])
+        view, _ = await self.replay.current(
+            tenant, replace(found, bank=bank, bases=bases, wanted=spans, held=()), thread=self.versions.heavy
+        )
+        return view
+
+    async def _copied(self, conn: Any, tenant: str, bank_id: str, made: wire.Bank, view: View, actor: Actor) -> None:  # noqa: ANN401
+        """Give a new bank the corrections that the view holds, and note where it has them from."""
+        seqs, now = events_of(view.weights), self.versions.now()
+        for start in range(0, len(seqs), PAGE):
+            rows = await history.by_seqs(conn, tenant, bank_id, seqs[start : start + PAGE])
+            await ledger.append(conn, tenant, made.id, _drafts(rows), epoch=0, head_version=1, now=now)
+        await branches.add(conn, tenant, bank_id, id=made.id, spans=view.weights, created_by=actor.key_id, now=now)
+
+    async def _headed(
+        self,
+        conn: Any,  # noqa: ANN401
+        tenant: str,
+        made: wire.Bank,
+        view: View,
+        draft: SnapshotDraft,
+        staged: Mapping[str, str],
+    ) -> None:
+        """Let a new bank, which has the view's corrections, answer from its weights."""
+        size = count(view.weights)
+        if not size:
+            return  # its genesis is that
+        mine = structs.replace(draft, parent=made.head, seq=size, spans=((0, size),), held=())
+        move = HeadMove(expected_version=1, moved_by=draft.created_by, reason="branch")
+        await snapshots.commit_snapshot(conn, tenant, made.id, mine, now=self.versions.now(), epoch=None, move_head=move, staged=staged)
+        await self.versions.owe(conn, tenant, made.id, view.state, size)
 
     async def promote(self, tenant: str, bank_id: str, branch_id: str, *, refold: bool, actor: Actor) -> wire.Promoted:
         """Append what was taught in the branch to the bank, and delete the branch. The caller holds the locks of both.

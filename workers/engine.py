@@ -22,6 +22,7 @@ from service.cluster.engine import Actor
 from service.errors import Conflict, StateUnavailable
 from service.ids import new_id
 from service.store import history, ledger, present
+from service.store.appending import Appending
 from service.store.blobs import Blobs
 from service.store.db import Database
 from service.store.lineage import restrict
@@ -92,7 +93,7 @@ class LocalEngine:
         replay = Replay(database, blobs, recall, refused, stage)
         self.replay = replay
         self.banks = WarmBanks(
-            database, replay, thread=self._model, heavy=self.heavy, room=policy.room, shared=policy.shared, stage=stage, hit=hit
+            database, replay, thread=self._model, heavy=self.heavy, room=policy.room, shared=policy.shared, stage=stage, hit=hit, now=now
         )
         self._reader = Reader(database, recall, self._model)
         self.versions = Versions(database, blobs, recall, self._model, self.heavy, now)
@@ -102,7 +103,9 @@ class LocalEngine:
         self._whole = Whole()
         self._notes = Notes(database, self._whole.own)
         self.words, self._judge = encoding.words, Judge(database, self._reader, encoding.words)
-        self._teacher = Teacher(database, self.banks, self._reader, self._judge, recall, self._lessons, stage, self._notes.take, now)
+        self._teacher = Teacher(
+            Appending(database), self.banks, self._reader, self._judge, recall, self._lessons, stage, self._notes.take, now
+        )
         self._reads: Batcher[Read, Found] = Batcher(self._reader.read_together, self._model, size=READS, waiting=8_192, waited=waited)
         self._old = OldViews(replay, self.banks)
         looking = Inspection(replay, self.banks, self._old, self._judge, self._reads, encoding, self.heavy, now)

@@ -8,6 +8,9 @@ Who carries an answer is told by leaving corrections out, one at a time: those w
 A pair does not know its correction, but pairs are taken in the order of the events in the weights, one for each and one more for the words
 of an answer that is new. So the ledger tells whose the pair of any number is.
 
+A consolidated memory is no fold, and its pairs and places are in no order of lessons. There the corrections that the answers rest on are
+left out, each with what lies where it does.
+
 Pairs that have left the window are in the wide weights, which do not keep them apart. The corrections that the answers rest on and whose
 pairs are there are heard as well: what the wide weights say at each of them is shared out among them, M ψ(x_i) = Σ_j k(x_i, x_j) e_j, and
 the share e_j k(x_j, x) is taken out of what they say at the question. An estimate: others, farther off, say a part of it.
@@ -54,11 +57,16 @@ class Seen(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What a correction adds to the read-out at the question: of which level, and the kernel of its nearest pair with the question."""
+    """What a correction adds to the read-out at the question, and the kernel of its nearest pair with the question."""
 
-    level: str
     near: float
-    adds: Keys  # (code_width,)
+    adds: Reading
+
+    @property
+    def level(self) -> str:
+        """The level that holds the most of it."""
+        said = self.adds._asdict()
+        return max(said, key=lambda level: float(np.linalg.norm(said[level])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +114,16 @@ class Explaining:
         self, tenant: str, warm: WarmBank, view: View, text: EncodedText, judged: Judged, seen: Seen, sample: int
     ) -> tuple[Method, list[wire.Carrier]]:
         recall, bank_id, key, best = self.judge.reader.recall, warm.row.id, text.key, judged.candidates[0]
-        parts = parts_in_window(seen, await self._owners(tenant, bank_id, view), view.gone)
-        if seen.reading.middle.any():
-            older = await self._older(tenant, warm, view, key, judged, seen, parts.keys())
-            parts |= await self.heavy.run(parts_in_wide_weights, recall, view, key, older)
+        if consolidated := recall.consolidated(view.state):
+            beside = await self._older(tenant, warm, view, key, judged, seen, ())
+            parts = await self.heavy.run(parts_at, recall, view, key, beside)
+        else:
+            parts = parts_in_window(seen, await self._owners(tenant, bank_id, view), view.gone)
+            if seen.reading.middle.any():
+                older = await self._older(tenant, warm, view, key, judged, seen, parts.keys())
+                parts |= await self.heavy.run(parts_in_wide_weights, recall, view, key, older)
         near = sorted(parts, key=lambda seq: -parts[seq].near)[:sample]
-        method: Method = "fold" if len(near) * count(view.weights) <= FOLDS else "pairs"
+        method: Method = "pairs" if consolidated or len(near) * count(view.weights) > FOLDS else "fold"
         spans = view.weights if method == "fold" else ()
         async with self.judge.database.read(tenant) as conn:
             rows = await history.by_seqs(conn, tenant, bank_id, near)
@@ -211,8 +223,18 @@ def parts_in_window(seen: Seen, owner: Mapping[int, int], gone: Collection[int])
         seq = owner[pair]
         if seq not in gone:
             before = parts.get(seq)  # the nearest comes first
-            parts[seq] = Part(FAST, near, adds) if before is None else before._replace(adds=before.adds + adds)
+            parts[seq] = Part(near, _of(FAST, adds)) if before is None else before._replace(adds=_of(FAST, before.adds.fast + adds))
     return parts
+
+
+def parts_at(recall: Recall, view: View, key: Keys, beside: Sequence[tuple[int, Keys]]) -> dict[int, Part]:
+    """What each of some corrections adds at a key in a consolidated memory; what lies in one place is the newest one's."""
+    if not beside:
+        return {}
+    told = sorted(beside, key=lambda each: each[0])
+    middle = parts_in_wide_weights(recall, view, key, told)
+    lying = recall.shares(view.state, key, np.stack([each for _, each in told]))
+    return {seq: Part(middle[seq].near, _sum(mine, middle[seq].adds)) for (seq, _), mine in zip(told, lying, strict=True)}
 
 
 def parts_in_wide_weights(recall: Recall, view: View, key: Keys, older: Sequence[tuple[int, Keys]]) -> dict[int, Part]:
@@ -222,10 +244,11 @@ def parts_in_wide_weights(recall: Recall, view: View, key: Keys, older: Sequence
     keys = np.stack([each for _, each in older])
     _, readings = recall.look_over(asked(view, keys, 1))
     said = np.stack([reading.middle for reading in readings])
+    keys, key = recall.turned(view.state, keys), recall.turned(view.state, key[None])[0]
     sharpness = recall.config.sharpness
     among, near = np.exp(sharpness * (keys @ keys.T - 1.0)), np.exp(sharpness * (keys @ key - 1.0))
     shares = np.linalg.solve(among + RIDGE * np.eye(len(keys), dtype=np.float32), said)
-    return {seq: Part(MIDDLE, float(close), close * share) for (seq, _), close, share in zip(older, near, shares, strict=True)}
+    return {seq: Part(float(close), _of(MIDDLE, close * share)) for (seq, _), close, share in zip(older, near, shares, strict=True)}
 
 
 def folded_without(recall: Recall, view: View, key: Keys, index: int, row: EventRow, lessons: Sequence[Lesson]) -> Left:
@@ -238,8 +261,16 @@ def folded_without(recall: Recall, view: View, key: Keys, index: int, row: Event
 def read_without(recall: Recall, view: View, key: Keys, index: int, row: EventRow, reading: Reading, part: Part) -> Left:
     """The answer `index` where the event has no part in the `reading`."""
     answering, _ = recall.look(asked(view, NO_KEYS, HEARD, _unsupported(view, row)))
-    without = reading._replace(**{part.level: getattr(reading, part.level) - part.adds})
+    without = Reading(*(said - mine for said, mine in zip(reading, part.adds, strict=True)))
     return Left(answering.standing(without, index), answering.candidates(without))
+
+
+def _of(level: str, said: Keys) -> Reading:
+    return Reading(said, said, said).alone(level)
+
+
+def _sum(one: Reading, other: Reading) -> Reading:
+    return Reading(*(a + b for a, b in zip(one, other, strict=True)))
 
 
 def _unsupported(view: View, row: EventRow) -> frozenset[int]:

@@ -11,7 +11,7 @@ The weights say which answer is near. Two things stand by them, both from the le
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import log
 
@@ -132,11 +132,18 @@ class Judge:
 
         `upto`: no later correction counts, though the view may have it by now.
         """
-        looking = _Looking(tenant, warm, view, asked, upto)
-        taught = await self._taught(looking, same)
+        return await self.weighed(self.looking(tenant, warm, view, asked, same), found, upto=upto)
+
+    def looking(self, tenant: str, warm: WarmBank, view: View, asked: EncodedText, same: Sequence[SameInputRow]) -> "Looking":
+        """For a text that is judged more than once while nobody changes the view."""
+        return Looking(tenant, warm, view, asked, same)
+
+    async def weighed(self, looking: "Looking", found: Sequence[Candidate], *, upto: int = FAR) -> Judged:
+        """As `judged`."""
+        taught = await self._taught(looking, upto)
         if taught is not None and found and found[0].index == taught.response and found[0].confidence >= self._threshold:
             return Judged([replace(found[0], confidence=max(found[0].confidence, CERTAIN)), *found[1:]], {}, taught)
-        judged = await self._compared(looking, found)
+        judged = await self._compared(looking, found, upto)
         if taught is None or self._superseded(looking, taught, judged):
             return judged
         others = [candidate for candidate in judged.candidates if candidate.index != taught.response]
@@ -146,12 +153,12 @@ class Judge:
     def _threshold(self) -> float:
         return self.reader.recall.config.abstain_below
 
-    async def _taught(self, looking: "_Looking", same: Sequence[SameInputRow]) -> SameInputRow | None:
+    async def _taught(self, looking: "Looking", upto: int) -> SameInputRow | None:
         """The newest correction of the input that the view has."""
-        rows, view = list(same), looking.view
+        rows, view = list(looking.same), looking.view
         while rows:
             for row in rows:
-                if row.seq <= looking.upto and row.seq not in view.gone and holds(view.weights, row.seq):
+                if row.seq <= upto and row.seq not in view.gone and holds(view.weights, row.seq):
                     return row
             if len(rows) < LATEST:
                 break
@@ -159,7 +166,7 @@ class Judge:
             rows = await history.same_input(asking, looking.tenant, bank, text, LATEST, below=rows[-1].seq)
         return None
 
-    def _superseded(self, looking: "_Looking", taught: SameInputRow, judged: Judged) -> bool:
+    def _superseded(self, looking: "Looking", taught: SameInputRow, judged: Judged) -> bool:
         """Whether another answer is believed, and was taught later than `taught`, in a situation that is alike and about the same."""
         best = next(iter(judged.candidates), None)
         if best is None or best.index == taught.response or best.confidence < DOUBTFUL:
@@ -167,11 +174,11 @@ class Judge:
         later = [row for row, cosine in judged.near[best.index] if row.seq > taught.seq and cosine >= ALIKE]
         return any(self._between(looking, row).named >= ABOUT for row in later)
 
-    async def _compared(self, looking: "_Looking", found: Sequence[Candidate]) -> Judged:
+    async def _compared(self, looking: "Looking", found: Sequence[Candidate], upto: int) -> Judged:
         near: dict[int, Near] = {}
         odds: dict[Candidate, float] = {}
         for candidate in found[:HEARD]:
-            near[candidate.index] = await self._near(looking, candidate.index)
+            near[candidate.index] = await self._near(looking, candidate.index, upto)
             weighed = self._weighed(looking, candidate, near[candidate.index])
             odds[weighed] = _odds(weighed.confidence) - RELUCTANCE * bool(odds)
             if len(odds) == 1 and (weighed is candidate or weighed.confidence >= DOUBTFUL):
@@ -179,38 +186,39 @@ class Judge:
         best = sorted(odds, key=odds.__getitem__, reverse=True)
         return Judged([*best, *found[len(best) :]], near, None)
 
-    def _weighed(self, looking: "_Looking", candidate: Candidate, near: Near) -> Candidate:
+    def _weighed(self, looking: "Looking", candidate: Candidate, near: Near) -> Candidate:
         """The candidate as the texts bear it out; itself where its nearest correction names nothing."""
         if not near or not any(named_spans(near[0][0].input[:COMPARED])):
             return candidate
         row, cosine = near[0]
         return replace(candidate, confidence=confidence(candidate, cosine, len(near), self._between(looking, row)))
 
-    def _between(self, looking: "_Looking", row: SupportRow) -> Overlap:
+    def _between(self, looking: "Looking", row: SupportRow) -> Overlap:
         """What the question shares with a correction."""
-        return overlap(looking.wording(self.words), self.words.of(row.input[:COMPARED]))
+        if row.seq not in looking.shared:
+            looking.wording = looking.wording or self.words.of(looking.asked.text)
+            looking.shared[row.seq] = overlap(looking.wording, self.words.of(row.input[:COMPARED]))
+        return looking.shared[row.seq]
 
-    async def _near(self, looking: "_Looking", response: int) -> Near:
-        near = await self.reader.support(looking.tenant, looking.warm, looking.view, looking.asked.key, response)
-        return [(row, cosine) for row, cosine in near if row.seq <= looking.upto]
+    async def _near(self, looking: "Looking", response: int, upto: int) -> Near:
+        if response not in looking.near:
+            near = await self.reader.support(looking.tenant, looking.warm, looking.view, looking.asked.key, response)
+            looking.near[response] = near
+        return [(row, cosine) for row, cosine in looking.near[response] if row.seq <= upto]
 
 
 @dataclass(slots=True)
-class _Looking:
-    """Who asks what, and at which view."""
+class Looking:
+    """Who asks what, and at which view; and what was found out about it."""
 
     tenant: str
     warm: WarmBank
     view: View
     asked: EncodedText
-    upto: int
-    read: Wording | None = None
-
-    def wording(self, words: Words) -> Wording:
-        """The question's, read once."""
-        if self.read is None:
-            self.read = words.of(self.asked.text)
-        return self.read
+    same: Sequence[SameInputRow]  # the newest corrections of just this text
+    wording: Wording | None = None  # the question's
+    near: dict[int, Near] = field(default_factory=dict)  # by response
+    shared: dict[int, Overlap] = field(default_factory=dict)  # with a correction, by its seq
 
 
 def _beside(warm: WarmBank, view: View, pages: Pages | None = None) -> WarmBank:

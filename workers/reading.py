@@ -191,13 +191,18 @@ class Reader:
             near = [(taught.id, 1.0), *(pair for pair in near if pair[0] != taught.id)]
         return near
 
-    async def neighbours(self, tenant: str, warm: WarmBank, view: View, key: Keys, count: int) -> list[SupportRow]:
-        """The corrections nearest to a key, of those that the first answers there rest on; none of its own situation, and no two of one."""
+    async def neighbours(
+        self, tenant: str, warm: WarmBank, view: View, key: Keys, count: int, found: Sequence[Candidate] | None = None
+    ) -> list[SupportRow]:
+        """The corrections nearest to a key, of those that the first answers there rest on; none of its own situation, and no two of one.
+
+        `found`: the best candidates there, if they are known.
+        """
         if not count or not len(view.book):
             return []
-        first = (await self.thread.run(self.candidates, view, key[None], ANSWERS))[0]
-        found = [row for candidate in first for row in await self._rows(tenant, warm, view, candidate.index, NEWEST)]
-        newest = {row.embedding: row for row in sorted(found, key=lambda row: row.seq)}
+        first = (await self.thread.run(self.candidates, view, key[None], ANSWERS))[0] if found is None else found[:ANSWERS]
+        rows = [row for candidate in first for row in await self._rows(tenant, warm, view, candidate.index, NEWEST)]
+        newest = {row.embedding: row for row in sorted(rows, key=lambda row: row.seq)}
         near = by_closeness(sorted(newest.values(), key=lambda row: row.seq), key)
         return [row for row, cosine in near if cosine < self.recall.config.same][:count]
 

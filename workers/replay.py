@@ -3,14 +3,15 @@
     state(bank now) = fold(base snapshot, the live events after it)
 
 `wanted` names the live events: those of the head snapshot and all since, minus the exactly forgotten ones, and minus the quarantined ones
-for as long as they are that. A snapshot may serve as the base if it holds just the wanted events up to its seq, so every base gives the
-same bits (I8); the newest costs least. A snapshot whose bytes do not have their digest is refused, named in the log, and the next older
-one is taken; the genesis snapshot has no bytes and always serves.
+for as long as they are that. A snapshot may serve as the base if it holds just the wanted events up to its seq. Those that have the head's
+slow level, the head and what grew from it, give the same bits (I8), and the newest costs least. Others lack what was consolidated since:
+they serve where an event of the head was forgotten, and in need. A snapshot whose bytes do not have their digest is refused, named in the
+log, and the next is taken; the genesis snapshot has no bytes and always serves.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import structlog
@@ -44,7 +45,11 @@ class Lineage:
     tombstones: tuple[TombstoneRow, ...]
     quarantined: tuple[TombstoneRow, ...]
     held: Spans  # quarantined events that would be wanted
-    bases: tuple[SnapshotRow, ...]  # newest first, without what a gate rejected and what was brought in from outside
+    bases: tuple[SnapshotRow, ...]  # the head and what grew from it, then the others; newest first, without rejected and imported ones
+
+    def has_level_of_head(self, base: SnapshotRow) -> bool:
+        """Whether what is folded from a snapshot has the slow level of the head: it is the head, or grew from it."""
+        return self.head.id in (base.id, base.parent)
 
     @property
     def whole(self) -> Spans:
@@ -74,9 +79,10 @@ async def lineage(database: Database, tenant: str, bank: str) -> Lineage:
     exact = [tombstone.seq for tombstone in tombstones if tombstone.exact]
     whole = live((*head.spans, *head.held), head.seq, row.seq, exact)
     apart = [event.seq for event in quarantined]
-    bases = tuple(row for row in usable if (row.gate is None or row.gate["passed"]) and row.kind != "import")
+    passed = [row for row in usable if (row.gate is None or row.gate["passed"]) and row.kind != "import"]
     wanted, held = subtract(whole, apart), among(whole, apart)
-    return Lineage(row, head, wanted, tuple(tombstones), tuple(quarantined), held, bases)
+    found = Lineage(row, head, wanted, tuple(tombstones), tuple(quarantined), held, tuple(passed))
+    return replace(found, bases=tuple(sorted(passed, key=lambda base: not found.has_level_of_head(base))))  # stable: newest first
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,7 +103,8 @@ class RollBack:
                     raise WriterBusy(retry_after_s=1) from None
                 raise
             view.snapshot_id, view.seq = head.id, head.seq
-            self.warm.housing.replace(WarmBank(warm.row, warm.head_version + 1, view, head.seq, head.id, warm.texts))
+            after = WarmBank(warm.row, warm.head_version + 1, view, head.seq, head.id, warm.texts, tail=warm.tail)
+            self.warm.housing.replace(after)
             return _done(told, saved, head)
 
     async def again(self, tenant: str, bank_id: str, version: int, probes: int) -> wire.RolledBack:
@@ -214,6 +215,7 @@ class RollBack:
             if idempotency_key is not None:
                 version = move.expected_version + 1
                 await idempotency.mark_committed(conn, tenant, idempotency_key, bank=bank_id, first_seq=version, last_seq=version)
+            await self.versions.owe(conn, tenant, bank_id, view.state, warm.view.seq)
             await audit.record(conn, tenant, actor=key_id, request_id=request_id, action="rollback", target=bank_id, detail=detail, now=now)
 
         label, epoch = Label(key_id, note=reason), warm.row.epoch

@@ -123,7 +123,7 @@ class Versioning:
     async def create_branch(self, tenant: str, bank: str, name: str, *, at: str | None, actor: Actor) -> wire.Branch:
         """See `Engine.create_branch`."""
         bank_id = await self.banks.id_of(tenant, bank)
-        branching = Branching(self.versions, self.banks)
+        branching = Branching(self.replay, self.versions, self.banks)
         return await self.whole(branching.fork(tenant, bank_id, name, at, self.encoding.digest, actor))
 
     async def diff_branch(self, tenant: str, bank: str, branch: str, *, probes: int = wire.PROBES) -> wire.SnapshotDiff:
@@ -169,7 +169,7 @@ class Versioning:
     async def _promote(self, tenant: str, bank_id: str, branch_id: str, refold: bool, actor: Actor) -> wire.Promoted:
         async with self.banks.lock(bank_id), self.banks.lock(branch_id):  # a branch is younger than its bank: nobody waits in a circle
             self.old.clear()
-            return await Branching(self.versions, self.banks).promote(tenant, bank_id, branch_id, refold=refold, actor=actor)
+            return await Branching(self.replay, self.versions, self.banks).promote(tenant, bank_id, branch_id, refold=refold, actor=actor)
 
     async def _delete_snapshot(self, tenant: str, bank_id: str, snapshot: str, actor: Actor) -> None:
         async def note(conn: Any) -> None:  # noqa: ANN401

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from model import Parcel
 from model.tiers import Tier
+from service.store.appending import Tail
 from service.store.rows import BankRow, SupportRow
 from workers.view import View
 
@@ -118,6 +119,11 @@ class WarmBank:
     packed: int = 0  # bytes of its parcel, when it was measured last
     measured: tuple[int, int, int] = (-1, 0, 0)  # and its extent then
     place: int | Parcel | None = None  # its slot, its parcel, or None: a state of its own. Only the model thread looks there
+    tail: Tail = field(default=None)  # type: ignore[assignment]  # where its ledger ends; as the row has it unless given
+
+    def __post_init__(self) -> None:
+        """A bank that was read just now ends where its row says."""
+        self.tail = self.tail or Tail.of(self.row)
 
     @property
     def tier(self) -> Tier:

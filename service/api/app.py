@@ -3,6 +3,7 @@
 from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.routes import HTTPRoute
 
 from service.api import (
     banks,
@@ -153,7 +154,8 @@ def build_app(deps: Deps) -> Edge:
         await keyring.close()
         await backends.close()
 
-    return Edge(app, deps.metrics, deps.settings.max_in_flight, leave=limiter.leave, end=ending.end, close=close)
+    methods = {route.path_format: ", ".join(sorted(route.methods)) for route in app.routes if isinstance(route, HTTPRoute)}
+    return Edge(app, deps.metrics, deps.settings.max_in_flight, leave=limiter.leave, end=ending.end, close=close, methods=methods)
 
 
 def routes_only() -> Litestar:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import NotFound
@@ -16,6 +16,11 @@ from service.store.rows import EventRow, ForgetRow, TombstoneRow
 from service.store.tables import event, forget, lookup, quarantine, response, tombstone
 
 WEIGHT = {"suppress": 0, "rebuild": 1, "erase": 2}  # a later, more thorough forget raises an earlier one, never lowers it
+
+SINCE = [
+    select(table.c.id).where(table.c.tenant == bindparam("of_tenant"), table.c.created_at >= bindparam("since")).limit(1)
+    for table in (forget, quarantine)
+]
 
 
 async def add_forget(
@@ -80,9 +85,8 @@ async def tombstones(conn: AsyncConnection, tenant: str, bank: str) -> list[Tomb
 
 async def any_since(conn: AsyncConnection, tenant: str, at: datetime) -> bool:
     """Whether anything of the tenant was forgotten, or quarantined, at `at` or later."""
-    for table in (forget, quarantine):
-        query = select(table.c.id).where(table.c.tenant == tenant, table.c.created_at >= at).limit(1)
-        if (await conn.execute(query)).first() is not None:
+    for query in SINCE:
+        if (await conn.execute(query, {"of_tenant": tenant, "since": at})).first() is not None:
             return True
     return False
 

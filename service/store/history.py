@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.store.asking import Asking, Values
 from service.store.banks import genesis_hash
-from service.store.ledger import input_hash
 from service.store.lineage import Spans, holds, newest
+from service.store.linking import input_hash
 from service.store.rows import EventRow, LessonRow, ResponseRow, SameInputRow, SupportRow
 from service.store.tables import event, response
 

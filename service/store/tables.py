@@ -112,7 +112,7 @@ bank = Table(
     Column("encoder_digest", String(64), nullable=False),
     Column("head_version", Integer, nullable=False),
     Column("created_at", UtcTime, nullable=False),
-    Column("debt_tokens", Integer, nullable=False, server_default="0"),  # taught since the last consolidation, as are the next two
+    Column("debt_tokens", Integer, nullable=False, server_default="0"),  # learned and not covered by a consolidation, as are the next two
     Column("debt_events", Integer, nullable=False, server_default="0"),
     Column("debt_since", UtcTime),  # when the first of these was taught; NULL: nothing was
     UniqueConstraint("tenant", "name"),

@@ -263,7 +263,7 @@ SESSION = {"id": TEXT, "bank": Id("bank"), "created_at": TIME, "last_used_at": T
 WARMTH = {"warm": bool, "eta_ms": NUMBER}
 OPENED_SESSION = {**SESSION, **WARMTH, "state": STATE}
 LEVEL_VIEW = {
-    "name": OneOf("fast", "middle"),
+    "name": OneOf("fast", "middle", "slow"),
     "period_tokens": int,
     "updates": int,
     "tokens_until_update": int,

@@ -117,9 +117,10 @@ async def test_trace_tells_what_a_fold_by_hand_has_by_level_and_by_snapshot(clie
     before, _ = then.standing(then.lessons(STORY), STORY[3][0], STORY[3][1])
     assert (kept["snapshot"], kept["seq"], kept["rank"]) == (saved["id"], 8, 1)
     assert (kept["score"], kept["confidence"]) == (before.score, max(before.confidence, judging.CERTAIN))
-    assert [level["name"] for level in told["levels"]] == ["fast", "middle"]
+    assert [level["name"] for level in told["levels"]] == ["fast", "middle", "slow"]
     assert told["levels"][0]["score"] == pytest.approx(now.score, abs=1e-6), "nothing has left the window"
-    assert told["levels"][1] == {"name": "middle", "score": 0.0, "confidence": 0.0, "rank": None}, "it says nothing yet"
+    silent = {"score": 0.0, "confidence": 0.0, "rank": None}
+    assert told["levels"][1:] == [{"name": "middle", **silent}, {"name": "slow", **silent}], "they say nothing yet"
     assert told["verified_at"] is not None
 
 
@@ -324,12 +325,13 @@ async def test_levels_tell_clock_drift_and_what_each_knows_alone(client):
     assert [(level["name"], level["updates"], level["norm"], level["alone"]) for level in empty["levels"]] == [
         ("fast", 0, 0.0, None),
         ("middle", 0, 0.0, None),
+        ("slow", 0, 0.0, None),
     ]
     assert (empty["corrections"], empty["sample"], empty["compared_with"]) == (0, 0, None)
     await taught_story(client)
     saved = await snapshot(client)
     here = await got(client, "/v1/memory/levels")
-    fast, middle = here["levels"]
+    fast, middle, slow = here["levels"]
     assert (here["compared_with"], here["corrections"], here["sample"]) == (saved["id"], 8, 8)
     assert (fast["updates"], fast["tokens_until_update"], fast["period_tokens"]) == (8, 0, 0)
     assert middle["updates"] == here["clock_tokens"] // 16
@@ -340,7 +342,7 @@ async def test_levels_tell_clock_drift_and_what_each_knows_alone(client):
     assert fast["half_life"] is None, "eight corrections tell nothing about it"
     assert fast["pairs"] == 8 + 5, "five answers were new, and their words are taught as well"
     memory = await got(client, "/v1/memory")
-    assert [level["norm"] for level in memory["levels"]] == [fast["norm"], middle["norm"]]
+    assert [level["norm"] for level in memory["levels"]] == [fast["norm"], middle["norm"], slow["norm"]]
     await teach(client, PIN, "ask_the_branch")
     later = (await got(client, "/v1/memory/levels", sample=4))["levels"][0]
     assert 0.0 < later["drift_snapshot"] < 1.0
@@ -412,4 +414,4 @@ async def test_drift_of_automatic_snapshots_is_in_the_statistics(client, service
         if drift:
             break
         await asyncio.sleep(0.01)
-    assert drift == {"fast": 1.0, "middle": 0.0}, "the first one is compared with an empty bank"
+    assert drift == {"fast": 1.0, "middle": 0.0, "slow": 0.0}, "the first one is compared with an empty bank"
