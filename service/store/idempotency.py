@@ -75,7 +75,7 @@ async def begin(
         return Fresh()
     if row.request_hash != request_hash:
         raise IdempotencyMismatch()
-    void = quotes and row.status == "done" and (row.reply == ERASED or await any_since(conn, tenant, row.created_at))
+    void = quotes and row.status == "done" and (row.reply == ERASED or await any_since(conn, tenant, row.created_at - OVERLAP))
     if row.status == "done" and not (void and row.bank):
         return Done(row.reply_status, ERASED if void else row.reply)
     if row.bank:
