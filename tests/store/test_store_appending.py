@@ -288,7 +288,7 @@ async def test_process_with_many_open_sockets_appends_as_well(database, bank):
     with contextlib.ExitStack() as stack:
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
         for _ in range(1_100):
-            stack.enter_context(Path(os.devnull).open())
+            stack.enter_context(Path(os.devnull).open())  # noqa: ASYNC230 (of no disk)
         for number in range(3):
             await go(database, bank, draft(f"q{number}"))
     assert await chain_length(database, bank) == 3
