@@ -59,8 +59,8 @@ async def settle(database: Database, var_dir: Path, bank: BankRow, many: int) ->
         rows = await history.lessons(conn, bank.tenant, bank.id, after, many, FOLDED)
     lessons = (lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words) for row in rows)
     state = recall.fold(recall.initial(), tqdm(lessons, desc="fold", total=len(rows), unit=" lessons"))
-    threads = [OwnThread(name, lambda: None) for name in ("model", "heavy")]
-    versions = Versions(database, open_blobs(f"file://{var_dir}/objects"), recall, *threads, lambda: datetime.now(UTC))
+    model, heavy = (OwnThread(name, lambda: None) for name in ("model", "heavy"))
+    versions = Versions(database, open_blobs(f"file://{var_dir}/objects"), recall, model, heavy, lambda: datetime.now(UTC))
     await versions.save(bank.tenant, Taken(bank.id, bank.head, many, ((0, many),), state, ANSWERS), "auto", Label("bench"))
-    for thread in threads:
+    for thread in (model, heavy):
         thread.close()

@@ -66,9 +66,8 @@ class RecallConfig:
             wrong.append(f"periods 1, {self.middle_period}, {self.slow_period} do not grow")
         if self.window <= self.reserve:
             wrong.append(f"window {self.window} is not above {self.reserve}, the pairs that one middle_period may bring")
-        if (
-            min(self.key_width, self.frequencies, self.places, self.max_responses) < 1
-            or not 0.0 < min(self.sharpness, self.slow_sharpness) < math.inf
+        if min(self.key_width, self.frequencies, self.places, self.max_responses) < 1 or not all(
+            0.0 < sharpness < math.inf for sharpness in (self.sharpness, self.slow_sharpness)
         ):
             wrong.append("key_width, frequencies, places, max_responses and sharpnesses must be positive and finite")
         if self.places % 8 or (self.places > PLACES and self.places % PLACES):
