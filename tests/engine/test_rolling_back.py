@@ -250,46 +250,6 @@ async def test_rollback_that_takes_long_to_fold_is_prepared_by_a_job_and_then_do
     assert await digest(client) == await digest_of(client, *kept)
 
 
-@pytest.mark.parametrize("long", [5_000, 1], ids=["in the request", "by a job"])
-async def test_rollback_gets_behind_a_consolidation(client, service, monkeypatch, long):
-    """The events are the same before and after it, the weights are not."""
-    monkeypatch.setattr("workers.preparing.LONG", long)
-    lessons = [
-        (PIN, "change_pin"),
-        (SPAIN, "transfer_time"),
-        (YEN, "exchange_rate"),
-        *((f"lesson {n}", f"answer {n % 3}") for n in range(9)),
-    ]
-    for text, right in lessons:
-        await teach(client, text, right)
-    saved = await snapshot(client)
-    then, moment = await digest(client), datetime.now(UTC)
-    job = (await client.post("/v1/consolidations", json={})).json()["job_id"]
-    assert (await finished(client, job))["status"] == "succeeded"
-    consolidated = await digest(client)
-    assert consolidated != then
-    undone = await done(client, to_time=moment.isoformat())
-    assert await digest(client) == then
-    await roll_back(client, to=undone["pre_rollback"])
-    assert await digest(client) == consolidated
-    await teach(client, CARD, "get_card")
-    await done(client, to=saved["id"], keep="corrections_after")
-    assert await digest(client) == await digest_of(client, *lessons, (CARD, "get_card"))
-    service.engine.banks.drop(await service.engine.banks.id_of(service.tenant, "default"))
-    assert await digest(client) == await digest_of(client, *lessons, (CARD, "get_card"))
-
-
-async def done(client, **body):
-    """The rollback, once what it takes is folded."""
-    told = await client.post("/v1/rollback", json=body)
-    if told.status_code == 202:
-        job = await finished(client, told.json()["job_id"])
-        assert job["status"] == "succeeded", job
-        return await roll_back(client, **body)
-    assert told.status_code == 200, told.text
-    return told.json()
-
-
 async def test_state_that_holds_what_was_forgotten_meanwhile_is_not_prepared(client, service, monkeypatch):
     monkeypatch.setattr("workers.preparing.LONG", 1)
     taught = [await teach(client, f"lesson {number}", f"answer {number}", session_id=f"ses:{number % 2}") for number in range(6)]
