@@ -144,22 +144,25 @@ class Flowing(httpx.SyncByteStream, httpx.AsyncByteStream):
         return part
 
     async def _told(self, app: ASGI, request: httpx.Request) -> None:
-        asked = False
+        asked, ended = False, asyncio.Event()
 
         async def receive() -> Told:
             nonlocal asked
             if not asked:
                 asked = True
                 return {"type": "http.request", "body": b"", "more_body": False}
-            await asyncio.Event().wait()  # who leaves cancels all of this
+            await ended.wait()  # who leaves cancels all of this
             return {"type": "http.disconnect"}
 
         async def send(message: Told) -> None:
             if message["type"] == "http.response.start":
                 self.head.set_result((message["status"], list(message.get("headers", ()))))
-            elif body := message.get("body"):
+                return
+            if body := message.get("body"):
                 await self._room.acquire()  # who reads slowly is told slowly
                 self._parts.put_nowait(body)
+            if not message.get("more_body", False):
+                ended.set()
 
         try:
             await app(_scope(request), receive, send)
