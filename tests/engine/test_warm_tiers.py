@@ -269,6 +269,7 @@ async def test_more_banks_in_use_than_slots_are_served_outside_the_slots(one_slo
 async def test_a_bank_keeps_its_slot_while_its_lock_is_held(one_slot, monkeypatch):
     """A teacher halts between its append's begin and its lesson."""
     house = one_slot
+    await house.ask("a", PIN)  # an append begins beside the look at the weights
     with halted(monkeypatch, ledger, "append") as (begun, go):
         teaching = asyncio.ensure_future(house.teach("a", SITUATIONS[2]))
         await begun.wait()
