@@ -82,9 +82,10 @@ async def test_compared_views_rest_on_the_corrections_that_each_rests_on_alone(c
     views, reader, pages = [await engine._old.at(tenant, warm, saved), warm.view], engine._reader, Pages(warm.view.seq + 1)
     for view in views:
         for response in (0, 1):
-            alone, together = (
+            found = [
                 await reader._live_rows(tenant, replace(warm, view=view, pages=shared), view, response, NEWEST) for shared in (None, pages)
-            )
+            ]
+            alone, together = found
             assert together == alone
             assert len(alone) == (6 if view is views[0] or response else NEWEST)
 
