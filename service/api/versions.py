@@ -21,7 +21,8 @@ from service.store.rows import SnapshotRow
 TAGS = ["versions"]
 
 ProbesParam = Annotated[
-    int, QueryParameter(ge=1, le=wire.COMPARED_MAX, description="Corrections that both states are asked about, at most: 2 ms for each.")
+    int,
+    QueryParameter(ge=1, le=wire.COMPARED_MAX, description="Corrections that both states are asked about, at most: some 5 ms for each."),
 ]
 
 
