@@ -182,6 +182,36 @@ async def test_a_candidate_in_which_a_single_correction_flips_is_refused_however
         assert await owed(service) == (False, 0), "it would fail again at once"
 
 
+async def test_a_refused_candidate_repays_nothing_of_what_a_rollback_wrote_down_meanwhile(tmp_path, encoder):
+    seen = []
+
+    class OneRollsBack(OneForgets):
+        """The first candidate is wrong, and the head moves while it is at its gate."""
+
+        async def _candidate(self, tenant, bank_id, progress):
+            return await (super() if not seen else super(OneForgets, self))._candidate(tenant, bank_id, progress)
+
+        async def _finish(self, tenant, found, view, moved_by):
+            if seen:
+                return await super()._finish(tenant, found, view, moved_by)
+            await rolled_back(client, to=before["id"])
+            seen.append(await owed(service))
+            try:
+                return await super()._finish(tenant, found, view, moved_by)
+            finally:
+                seen.append(await owed(service))
+
+    async with serving(tmp_path / "var", encoder, memory=SOON) as service, client_of(service) as client:
+        await teach_all(client)
+        before, good = await snapshot(client), service.maintenance.consolidation
+        service.maintenance.consolidation = OneRollsBack(good.replay, good.reader, good.versions, good.thread, good.changed)
+        await consolidated(client)
+        assert seen == [(True, 16), (True, 16)]
+        assert await owed(service) == (False, 0), "by the second try"
+        kinds = [row["kind"] for row in (await client.get("/v1/snapshots")).json()["items"]]
+        assert kinds.count("consolidation") == 1, "nothing is kept of the first"
+
+
 @pytest.mark.parametrize("taught", [0, 3])
 async def test_a_bank_with_little_in_it_is_consolidated_as_it_is(tmp_path, encoder, taught):
     async with serving(tmp_path / "var", encoder, memory=SOON) as service, client_of(service) as client:
