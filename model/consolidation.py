@@ -119,7 +119,7 @@ def consolidate(config: RecallConfig, state: State, lessons: Sequence[Lesson]) -
         fresh.levels[FAST][name] = fast[name]
     fresh.clock, fresh.watermark = copy.clock, copy.watermark
     pairs = yield from within(_settle(config, fresh, turn, turned, choice.noise), 0.4, 0.8)
-    yield from within(_repair(config, fresh, turned, become, pairs), 0.8, 1.0)
+    yield from within(_repair(config, fresh, turned, pairs), 0.8, 1.0)
     return fresh
 
 
@@ -221,11 +221,11 @@ def _take(config: RecallConfig, fast: Named, material: Material, rows: Tensor) -
         fast["keys"][place], fast["errors"][place] = material.keys[row], 0.0
 
 
-def _repair(config: RecallConfig, state: State, material: Material, become: Tensor, pairs: list[int]) -> Generator[float, None, None]:
+def _repair(config: RecallConfig, state: State, material: Material, pairs: list[int]) -> Generator[float, None, None]:
     """Write the corrections that the memory does not get right; those in rows `pairs` are in the window."""
     fast, room = state.levels[FAST], config.window - config.reserve
     said = yield from within(Survey(config, state).whole(material.keys), 0.0, 0.5)
-    repair = Repair(config, state, material.keys, become, said)
+    repair = Repair(config, state, material.keys, material.answers, said)
     asked, places = (material.shares == 1.0).nonzero()[:, 0], {row: place for place, row in enumerate(pairs)}
     written: dict[int, int] = {}  # rows of corrections, and of their pairs in the window
     for turn in range(ROUNDS):

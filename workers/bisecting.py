@@ -37,6 +37,7 @@ class _Search:
     asked: EncodedText
     events: list[int]  # positions of the present state's events; a state on the way holds the first n of them
     now: wire.Said
+    consolidated: bool  # whether one of the states that were asked has a slow level: that is no fold of events
     probes: int = 1
     below: tuple[int, View] = field(init=False)  # answers otherwise: how many events it holds
     above: int = field(init=False)  # how many events one holds that answers as now
@@ -61,7 +62,7 @@ class Bisection:
         now, _ = await self.replay.current(tenant, found, thread=self.thread)
         warm = WarmBank(found.bank, found.bank.head_version, now, now.seq, now.snapshot_id)
         (said,) = await self.comparing.said(tenant, warm, now, [asked])
-        search = _Search(tenant, found, warm, asked, events_of(found.wanted), said)
+        search = _Search(tenant, found, warm, asked, events_of(found.wanted), said, self.replay.recall.consolidated(now.state))
         search.below, search.above = (count(begin.spans), await self.replay.at(tenant, found, begin)), len(search.events)
         if await self._as_now(search, search.below[1]):
             return {"changed": False, "probes": search.probes, "events": search.above - search.below[0]}
@@ -69,7 +70,7 @@ class Bisection:
         last, first = await self._among_snapshots(search, begin)
         await progress(0.5)
         around = {"last_snapshot_before": last.id, "first_snapshot_after": first.id if first else None}
-        if self.replay.recall.consolidated(now.state) and not await self._as_now(search, await self._grown(search)):
+        if search.consolidated and not await self._as_now(search, await self._grown(search)):
             return {"changed": True, "correction": None, "seq": None, **around, "probes": search.probes, "events": events}
         await self._among_events(search)
         seq = search.events[search.above - 1]
@@ -136,5 +137,6 @@ class Bisection:
 
     async def _as_now(self, search: _Search, view: View) -> bool:
         search.probes += 1
+        search.consolidated |= self.replay.recall.consolidated(view.state)
         (said,) = await self.comparing.said(search.tenant, search.warm, view, [search.asked])
         return said.value == search.now.value

@@ -4,7 +4,8 @@ The candidate is a fold of the ledger without any forgotten event (suppressed on
 on all corrections that still hold (`model/consolidation.py`), in steps between which the thread serves others.
 
 A candidate that its gate (`workers/gate.py`) does not let pass is kept as a snapshot with its figures, and the head stays. What it covered
-is no longer owed all the same: the same corrections would fail again, so the next try comes when as much again has been taught.
+is no longer owed all the same: the same corrections would fail again, so the next try comes when as much again has been taught. Where the
+head has moved since, what is owed is of another memory: then nothing is kept, and the consolidation begins again.
 """
 
 from dataclasses import dataclass, replace
@@ -107,6 +108,8 @@ class Consolidation:
         bank, now = found.bank, self.versions.now()
 
         async def paid(conn: Any) -> None:  # noqa: ANN401
+            if move is None and (await banks.find_bank(conn, tenant, bank.id)).head_version != bank.head_version:
+                raise HeadMoved()  # who moved it wrote down what is owed now: none of that was in this candidate
             await banks.repay(conn, tenant, bank.id, tokens=bank.debt_tokens, events=bank.debt_events, now=now)
 
         with self.replay.stage("snapshot"):

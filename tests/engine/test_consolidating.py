@@ -182,6 +182,36 @@ async def test_a_candidate_in_which_a_single_correction_flips_is_refused_however
         assert await owed(service) == (False, 0), "it would fail again at once"
 
 
+async def test_a_refused_candidate_repays_nothing_of_what_a_rollback_wrote_down_meanwhile(tmp_path, encoder):
+    seen = []
+
+    class OneRollsBack(OneForgets):
+        """The first candidate is wrong, and the head moves while it is at its gate."""
+
+        async def _candidate(self, tenant, bank_id, progress):
+            return await (super() if not seen else super(OneForgets, self))._candidate(tenant, bank_id, progress)
+
+        async def _finish(self, tenant, found, view, moved_by):
+            if seen:
+                return await super()._finish(tenant, found, view, moved_by)
+            await rolled_back(client, to=before["id"])
+            seen.append(await owed(service))
+            try:
+                return await super()._finish(tenant, found, view, moved_by)
+            finally:
+                seen.append(await owed(service))
+
+    async with serving(tmp_path / "var", encoder, memory=SOON) as service, client_of(service) as client:
+        await teach_all(client)
+        before, good = await snapshot(client), service.maintenance.consolidation
+        service.maintenance.consolidation = OneRollsBack(good.replay, good.reader, good.versions, good.thread, good.changed)
+        await consolidated(client)
+        assert seen == [(True, 16), (True, 16)]
+        assert await owed(service) == (False, 0), "by the second try"
+        kinds = [row["kind"] for row in (await client.get("/v1/snapshots")).json()["items"]]
+        assert kinds.count("consolidation") == 1, "nothing is kept of the first"
+
+
 @pytest.mark.parametrize("taught", [0, 3])
 async def test_a_bank_with_little_in_it_is_consolidated_as_it_is(tmp_path, encoder, taught):
     async with serving(tmp_path / "var", encoder, memory=SOON) as service, client_of(service) as client:
@@ -220,6 +250,37 @@ async def test_a_search_over_a_consolidation_ends_at_the_correction_that_brought
         started = (await client.post("/v1/memory/bisect", json={"input": question})).json()
         job = await finished(client, started["job_id"])
         assert (job["status"], job["result"]["changed"], job["result"]["correction"]) == ("succeeded", True, planted["id"]), job
+
+
+async def test_a_search_that_ends_above_a_consolidation_which_was_undone_blames_no_correction(tmp_path, encoder):
+    question = "Somebody stole my bank card"
+    (asked,) = encoder.encode([question]).vectors
+
+    class OneTells(Consolidation):
+        """A consolidation after which a question that nobody taught has another answer."""
+
+        async def _candidate(self, tenant, bank_id, progress):
+            found, view = await super()._candidate(tenant, bank_id, progress)
+            self.replay.recall.apply_(view.state, Lesson(asked, "exchange_rate", 1, view.state.watermark + 1))
+            view.state.watermark -= 1
+            return found, view
+
+    async with serving(tmp_path / "var", encoder, memory=SOON) as service, client_of(service) as client:
+        for text, right in IN_TURN[:12]:
+            await teach(client, text, right)
+        saved, good = await snapshot(client), service.maintenance.consolidation
+        for text, right in IN_TURN[12:]:
+            await teach(client, text, right)
+        service.maintenance.consolidation = OneTells(good.replay, good.reader, good.versions, good.thread, good.changed)
+        await consolidated(client)
+        assert (await ask(client, question))["answers"][0]["value"] == "exchange_rate"
+        await rolled_back(client, to=saved["id"], keep="corrections_after")
+        assert await held(service) == 0
+        assert (await ask(client, question))["answers"][0]["value"] == "lost_card"
+        await teach(client, "What is the weather on Mars?", "weather")
+        started = (await client.post("/v1/memory/bisect", json={"input": question})).json()
+        job = await finished(client, started["job_id"])
+        assert (job["status"], job["result"]["changed"], job["result"]["correction"]) == ("succeeded", True, None), job
 
 
 async def test_of_two_corrections_of_one_situation_the_newest_carries_a_consolidated_answer(tmp_path, encoder):
