@@ -66,6 +66,7 @@ _LISTED = (
     wire.AuditEntry,
     wire.Bank,
     wire.Branch,
+    wire.Certificate,
     wire.Correction,
     wire.Delivery,
     wire.EventRow,
