@@ -58,7 +58,11 @@ def test_process_is_given_what_it_refuses_to_start_without(process):
 
 
 def test_every_variable_of_palimpsest_is_a_setting():
-    files = [*ROOT.glob("docker-compose*.yml"), ROOT / "Dockerfile", *(path for path in (ROOT / "deploy").rglob("*") if path.is_file())]
+    files = [
+        *ROOT.glob("docker-compose*.yml"),
+        ROOT / "Dockerfile",
+        *(path for path in (ROOT / "deploy").rglob("*") if path.is_file() and path.suffix != ".pyc"),
+    ]
     named = {name for path in files for name in re.findall(r"PALIMPSEST_[A-Z0-9_]*[A-Z0-9]", path.read_text())}
     assert {name for name in named if name.removeprefix(PREFIX).lower() not in Settings.__struct_fields__} == set()
 
