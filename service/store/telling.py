@@ -147,6 +147,7 @@ class Senders:
         self._connect = connect
         self._idle: list[psycopg.AsyncConnection] = []
         self._free = asyncio.Semaphore(SENDERS)
+        self._ended = False
 
     async def tell(self, tenant: str, message: Message) -> list[tuple[Any, ...]]:
         """The rows of the last statement of a message, whose transaction is the tenant's.
@@ -184,17 +185,24 @@ class Senders:
                 rows = await _rows(connection, tenant, message)
         except BaseException as error:
             if isinstance(error, psycopg.Error) and connection.pgconn.transaction_status == TransactionStatus.IDLE:
-                self._idle.append(connection)  # the server has answered, and kept nothing
+                await self._keep(connection)  # the server has answered, and kept nothing
                 raise
             await connection.close()
             if isinstance(error, (psycopg.Error, TimeoutError)):
                 raise CommitUnknown() from error
             raise
-        self._idle.append(connection)
+        await self._keep(connection)
         return rows
 
+    async def _keep(self, connection: psycopg.AsyncConnection) -> None:
+        if self._ended:
+            await connection.close()
+        else:
+            self._idle.append(connection)
+
     async def close(self) -> None:
-        """End the connections."""
+        """End the connections; one that is in use ends when its answer comes."""
+        self._ended = True
         while self._idle:
             await self._idle.pop().close()
 

@@ -19,6 +19,7 @@ from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import RLock
 from unittest.mock import patch
 
 from sqlalchemy import event
@@ -50,12 +51,14 @@ class Points:
     def __init__(self) -> None:
         self.names: list[str] = []
         self.acknowledged = False
+        self._turn = RLock()  # a file's writer has a thread of its own
 
     def reach(self, name: str) -> None:
         """A point, if somebody asked for an operation's."""
         if _armed.get():
-            self.names.append(f"{len(self.names)} {name}")
-            self.reached(self.names[-1])
+            with self._turn:
+                self.names.append(f"{len(self.names)} {name}")
+                self.reached(self.names[-1])
 
     def reached(self, name: str) -> None:
         """What happens at a point."""

@@ -115,7 +115,8 @@ async def test_process_that_dies_on_postgresql_leaves_everything_whole(name, par
             with contextlib.suppress(Crash):
                 await do(OPERATIONS[name], mine, encoder, points, database=url)
             assert points.remains is not None
-            assert points.remains.points == [counted.names[number]]
+            (died_at,) = points.remains.points  # what happens side by side comes in either order
+            assert died_at.split(" ", 1)[1] in {each.split(" ", 1)[1] for each in counted.names}
             broken += await take(name, points.remains, url=url)
     assert not broken, "\n".join(broken)
 
@@ -162,7 +163,7 @@ SAVING = ("snapshot", "automatic snapshot")  # what also deletes an older one, w
 async def test_erasure_ends_what_a_save_that_died_has_left_of_the_weights(name, world, encoder, recordings, tmp_path_factory):
     """No snapshot tells of these bytes, and while they are half written no row does: nobody waits for the sweeper to find them."""
     points = await recorded(name, world, encoder, recordings, tmp_path_factory)
-    assert len([remains for remains in points.remains if remains.points[0].endswith("put: between")]) == 2, "one for each level"
+    assert len([remains for remains in points.remains if remains.points[0].endswith("put: between")]) == 3, "one for each level"
     for remains in points.remains:
         directory = tmp_path_factory.mktemp("erased") / "var"
         shutil.copytree(remains.directory, directory)
@@ -176,7 +177,7 @@ async def test_erasure_ends_what_a_save_that_died_has_left_on_postgresql(name, p
         counted = Points()
         await do(OPERATIONS[name], mine, encoder, counted, database=url)
     numbers = [number for number, point in enumerate(counted.names) if point.endswith(LEFT)]
-    assert len(numbers) >= 4, "two levels are written"
+    assert len(numbers) >= 6, "three levels are written"
     for number in numbers[part::SLICES]:
         with on_postgresql(world, tmp_path / f"{number}", request) as (mine, url):
             points = Fatal(mine.directory, tmp_path / f"{number}-remains", number)
