@@ -45,6 +45,7 @@ STAGES = (
     "fold",
     "gate",
     "upstream",
+    "converse",
     "sweep",
     "tidy",
 )

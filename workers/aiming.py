@@ -97,7 +97,7 @@ async def _without_source(database: Database, tenant: str, found: Lineage, sourc
 async def _chosen(database: Database, tenant: str, found: Lineage, ids: Sequence[str]) -> list[int]:
     wanted = list(dict.fromkeys(ids))
     async with database.read(tenant) as conn:
-        rows = await history.by_ids(conn, tenant, found.bank.id, wanted)
+        rows = await history.by_ids(conn, tenant, found.bank.id, wanted, turns=True)
     missing = sorted(set(wanted) - {row.id for row in rows})
     if missing:
         raise NotFound(f"keep: no correction {', '.join(missing[:5])} in this bank")

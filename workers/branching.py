@@ -9,14 +9,14 @@ still holds just what the branch began with, it has the branch's weights then, b
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from service import wire
 from service.cluster.engine import Actor
 from service.errors import Conflict, HeadMoved, NotOwner, Quota, WriterBusy
 from service.ids import new_id
-from service.store import audit, banks, branches, history, ledger, present, quarantines, snapshots
+from service.store import audit, banks, branches, history, ledger, present, quarantines, snapshots, turns
 from service.store.lineage import Spans, above, count, events_of, normal, restrict, subtract
 from service.store.rows import BranchRow, Draft, EventRow
 from workers import lifecycle
@@ -26,6 +26,7 @@ from workers.versions import Label, Versions
 from workers.warm import WarmBanks
 
 PAGE = 500  # corrections copied at once
+FAR = 2**31 - 1  # above every seq
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Branching:
             await banks.lock(conn, tenant, bank_id)  # a forget or a quarantine comes before, and is seen, or finds the branch
             held = found.wanted if at is None else (await snapshots.get_kept(conn, tenant, at, bank_id)).spans
             spans = subtract(held, [row.seq for row in await quarantines.hidden(conn, tenant, bank_id)])
+            spans = subtract(spans, await turns.seqs(conn, tenant, bank_id, found.bank.seq))  # conversations stay in their bank
             made = await lifecycle.begin(conn, self.versions, tenant, name, encoder_digest, actor)
             seqs = events_of(spans)
             for start in range(0, len(seqs), PAGE):
@@ -68,8 +70,9 @@ class Branching:
         """
         async with self.versions.database.read(tenant) as conn:
             row = await branches.get(conn, tenant, branch_id)
+            talked = {each: await turns.seqs(conn, tenant, each, FAR) for each in (bank_id, branch_id)}
         warm = await self.warm.current(tenant, bank_id)
-        bank, branch = [await lineage(self.versions.database, tenant, each) for each in (bank_id, branch_id)]
+        bank, branch = [_taught_alone(await lineage(self.versions.database, tenant, each), said) for each, said in talked.items()]
         taught = _taught(bank, branch, row, refold=refold)
         before = await self.versions.save(
             tenant, await self.versions.take(warm, warm.view), "manual", Label(actor.key_id, label=f"before {row.name}"[:128])
@@ -125,6 +128,11 @@ def _taught(bank: Lineage, branch: Lineage, row: BranchRow, *, refold: bool) -> 
     if not taught:
         raise Conflict("nothing was taught in the branch that the bank does not have")
     return taught
+
+
+def _taught_alone(found: Lineage, turns: Sequence[int]) -> Lineage:
+    """Without the turns of conversations, which a branch neither begins with nor brings back."""
+    return replace(found, wanted=subtract(found.wanted, turns), held=subtract(found.held, turns))
 
 
 def live_of(found: Lineage) -> Spans:

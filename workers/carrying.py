@@ -128,7 +128,7 @@ class Carrying:
         lines, after = [], 0
         while after < upto:
             async with self.replay.database.read(tenant) as conn:
-                rows = await history.page(conn, tenant, bank_id, after, min(PAGE, upto - after))
+                rows = await history.page(conn, tenant, bank_id, after, min(PAGE, upto - after), turns=True)
             lines.append(_lines.encode_lines([_line(row, whole=holds(inside, row.seq)) for row in rows]))
             after = rows[-1].seq
         return b"".join(lines)

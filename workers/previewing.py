@@ -31,7 +31,7 @@ class Previewing:
         """
         warm = await self.warm.current(tenant, bank_id)
         async with self.replay.database.read(tenant) as conn:
-            rows = await history.by_ids(conn, tenant, bank_id, ids)
+            rows = await history.by_ids(conn, tenant, bank_id, ids, turns=True)
             missing = sorted(set(ids) - {row.id for row in rows})
             if missing:
                 raise NotFound(f"no correction {', '.join(missing[:5])} in this bank")
@@ -52,7 +52,7 @@ class Previewing:
 
 
 def _is_probe(row: EventRow, view: View) -> bool:
-    return row.embedding is not None and row.input is not None and row.seq not in view.gone
+    return bool(row.embedding) and row.input is not None and row.seq not in view.gone
 
 
 def _as_if(row: EventRow) -> TombstoneRow:

@@ -21,12 +21,13 @@ from service.errors import ChecksumMismatch, StateUnavailable
 from service.store import banks, forgets, history, quarantines, snapshots
 from service.store.blobs import Blobs
 from service.store.db import Database
-from service.store.lineage import Spans, among, can_serve, holds, live, normal, subtract
+from service.store.lineage import Spans, among, can_serve, holds, live, normal, restrict, subtract
 from service.store.rows import BankRow, LessonRow, SnapshotRow, TombstoneRow
 from service.tracing import Stage
 from workers.threads import OwnThread
 from workers.view import Key, View, counted, still_inside
 
+LANGUAGE = "language"  # what a snapshot holds of the bank's language model, beside the levels of `Recall`
 PAGE = 512  # events read from the ledger at once
 CHUNK = 16  # events folded before the thread may serve someone else, about 30 ms
 
@@ -124,7 +125,7 @@ class Replay:
             raise StateUnavailable(
                 f"snapshot {snapshot.id} has configuration {snapshot.config_hash[:12]}, this service runs {self.recall.config.hash[:12]}"
             )
-        blobs = {level.name: await self.blobs.get(tenant, level.sha256) for level in snapshot.levels}
+        blobs = {level.name: await self.blobs.get(tenant, level.sha256) for level in snapshot.levels if level.name != LANGUAGE}
         state = await asyncio.to_thread(self._decoded, snapshot, blobs)  # a tenth of a second that nobody else should wait
         return self.recall.brought(state)
 
@@ -188,6 +189,7 @@ class Replay:
             if progress is not None:
                 await progress((at - after) / (upto - after))
         view.seq, view.held = upto, found.held
+        view.weights = restrict(found.wanted, upto)  # turns of conversations, of which nothing is folded here, among them
         return applied
 
     async def admit(self, tenant: str, bank_id: str, view: View) -> None:

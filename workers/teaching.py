@@ -22,6 +22,7 @@ from service.store.failures import CommitUnknown
 from service.store.lookup import Before
 from service.store.quarantines import Source
 from service.store.rows import Draft, EventRow, SameInputRow, SupportRow
+from service.store.turns import TurnDraft
 from service.tracing import Stage
 from workers.batch import Batcher
 from workers.encoding import EncodedText, text_of
@@ -200,8 +201,8 @@ class Teacher:
         return found[0].index if found and found[0].confidence >= self.recall.config.abstain_below else None
 
 
-def refuse_closed(closed: frozenset[Source], drafts: Sequence[Draft]) -> None:
-    """Raise `Conflict` where a session or key that teaches the bank nothing now has taught one of them."""
+def refuse_closed(closed: frozenset[Source], drafts: Sequence[Draft | TurnDraft]) -> None:
+    """Raise `Conflict` where a session or key that teaches the bank nothing now has taught, or said, one of them."""
     for draft in drafts:
         sources = {Source(session=draft.session_id): "session", Source(key=draft.taught_by): "key"}
         for source in closed & sources.keys():

@@ -9,7 +9,7 @@ that one can return to.
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from model import Recall, State, checkpoint
 from service.errors import Conflict, NotFound, TaintedSnapshot
@@ -18,7 +18,8 @@ from service.store import banks, blob_rows, forgets, snapshots
 from service.store.blobs import Blobs
 from service.store.db import Database
 from service.store.lineage import Spans, holds
-from service.store.rows import HeadMove, LevelBlob, SnapshotDraft, SnapshotRow, TombstoneRow
+from service.store.rows import BankRow, HeadMove, LevelBlob, SnapshotDraft, SnapshotRow, TombstoneRow
+from workers.replay import LANGUAGE
 from workers.threads import OwnThread
 from workers.view import View
 from workers.warm_bank import WarmBank
@@ -26,6 +27,13 @@ from workers.warm_bank import WarmBank
 Note = Callable[[Any], Awaitable[None]]  # writes something more in an open transaction
 STAGED = timedelta(hours=1)  # longer than any save or deletion: a blob that is still in one then was left by a process that died
 TRIES = 3  # of a save that meets deletions
+
+
+class LanguagePart(NamedTuple):
+    """What a snapshot holds of the bank's language model: its state, and where that has slept."""
+
+    data: bytes
+    sleeps: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,7 @@ class Taken:
     state: State
     responses: int  # distinct responses that live events in it support
     held: Spans = ()  # quarantined events that belong to it and are not in it
+    language: LanguagePart | None = None  # None: to be folded from the ledger
 
     @classmethod
     def of(cls, bank_id: str, view: View) -> "Taken":
@@ -92,7 +101,7 @@ class Versions:
             HeadMoved: the head is no longer the expected one; nothing was changed.
             Conflict: a correction in the state was erased meanwhile; nothing was kept. NotFound: the bank was deleted meanwhile.
         """
-        digest, parts = await self.heavy.run(_encoded, taken.state)
+        digest, parts = await self.heavy.run(_encoded, taken.state, taken.language)
         for left in reversed(range(TRIES)):
             try:
                 async with self.database.at_blobs(tenant):
@@ -117,7 +126,8 @@ class Versions:
     ) -> SnapshotRow:
         async with self.database.write(tenant) as conn:
             await banks.lock(conn, tenant, taken.bank_id)
-            await banks.find_bank(conn, tenant, taken.bank_id)
+            bank = await banks.find_bank(conn, tenant, taken.bank_id)
+            slept = await _sleeps(conn, tenant, bank, taken, kind)
             _refuse_erased(taken.weights, await forgets.tombstones(conn, tenant, taken.bank_id))  # before a byte of it is written
             staged = await blob_rows.stage(conn, tenant, {(sha256, len(data)) for _, data, sha256 in parts}, self.now())
         levels = [LevelBlob(name=name, sha256=await self.blobs.put(tenant, data), bytes=len(data)) for name, data, _ in parts]
@@ -137,6 +147,7 @@ class Versions:
             created_by=label.created_by,
             gate=label.gate,
             held=taken.held,
+            sleeps=slept,
         )
         return await self.commit(tenant, taken.bank_id, draft, move_head, note=note, epoch=epoch, staged=staged)
 
@@ -185,6 +196,7 @@ class Versions:
             created_by=label.created_by,
             gate=None,
             held=held,
+            sleeps=source.sleeps,
         )
         try:
             return await self.commit(tenant, bank_id, draft, move_head, note=still_kept, epoch=epoch)
@@ -295,6 +307,18 @@ def refuse_tainted(snapshot: SnapshotRow, tombstones: list[TombstoneRow]) -> Non
         raise NotFound(f"snapshot {snapshot.id} is not kept any more")
 
 
-def _encoded(state: State) -> tuple[str, list[tuple[str, bytes, str]]]:
-    blobs = checkpoint.encode(state)
+async def _sleeps(conn: Any, tenant: str, bank: BankRow, taken: Taken, kind: str) -> tuple[int, ...]:  # noqa: ANN401
+    """Where the language model of a state to be saved has slept: as its part says, else as the head does.
+
+    A rollback may lead back behind a sleep; then that is one of those that are undone.
+    """
+    if taken.language is not None or not bank.head or kind == "import":
+        return () if taken.language is None else taken.language.sleeps
+    head = await snapshots.get_snapshot(conn, tenant, bank.head, bank.id)
+    newest = taken.weights[-1][1] if taken.weights else 0
+    return tuple(seq for seq in head.sleeps if kind != "rollback" or seq <= newest)
+
+
+def _encoded(state: State, language: LanguagePart | None) -> tuple[str, list[tuple[str, bytes, str]]]:
+    blobs = checkpoint.encode(state) | ({} if language is None else {LANGUAGE: language.data})
     return state.digest(), [(name, data, checkpoint.sha256(data)) for name, data in sorted(blobs.items())]

@@ -64,6 +64,11 @@ class View:
         self.weights = with_next(self.weights, lesson.seq)
         self.seq = lesson.seq
 
+    def passed(self, seq: int) -> None:
+        """Note an event from which these weights learn nothing: a turn of a conversation."""
+        self.weights = with_next(self.weights, seq)
+        self.seq = seq
+
     def frozen(self) -> "View":
         """A copy that nobody changes, to be asked beside the requests. Only the model thread may make one."""
         return replace(self, state=self.state.clone(), counts=self.counts.copy())
@@ -101,7 +106,7 @@ def still_inside(weights: Spans, tombstones: Sequence[TombstoneRow]) -> dict[int
     """The keys of forgotten events that `weights` still hold, by response."""
     keys: dict[int, list[Key]] = {}
     for row in tombstones:
-        if row.embedding is not None and holds(weights, row.seq):
+        if row.embedding and holds(weights, row.seq):  # a turn has none
             keys.setdefault(row.response, []).append(np.frombuffer(row.embedding, np.float32))
     return {response: np.stack(rows) for response, rows in keys.items()}
 

@@ -107,6 +107,7 @@ from service.wire.inspection import (
     Stats,
     Trace,
 )
+from service.wire.language import ChatLine, Language, NewTurn, Speaking, Spoken, TurnTaken
 from service.wire.mem0 import (
     Mem0Add,
     Mem0Added,
@@ -189,6 +190,7 @@ __all__ = [
     "ChangeKind",
     "ChatCompletion",
     "ChatFault",
+    "ChatLine",
     "ChatMemory",
     "ChatMessage",
     "ChatModel",
@@ -219,6 +221,7 @@ __all__ = [
     "JobStarted",
     "JobStatus",
     "Key",
+    "Language",
     "Level",
     "LevelBlob",
     "LevelDrift",
@@ -261,6 +264,7 @@ __all__ = [
     "NewQuarantine",
     "NewSession",
     "NewSnapshot",
+    "NewTurn",
     "NewWebhook",
     "Note",
     "OpenedSession",
@@ -304,6 +308,8 @@ __all__ = [
     "SnapshotKind",
     "SnapshotStrength",
     "Source",
+    "Speaking",
+    "Spoken",
     "StateRef",
     "Stats",
     "Taught",
@@ -311,6 +317,7 @@ __all__ = [
     "Text",
     "TopK",
     "Trace",
+    "TurnTaken",
     "Unreached",
     "Usage",
     "Verified",

@@ -1,0 +1,64 @@
+"""The language model of this process, opened when it is first needed, and the one thread that runs it.
+
+It has a thread of its own, so that a long answer holds up no recall. Calls are handed over text by text and piece by piece; whoever has
+most to say waits between two pieces like everybody else.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import structlog
+
+from model.language import LanguageRefused, Speaker, opened
+from service.errors import Capacity, StateUnavailable
+from workers.threads import OwnThread
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+WAITING = 64  # pieces of work at once before a caller is sent away
+log = structlog.get_logger()
+
+
+class LanguageModel:
+    """The model in a folder; None: the one that is shipped."""
+
+    def __init__(self, folder: Path | None, start_thread: Callable[[], None] | None = None) -> None:
+        self._folder, self._thread = folder, OwnThread("language", start_thread)
+        self._opening: asyncio.Task[Speaker] | None = None
+        self._waiting = 0
+
+    async def speaker(self) -> Speaker:
+        """The model.
+
+        Raises:
+            StateUnavailable: it cannot be opened; whoever runs the service is told why.
+        """
+        if self._opening is None:
+            self._opening = asyncio.ensure_future(self._thread.run(opened, self._folder))
+        try:
+            return await asyncio.shield(self._opening)
+        except LanguageRefused as error:
+            self._opening = None
+            log.error("language model refused", action="open_language", why=str(error))
+            raise StateUnavailable("the language model of this service cannot be used; its log says why", retry_after_s=60) from None
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a piece of work on the model's thread.
+
+        Raises:
+            Capacity: too much waits for it.
+        """
+        if self._waiting >= WAITING:
+            raise Capacity("too many conversations wait for the language model", retry_after_s=1)
+        self._waiting += 1
+        try:
+            return await self._thread.run(work, *args, **kwargs)
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        """Finish the piece in progress and stop the thread."""
+        self._thread.close()
