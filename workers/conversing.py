@@ -92,7 +92,7 @@ class Conversing:
         draft = turns.TurnDraft(ids[0], turn.session_id, turn.input, turn.right, tokens, actor.key_id)
         seq = await self._whole(self._append(tenant, bank_id, draft))
         with self._stage("converse"):
-            known, found = await self._now_of(tenant, bank_id)
+            known, found = await self._whole(self._now_of(tenant, bank_id))
         told = known.surprise if known.seq == seq else None  # somebody else has said something since
         state = wire.StateRef(snapshot_id=found.head.id, seq=known.seq)
         return wire.TurnTaken(id=draft.id, seq=seq, tokens=tokens, surprise=told, state=state)
@@ -111,8 +111,9 @@ class Conversing:
         voice, state = kept.voices.pop(begun, None), wire.StateRef(snapshot_id=row.head if at is None else at, seq=row.seq)
         with self._stage("converse"):
             if voice is None:
-                known = await (self._now_of(tenant, row.id) if at is None else self._then(tenant, row.id, at))
-                voice = await self.model.run(speaker.listening, known[0].state, text, said)
+                folding = self._now_of(tenant, row.id) if at is None else self._then(tenant, row.id, at)
+                known, _ = await self._whole(folding)  # a long fold is of use to the next who asks, also where this one has left
+                voice = await self.model.run(speaker.listening, known.state, text, said)
             voice, told, ended = await self.model.run(speaker.speak, voice, said, min(most, PIECE), sampling)
         kept.voices.keep(_name(row, at, text, told), voice)
         whole = await self.model.run(speaker.text, told, sampling, whole=ended)

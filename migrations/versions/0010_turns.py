@@ -11,6 +11,8 @@ depends_on = None
 
 def upgrade() -> None:
     _event_kinds("'correction', 'turn'")
+    turns = sa.text("kind = 'turn'")
+    op.create_index("ix_event_turns", "event", ["tenant", "bank", "seq"], sqlite_where=turns, postgresql_where=turns)
     with op.batch_alter_table("snapshot") as table:
         table.add_column(sa.Column("sleeps", sa.JSON(none_as_null=True), nullable=True))
 
@@ -25,6 +27,7 @@ def downgrade() -> None:
         op.execute("ALTER TABLE event FORCE ROW LEVEL SECURITY")
     with op.batch_alter_table("snapshot") as table:
         table.drop_column("sleeps")
+    op.drop_index("ix_event_turns", "event")
     _event_kinds("'correction'")
 
 

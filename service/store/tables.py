@@ -171,6 +171,7 @@ event = Table(
     CheckConstraint("redacted_at IS NULL OR (body IS NULL AND embedding IS NULL AND salt IS NULL)", name="redacted"),
     Index(None, "tenant", "bank", "response", "seq"),
     Index(None, "tenant", "bank", "input_hash", "seq"),
+    Index("ix_event_turns", "tenant", "bank", "seq", sqlite_where=text("kind = 'turn'"), postgresql_where=text("kind = 'turn'")),
     _bank_of("event"),
 )
 

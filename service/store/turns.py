@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import func, insert, literal, select, update
+from sqlalchemy import func, insert, literal, literal_column, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -41,6 +41,9 @@ class Said(NamedTuple):
     turn: bool  # else it is a correction
     input: str
     right: str | None
+
+
+_INDEXED = literal_column("'turn'")  # a bound value would not find the index that has turns alone
 
 
 class _Words(msgspec.Struct):
@@ -111,7 +114,7 @@ async def said(conn: AsyncConnection, tenant: str, bank: str, after: int, upto: 
 
 async def seqs(conn: AsyncConnection, tenant: str, bank: str, upto: int) -> list[int]:
     """The positions of all turns up to a seq, in order, redacted ones too."""
-    query = select(event.c.seq).where(event.c.tenant == tenant, event.c.bank == bank, event.c.kind == TURN, event.c.seq <= upto)
+    query = select(event.c.seq).where(event.c.tenant == tenant, event.c.bank == bank, event.c.kind == _INDEXED, event.c.seq <= upto)
     return list((await conn.execute(query.order_by(event.c.seq))).scalars())
 
 

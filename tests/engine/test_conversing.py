@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import pytest_asyncio
 from fixtures_service import client_of, finished, serving
+from fixtures_store import fresh_url
 from saying import PIN, ask, snapshot, teach
 from small_language import hope_in
 
@@ -297,3 +298,20 @@ async def test_ledger_with_turns_verifies_and_leaves_in_a_bundle(client):
     assert checked["ok"], checked
     job = (await client.post(f"/v1/snapshots/{saved['id']}/export", json={"ledger": True})).json()["job_id"]
     assert (await finished(client, job))["status"] == "succeeded"
+
+
+async def test_same_turns_make_the_same_state_on_postgresql_and_in_two_services_that_take_turns(tmp_path, encoder, request):
+    folder = str(hope_in(tmp_path / "lm"))
+    told = []
+    with fresh_url("postgresql", tmp_path, request) as url:
+        for name, database in (("lite", ""), ("post", url)):
+            async with (
+                serving(tmp_path / name, encoder, lm=folder, database=database) as one,
+                serving(tmp_path / f"{name} 2", encoder, lm=folder, database=database or "") as other,
+                client_of(one) as first,
+                client_of(other if database else one) as second,
+            ):
+                for client, text in ((first, GATE), (second, WIFI), (first, PIN), (second, GATE)):
+                    await say(client, text, CODE)
+                told.append((await digest(first), await answer(second)))
+    assert told[0] == told[1]
