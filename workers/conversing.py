@@ -2,7 +2,7 @@
 
 The ledger first, as in teaching: a turn is durable before a weight moves, and is answered for once both are done. Answers are made beside
 it, from the state after the turn: the conversation is read on a copy of that and gone on with, piece by piece, and the copy is dropped.
-Between two pieces it is kept under what was read and said; where it is gone (another worker, a restart) all that is read again.
+Between two pieces it is kept under the name of the answer; where it is gone (another worker, a restart) all that is read again.
 
 States are values, so nobody who reads one needs a lock. Who may answer from which is told by the bank's row, looked up for every piece.
 """
@@ -98,7 +98,16 @@ class Conversing:
         return wire.TurnTaken(id=draft.id, seq=seq, tokens=tokens, surprise=told, state=state)
 
     async def speak(
-        self, tenant: str, bank: str, lines: Sequence[wire.ChatLine], *, at: str | None, said: Sequence[int], most: int, how: wire.Speaking
+        self,
+        tenant: str,
+        bank: str,
+        lines: Sequence[wire.ChatLine],
+        *,
+        talk: str,
+        at: str | None,
+        said: Sequence[int],
+        most: int,
+        how: wire.Speaking,
     ) -> wire.Spoken:
         """See `Engine.speak`."""
         async with self._database.read(tenant) as conn:
@@ -107,15 +116,17 @@ class Conversing:
         speaker, sampling = await self.model.speaker(), Sampling(how.temperature, how.top_p, how.seed, how.stop)
         if any(not 0 <= token < speaker.config.vocab_size for token in said):
             raise Invalid("said: these are no tokens of this language model")
-        kept, begun = self._room(speaker), _name(row, at, text, said)
-        voice, state = kept.voices.pop(begun, None), wire.StateRef(snapshot_id=row.head if at is None else at, seq=row.seq)
+        kept = self._room(speaker)
+        voice = kept.voices.pop(_name(row, at, talk, said), None)
+        state = wire.StateRef(snapshot_id=row.head if at is None else at, seq=row.seq)
         with self._stage("converse"):
             if voice is None:
                 folding = self._now_of(tenant, row.id) if at is None else self._then(tenant, row.id, at)
                 known, _ = await self._whole(folding)  # a long fold is of use to the next who asks, also where this one has left
                 voice = await self.model.run(speaker.listening, known.state, text, said)
             voice, told, ended = await self.model.run(speaker.speak, voice, said, min(most, PIECE), sampling)
-        kept.voices.keep(_name(row, at, text, told), voice)
+        if not ended:
+            kept.voices.keep(_name(row, at, talk, told), voice)
         whole = await self.model.run(speaker.text, told, sampling, whole=ended)
         return wire.Spoken(tokens=told, text=whole, ended=ended, read=voice.read, state=state)
 
@@ -219,6 +230,6 @@ class Conversing:
         return seq
 
 
-def _name(row: BankRow, at: str | None, text: str, said: Sequence[int]) -> Key:
+def _name(row: BankRow, at: str | None, talk: str, said: Sequence[int]) -> Key:
     """What a voice is found by: whatever changes what the bank may answer changes its epoch or its head."""
-    return row.id, row.epoch, row.head_version, at, hashlib.sha256(text.encode()).digest(), tuple(said)
+    return row.id, row.epoch, row.head_version, at, talk, tuple(said)

@@ -34,7 +34,16 @@ class Speaks(Protocol):
     """Who goes on with conversations: the engine."""
 
     async def speak(
-        self, tenant: str, bank: str, lines: Sequence[wire.ChatLine], *, at: str | None, said: Sequence[int], most: int, how: wire.Speaking
+        self,
+        tenant: str,
+        bank: str,
+        lines: Sequence[wire.ChatLine],
+        *,
+        talk: str,
+        at: str | None,
+        said: Sequence[int],
+        most: int,
+        how: wire.Speaking,
     ) -> wire.Spoken:
         """See `Engine.speak`."""
 
@@ -105,25 +114,27 @@ class Hope:
 
     async def complete(self, asked: Asked) -> dict[str, Any]:
         """See `Backend.complete`."""
-        options, lines = _options(asked.body), _lines(asked.messages)
-        spoken = await self._speak(asked, lines, options, [], PIECE)
+        options, lines, id = _options(asked.body), _lines(asked.messages), new_id("cmp")
+        spoken = await self._speak(asked, id, lines, options, [], PIECE)
         while not _over(spoken, options):
-            spoken = await self._speak(asked, lines, options, spoken.tokens, PIECE)
+            spoken = await self._speak(asked, id, lines, options, spoken.tokens, PIECE)
         message = {"role": "assistant", "content": spoken.text, "refusal": None}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _reason(spoken)}
-        return _made(asked, "chat.completion", new_id("cmp"), [choice]) | {"usage": _usage(spoken)}
+        return _made(asked, "chat.completion", id, [choice]) | {"usage": _usage(spoken)}
 
     async def stream(self, asked: Asked) -> Streaming:
         """See `Backend.stream`."""
-        options, lines = _options(asked.body), _lines(asked.messages)
-        first = await self._speak(asked, lines, options, [], SMALL_PIECE)
-        return Streaming(self._events(asked, lines, options, first), _nothing)
+        options, lines, id = _options(asked.body), _lines(asked.messages), new_id("cmp")
+        first = await self._speak(asked, id, lines, options, [], SMALL_PIECE)
+        return Streaming(self._events(asked, id, lines, options, first), _nothing)
 
     async def close(self) -> None:
         """See `Backend.close`."""
 
-    async def _events(self, asked: Asked, lines: Sequence[wire.ChatLine], options: _Options, spoken: wire.Spoken) -> AsyncIterator[bytes]:
-        id, told = new_id("cmp"), ""
+    async def _events(
+        self, asked: Asked, id: str, lines: Sequence[wire.ChatLine], options: _Options, spoken: wire.Spoken
+    ) -> AsyncIterator[bytes]:
+        told = ""
         yield _chunk(asked, id, {"role": "assistant", "content": ""})
         while True:
             if len(spoken.text) > len(told):
@@ -131,15 +142,17 @@ class Hope:
                 told = spoken.text
             if _over(spoken, options):
                 break
-            spoken = await self._speak(asked, lines, options, spoken.tokens, SMALL_PIECE)
+            spoken = await self._speak(asked, id, lines, options, spoken.tokens, SMALL_PIECE)
         yield _chunk(asked, id, {}, _reason(spoken))
         if options.stream_options is not None and options.stream_options.include_usage:
             yield sse.event_of(msgspec.json.encode(_made(asked, "chat.completion.chunk", id, []) | {"usage": _usage(spoken)}))
         yield sse.event_of(sse.DONE)
 
-    async def _speak(self, asked: Asked, lines: Sequence[wire.ChatLine], options: _Options, said: Sequence[int], piece: int) -> wire.Spoken:
+    async def _speak(
+        self, asked: Asked, id: str, lines: Sequence[wire.ChatLine], options: _Options, said: Sequence[int], piece: int
+    ) -> wire.Spoken:
         most = min(piece, options.most - len(said))
-        return await self._engine.speak(asked.tenant, asked.bank, lines, at=asked.at, said=said, most=most, how=options.speaking)
+        return await self._engine.speak(asked.tenant, asked.bank, lines, talk=id, at=asked.at, said=said, most=most, how=options.speaking)
 
 
 def turn_of(messages: Sequence[wire.ChatMessage], session_id: str | None) -> wire.NewTurn | None:

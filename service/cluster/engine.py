@@ -172,11 +172,21 @@ class Engine(Protocol):
         """
 
     async def speak(
-        self, tenant: str, bank: str, lines: Sequence[wire.ChatLine], *, at: str | None, said: Sequence[int], most: int, how: wire.Speaking
+        self,
+        tenant: str,
+        bank: str,
+        lines: Sequence[wire.ChatLine],
+        *,
+        talk: str,
+        at: str | None,
+        said: Sequence[int],
+        most: int,
+        how: wire.Speaking,
     ) -> wire.Spoken:
         """Go on with a conversation by at most `most` tokens after those that were `said`, at the head (`at` None) or at a snapshot.
 
-        What is read and said here moves the fast levels for as long as the answer is made, and nothing of the bank.
+        What is read and said here moves the fast levels for as long as the answer is made, and nothing of the bank. `talk` is a name of
+        this answer alone: under it what was read is kept for the next piece.
         """
 
     async def health(self) -> list[wire.Component]:
