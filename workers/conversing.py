@@ -202,7 +202,7 @@ class Conversing:
                 try:
                     with self._stage("append"):
                         async with self._database.write(tenant) as conn:
-                            seq = await turns.append(conn, tenant, bank_id, draft, **fence, now=self._now())
+                            seq, _ = await turns.append(conn, tenant, bank_id, draft, **fence, now=self._now())
                             if seq != warm.view.seq + 1:
                                 raise NotOwner()
                 except NotOwner:

@@ -34,6 +34,13 @@ class TurnDraft(NamedTuple):
     taught_by: str
 
 
+class Place(NamedTuple):
+    """Where a turn stands in the ledger."""
+
+    seq: int
+    hash: str
+
+
 class Said(NamedTuple):
     """What an event says to the language model."""
 
@@ -54,8 +61,8 @@ class _Words(msgspec.Struct):
 _BODY = msgspec.msgpack.Decoder(_Words)
 
 
-async def append(conn: AsyncConnection, tenant: str, bank: str, draft: TurnDraft, *, epoch: int, head_version: int, now: datetime) -> int:
-    """Append the turn, fenced as `ledger.append` is; its seq.
+async def append(conn: AsyncConnection, tenant: str, bank: str, draft: TurnDraft, *, epoch: int, head_version: int, now: datetime) -> Place:
+    """Append the turn, fenced as `ledger.append` is.
 
     Raises:
         NotOwner: the bank has another epoch or head, or is gone; nothing was written. AlreadyTaught: its id is in the ledger.
@@ -102,7 +109,7 @@ async def append(conn: AsyncConnection, tenant: str, bank: str, draft: TurnDraft
     await conn.execute(update(banks).where(mine).values(last_hash=values["hash"]))
     if draft.session_id is not None:
         await sessions.open_session(conn, tenant, bank, draft.session_id, now=now, before=EVER)
-    return int(row.seq)
+    return Place(row.seq, values["hash"])
 
 
 async def said(conn: AsyncConnection, tenant: str, bank: str, after: int, upto: int, limit: int) -> list[Said]:
