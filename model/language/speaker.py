@@ -62,7 +62,7 @@ class Speaker:
         self._tokenizer = tokenizers.Tokenizer.from_file(str(tokenizer))
         self.digest = saved_state.base_digest(model)
         self.state_bytes = model.initial_state(1).size_bytes
-        ends = self.config.eos_token_id
+        ends = getattr(self.config, "eos_token_id", None)
         self._ends = frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
 
     @property
