@@ -58,7 +58,7 @@ cluster: $(VENV)/.installed-dev ## a whole cluster on this machine: PostgreSQL, 
 doctor: $(VENV)/.installed ## learn, recall, supersede, consolidate, roll back, forget on a scratch bank
 	$(BIN)/palimpsest doctor
 
-BOARDS := corrections incremental facts supersession abstention capacity cost
+BOARDS := corrections incremental facts supersession abstention capacity cost ablation
 bench: $(VENV)/.installed ## the correction scoreboard and its page in docs/results.md: hours (data sets from $PALIMPSEST_DATA)
 	for board in $(BOARDS); do $(BIN)/python -m bench $$board --json docs/scoreboard/$$board.json || exit 1; done
 	$(BIN)/python -m bench results

@@ -26,13 +26,17 @@ ALONE = {f"PALIMPSEST_CONSOLIDATE_{name}": "1000000000" for name in ("TOKENS", "
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of a page. `opens`: the page makes it when it is opened; else when somebody presses a button there."""
+    """A call of a page. `opens`: the page makes it when it is opened; else when somebody presses a button there.
+
+    `patient`: it comes behind a first answer that is there already.
+    """
 
     page: str
     method: str
     path: str
     body: dict[str, Any] | None = field(default=None, hash=False)
     opens: bool = True
+    patient: bool = False
 
     @property
     def name(self) -> str:
@@ -47,12 +51,17 @@ class Call:
 
 
 async def page_times(many: int, calls: int) -> dict[Call, list[float]]:
-    """Milliseconds of each call, one after the other, so that noise hits all alike."""
+    """Milliseconds of each call, one after the other, so that noise hits all alike.
+
+    Before each round a correction is taught: what was found of the present state before helps nobody.
+    """
     async with running_service({**os.environ, **ALONE}) as running, running.client() as client:
         await _taught(running, client, many)
         looks = await _calls(client)
         taken: dict[Call, list[float]] = {call: [] for call in looks}
-        for _ in tqdm(range(calls), desc="pages", unit=" rounds"):
+        for number in tqdm(range(calls), desc="pages", unit=" rounds"):
+            lesson = {"bank": BANK, "input": f"what is the question of round {number}", "right": f"answer {number}"}
+            reply_of(await client.post("/v1/corrections", json=lesson, timeout=600))
             for call, times in taken.items():
                 begin = time.perf_counter()
                 await call.made(client)
@@ -99,9 +108,12 @@ async def _calls(client: httpx.AsyncClient) -> Sequence[Call]:
         Call("ask", "POST", "/v1/memory/probe", {"inputs": [one["input"]], "at": ["head", saved[0]]}),
         Call("ask", "POST", "/v1/memory/explain", {"input": one["input"]}, opens=False),
         Call("versions", "GET", "/v1/snapshots?limit=50"),
+        Call("versions", "GET", f"/v1/snapshots/{saved[0]}/diff/{saved[1]}", opens=False),
         Call("versions", "GET", f"/v1/snapshots/{saved[0]}/diff/head", opens=False),
+        Call("versions", "GET", f"/v1/snapshots/{saved[0]}/diff/head?probes=512", opens=False, patient=True),
         Call("versions", "POST", "/v1/rollback", {"to": saved[0], "dry_run": True}, opens=False),
         Call("quarantine", "GET", "/v1/quarantine?limit=50"),
+        Call("quarantine", "GET", "/v1/forget?limit=50"),
         Call("jobs", "GET", "/v1/jobs?order=newest&limit=50"),
         Call("audit", "GET", "/v1/audit?limit=50"),
         Call("audit", "GET", "/v1/audit/verify"),

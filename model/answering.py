@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from model import succession
 from model.codes import CodeBook, Vector
-from model.config import FAST, MIDDLE, RecallConfig
+from model.config import FAST, LEVELS, RecallConfig
 from model.learning import noise
 from model.products import Reading
 from model.state import State
@@ -110,8 +110,8 @@ class Answering:
         return succession.speak_for(self._book.scores(whole), *self._replaced, noise(whole))
 
     def _loudest(self, reading: Reading, indices: NDArray[np.intp]) -> Sequence[str]:
-        fast, middle = self._book.scores_of(indices, reading.fast), self._book.scores_of(indices, reading.middle)
-        return [FAST if newer >= older else MIDDLE for newer, older in zip(fast, middle, strict=True)]
+        said = np.stack([self._book.scores_of(indices, level) for level in reading])  # in the order of LEVELS; of equal ones the fastest
+        return [LEVELS[level] for level in said.argmax(axis=0)]
 
     def _confidence(self, score: float, margin: float) -> float:
         config = self._config

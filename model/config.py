@@ -6,16 +6,17 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-FORMAT = 2  # of the state's tensors; raise it when their meaning changes
+FORMAT = 3  # of the state's tensors; raise it when their meaning changes
 LEVELS = ("fast", "middle", "slow")  # in the order of their periods
 FAST, MIDDLE, SLOW = LEVELS
+PLACES = 1_024  # of the slow level, whose errors lie together
 WIDEST_KEY = 512  # numbers that a key may have: the random directions come in blocks of this width
 READING = ("score_weight", "log_score_weight", "margin_weight", "bias", "abstain_below")  # how a state is read, not what it is
 
 
 @dataclass(frozen=True, slots=True)
 class RecallConfig:
-    """Configuration of the associative memory. The defaults hold 13.3 MiB of weights, and 44 bytes for each distinct answer.
+    """Configuration of the associative memory. The defaults hold 15.8 MiB of weights, and 44 bytes for each distinct answer.
 
     `middle_period` and `slow_period` are in encoder tokens (hope.md, continuum memory system); the fast level is written on
     every event.
@@ -34,6 +35,9 @@ class RecallConfig:
     same: float = 0.99  # cosine from which two situations are one: the newer answer is that of both
     sharpness: float = 5.0  # β of the kernel exp(β(x·x' − 1))
     frequencies: int = 3_072  # middle level: random frequencies, two features each
+    places: int = 3_072  # slow level: corrections that it holds, a multiple of 1,024 or a multiple of 8 below it
+    slow_sharpness: float = 3.0  # β there: what many corrections say together reaches further than a single lesson
+    slow_from: int = 100  # corrections that hold from which a consolidation trains the slow level; fewer are told apart by the others
     replaced_at: float = 0.2  # evidence at which an answer counts as replaced by the one that grew out of it
     replaced_step: float = 0.1  # evidence that each lesson gives, beside the margin of the answer that was wrong
     middle_period: int = 16
@@ -62,8 +66,15 @@ class RecallConfig:
             wrong.append(f"periods 1, {self.middle_period}, {self.slow_period} do not grow")
         if self.window <= self.reserve:
             wrong.append(f"window {self.window} is not above {self.reserve}, the pairs that one middle_period may bring")
-        if min(self.key_width, self.frequencies, self.max_responses) < 1 or not 0.0 < self.sharpness < math.inf:
-            wrong.append("key_width, frequencies, max_responses and sharpness must be positive and finite")
+        if (
+            min(self.key_width, self.frequencies, self.places, self.max_responses) < 1
+            or not 0.0 < min(self.sharpness, self.slow_sharpness) < math.inf
+        ):
+            wrong.append("key_width, frequencies, places, max_responses and sharpnesses must be positive and finite")
+        if self.places % 8 or (self.places > PLACES and self.places % PLACES):
+            wrong.append(f"places {self.places} is not a multiple of {8 if self.places < PLACES else PLACES}")
+        if self.slow_from < 2:
+            wrong.append(f"slow_from {self.slow_from} is not at least 2: one correction is like no other")
         if self.key_width > WIDEST_KEY:
             wrong.append(f"key_width {self.key_width} is more than {WIDEST_KEY}")
         if wrong:
@@ -71,8 +82,8 @@ class RecallConfig:
 
     @classmethod
     def tiny(cls, *, encoder_digest: str, **changes: Any) -> "RecallConfig":  # noqa: ANN401
-        """A memory of half a megabyte for tests: the same mathematics, less capacity."""
-        return replace(cls(encoder_digest, code_width=128, window=128, frequencies=256, max_responses=4_096), **changes)
+        """A memory of a megabyte for tests: the same mathematics, less capacity."""
+        return replace(cls(encoder_digest, code_width=128, window=128, frequencies=256, places=64, max_responses=4_096), **changes)
 
     @property
     def reserve(self) -> int:

@@ -1,18 +1,23 @@
 """What can be said of a state without asking it anything: how large its levels' weights are, how far from another's, how full.
 
-The weights of a level are the tensors that its products read (`HEAVY`); the books kept beside them are none.
+The weights of a level are what its products read: the tensors of `HEAVY`; of the slow level the numbers that its 8 bits stand for, and its
+turn of the keys. The books kept beside them are none.
 """
 
-import torch
+import math
+from collections.abc import Iterator
+
 from torch import Tensor
 
-from model.config import FAST, MIDDLE, RecallConfig
+from model.config import FAST, MIDDLE, SLOW, RecallConfig
 from model.state import HEAVY, Levels, Named, State
+
+PIECE = 1 << 17  # numbers that are looked at at once: as doubles they stay in a processor's cache
 
 
 def norms(levels: Levels) -> dict[str, float]:
     """The L2 norm of each level's weights."""
-    return {level: _length([weights.double() for weights in _weights(named).values()]) for level, named in levels.items()}
+    return {level: math.sqrt(sum(_square(piece) for piece in _pieces(_weights(named)))) for level, named in levels.items()}
 
 
 def drifts(now: State, then: State) -> dict[str, float]:
@@ -22,27 +27,38 @@ def drifts(now: State, then: State) -> dict[str, float]:
     """
     found = {}
     for level, named in now.levels.items():
-        ours, theirs = _weights(named), _weights(then.levels[level])
-        apart = _length([ours[name].double() - theirs[name].double() for name in ours])
-        size = max(_length([weights.double() for weights in each.values()]) for each in (ours, theirs))
-        found[level] = apart / size if size else 0.0
+        apart = mine = yours = 0.0
+        for here, there in zip(_pieces(_weights(named)), _pieces(_weights(then.levels[level])), strict=True):
+            apart, mine, yours = apart + _square(here - there), mine + _square(here), yours + _square(there)
+        size = max(mine, yours)
+        found[level] = math.sqrt(apart / size) if size else 0.0
     return found
 
 
 def held(state: State) -> dict[str, int]:
-    """How many pairs each level holds: fast those of its window, middle all that were handed on to it."""
+    """How many pairs each level holds: fast those of its window, middle all that were handed on to it, slow its places."""
     taken, handed = state.levels[FAST]["marks"][0].tolist()
-    return {FAST: taken - handed, MIDDLE: handed}
+    return {FAST: taken - handed, MIDDLE: handed, SLOW: int(state.levels[SLOW]["held"][0, 0])}
 
 
 def capacity(config: RecallConfig) -> dict[str, int]:
     """How many pairs each level can keep apart: places of the window, features of the wide weights. More than that blur in the latter."""
-    return {FAST: config.window, MIDDLE: 2 * config.frequencies}
+    return {FAST: config.window, MIDDLE: 2 * config.frequencies, SLOW: config.places}
 
 
 def _weights(named: Named) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in named.items() if name in HEAVY}
+    if "turn" not in named:
+        return {name: tensor for name, tensor in named.items() if name in HEAVY}
+    sizes = named["sizes"].unflatten(0, (-1, named["errors"].shape[1])).unsqueeze(1)  # (blocks, 1, places of a block)
+    errors = named["errors"].unflatten(0, (len(sizes), -1)).double()  # (blocks, code_width, places of a block)
+    return {"turn": named["turn"], "keys": named["keys"].double() * named["scales"], "errors": errors * sizes}
 
 
-def _length(tensors: list[Tensor]) -> float:
-    return float(torch.stack([tensor.square().sum() for tensor in tensors]).sum().sqrt())
+def _pieces(weights: dict[str, Tensor]) -> Iterator[Tensor]:
+    for name in sorted(weights):
+        for piece in weights[name].reshape(-1).split(PIECE):
+            yield piece.double()
+
+
+def _square(numbers: Tensor) -> float:
+    return float(numbers.square().sum())

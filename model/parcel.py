@@ -1,6 +1,6 @@
 """A bank's state without the rows that nothing was ever written to: how it lies on the host while others have the device.
 
-A bank with twenty lessons is a parcel of 60 KB, not of 13 MiB. One block of memory holds it all, so that it can be pinned and sent whole.
+A bank with twenty lessons is a parcel of 60 KB, not of 16 MiB. One block of memory holds it all, so that it can be pinned and sent whole.
 """
 
 import math

@@ -24,22 +24,24 @@ import torch
 from torch import Tensor
 
 from model.codes import Vector
-from model.config import FAST, MIDDLE, RecallConfig
+from model.config import FAST, MIDDLE, SLOW, RecallConfig
 from model.features import FeatureMap, kernel
+from model.slow import Slow
 from model.state import State
 from model.window import Window
 
 
 class Reading(NamedTuple):
-    """What the two levels say at a key, (code_width,) each."""
+    """What the levels say at a key, (code_width,) each."""
 
     fast: Vector
     middle: Vector
+    slow: Vector
 
     @property
     def whole(self) -> Vector:
         """The read-out."""
-        return self.fast + self.middle
+        return self.fast + self.middle + self.slow
 
     def alone(self, level: str) -> "Reading":
         """What is left when only one level says anything."""
@@ -47,7 +49,7 @@ class Reading(NamedTuple):
 
 
 class Question(NamedTuple):
-    """A bank that is asked at a key (key_width,)."""
+    """A bank that is asked at a key (key_width,), turned by its slow level."""
 
     state: State
     key: Tensor
@@ -99,7 +101,7 @@ class OneByOne:
 
     def __init__(self, config: RecallConfig) -> None:
         self._window = Window(config.window, config.sharpness)
-        self._features, self._sharpness = FeatureMap(config), config.sharpness
+        self._features, self._slow, self._sharpness = FeatureMap(config), Slow(config), config.sharpness
         self._silence = np.zeros(config.code_width, np.float32)
 
     def put(self, pairs: Sequence[Pairs]) -> None:
@@ -110,17 +112,22 @@ class OneByOne:
 
     def read(self, questions: Sequence[Question]) -> list[Reading]:
         """See `Products`."""
-        return [Reading(self._window.read(state.levels[FAST], key).numpy(), self._wide(state, key)) for state, key in questions]
+        return [
+            Reading(self._window.read(state.levels[FAST], key).numpy(), self._wide(state, key), self._settled(state, key))
+            for state, key in questions
+        ]
 
     def survey(self, state: State, keys: Tensor) -> list[Reading]:
         """See `Products`."""
         fast, used = state.levels[FAST], self._window.used(state.levels[FAST])
         near = kernel(torch.mm(keys, fast["keys"][:used].T), self._sharpness)
         said = torch.mm(near, fast["errors"][:used]).numpy()
-        wide = np.zeros_like(said)
+        wide = settled = np.zeros_like(said)
         if self._window.has_handed_on(fast):
             wide = torch.mm(self._features.of_all(keys), state.levels[MIDDLE]["weights"].T).numpy()
-        return [Reading(newer, older) for newer, older in zip(said, wide, strict=True)]
+        if self._slow.used(state.levels[SLOW]):
+            settled = self._slow.of_all(state.levels[SLOW], keys).numpy()
+        return [Reading(*levels) for levels in zip(said, wide, settled, strict=True)]
 
     def ask(self, inquiries: Sequence[Inquiry]) -> list[tuple[Reading, Tensor]]:
         """See `Products`."""
@@ -128,7 +135,7 @@ class OneByOne:
         for state, key, rows in inquiries:
             fast = state.levels[FAST]
             near = self._window.closeness(fast, key, rows)
-            reading = Reading(self._window.said(fast, near).numpy(), self._wide(state, key))
+            reading = Reading(self._window.said(fast, near).numpy(), self._wide(state, key), self._settled(state, key))
             # the last rows of a product may have other bits when rows follow: all of them anew
             asked.append((reading, near if rows == self._window.used(fast) else self._window.closeness(fast, key)))
         return asked
@@ -140,10 +147,13 @@ class OneByOne:
     def write(self, pairs: Sequence[Pairs]) -> None:
         """See `Products`."""
         for state, rows, values in pairs:
-            fast, beside = state.levels[FAST], None
+            fast, slow, beside = state.levels[FAST], state.levels[SLOW], None
+            keys = fast["keys"][torch.tensor(rows)]
             if self._window.has_handed_on(fast):
-                features = self._features.of_each(fast["keys"][torch.tensor(rows)])
-                beside = torch.stack([torch.mv(state.levels[MIDDLE]["weights"], each) for each in features])
+                beside = torch.stack([torch.mv(state.levels[MIDDLE]["weights"], each) for each in self._features.of_each(keys)])
+            if self._slow.used(slow):
+                settled = self._slow.of_each(slow, keys)
+                beside = settled if beside is None else beside + settled
             self._window.write(fast, rows, values, beside)
 
     def hand_on(self, pairs: Sequence[Pairs]) -> None:
@@ -160,3 +170,7 @@ class OneByOne:
         if not self._window.has_handed_on(state.levels[FAST]):
             return self._silence  # nothing has been written to the middle level
         return np.asarray(torch.mv(state.levels[MIDDLE]["weights"], self._features(key)).numpy())
+
+    def _settled(self, state: State, key: Tensor) -> Vector:
+        slow = state.levels[SLOW]
+        return np.asarray(self._slow.of_each(slow, key[None])[0].numpy()) if self._slow.used(slow) else self._silence

@@ -1,10 +1,11 @@
-"""The associative memory of situations and answers: two levels under one delta rule, and a sense for answers that were replaced.
+"""The associative memory of situations and answers: three levels under one delta rule, and a sense for answers that were replaced.
 
-Read:   o = fast(x) + M ψ(x)                  exact for the newest pairs (`window`), wide weights M for older ones (`features`)
+Read:   o = fast(z) + M ψ(z) + slow(z)        exact for the newest pairs (`window`), wide weights M for older ones (`features`), and
+                                              places for what was consolidated; z is the key as the slow level turns it (`slow`)
 Answer: the answer whose code ⟨o, code⟩ is largest, where an answer that was replaced speaks for its successor (`succession`)
 Learn:  the new pair and those that it touches most, written together; with its first lesson an answer's own words are taught as well
 Clock:  when the token clock crosses a multiple of the middle period, pairs that have no room in the window are written to M:
-        M += e_j ψ(x_j)ᵀ, and leave it
+        M += e_j ψ(z_j)ᵀ, and leave it. The slow level changes in a consolidation only (`consolidation`)
 
 M is a level of a continuum memory over frozen features, whose update at a boundary is the sum of its tokens' gradients (Nested Learning
 eq. 71); ψ·ψ approximates the kernel of fast, and ψ has unit length, so a pair reads at its own key the same before and after it moves.
@@ -27,12 +28,16 @@ from torch import Tensor
 from model import succession
 from model.answering import Answering, Asked, Candidate
 from model.codes import CodeBook, Vector, packed_code
-from model.config import FAST, RecallConfig
+from model.config import FAST, SLOW, RecallConfig
+from model.features import kernel
 from model.learning import Learning, Step
+from model.levels import Clock
 from model.products import Inquiry, OneByOne, Products, Question, Reading
+from model.slow import Slow
 from model.stacked import Stacked
 from model.state import State, initial
 
+ONE_PLACE = 0.999  # cosine of keys that lie in one place: 8 bits a number move one by less
 UNIT = 1e-3  # how far a key's length may be from 1
 
 
@@ -64,7 +69,7 @@ class Recall:
         if not stacked and self.device.type != "cpu":
             raise ValueError(f"one bank after the other is a way of the host, not of {self.device.type}")
         self._products: Products = Stacked(config, self.device) if stacked else OneByOne(config)
-        self._learning = Learning(config, self._products)
+        self._learning, self._slow = Learning(config, self._products), Slow(config)
 
     def initial(self) -> State:
         """A state that has learned nothing."""
@@ -122,7 +127,7 @@ class Recall:
 
     def answer_many(self, asked: Sequence[Asked]) -> list[list[list[Candidate]]]:
         """What `answer` gives, for each of several banks (one may be asked more than once). R3."""
-        readings = iter(self._products.read([Question(one.state, _aligned(key)) for one in asked if len(one.book) for key in one.keys]))
+        readings = iter(self._products.read([self._question(one.state, key) for one in asked if len(one.book) for key in one.keys]))
         answers: list[list[list[Candidate]]] = []
         for one in asked:
             if not len(one.book):
@@ -136,26 +141,60 @@ class Recall:
         """What `answer` gives, for much less. Not R3: between answers that are as good as equal, how many are asked may decide."""
         if not len(asked.book) or not len(asked.keys):
             return [[] for _ in asked.keys]
-        answering = Answering(self.config, asked)
-        return [answering.candidates(reading) for reading in self._products.survey(asked.state, torch.tensor(asked.keys))]
+        answering, readings = self.look_over(asked)
+        return [answering.candidates(reading) for reading in readings]
+
+    def look_over(self, asked: Asked) -> tuple[Answering, list[Reading]]:
+        """As `look`, at many keys for much less, with last bits as `survey` has them."""
+        keys = torch.stack([self._turned_key(asked.state, key) for key in asked.keys])
+        return Answering(self.config, asked), self._products.survey(asked.state, keys)
 
     def look(self, asked: Asked) -> tuple[Answering, list[Reading]]:
         """How answers are made for one bank, and what its levels say at each key: for those who ask why. The book must not be empty."""
-        questions = [Question(asked.state, _aligned(key)) for key in asked.keys]
+        questions = [self._question(asked.state, key) for key in asked.keys]
         return Answering(self.config, asked), self._products.read(questions)
 
     def near(self, state: State, key: Vector) -> NDArray[np.float32]:
         """(rows used,) the kernels of all pairs of the window with a key; 0 for a row whose pair was handed on."""
         fast = state.levels[FAST]
         rows = min(int(fast["marks"][0, 0]), self.config.window)
-        ((_, near),) = self._products.ask([Inquiry(state, _aligned(key), rows)])
+        ((_, near),) = self._products.ask([Inquiry(state, self._turned_key(state, key), rows)])
         return np.asarray(np.where(fast["rates"][:rows, 0].numpy() > 0.0, near.numpy(), np.float32(0.0)))
+
+    def consolidated(self, state: State) -> bool:
+        """Whether the state has a slow level. Then the pairs of its window are not in the order of the lessons any more."""
+        return self._slow.used(state.levels[SLOW]) > 0
+
+    def unsettled(self, state: State) -> Clock:
+        """How much the state has learned since its slow level was made: what a consolidation owes."""
+        made_at = self._slow.made_at(state.levels[SLOW])
+        return Clock(state.clock.tokens - made_at.tokens, state.clock.events - made_at.events)
+
+    def turned(self, state: State, keys: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, key_width) where keys lie, as the slow level turns them."""
+        return np.stack([self._turned_key(state, key).numpy() for key in keys])
+
+    def share(self, state: State, key: Vector, other: Vector) -> Reading:
+        """What the pairs and places that lie where `other` does say at a key; the wide weights do not keep places apart."""
+        fast, slow = state.levels[FAST], state.levels[SLOW]
+        at, there = (self._turned_key(state, each) for each in (key, other))
+        keys, errors = fast["keys"][: int(fast["marks"][0, 0])].cpu(), fast["errors"][: int(fast["marks"][0, 0])].cpu()
+        said = kernel(keys @ at, self.config.sharpness) * (keys @ there > ONE_PLACE) @ errors
+        places, owed = self._slow.places(slow)
+        placed = kernel(places @ at, self.config.slow_sharpness) * (places @ there > ONE_PLACE) @ owed
+        return Reading(said.numpy(), torch.zeros_like(said).numpy(), placed.numpy())
 
     def read(self, state: State, key: Vector) -> Vector:
         """(code_width,) the read-out at a key: near the code of what was taught there."""
-        return self._products.read([Question(state, _aligned(key))])[0].whole
+        return self._products.read([self._question(state, key)])[0].whole
 
     # --- inside
+
+    def _question(self, state: State, key: Vector) -> Question:
+        return Question(state, self._turned_key(state, key))
+
+    def _turned_key(self, state: State, key: Vector) -> Tensor:
+        return self._slow.turned(state.levels[SLOW], _aligned(key))
 
     def _checked(self, state: State, lesson: Lesson) -> Step:
         if state.config_hash != self._hash:
@@ -166,8 +205,8 @@ class Recall:
             raise ValueError(f"lesson {lesson.seq} is not after lesson {state.watermark}, the last one learned")
         if lesson.tokens < 1 or not lesson.right:
             raise ValueError(f"lesson {lesson.seq} has no answer or no tokens")
-        words = None if lesson.words is None else self._checked_key(lesson.words, f"lesson {lesson.seq}: the key of the answer's words")
-        key = self._checked_key(lesson.key, f"lesson {lesson.seq}: the key")
+        words = None if lesson.words is None else self._turned(state, lesson.words, f"lesson {lesson.seq}: the key of the answer's words")
+        key = self._turned(state, lesson.key, f"lesson {lesson.seq}: the key")
         fast, packed = state.levels[FAST], packed_code(lesson.right, self.config.code_width)
         answer = succession.find(fast, packed)
         if answer is None:
@@ -176,12 +215,12 @@ class Recall:
                 raise ValueError(f"a memory tells at most {self.config.max_responses} distinct answers apart")
         return Step(state, key, words, answer, packed, lesson.tokens, lesson.seq)
 
-    def _checked_key(self, key: Vector, what: str) -> Tensor:
+    def _turned(self, state: State, key: Vector, what: str) -> Tensor:
         if key.shape != (self.config.key_width,) or key.dtype != np.float32:
             raise ValueError(f"{what} is {key.dtype}{key.shape}, not float32({self.config.key_width},)")
         if not abs(float(np.linalg.norm(key.astype(np.float64))) - 1.0) < UNIT:  # also refuses NaN and infinity
             raise ValueError(f"{what} is not of unit length")
-        return _aligned(key)
+        return self._turned_key(state, key)
 
 
 def _aligned(key: Vector) -> Tensor:

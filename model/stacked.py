@@ -17,10 +17,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from model.config import FAST, MIDDLE, RecallConfig
+from model.config import FAST, MIDDLE, SLOW, RecallConfig
 from model.features import FeatureMap, kernel
 from model.products import Inquiry, Pairs, Question, Reading
-from model.state import HEAVY, Berth, Levels, State
+from model.slow import Slow, pad
+from model.state import HEAVY, Berth, Levels, State, block_of
 from model.window import HOME, Ring
 
 LANES = 16  # banks in a kernel
@@ -43,6 +44,7 @@ class Gathered(NamedTuple):
     errors: Tensor  # (LANES, rows, code_width)
     weights: Tensor | None  # (LANES, code_width, features); none has been written to yet
     held: Tensor  # (LANES, rows, 1): 1, and 0 beyond the used rows
+    blocks: int  # of the slow level that are used
 
 
 class Stacked:
@@ -53,7 +55,7 @@ class Stacked:
             raise ValueError("a memory needs float32 products of full precision: torch.set_float32_matmul_precision('highest')")
         self._config, self._device = config, device
         self._ring = Ring(config.window, config.sharpness)
-        self._features = FeatureMap(config, device)
+        self._features, self._slow = FeatureMap(config, device), Slow(config)
         self._width = -(-(config.neighbours + 3) // 8) * 8  # the new pair, those it touches, own words: rounded up
 
     # --- the port
@@ -70,10 +72,10 @@ class Stacked:
         readings: list[Reading | None] = [None] * len(questions)
         for group, gathered in self._gathered([questions[block[0]].state for block in blocks]):
             keys = self._padded([torch.stack([questions[at].key for at in blocks[place]]) for place in group.places])
-            said = self._said(gathered, self._near(gathered, keys), keys)
+            said = self._said(group, gathered, self._near(gathered, keys), keys)
             for place, found in zip(group.places, torch.stack(said, dim=2).cpu(), strict=False):
-                for at, (fast, middle) in zip(blocks[place], found.numpy(), strict=False):
-                    readings[at] = Reading(fast, middle)
+                for at, levels in zip(blocks[place], found.numpy(), strict=False):
+                    readings[at] = Reading(*levels)
         return [reading for reading in readings if reading is not None]
 
     def survey(self, state: State, keys: Tensor) -> list[Reading]:
@@ -86,13 +88,12 @@ class Stacked:
         for group, gathered in self._gathered([inquiry.state for inquiry in inquiries]):
             keys = self._padded([inquiries[place].key[None] for place in group.places])
             near = self._near(gathered, keys)
-            fast, middle = self._said(gathered, near, keys)
-            found = torch.cat([fast[:, 0], middle[:, 0], near[:, :, 0]], dim=1).cpu()  # the host waits here, once
+            said = self._said(group, gathered, near, keys)
+            found = torch.cat([*(level[:, 0] for level in said), near[:, :, 0]], dim=1).cpu()  # the host waits here, once
             width = self._config.code_width
             for place, each in zip(group.places, found, strict=False):
                 used = self._ring.used(inquiries[place].state.levels[FAST])
-                newer, older = each[: 2 * width].view(2, width).numpy()
-                asked[place] = Reading(newer, older), each[2 * width :][:used]
+                asked[place] = Reading(*each[: 3 * width].view(3, width).numpy()), each[3 * width :][:used]
         return [asked[place] for place in range(len(inquiries))]
 
     def among(self, pairs: Sequence[Pairs]) -> list[tuple[Tensor, Tensor]]:
@@ -116,8 +117,8 @@ class Stacked:
             lanes = torch.arange(LANES, device=self._device)[:, None]
             keys = gathered.keys[lanes, rows] * live[..., None]
             near = self._near(gathered, keys)
-            fast, middle = self._said(gathered, near, keys)
-            error = fast + middle - self._padded([one.values for one in chosen])
+            fast, middle, slow = self._said(group, gathered, near, keys)
+            error = fast + middle + slow - self._padded([one.values for one in chosen])
             gram = near[lanes, rows] * live[..., None] * live[:, None, :] + torch.diag_embed(self._diagonal(chosen))
             change, _ = torch.linalg.solve_ex(gram, error)  # never singular, and `solve` would wait for the device to say so
             self._change(group, chosen, change)
@@ -144,12 +145,30 @@ class Stacked:
         """(LANES, rows, width) kernels of what was taken with keys (LANES, width, key_width); 0 beyond the used rows."""
         return kernel(torch.bmm(gathered.keys, keys.transpose(1, 2)), self._config.sharpness).mul_(gathered.held)
 
-    def _said(self, gathered: Gathered, near: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """(LANES, width, code_width) what the fast and the middle level say at keys."""
+    def _said(self, group: Group, gathered: Gathered, near: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(LANES, width, code_width) what the fast, the middle and the slow level say at keys."""
         fast = torch.bmm(near.transpose(1, 2), gathered.errors)
-        if gathered.weights is None:
-            return fast, torch.zeros_like(fast)
-        return fast, torch.bmm(self._features.of_all(keys), gathered.weights.transpose(1, 2))
+        middle = slow = torch.zeros_like(fast)
+        if gathered.weights is not None:
+            middle = torch.bmm(self._features.of_all(keys), gathered.weights.transpose(1, 2))
+        if gathered.blocks:
+            slow = self._settled(group, gathered.blocks, keys)
+        return fast, middle, slow
+
+    def _settled(self, group: Group, blocks: int, keys: Tensor) -> Tensor:
+        """(LANES, width, code_width) what the first blocks of places say at turned keys."""
+        slow, size, width = group.stacks[SLOW], block_of(self._config), self._config.code_width
+        said, asked = torch.zeros(LANES, keys.shape[1], width, device=self._device), pad(keys, slow["keys"].shape[2])
+        for block in range(blocks):
+            places, errors = slice(block * size, (block + 1) * size), slice(block * width, (block + 1) * width)
+            held, scales, sizes, owed = (
+                slow[name][:, rows].index_select(0, group.slots)
+                for name, rows in (("keys", places), ("scales", places), ("sizes", places), ("errors", errors))
+            )
+            near = torch.bmm(asked, held.float().transpose(1, 2)).mul_(scales.transpose(1, 2))
+            weighed = kernel(near, self._config.slow_sharpness).mul_(sizes.transpose(1, 2))
+            said += torch.bmm(weighed, owed.float().transpose(1, 2))
+        return said
 
     def _diagonal(self, chosen: Sequence[Pairs]) -> Tensor:
         """(LANES, width) 1/η of the pairs, 0 for the newest of each bank, 1 where there is none."""
@@ -171,7 +190,7 @@ class Stacked:
         """All of `states` in groups of one step of rows, with their tensors."""
         steps = [self._step(state) for state in states]
         for group in self._groups(states, steps):
-            rows, handed_on = steps[group.places[0]]
+            rows, handed_on, blocks = steps[group.places[0]]
             fast, weights = group.stacks[FAST], group.stacks[MIDDLE]["weights"]
             used = [self._ring.used(states[place].levels[FAST]) for place in group.places]
             used += [0] * (LANES - len(used))
@@ -183,15 +202,16 @@ class Stacked:
                     fast["errors"][:, :rows].index_select(0, group.slots),
                     weights.index_select(0, group.slots) if handed_on else None,
                     held.float()[..., None],
+                    blocks,
                 ),
             )
 
-    def _step(self, state: State) -> tuple[int, bool]:
-        """The used rows of a bank, rounded up, and whether it has handed pairs on."""
+    def _step(self, state: State) -> tuple[int, bool, int]:
+        """The used rows of a bank, rounded up, whether it has handed pairs on, and the used blocks of its slow level."""
         fast, rows = state.levels[FAST], FEWEST_ROWS
         while rows < self._ring.used(fast):
             rows *= GROWTH
-        return min(rows, self._config.window), self._ring.has_handed_on(fast)
+        return min(rows, self._config.window), self._ring.has_handed_on(fast), self._slow.blocks(state.levels[SLOW])
 
     def _groups(self, states: Sequence[State], steps: Sequence[object] = ()) -> Iterator[Group]:
         """All of `states` in groups, those together that lie in the same stacks (and are of the same step)."""

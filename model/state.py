@@ -18,14 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.config import FAST, MIDDLE, RecallConfig
+from model.config import FAST, MIDDLE, PLACES, SLOW, RecallConfig
 from model.levels import Clock
 
 Named = dict[str, Tensor]
 Levels = dict[str, Named]
 
-HEAVY = frozenset({"keys", "errors", "weights"})  # on the memory's device
-PAIRS = ("keys", "errors", "rates", "answers")  # one row for each pair of the window
+HEAVY = frozenset({"keys", "errors", "weights", "scales", "sizes"})  # on the memory's device
+PAIRS = ("keys", "errors", "rates", "answers")  # of the fast level: one row for each pair of the window
+WORD = 8  # numbers in 8 bits that are read at once: rows of them have a multiple of it, zeros beyond
 ALIGNED = 64  # bytes: as torch allocates; where a tensor lies must not choose between kernels that round differently
 
 
@@ -83,7 +84,7 @@ class State:
 
 
 def layout(config: RecallConfig) -> dict[str, dict[str, Form]]:
-    """The forms of all tensors. Fast: `model/window.py` and, from `last` on, `model/succession.py`."""
+    """The forms of all tensors. Fast: `model/window.py` and, from `last` on, `model/succession.py`. Slow: `model/slow.py`."""
     return {
         FAST: {
             "keys": Form(config.window, config.key_width),
@@ -97,7 +98,20 @@ def layout(config: RecallConfig) -> dict[str, dict[str, Form]]:
             "evidence": Form(None, 1),
         },
         MIDDLE: {"weights": Form(config.code_width, 2 * config.frequencies)},  # features along the rows: reads are the frequent operation
+        SLOW: {
+            "turn": Form(config.key_width, config.key_width),
+            "keys": Form(config.places, -(-config.key_width // WORD) * WORD, torch.int8),
+            "scales": Form(config.places, 1),
+            "errors": Form(config.places // block_of(config) * config.code_width, block_of(config), torch.int8),
+            "sizes": Form(config.places, 1),
+            "held": Form(1, 3, torch.int64),
+        },
     }
+
+
+def block_of(config: RecallConfig) -> int:
+    """Places of the slow level whose errors lie together."""
+    return min(config.places, PLACES)
 
 
 def initial(config: RecallConfig, device: torch.device | str = "cpu") -> State:
@@ -125,14 +139,14 @@ def zeros(*shape: int, dtype: torch.dtype, device: torch.device | str = "cpu") -
 def filled(levels: Levels) -> Iterator[tuple[str, str, Tensor]]:
     """Level, name and tensor (a view) without the rows that nothing was ever written to. All others are zero."""
     taken, handed = levels[FAST]["marks"][0].tolist()
+    held, block = int(levels[SLOW]["held"][0, 0]), levels[SLOW]["errors"].shape[1]
+    rows = {(FAST, name): taken for name in PAIRS} | {(SLOW, name): held for name in ("keys", "scales", "sizes")}
+    rows[SLOW, "errors"] = -(-held // block) * levels[FAST]["errors"].shape[1]
+    empty = {MIDDLE: not handed, SLOW: not held}
     for level, named in levels.items():
         for name, tensor in named.items():
-            if name in PAIRS:
-                yield level, name, tensor[:taken]
-            elif level == MIDDLE and not handed:
-                yield level, name, tensor[:0]
-            else:
-                yield level, name, tensor
+            whole = len(tensor) if name == "held" or not empty.get(level, False) else 0
+            yield level, name, tensor[: rows.get((level, name), whole)]
 
 
 def contradictions(config: RecallConfig, levels: Levels) -> Iterator[str]:
@@ -148,6 +162,9 @@ def contradictions(config: RecallConfig, levels: Levels) -> Iterator[str]:
         yield f"fast.marks are {taken} and {handed}: no window of {config.window} pairs has taken and handed on so many"
     elif taken > 0 and not _within(fast["answers"], 0, known):
         yield f"fast.answers point outside the {known} answers"
+    held = levels[SLOW]["held"]
+    if not _within(held[:, :1], 0, config.places + 1) or bool((held < 0).any()):
+        yield f"slow.held is not a number of its {config.places} places, and a clock"
     if not _within(fast["last"], 0, max(known, 1)):
         yield f"fast.last points outside the {known} answers"
     if bool((fast["rates"] < 0.0).any()):

@@ -117,11 +117,6 @@ class Window(Ring):
         """Write the key of a pair that was taken in, with no error yet."""
         fast["keys"][row], fast["errors"][row] = key, 0.0
 
-    def is_home(self, fast: Named, key: Tensor, answer: int, share: float) -> bool:
-        """Whether a key lies among the pairs of an answer (`at_home`)."""
-        rows = self.newest_of(fast, answer)
-        return bool(len(rows)) and at_home(*self.among(fast, rows, key), share)
-
     def among(self, fast: Named, rows: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
         """(n, n) the inner products of the keys in `rows` with each other, and (n,) with another key."""
         keys = fast["keys"][rows]

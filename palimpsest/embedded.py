@@ -6,13 +6,18 @@ acknowledged correction survives whatever ends the process) holds here.
 """
 
 import asyncio
+import contextlib
 import threading
-from concurrent.futures import Future
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
+from typing import Any
 
 import httpx
 
-FEED, PIECE_S = "/v1/stream", 0.5
+FEED = "/v1/stream"
+PARTS = 64  # of an answer that nobody has read yet
+ASGI = Callable[[dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 
 
 class InProcess(httpx.BaseTransport, httpx.AsyncBaseTransport):
@@ -20,8 +25,9 @@ class InProcess(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._started: Future[tuple[asyncio.AbstractEventLoop, httpx.ASGITransport, str]] = Future()
+        self._started: Future[tuple[asyncio.AbstractEventLoop, ASGI, str]] = Future()
         self._stop = asyncio.Event()
+        self._flows: set[asyncio.Task[None]] = set()  # answers that are being read
         self._thread = threading.Thread(target=self._serve, name="palimpsest", daemon=True)
         self._thread.start()
 
@@ -57,9 +63,16 @@ class InProcess(httpx.BaseTransport, httpx.AsyncBaseTransport):
     def _ask(self, request: httpx.Request) -> Future[httpx.Response]:
         loop, app, key = self._started.result()
         request.headers["Authorization"] = f"Bearer {key}"
-        if request.url.path == FEED:  # an answer is read to its end before anybody sees it: the feed comes in short pieces
-            request.url = request.url.copy_set_param("wait_s", min(PIECE_S, float(request.url.params.get("wait_s", PIECE_S))))
-        return asyncio.run_coroutine_threadsafe(_answered(app, request), loop)
+        work = self._flowing(app, request) if request.url.path == FEED else _answered(httpx.ASGITransport(app), request)
+        return asyncio.run_coroutine_threadsafe(work, loop)
+
+    async def _flowing(self, app: ASGI, request: httpx.Request) -> httpx.Response:
+        """The answer as soon as it has begun: it goes on for as long as it is read."""
+        flow = Flowing(app, request)
+        self._flows.add(flow.task)
+        flow.task.add_done_callback(self._flows.discard)
+        status, headers = await flow.head
+        return httpx.Response(status, headers=headers, stream=flow)
 
     def _serve(self) -> None:
         import uvloop
@@ -76,11 +89,92 @@ class InProcess(httpx.BaseTransport, httpx.AsyncBaseTransport):
         from service.embedded import run_for_client
 
         async with run_for_client(self._directory) as (app, key):
-            self._started.set_result((asyncio.get_running_loop(), httpx.ASGITransport(app), key))
+            self._started.set_result((asyncio.get_running_loop(), app, key))
             await self._stop.wait()
+            for task in self._flows:
+                task.cancel()
+            await asyncio.gather(*self._flows, return_exceptions=True)
 
 
 async def _answered(app: httpx.ASGITransport, request: httpx.Request) -> httpx.Response:
     """The answer, read to the end in the loop that it belongs to."""
     answer = await app.handle_async_request(request)
     return httpx.Response(answer.status_code, headers=answer.headers, content=await answer.aread())
+
+
+class Flowing(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """The body of an answer that is made in the loop of the service for as long as somebody reads it, in whichever kind of program."""
+
+    def __init__(self, app: ASGI, request: httpx.Request) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.head: asyncio.Future[tuple[int, list[tuple[bytes, bytes]]]] = self._loop.create_future()
+        self._parts, self._room = asyncio.Queue[bytes | None](), asyncio.Semaphore(PARTS)
+        self.task = self._loop.create_task(self._told(app, request))
+
+    def __iter__(self) -> Iterator[bytes]:
+        with contextlib.suppress(CancelledError):  # the service has ended
+            while not self._loop.is_closed() and (part := self._asked().result()) is not None:
+                yield part
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while not self._loop.is_closed() and (part := await asyncio.wrap_future(self._asked())) is not None:
+            yield part
+
+    def close(self) -> None:
+        """Nobody reads on."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.task.cancel)
+
+    async def aclose(self) -> None:
+        """Nobody reads on."""
+        self.close()
+
+    def _asked(self) -> Future[bytes | None]:
+        return asyncio.run_coroutine_threadsafe(self._next(), self._loop)
+
+    async def _next(self) -> bytes | None:
+        part = await self._parts.get()
+        self._room.release()
+        return part
+
+    async def _told(self, app: ASGI, request: httpx.Request) -> None:
+        asked = False
+
+        async def receive() -> dict[str, Any]:
+            nonlocal asked
+            if not asked:
+                asked = True
+                return {"type": "http.request", "body": b"", "more_body": False}
+            await asyncio.Event().wait()  # who leaves cancels all of this
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:  # noqa: ANN401 (as the application says it)
+            if message["type"] == "http.response.start":
+                self.head.set_result((message["status"], list(message.get("headers", ()))))
+            elif body := message.get("body"):
+                await self._room.acquire()  # who reads slowly is told slowly
+                self._parts.put_nowait(body)
+
+        try:
+            await app(_scope(request), receive, send)
+        finally:
+            self._parts.put_nowait(None)
+            self.head.cancel()  # does nothing to one that was told
+
+
+def _scope(request: httpx.Request) -> dict[str, Any]:
+    url = request.url
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": request.method,
+        "scheme": url.scheme,
+        "path": url.path,
+        "raw_path": url.raw_path.partition(b"?")[0],
+        "query_string": url.query,
+        "root_path": "",
+        "headers": [(name.lower(), value) for name, value in request.headers.raw],
+        "server": (url.host, url.port),
+        "client": ("127.0.0.1", 0),
+    }

@@ -5,7 +5,7 @@
     │   ├── Unauthenticated 401    ├── NotFound 404            ├── HeadMoved 412           ├── GateFailed 409
     │   ├── Forbidden 403          ├── MethodNotAllowed 405    ├── TaintedSnapshot 409     ├── StorageFull 507
     │   ├── Invalid 400            ├── Conflict 409            ├── ChecksumMismatch 422    └── Internal 500
-    │   ├── TooLarge 413           ├── IdempotencyMismatch 422 ├── BundleRefused 422
+    │   ├── TooLarge 413           ├── IdempotencyMismatch 422 ├── BundleRefused 422       ├── StateUnknown 409
     │   └── NotNow: it passes; the client has waited and tried again before it raises one of these
     │       ├── StateUnavailable 409   ├── WriterBusy 409   ├── IdempotencyInFlight 409   ├── Quota 429   └── Capacity 503
     ├── Unreachable: no answer came
@@ -181,6 +181,12 @@ class StateUnavailable(NotNow):
     """The bank has not reached the state that this client has seen."""
 
     of_code = "state-unavailable"
+
+
+class StateUnknown(Refused):
+    """What was seen of a bank was not seen of this one: it was made anew under its name. The client forgets it and asks again by itself."""
+
+    of_code = "state-unknown"
 
 
 class WriterBusy(NotNow):

@@ -30,6 +30,7 @@ from palimpsest.errors import (
     PalimpsestError,
     Problem,
     Refused,
+    StateUnknown,
     Unreachable,
     VersionMismatch,
     refusal,
@@ -39,6 +40,7 @@ from palimpsest.steps import Pause, Send, Steps, sent
 T = TypeVar("T")
 API = "1.0.0"  # the version of the API that this client was written for
 BUNDLE = "application/x-tar"
+MIN_STATE = "Memory-Min-State"
 FIRST_WAIT_S = 0.1  # before the second try, where the service advises nothing; doubled each time
 GATEWAY = {502: "capacity", 503: "capacity", 504: "capacity", 429: "quota"}  # refusals of something in between, without a body of ours
 NO_SUCH_PATH = "no such path"  # how the service begins to say that it does not know a route, as against a thing that is not there
@@ -89,6 +91,10 @@ class Exchange:
                 if answer.is_success or answer.status_code == call.also:
                     return (yield from self._understood(call, answer))
                 error = yield from self.refused(call, answer)
+                if isinstance(error, StateUnknown) and MIN_STATE in send.headers:
+                    self.forget_state(call.bank)  # it was made anew under its name, and nothing of it was seen yet
+                    send = self.sending(call)
+                    continue
                 if lost and call.reply is NoneType and isinstance(error, NotFound):
                     return msgspec.convert(None, call.reply)  # it is gone: a try whose answer was lost has done that
             yield from self.again(call, error, tried)
@@ -115,7 +121,7 @@ class Exchange:
         """The request of a call."""
         headers = self._headers | call.headers
         if call.fresh and (seen := self._seen.get(call.bank)):
-            headers["Memory-Min-State"] = seen[1]
+            headers[MIN_STATE] = seen[1]
         content = call.body if isinstance(call.body, bytes | None) else msgspec.json.encode(call.body)
         if content is not None:
             headers["Content-Type"] = BUNDLE if isinstance(call.body, bytes) else "application/json"

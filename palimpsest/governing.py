@@ -65,6 +65,11 @@ class Governing(Versioning[Way]):
         """What a forget has done: what was removed, digests before and after, what its corrections still say."""
         return self._get(f"/v1/forget/{segment(forget_id)}", Certificate, None, by_bank=False)
 
+    @listing
+    def certificates(self, *, bank: str | None = None) -> Listing[Certificate]:
+        """What was forgotten, newest first; without a bank of the whole tenant, with what was forgotten in banks that are deleted."""
+        return self._list("/v1/forget", Page[Certificate], bank)
+
     @method
     def quarantine(
         self,

@@ -74,14 +74,15 @@ class StartedExport(StartedJob[Way]):
 class Forgetting(Driven[Way]):
     """What a forget did: `mode`, `corrections`, and the job that makes the weights exact (None for `suppress`).
 
-    Of a dry run: no `id`, the `flips` of so many `probes`, and a `confirm_token` that is good until `confirm_until`.
+    Of a dry run: no `id`, the `flips` of so many `probes`, a sample of `probes_of`, and a `confirm_token`, good until `confirm_until`.
     """
 
     def __init__(self, way: Way, exchange: Exchange, forgotten: Forgotten) -> None:
         self._way, self._exchange = way, exchange
         self.id, self.mode, self.effective_now = forgotten.id, forgotten.mode, forgotten.effective_now
         self.corrections, self.job_id = forgotten.corrections, forgotten.job_id
-        self.dry_run, self.flips, self.probes = forgotten.dry_run, forgotten.flips, forgotten.probes
+        self.dry_run, self.flips = forgotten.dry_run, forgotten.flips
+        self.probes, self.probes_of = forgotten.probes, forgotten.probes_of
         self.confirm_token, self.confirm_until = forgotten.confirm_token, forgotten.confirm_until
 
     @method

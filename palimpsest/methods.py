@@ -48,7 +48,7 @@ class Methods(Governing[Way]):
 
     @method
     def cancel_job(self, job_id: str) -> Steps[Job]:
-        """Cancel a consolidation, an export or a bisection that is still queued."""
+        """Cancel a consolidation, an export, a bisection or what is folded for a rollback, while it is queued."""
         return self._post(f"/v1/jobs/{segment(job_id)}/cancel", Job, None, by_bank=False, key=new_key())
 
     # banks

@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from palimpsest.exchange import new_key, segment
 from palimpsest.inspecting import HEAD, Inspecting
-from palimpsest.jobs import StartedExport
+from palimpsest.jobs import StartedExport, waiting
 from palimpsest.replies import Branch, Imported, JobStarted, Page, Promoted, RolledBack, Snapshot, SnapshotDiff, Verified
 from palimpsest.sources import Source
 from palimpsest.steps import Disk, Listing, Steps, Way, listing, method, on_disk
@@ -60,9 +60,12 @@ class Versioning(Inspecting[Way]):
         return self._call("DELETE", f"/v1/snapshots/{segment(snapshot_id)}", NoneType, bank)
 
     @method
-    def diff(self, before: str, after: str = HEAD, *, bank: str | None = None) -> Steps[SnapshotDiff]:
-        """What differs between two snapshots, or a snapshot and the present state: corrections, answers, drift of the levels."""
-        return self._get(f"/v1/snapshots/{segment(before)}/diff/{segment(after)}", SnapshotDiff, bank)
+    def diff(self, before: str, after: str = HEAD, *, probes: int | None = None, bank: str | None = None) -> Steps[SnapshotDiff]:
+        """What differs between two snapshots, or a snapshot and the present state: corrections, answers, drift of the levels.
+
+        `probes`: how many corrections both are asked about, at most; the service's own number is one that answers at once.
+        """
+        return self._get(f"/v1/snapshots/{segment(before)}/diff/{segment(after)}", SnapshotDiff, bank, params={"probes": probes})
 
     @method
     def verify_snapshot(self, snapshot_id: str, *, bank: str | None = None) -> Steps[Verified]:
@@ -95,12 +98,17 @@ class Versioning(Inspecting[Way]):
         dry_run: bool = False,
         reason: str | None = None,
         if_match: str | None = None,
+        probes: int | None = None,
         bank: str | None = None,
     ) -> Steps[RolledBack]:
         """Return `to` a snapshot, to the state at `to_time`, or to now without everything from a `source`; name one of these.
 
         `keep` folds onto it the corrections that came after and hold still, or chosen ones. `dry_run` only tells which answers would
-        change. `if_match` is the bank's `etag` that the decision was made on: `HeadMoved` is raised when it is no longer that.
+        change, of `probes` that are asked at most. `if_match` is the bank's `etag` that the decision was made on: `HeadMoved` is raised
+        when it is no longer that. Where the new state takes long to fold, a job does so, and this waits for it.
+
+        Raises:
+            JobFailed: it could not be folded; nothing has changed.
         """
         body = {
             "to": to,
@@ -110,9 +118,14 @@ class Versioning(Inspecting[Way]):
             "levels": levels if isinstance(levels, str) else list(levels),
             "dry_run": dry_run,
             "reason": reason,
+            "probes": probes,
         }
-        headers = {} if if_match is None else {"If-Match": if_match}
-        return self._post("/v1/rollback", RolledBack, body, bank=bank, key=None if dry_run else new_key(), headers=headers)
+        headers, key = {} if if_match is None else {"If-Match": if_match}, None if dry_run else new_key()
+        while True:
+            moved = yield from self._post("/v1/rollback", RolledBack, body, bank=bank, key=key, headers=headers)
+            if moved.job_id is None:
+                return moved
+            yield from waiting(self._exchange, moved.job_id, None, None)
 
     @method
     def create_branch(self, name: str, *, at: str | None = None, bank: str | None = None) -> Steps[Branch]:

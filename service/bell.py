@@ -21,6 +21,7 @@ class Bell:
 
     def __init__(self, app: Celery, prefix: str) -> None:
         self._app, self._prefix = app, prefix
+        self._heard, self._closing = True, False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bell")
 
     def ring(self, job_id: str, kind: str) -> None:
@@ -28,13 +29,18 @@ class Bell:
         self._thread.submit(self._send, job_id, queue_of(self._prefix, kind))
 
     def close(self) -> None:
-        """Send what is queued, then stop."""
+        """Send what is queued, then stop; of a broker that did not hear the last one no other is sent: the sweeper rings again."""
+        self._closing = True
         self._thread.shutdown(wait=True)
 
     def _send(self, job_id: str, queue: str) -> None:
+        if self._closing and not self._heard:
+            return
         try:
             self._app.send_task(RUN_JOB, [job_id], queue=queue)
+            self._heard = True
         except Exception as error:  # the sweeper finds the row; nothing is lost
+            self._heard = False
             log.warning("bell not heard", action="ring", job=job_id, why=type(error).__name__)
 
 

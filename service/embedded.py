@@ -113,7 +113,8 @@ async def run_embedded(
         )
         app = build_app(deps)
         try:
-            async with jobs_worked_off(settings, database, maintenance, metrics, celery=celery, bell=bell, queues=queues(prefix)) as runner:
+            how = {"celery": celery, "bell": bell, "queues": queues(prefix), "erased": engine.forget_tenant}
+            async with jobs_worked_off(settings, database, maintenance, metrics, **how) as runner:
                 await _warm(database, engine, tenant)
                 try:
                     yield Embedded(settings, database, engine, app, maintenance, runner, tenant, minted)

@@ -7,7 +7,8 @@
     ├── Invalid 400                ├── ChecksumMismatch 422     ├── Quota 429
     ├── Conflict 409               ├── GateFailed 409           ├── StorageFull 507
     ├── IdempotencyMismatch 422    ├── IdempotencyInFlight 409  ├── Capacity 503
-    └── BundleRefused 422
+    ├── BundleRefused 422          └── StateUnknown 409
+    └── OutcomeUnknown 503
 
 `status` is the HTTP status, `code` the stable name that clients may branch on; the docstring of each class tells the reader what to do.
 `service.api.problems` turns any of them into `application/problem+json`.
@@ -72,7 +73,7 @@ class TooLarge(PalimpsestError):
 
 
 class IdempotencyMismatch(PalimpsestError):
-    """This Idempotency-Key was used with another body; use a new key for a new request."""
+    """This Idempotency-Key was used with another request; use a new key for a new one."""
 
     status = 422
     code = "idempotency-mismatch"
@@ -99,6 +100,13 @@ class StateUnavailable(PalimpsestError):
     code = "state-unavailable"
 
 
+class StateUnknown(PalimpsestError):
+    """`Memory-Min-State` is of no state of this bank, which was made anew under its name perhaps; drop it, and read without."""
+
+    status = 409
+    code = "state-unknown"
+
+
 class WriterBusy(PalimpsestError):
     """Another writer holds this bank; retry after the given seconds."""
 
@@ -121,7 +129,7 @@ class TaintedSnapshot(PalimpsestError):
 
 
 class GateFailed(PalimpsestError):
-    """The candidate answers worse than the head on the gate's probes; the head stays, the job's result names the probes."""
+    """A correction that the head gets right is wrong in the candidate; the head stays, the candidate is kept with its figures."""
 
     status = 409
     code = "consolidation-gate-failed"

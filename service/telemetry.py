@@ -43,6 +43,7 @@ STAGES = (
     "blob_get",
     "blob_delete",
     "fold",
+    "train",
     "gate",
     "upstream",
     "converse",

@@ -4,6 +4,9 @@ The states that are asked are those that the present one grew through: its own e
 loaded, what lies between two is folded from the one below. Each halving keeps a state that answers otherwise below one that answers as
 now, so it ends at a correction with which the answer became what it is, after about log2 of the snapshots and log2 of the events between
 two of them.
+
+Of a consolidated memory a part is no fold of events. Where the events between two snapshots do not bring the answer, the consolidation
+between them did, and no correction is named.
 """
 
 from dataclasses import dataclass, field, replace
@@ -14,7 +17,7 @@ from msgspec import structs
 from service import wire
 from service.errors import ChecksumMismatch, Conflict, StateUnavailable
 from service.store import history, snapshots
-from service.store.lineage import can_serve, count, events_of
+from service.store.lineage import count, events_of
 from service.store.rows import SnapshotRow
 from workers.comparing import Comparing
 from workers.encoding import EncodedText
@@ -65,11 +68,13 @@ class Bisection:
         events = search.above - search.below[0]
         last, first = await self._among_snapshots(search, begin)
         await progress(0.5)
+        around = {"last_snapshot_before": last.id, "first_snapshot_after": first.id if first else None}
+        if self.replay.recall.consolidated(now.state) and not await self._as_now(search, await self._grown(search)):
+            return {"changed": True, "correction": None, "seq": None, **around, "probes": search.probes, "events": events}
         await self._among_events(search)
         seq = search.events[search.above - 1]
         async with self.replay.database.read(tenant) as conn:
             (row,) = await history.by_seqs(conn, tenant, bank_id, [seq])
-        around = {"last_snapshot_before": last.id, "first_snapshot_after": first.id if first else None}
         return {"changed": True, "correction": row.id, "seq": seq, **around, "probes": search.probes, "events": events}
 
     async def _begin(self, tenant: str, found: Lineage, since: str | None) -> SnapshotRow:
@@ -77,7 +82,7 @@ class Bisection:
             if since is None:
                 return (await snapshots.usable(conn, tenant, found.bank.id))[-1]  # genesis
             begin = await snapshots.get_kept(conn, tenant, since, found.bank.id)
-        if not can_serve(begin.spans, begin.seq, found.wanted):
+        if not found.serves(begin):
             raise Conflict(
                 f"the present state did not grow from snapshot {begin.id}: a rollback, forget or quarantine lies between; choose another"
             )
@@ -88,7 +93,7 @@ class Bisection:
         on_the_way = {
             count(row.spans): row
             for row in search.found.bases
-            if can_serve(row.spans, row.seq, search.found.wanted) and row.config_hash == self.replay.recall.config.hash
+            if search.found.serves(row) and row.config_hash == self.replay.recall.config.hash
         }
         between = [row for held, row in sorted(on_the_way.items()) if search.below[0] < held < search.above]
         last, first, low, high = begin, on_the_way.get(search.above), 0, len(between)
@@ -106,6 +111,10 @@ class Bisection:
             else:
                 last, low, search.below = row, middle + 1, (count(row.spans), view)
         return last, first
+
+    async def _grown(self, search: _Search) -> View:
+        """The lower state with the events up to the upper one: what that would be, had nothing been consolidated between them."""
+        return await self._after(search, search.below[1], search.events[search.above - 1])
 
     async def _among_events(self, search: _Search) -> None:
         while search.above - search.below[0] > 1:

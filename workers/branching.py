@@ -1,38 +1,45 @@
 """Branches: what would become of a bank if it were taught this? Made, compared with it, and brought back into it.
 
 A branch is a bank of its own. Its ledger begins with copies of the corrections that the other held, without what was forgotten or is in
-quarantine, so its weights are folded, answered, rolled back and forgotten from like any bank's. What is forgotten in the other bank is
+quarantine, and its first head has the weights that the other has without these, with what was consolidated. From there it is folded,
+answered, rolled back and forgotten from like any bank. What is forgotten in the other bank is
 forgotten in the branch, in the same transaction (`workers/forgetting.py`); what is quarantined there is so here, and as long.
 
 Promotion appends what was taught in the branch to the other bank's ledger and deletes the branch, in one transaction. Where that bank
-still holds just what the branch began with, it has the branch's weights then, bit for bit: they are the fold of the same lessons.
+still holds just what the branch began with, and neither was consolidated since, it has the branch's weights then, bit for bit: they are the
+fold of the same lessons on the same weights.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec import structs
+
 from service import wire
 from service.cluster.engine import Actor
-from service.errors import Conflict, HeadMoved, NotOwner, Quota, WriterBusy
+from service.errors import Conflict, HeadMoved, NotFound, NotOwner, Quota, WriterBusy
 from service.ids import new_id
-from service.store import audit, banks, branches, history, ledger, present, quarantines, snapshots, turns
+from service.store import audit, banks, branches, history, ledger, present, quarantines, snapshots
 from service.store.lineage import Spans, above, count, events_of, normal, restrict, subtract
-from service.store.rows import BranchRow, Draft, EventRow
+from service.store.rows import BranchRow, Draft, EventRow, HeadMove, SnapshotDraft
 from workers import lifecycle
-from workers.replay import Lineage, lineage
+from workers.replay import Lineage, Replay, lineage
 from workers.teaching import refuse_closed
-from workers.versions import Label, Versions
+from workers.versions import Label, Taken, Versions, encode
+from workers.view import View
 from workers.warm import WarmBanks
 
 PAGE = 500  # corrections copied at once
-FAR = 2**31 - 1  # above every seq
+TRIES = 3  # of a fork that meets what is being forgotten
 
 
 @dataclass(frozen=True, slots=True)
 class Branching:
     """Makes and promotes branches."""
 
+    replay: Replay
     versions: Versions
     warm: WarmBanks
 
@@ -41,23 +48,75 @@ class Branching:
 
         Raises:
             NotFound: the bank does not keep such a snapshot. Conflict: there is a bank of this name.
+            ChecksumMismatch, StateUnavailable: the weights cannot be had. WriterBusy: much is being forgotten meanwhile.
         """
+        await self._refuse_taken(tenant, name)
+        for _ in range(TRIES):
+            view = await self._beginning(tenant, bank_id, at)
+            encoded = await self.versions.heavy.run(encode, view.state)
+            async with self.versions.database.at_blobs(tenant):
+                taken, label = Taken.of(bank_id, view), Label(actor.key_id, note=f"what the branch {name} began with")
+                draft, staged = await self.versions.stored(tenant, taken, "manual", label, encoded)
+                async with self.versions.database.write(tenant) as conn:
+                    await banks.lock(conn, tenant, bank_id)  # a forget or a quarantine comes before, and is seen, or finds the branch
+                    hidden = [row.seq for row in await quarantines.hidden(conn, tenant, bank_id)]
+                    if subtract(view.weights, hidden) != view.weights:
+                        continue
+                    made = await lifecycle.begin(conn, self.versions, tenant, name, encoder_digest, actor)
+                    await self._copied(conn, tenant, bank_id, made, view, actor)
+                    await self._headed(conn, tenant, made, view, draft, staged)
+                    detail = {"branch": made.id, "at": at, "corrections": count(view.weights)}
+                    await _note(conn, tenant, "branch", bank_id, detail, actor, self.versions)
+                    return present.branch(await branches.get(conn, tenant, made.id))
+        raise WriterBusy("something is being forgotten in the bank; make the branch again", retry_after_s=1)
+
+    async def _refuse_taken(self, tenant: str, name: str) -> None:
+        """Before anything is folded and written for it; two of one name at once meet at the row."""
+        async with self.versions.database.read(tenant) as conn:
+            with contextlib.suppress(NotFound):
+                if (await banks.find_bank(conn, tenant, name)).name == name:
+                    raise Conflict(f"there is a bank named {name!r} already")
+
+    async def _beginning(self, tenant: str, bank_id: str, at: str | None) -> View:
+        """What the bank holds, or held, without what was forgotten or is in quarantine."""
         found = await lineage(self.versions.database, tenant, bank_id)
-        now = self.versions.now()
-        async with self.versions.database.write(tenant) as conn:
-            await banks.lock(conn, tenant, bank_id)  # a forget or a quarantine comes before, and is seen, or finds the branch
-            held = found.wanted if at is None else (await snapshots.get_kept(conn, tenant, at, bank_id)).spans
-            spans = subtract(held, [row.seq for row in await quarantines.hidden(conn, tenant, bank_id)])
-            spans = subtract(spans, await turns.seqs(conn, tenant, bank_id, found.bank.seq))  # conversations stay in their bank
-            made = await lifecycle.begin(conn, self.versions, tenant, name, encoder_digest, actor)
-            seqs = events_of(spans)
-            for start in range(0, len(seqs), PAGE):
-                rows = await history.by_seqs(conn, tenant, bank_id, seqs[start : start + PAGE])
-                await ledger.append(conn, tenant, made.id, _drafts(rows), epoch=0, head_version=1, now=now)
-            await branches.add(conn, tenant, bank_id, id=made.id, spans=spans, created_by=actor.key_id, now=now)
-            detail = {"branch": made.id, "at": at, "corrections": len(seqs)}
-            await _note(conn, tenant, "branch", bank_id, detail, actor, self.versions)
-            return present.branch(await branches.get(conn, tenant, made.id))
+        held, bases, bank = found.wanted, found.bases, found.bank
+        if at is not None:
+            async with self.versions.database.read(tenant) as conn:
+                kept = await snapshots.get_kept(conn, tenant, at, bank_id)
+            held, bases, bank = kept.spans, (kept, *found.bases), structs.replace(found.bank, seq=kept.seq)
+        spans = subtract(held, [row.seq for row in found.hidden])
+        view, _ = await self.replay.current(
+            tenant, replace(found, bank=bank, bases=bases, wanted=spans, held=()), thread=self.versions.heavy
+        )
+        view.weights = subtract(view.weights, found.turns)  # conversations stay in their bank
+        return view
+
+    async def _copied(self, conn: Any, tenant: str, bank_id: str, made: wire.Bank, view: View, actor: Actor) -> None:  # noqa: ANN401
+        """Give a new bank the corrections that the view holds, and note where it has them from."""
+        seqs, now = events_of(view.weights), self.versions.now()
+        for start in range(0, len(seqs), PAGE):
+            rows = await history.by_seqs(conn, tenant, bank_id, seqs[start : start + PAGE])
+            await ledger.append(conn, tenant, made.id, _drafts(rows), epoch=0, head_version=1, now=now)
+        await branches.add(conn, tenant, bank_id, id=made.id, spans=view.weights, created_by=actor.key_id, now=now)
+
+    async def _headed(
+        self,
+        conn: Any,  # noqa: ANN401
+        tenant: str,
+        made: wire.Bank,
+        view: View,
+        draft: SnapshotDraft,
+        staged: Mapping[str, str],
+    ) -> None:
+        """Let a new bank, which has the view's corrections, answer from its weights."""
+        size = count(view.weights)
+        if not size:
+            return  # its genesis is that
+        mine = structs.replace(draft, parent=made.head, seq=size, spans=((0, size),), held=())
+        move = HeadMove(expected_version=1, moved_by=draft.created_by, reason="branch")
+        await snapshots.commit_snapshot(conn, tenant, made.id, mine, now=self.versions.now(), epoch=None, move_head=move, staged=staged)
+        await self.versions.owe(conn, tenant, made.id, view.state, size)
 
     async def promote(self, tenant: str, bank_id: str, branch_id: str, *, refold: bool, actor: Actor) -> wire.Promoted:
         """Append what was taught in the branch to the bank, and delete the branch. The caller holds the locks of both.
@@ -70,9 +129,8 @@ class Branching:
         """
         async with self.versions.database.read(tenant) as conn:
             row = await branches.get(conn, tenant, branch_id)
-            talked = {each: await turns.seqs(conn, tenant, each, FAR) for each in (bank_id, branch_id)}
         warm = await self.warm.current(tenant, bank_id)
-        bank, branch = [_taught_alone(await lineage(self.versions.database, tenant, each), said) for each, said in talked.items()]
+        bank, branch = [_taught_alone(await lineage(self.versions.database, tenant, each)) for each in (bank_id, branch_id)]
         taught = _taught(bank, branch, row, refold=refold)
         before = await self.versions.save(
             tenant, await self.versions.take(warm, warm.view), "manual", Label(actor.key_id, label=f"before {row.name}"[:128])
@@ -90,7 +148,7 @@ class Branching:
                 most = self.versions.recall.config.max_responses
                 if any(each.response is not None and each.response >= most for each in added):
                     raise Quota(f"a bank tells at most {most} distinct responses apart, and this one would have more")
-                digests = await banks.delete_bank(conn, tenant, branch_id)
+                digests = await banks.delete_bank(conn, tenant, branch_id, self.versions.now())
                 detail = {"branch": branch_id, "corrections": len(added), "before": before.id}
                 await _note(conn, tenant, "promote", bank_id, detail, actor, self.versions)
         except NotOwner:
@@ -130,9 +188,9 @@ def _taught(bank: Lineage, branch: Lineage, row: BranchRow, *, refold: bool) -> 
     return taught
 
 
-def _taught_alone(found: Lineage, turns: Sequence[int]) -> Lineage:
+def _taught_alone(found: Lineage) -> Lineage:
     """Without the turns of conversations, which a branch neither begins with nor brings back."""
-    return replace(found, wanted=subtract(found.wanted, turns), held=subtract(found.held, turns))
+    return replace(found, wanted=subtract(found.wanted, found.turns), held=subtract(found.held, found.turns))
 
 
 def live_of(found: Lineage) -> Spans:

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from service import wire
 from service.store import branches, history
 from service.store.db import Database
-from service.store.lineage import above, count, events_of, only, restrict, subtract, without
+from service.store.lineage import Spans, above, count, events_of, newest, only, restrict, subtract, without
 from service.store.rows import EventRow
-from workers.comparing import Comparing, drifts
+from workers.comparing import Comparing, drifts, flips
 from workers.encoding import text_of
 from workers.threads import OwnThread
 from workers.view import View
 from workers.warm_bank import WarmBank
 
-PROBES = 1_000  # newest live corrections of the bank that both are asked about, and of the branch's own
 SHOWN = 200  # gained and lost corrections, the newest
+MOST = max(SHOWN, wire.COMPARED_MAX // 2)  # of them that are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,10 @@ class Contrast:
     comparing: Comparing
     heavy: OwnThread
 
-    async def run(self, tenant: str, bank: WarmBank, ours: View, branch: WarmBank, theirs: View) -> wire.SnapshotDiff:
+    async def run(self, tenant: str, bank: WarmBank, ours: View, branch: WarmBank, theirs: View, most: int) -> wire.SnapshotDiff:
         """From the bank's state to the branch's. Gained corrections are named as the branch has them, lost ones as the bank has them.
+
+        Both are asked about at most so many corrections: half of them are the newest that only the branch has.
 
         Raises:
             NotFound: the one is no branch.
@@ -36,9 +38,10 @@ class Contrast:
         began, live = events_of(row.spans), subtract(theirs.weights, theirs.gone)
         shared = only(began[place - 1] for place in events_of(restrict(live, len(began))))
         gained, lost = above(live, len(began)), without(subtract(ours.weights, ours.gone), shared)
-        news, losses = [await self._rows(tenant, each.row.id, events_of(spans)) for each, spans in ((branch, gained), (bank, lost))]
-        probes = await self.comparing.probes(tenant, bank.row.id, ours.weights, ours.gone, PROBES)
-        asked = [*news, *probes]
+        news, losses = [await self._rows(tenant, each.row.id, spans) for each, spans in ((branch, gained), (bank, lost))]
+        first = [row for row in news if row.embedding is not None and row.input is not None][: most // 2]
+        sample = await self.comparing.sample(tenant, bank.row.id, ours.weights, lost, ours.gone, most - len(first))
+        asked = [*first, *sample.rows]
         texts = [text_of(each) for each in asked]
         before = await self.comparing.said(tenant, bank, ours, texts)
         after = await self.comparing.said(tenant, branch, theirs, texts)
@@ -49,19 +52,16 @@ class Contrast:
             gained_total=count(gained),
             lost=[_moved(each) for each in losses[:SHOWN]],
             lost_total=count(lost),
-            flips=[
-                wire.Flip(correction=each.id, input=each.input or "", before=was, after=now)
-                for each, was, now in zip(asked, before, after, strict=True)
-                if was.value != now.value
-            ],
+            flips=flips(asked, before, after),
             probes=len(asked),
+            probes_of=count(gained) + sample.of,
             levels=await self.heavy.run(drifts, ours.state, theirs.state),
         )
 
-    async def _rows(self, tenant: str, bank_id: str, seqs: list[int]) -> list[EventRow]:
+    async def _rows(self, tenant: str, bank_id: str, spans: Spans) -> list[EventRow]:
         """The newest first."""
         async with self.database.read(tenant) as conn:
-            return (await history.by_seqs(conn, tenant, bank_id, seqs[-PROBES:]))[::-1]
+            return (await history.by_seqs(conn, tenant, bank_id, newest(spans, MOST)))[::-1]
 
 
 def _moved(row: EventRow) -> wire.Moved:

@@ -20,6 +20,7 @@ from service import wire
 from service.cluster.engine import Actor
 from service.errors import Invalid, NotOwner, PalimpsestError, WriterBusy
 from service.store import banks, snapshots, turns
+from service.store.appending import Tail
 from service.store.db import Database
 from service.store.failures import CommitUnknown
 from service.store.ledger import AlreadyTaught
@@ -202,8 +203,8 @@ class Conversing:
                 try:
                     with self._stage("append"):
                         async with self._database.write(tenant) as conn:
-                            seq, _ = await turns.append(conn, tenant, bank_id, draft, **fence, now=self._now())
-                            if seq != warm.view.seq + 1:
+                            place = await turns.append(conn, tenant, bank_id, draft, **fence, now=self._now())
+                            if place.seq != warm.view.seq + 1:
                                 raise NotOwner()
                 except NotOwner:
                     self._warm.drop(bank_id)
@@ -214,12 +215,13 @@ class Conversing:
                     if isinstance(error, CommitUnknown) or not isinstance(error, PalimpsestError):
                         self._warm.drop(bank_id)
                     raise
+                warm.tail = Tail(place.seq, place.hash, warm.tail.responses)
                 try:
-                    await self._thread.run(warm.view.passed, seq)
+                    await self._thread.run(warm.view.passed, place.seq)
                 except BaseException:
                     self._warm.drop(bank_id)  # the ledger has it: fold again
                     raise
-                return seq
+                return place.seq
         raise WriterBusy(retry_after_s=1)
 
     async def _seq_of(self, tenant: str, bank_id: str, id: str) -> int:

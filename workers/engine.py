@@ -22,6 +22,7 @@ from service.cluster.engine import Actor
 from service.errors import Conflict, StateUnavailable
 from service.ids import new_id
 from service.store import history, ledger, present
+from service.store.appending import Appending
 from service.store.blobs import Blobs
 from service.store.db import Database
 from service.store.lineage import restrict
@@ -96,7 +97,7 @@ class LocalEngine:
         replay = Replay(database, blobs, recall, refused, stage)
         self.replay = replay
         self.banks = WarmBanks(
-            database, replay, thread=self._model, heavy=self.heavy, room=policy.room, shared=policy.shared, stage=stage, hit=hit
+            database, replay, thread=self._model, heavy=self.heavy, room=policy.room, shared=policy.shared, stage=stage, hit=hit, now=now
         )
         self._reader = Reader(database, recall, self._model)
         self.versions = Versions(database, blobs, recall, self._model, self.heavy, now)
@@ -109,14 +110,16 @@ class LocalEngine:
         self.speak = self._talk.speak
         self._notes = Notes(database, self._whole.own)
         self.words, self._judge = encoding.words, Judge(database, self._reader, encoding.words)
-        self._teacher = Teacher(database, self.banks, self._reader, self._judge, recall, self._lessons, stage, self._notes.take, now)
+        self._teacher = Teacher(
+            Appending(database), self.banks, self._reader, self._judge, recall, self._lessons, stage, self._notes.take, now
+        )
         self._reads: Batcher[Read, Found] = Batcher(self._reader.read_together, self._model, size=READS, waiting=8_192, waited=waited)
         self._old = OldViews(replay, self.banks)
         looking = Inspection(replay, self.banks, self._old, self._judge, self._reads, encoding, self.heavy, now)
         self.levels, self.trace, self.probe, self.explain = looking.levels, looking.trace, looking.probe, looking.explain
         self._note_drift = looking.note_drift
         comparing = Comparing(self._judge)
-        rolling = RollBack(replay, self.banks, comparing, self.versions)
+        rolling = RollBack(replay, self.banks, comparing, self.versions, self._old)
         going = Versioning(self.banks, replay, self.versions, comparing, rolling, self._old, encoding, self._whole, ring, now)
         self.roll_back, self.rolled_back, self.delete_snapshot = going.roll_back, going.rolled_back, going.delete_snapshot
         self.diff, self.verify, self.bisect, self.import_bundle = going.diff, going.verify, going.bisect, going.import_bundle
@@ -126,7 +129,7 @@ class LocalEngine:
             self._judge,
             Forgetting(replay, self.banks, now),
             Quarantining(replay, self.banks, now),
-            Previewing(replay, self.banks, comparing),
+            Previewing(replay, self.banks, comparing, self._model),
             self._whole,
             self._old.clear,
             ring,

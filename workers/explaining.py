@@ -7,9 +7,16 @@ Who carries an answer is told by leaving corrections out, one at a time: those w
 
 A pair does not know its correction, but pairs are taken in the order of the events in the weights, one for each and one more for the words
 of an answer that is new. So the ledger tells whose the pair of any number is.
+
+A consolidated memory is no fold, and its pairs and places are in no order of lessons. There the corrections that the answers rest on are
+left out, each with what lies where it does.
+
+Pairs that have left the window are in the wide weights, which do not keep them apart. The corrections that the answers rest on and whose
+pairs are there are heard as well: what the wide weights say at each of them is shared out among them, M ψ(x_i) = Σ_j k(x_i, x_j) e_j, and
+the share e_j k(x_j, x) is taken out of what they say at the question. An estimate: others, farther off, say a part of it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -17,21 +24,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model import Candidate, Lesson, Recall, Standing
-from model.config import FAST
+from model.config import FAST, MIDDLE
 from model.products import Reading
 from service import wire
 from service.store import history
-from service.store.lineage import count, holds
+from service.store.lineage import count
 from service.store.rows import EventRow
 from workers.encoding import EncodedText
 from workers.judging import Judge
-from workers.reading import HEARD, Judged, Keys, asked
+from workers.reading import HEARD, NEAREST, Judged, Keys, asked
 from workers.replay import key_of, lesson_of
 from workers.threads import OwnThread
-from workers.view import View
+from workers.view import NO_KEYS, View
 from workers.warm_bank import WarmBank
 
 FOLDS = 1_024  # lessons that an explanation may fold, a second or two of work
+SHARING = 64  # corrections among which what the wide weights say is shared out
+RIDGE = 1e-2  # of shares: what lies in one place has one share together
 Method = Literal["fold", "pairs"]
 
 
@@ -41,8 +50,23 @@ class Seen(NamedTuple):
     reading: Reading
     standing: Standing
     levels: dict[str, float]
+    voices: NDArray[np.intp]  # the answers whose scores make up this one's
     pairs: NDArray[np.int64]  # (n,) their numbers
+    near: NDArray[np.float32]  # (n,) their kernels with the question
     adds: NDArray[np.float32]  # (n, code_width) what each adds to the read-out
+
+
+class Part(NamedTuple):
+    """What a correction adds to the read-out at the question, and the kernel of its nearest pair with the question."""
+
+    near: float
+    adds: Reading
+
+    @property
+    def level(self) -> str:
+        """The level that holds the most of it."""
+        said = self.adds._asdict()
+        return max(said, key=lambda level: float(np.linalg.norm(said[level])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +94,7 @@ class Explaining:
             return _nothing(state)
         best, recall = found[0], self.judge.reader.recall
         seen = await self.heavy.run(look, recall, view, text.key, best.index)
-        method, carriers = await self._carriers(tenant, warm, view, text, best, seen, sample)
+        method, carriers = await self._carriers(tenant, warm, view, text, judged, seen, sample)
         return wire.Explained(
             value=texts[best.index],
             score=seen.standing.score,
@@ -87,36 +111,64 @@ class Explaining:
         )
 
     async def _carriers(
-        self, tenant: str, warm: WarmBank, view: View, text: EncodedText, best: Candidate, seen: Seen, sample: int
+        self, tenant: str, warm: WarmBank, view: View, text: EncodedText, judged: Judged, seen: Seen, sample: int
     ) -> tuple[Method, list[wire.Carrier]]:
-        recall, bank_id, key = self.judge.reader.recall, warm.row.id, text.key
+        recall, bank_id, key, best = self.judge.reader.recall, warm.row.id, text.key, judged.candidates[0]
+        if consolidated := recall.consolidated(view.state):
+            beside = await self._older(tenant, warm, view, key, judged, seen, ())
+            parts = await self.heavy.run(parts_at, recall, view, key, beside)
+        else:
+            parts = parts_in_window(seen, await self._owners(tenant, bank_id, view), view.gone)
+            if seen.reading.middle.any():
+                older = await self._older(tenant, warm, view, key, judged, seen, parts.keys())
+                parts |= await self.heavy.run(parts_in_wide_weights, recall, view, key, older)
+        near = sorted(parts, key=lambda seq: -parts[seq].near)[:sample]
+        method: Method = "pairs" if consolidated or len(near) * count(view.weights) > FOLDS else "fold"
+        spans = view.weights if method == "fold" else ()
         async with self.judge.database.read(tenant) as conn:
-            events = await history.event_responses(conn, tenant, bank_id)
-            worded = await history.worded(conn, tenant, bank_id) if recall.config.own_words else set()
-            whose = events_of_pairs((event for event in events if holds(view.weights, event[0])), worded)
-            near = list(dict.fromkeys(seq for pair in seen.pairs if (seq := whose[pair]) not in view.gone))[:sample]
             rows = await history.by_seqs(conn, tenant, bank_id, near)
-            method: Method = "fold" if len(near) * count(view.weights) <= FOLDS else "pairs"
-            spans = view.weights if method == "fold" else ()
             lessons = [row for after, upto in spans for row in await history.lessons(conn, tenant, bank_id, after, upto, upto - after)]
         taught = [lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words) for row in lessons]
         (same,) = await self.judge.same_inputs(tenant, bank_id, [text.text])
         carriers = []
         for row in rows:
+            part = parts[row.seq]
             if method == "fold":
                 left = await self.heavy.run(folded_without, recall, view, key, best.index, row, taught)
             else:
-                mine = np.flatnonzero(np.asarray([whose[pair] == row.seq for pair in seen.pairs]))
-                left = await self.heavy.run(read_without, recall, view, key, best.index, row, seen.reading, seen.adds[mine].sum(axis=0))
+                left = await self.heavy.run(read_without, recall, view, key, best.index, row, seen.reading, part)
             without = replace(view, gone=view.gone | {row.seq})
             instead = (await self.judge.judged(tenant, warm, without, text, left.instead, same)).candidates
-            carriers.append(await self._carrier(tenant, warm, key, row, seen, replace(left, instead=instead)))
+            carriers.append(await self._carrier(tenant, warm, key, row, part, seen, replace(left, instead=instead)))
         return method, carriers
 
-    async def _carrier(self, tenant: str, warm: WarmBank, key: Keys, row: EventRow, seen: Seen, left: Left) -> wire.Carrier:
+    async def _owners(self, tenant: str, bank_id: str, view: View) -> dict[int, int]:
+        """The seq of the event of each pair that may be in the window, by its number."""
+        config, taken = self.judge.reader.recall.config, int(view.state.levels[FAST]["marks"][0, 0])
+        async with self.judge.database.read(tenant) as conn:
+            said = await history.newest_said(conn, tenant, bank_id, view.weights, config.window)
+            worded = await history.worded(conn, tenant, bank_id) if config.own_words else set()
+            spoken = await history.spoken(conn, tenant, bank_id, view.weights) if worded else []
+        return owners(said, {each.first for each in spoken if each.response in worded}, taken)
+
+    async def _older(
+        self, tenant: str, warm: WarmBank, view: View, key: Keys, judged: Judged, seen: Seen, newer: Collection[int]
+    ) -> list[tuple[int, Keys]]:
+        """Of the corrections that the best answers rest on the nearest with no pair in the window, each with its key."""
+        reader, near = self.judge.reader, dict[int, tuple[float, Keys]]()
+        for response in dict.fromkeys([*(candidate.index for candidate in judged.candidates[:HEARD]), *seen.voices.tolist()]):
+            found = await reader.support(tenant, warm, view, key, response, newest=NEAREST)
+            near |= {row.seq: (cosine, key_of(row.embedding)) for row, cosine in found}
+        if judged.taught is not None and judged.taught.seq not in near:  # older than those
+            near[judged.taught.seq] = (1.0, key)
+        left = [(seq, told) for seq, told in near.items() if seq not in newer]
+        return [(seq, told[1]) for seq, told in sorted(left, key=lambda each: -each[1][0])[:SHARING]]
+
+    async def _carrier(self, tenant: str, warm: WarmBank, key: Keys, row: EventRow, part: Part, seen: Seen, left: Left) -> wire.Carrier:
         texts = await self.judge.reader.texts(tenant, warm, [candidate.index for candidate in left.instead])
         return wire.Carrier(
             correction=row.id,
+            level=part.level,
             cosine=float(key_of(row.embedding or b"") @ key),
             carries=seen.standing.score - left.standing.score,
             score=left.standing.score,
@@ -136,14 +188,18 @@ class Explaining:
         return wire.Counter(value=texts[other.index], score=other.score, confidence=other.confidence, correction=name, cosine=cosine)
 
 
-def events_of_pairs(events: Iterable[tuple[int, int]], worded: set[int]) -> list[int]:
-    """For each pair that was ever taken, by its number, the seq of its event; `events` are those in the weights, as `(seq, response)`."""
-    seqs: list[int] = []
-    known: set[int] = set()
-    for seq, response in events:
-        seqs += [seq] * (2 if response in worded and response not in known else 1)
-        known.add(response)
-    return seqs
+def owners(said: Sequence[tuple[int, int]], with_words: Collection[int], taken: int) -> dict[int, int]:
+    """The seqs of the events of the newest of `taken` pairs, by the number of the pair.
+
+    `said`: the newest events in the weights, as `(seq, response)`, oldest first; those `with_words` brought the words of an answer, too.
+    """
+    found: dict[int, int] = {}
+    pair = taken
+    for seq, _ in reversed(said):
+        for _ in range(2 if seq in with_words else 1):
+            pair -= 1
+            found[pair] = seq
+    return found
 
 
 def look(recall: Recall, view: View, key: Keys, index: int) -> Seen:
@@ -156,7 +212,39 @@ def look(recall: Recall, view: View, key: Keys, index: int) -> Seen:
     rows = rows[near[rows] > 0.0]
     taken, window = int(fast["marks"][0, 0]), recall.config.window
     numbers = taken - 1 - (taken - 1 - rows) % window  # the newest pair that lies in each row
-    return Seen(reading, answering.standing(reading, index), levels, numbers, near[rows, None] * fast["errors"].cpu().numpy()[rows])
+    adds = near[rows, None] * fast["errors"].cpu().numpy()[rows]
+    return Seen(reading, answering.standing(reading, index), levels, voices, numbers, near[rows], adds)
+
+
+def parts_in_window(seen: Seen, owner: Mapping[int, int], gone: Collection[int]) -> dict[int, Part]:
+    """What the pairs of each event that is not among the forgotten add together, by its seq."""
+    parts: dict[int, Part] = {}
+    for pair, near, adds in zip(seen.pairs.tolist(), seen.near.tolist(), seen.adds, strict=True):
+        seq = owner[pair]
+        if seq not in gone:
+            before = parts.get(seq)  # the nearest comes first
+            parts[seq] = Part(near, _of(FAST, adds)) if before is None else before._replace(adds=_of(FAST, before.adds.fast + adds))
+    return parts
+
+
+def parts_at(recall: Recall, view: View, key: Keys, beside: Sequence[tuple[int, Keys]]) -> dict[int, Part]:
+    """What lies at each of some corrections of a consolidated memory adds at a key, by their seqs."""
+    middle = parts_in_wide_weights(recall, view, key, beside)
+    return {seq: Part(middle[seq].near, _sum(recall.share(view.state, key, there), middle[seq].adds)) for seq, there in beside}
+
+
+def parts_in_wide_weights(recall: Recall, view: View, key: Keys, older: Sequence[tuple[int, Keys]]) -> dict[int, Part]:
+    """What falls to each of some corrections of what the middle level says at a key: an estimate, see above."""
+    if not older:
+        return {}
+    keys = np.stack([each for _, each in older])
+    _, readings = recall.look_over(asked(view, keys, 1))
+    said = np.stack([reading.middle for reading in readings])
+    keys, key = recall.turned(view.state, keys), recall.turned(view.state, key[None])[0]
+    sharpness = recall.config.sharpness
+    among, near = np.exp(sharpness * (keys @ keys.T - 1.0)), np.exp(sharpness * (keys @ key - 1.0))
+    shares = np.linalg.solve(among + RIDGE * np.eye(len(keys), dtype=np.float32), said)
+    return {seq: Part(float(close), _of(MIDDLE, close * share)) for (seq, _), close, share in zip(older, near, shares, strict=True)}
 
 
 def folded_without(recall: Recall, view: View, key: Keys, index: int, row: EventRow, lessons: Sequence[Lesson]) -> Left:
@@ -166,11 +254,19 @@ def folded_without(recall: Recall, view: View, key: Keys, index: int, row: Event
     return Left(answering.standing(reading, index), answering.candidates(reading))
 
 
-def read_without(recall: Recall, view: View, key: Keys, index: int, row: EventRow, reading: Reading, adds: Keys) -> Left:
-    """The answer `index` where the event's pairs add nothing to the `reading`."""
-    answering, _ = recall.look(asked(view, key[None], HEARD, _unsupported(view, row)))
-    without = reading._replace(fast=reading.fast - adds)
+def read_without(recall: Recall, view: View, key: Keys, index: int, row: EventRow, reading: Reading, part: Part) -> Left:
+    """The answer `index` where the event has no part in the `reading`."""
+    answering, _ = recall.look(asked(view, NO_KEYS, HEARD, _unsupported(view, row)))
+    without = Reading(*(said - mine for said, mine in zip(reading, part.adds, strict=True)))
     return Left(answering.standing(without, index), answering.candidates(without))
+
+
+def _of(level: str, said: Keys) -> Reading:
+    return Reading(said, said, said).alone(level)
+
+
+def _sum(one: Reading, other: Reading) -> Reading:
+    return Reading(*(a + b for a, b in zip(one, other, strict=True)))
 
 
 def _unsupported(view: View, row: EventRow) -> frozenset[int]:

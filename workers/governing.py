@@ -59,7 +59,8 @@ class Governing:
         """See `Engine.preview_forget`."""
         bank_id = await self.banks.id_of(tenant, bank)
         async with self.banks.lock(bank_id):
-            return await self.previewing.without(tenant, bank_id, corrections)
+            asked = await self.previewing.as_if(tenant, bank_id, corrections)
+        return await self.previewing.told(tenant, asked)
 
     async def membership(self, tenant: str, bank: str, corrections: Sequence[str]) -> list[wire.Membership]:
         """See `Engine.membership`."""

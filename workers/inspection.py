@@ -24,7 +24,7 @@ from workers import level_view
 from workers.batch import Batcher
 from workers.encoding import EncodedText, Encoding
 from workers.explaining import Explaining
-from workers.judging import Judge
+from workers.judging import MANY, Judge
 from workers.level_view import Compared
 from workers.old_views import OldViews
 from workers.reading import HEARD, Found, Read
@@ -53,19 +53,30 @@ class Inspection:
         """See `Engine.levels`."""
         bank_id = await self.banks.id_of(tenant, bank)
         async with self.banks.using(tenant, bank_id, await self.banks.fence(tenant, bank_id)) as warm:
+            before, cleared = self._newest(await lineage(self.replay.database, tenant, bank_id)), self.old.cleared
             view = await self.judge.reader.thread.run(warm.view.frozen)
-            before = self._newest(await lineage(self.replay.database, tenant, bank_id))
+            newest = None if before is None else before.id
+            finding = ("levels", bank_id, warm.row.epoch, view.snapshot_id, view.seq, newest, sample)
+            known: wire.Levels | None = self.old.found(finding)
+            if known is not None:
+                return known
             snapshot = None if before is None else (await self.old.at(tenant, warm, before.id)).state
+        compared = Compared(view, self.replay.recall.initial(), snapshot)  # on the memory's device, all three
+        told = await self._levels(tenant, bank_id, compared, newest, sample)
+        self.old.keep(finding, told, cleared)
+        return told
+
+    async def _levels(self, tenant: str, bank_id: str, compared: Compared, newest: str | None, sample: int) -> wire.Levels:
+        view = compared.view
         live = subtract(view.weights, view.gone)
         asked = await self._active(tenant, bank_id, view, spread(live, sample))
-        compared = Compared(view, self.replay.recall.initial(), snapshot)  # on the memory's device, all three
         levels = await self.heavy.run(level_view.describe, self.replay.recall, compared, asked)
         return wire.Levels(
             bank=bank_id,
             state=_state(view),
             levels=levels,
             clock_tokens=view.state.clock.tokens,
-            compared_with=None if before is None else before.id,
+            compared_with=newest,
             corrections=sum(upto - after for after, upto in live),
             sample=len(asked),
         )
@@ -124,9 +135,10 @@ class Inspection:
         return [row for row in rows if row.embedding is not None and now.status(row.seq, row.response, later[row.seq]) == "active"]
 
     def _newest(self, found: Lineage, but: str = "") -> SnapshotRow | None:
-        """The newest snapshot, but for one, with weights that this build can load."""
+        """The newest snapshot, but for one, that the wanted state grew from, with weights that this build can load."""
         ours = self.replay.recall.config.hash
-        return next((row for row in found.bases if row.levels and row.config_hash == ours and row.id != but), None)
+        usable = (row for row in found.bases if row.levels and row.config_hash == ours and row.id != but)
+        return next((row for row in usable if found.serves(row)), None)
 
     async def _version(self, tenant: str, warm: WarmBank, name: str) -> View:
         return warm.view if name == wire.HEAD else await self.old.at(tenant, warm, name)
@@ -148,11 +160,17 @@ class Inspection:
         self, tenant: str, warm: WarmBank, view: View, encoded: Sequence[EncodedText]
     ) -> tuple[wire.StateRef, list[wire.Cell]]:
         """What one version says to each input."""
-        reader, same = self.judge.reader, await self.judge.same_inputs(tenant, warm.row.id, [text.text for text in encoded])
-        (found,) = await self.reads.submit([Read(view, np.stack([text.key for text in encoded]), HEARD)], tenant)
-        judged = await self.judge.all(tenant, warm, view, encoded, found.candidates, same)
+        reader = self.judge.reader
+        if len(encoded) < MANY:
+            same = await self.judge.same_inputs(tenant, warm.row.id, [text.text for text in encoded])
+            (found,) = await self.reads.submit([Read(view, np.stack([text.key for text in encoded]), HEARD)], tenant)
+            state, judged = found.state, await self.judge.all(tenant, warm, view, encoded, found.candidates, same)
+        else:
+            if view is warm.view:  # nothing is learned between its questions
+                view = await reader.thread.run(view.frozen)
+            state, judged = _state(view), await self.judge.ask(tenant, warm, view, encoded)
         texts = await reader.texts(tenant, warm, [each.candidates[0].index for each in judged if each.candidates])
-        return found.state, [reader.cell(each.candidates, texts) for each in judged]
+        return state, [reader.cell(each.candidates, texts) for each in judged]
 
 
 def _state(view: View) -> wire.StateRef:

@@ -60,6 +60,7 @@ class JobRunner:
             "erase": self._erase,
             "export": self._export,
             "bisection": self._bisect,
+            "preparation": self._prepare,
         }
 
     async def run(self, job_id: str) -> None:
@@ -165,6 +166,9 @@ class JobRunner:
 
     async def _bisect(self, job: JobRow, progress: Progress) -> dict[str, Any]:
         return await self._maintenance.bisect(job.tenant, _bank(job), job.payload, progress=progress)
+
+    async def _prepare(self, job: JobRow, progress: Progress) -> dict[str, Any]:
+        return await self._maintenance.prepare(job.tenant, _bank(job), job.payload, progress=progress)
 
 
 def _told(job: JobRow) -> tracing.Attributes:

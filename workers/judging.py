@@ -11,7 +11,8 @@ The weights say which answer is near. Two things stand by them, both from the le
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from math import log
 
 import numpy as np
@@ -27,7 +28,7 @@ from service.store.rows import SameInputRow, SupportRow
 from workers.encoding import EncodedText
 from workers.reading import HEARD, Judged, Near, Reader
 from workers.view import View
-from workers.warm_bank import WarmBank
+from workers.warm_bank import Pages, WarmBank
 
 LEDGER = "ledger"
 COMPARED = 2_048  # characters of a correction that are compared with a question: as a rule all that the encoder reads
@@ -39,6 +40,8 @@ RELUCTANCE = 1.0  # by how much the evidence for another candidate than the firs
 CHUNK = 64  # questions before the model thread may serve someone else
 FEW = 16  # texts that are looked up one by one, beside each other
 LATEST = 8  # corrections of an input looked at in one go: as a rule the newest is in the weights
+MANY = 8  # questions from which on they are asked together
+CLOSE, NEAR = 1e-4, 1e-3  # between scores, and between a confidence and what is decided by it: far above what rounding does to either
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +52,37 @@ class Judge:
     reader: Reader
     words: Words
 
-    async def ask(self, tenant: str, warm: WarmBank, view: View, asked: Sequence[EncodedText]) -> list[Judged]:
-        """What a recall would be told at each text, whatever view is asked. Of `warm` only the id and the caches are used."""
-        warm = _beside(warm, view)
+    async def ask(self, tenant: str, warm: WarmBank, view: View, asked: Sequence[EncodedText], pages: Pages | None = None) -> list[Judged]:
+        """What a recall would be told at each text, whatever view is asked. Of `warm` only the id and the caches are used.
+
+        `pages` are shared by those who ask several views.
+        """
+        warm = _beside(warm, view, pages)
         same = await self.same_inputs(tenant, warm.row.id, [text.text for text in asked])
+        look = self._exactly if len(asked) < MANY else self._together
         judged: list[Judged] = []
         for start in range(0, len(asked), CHUNK):
-            some = asked[start : start + CHUNK]
-            found = await self.reader.thread.run(self.reader.candidates, view, np.stack([text.key for text in some]), HEARD)
-            judged += await self.all(tenant, warm, view, some, found, same[start : start + CHUNK])
+            judged += await look(tenant, warm, view, asked[start : start + CHUNK], same[start : start + CHUNK])
+        return judged
+
+    async def _exactly(
+        self, tenant: str, warm: WarmBank, view: View, asked: Sequence[EncodedText], same: Sequence[Sequence[SameInputRow]]
+    ) -> list[Judged]:
+        found = await self.reader.thread.run(self.reader.candidates, view, np.stack([text.key for text in asked]), HEARD)
+        return await self.all(tenant, warm, view, asked, found, same)
+
+    async def _together(
+        self, tenant: str, warm: WarmBank, view: View, asked: Sequence[EncodedText], same: Sequence[Sequence[SameInputRow]]
+    ) -> list[Judged]:
+        """As `_exactly`, but for last bits of scores and confidences: where these could decide anything, it is asked exactly."""
+        keys = np.stack([text.key for text in asked])
+        found = await self.reader.thread.run(self.reader.survey, view, keys, HEARD + 1)
+        judged = await self.all(tenant, warm, view, asked, found, same)
+        close = [place for place, each in enumerate(judged) if is_close(found[place], each, self._threshold)]
+        if close:
+            again = await self._exactly(tenant, warm, view, [asked[place] for place in close], [same[place] for place in close])
+            for place, each in zip(close, again, strict=True):
+                judged[place] = each
         return judged
 
     async def all(
@@ -72,10 +97,11 @@ class Judge:
     ) -> list[Judged]:
         """As `judged`, for each text, without what only a forgotten correction explains; `heard` candidates were asked for."""
         warm, judged = _beside(warm, view), []
+        kin = await self.reader.thread.run(view.kin) if view.forgotten else None
         for text, candidates, known in zip(asked, found, same, strict=True):
             kept = candidates
             if view.forgotten:
-                kept = await self.reader.hold_back(tenant, warm, view, text.key, candidates, heard)
+                kept = await self.reader.hold_back(tenant, warm, view, text.key, candidates, heard, kin=kin)
             judged.append(await self.judged(tenant, warm, view, text, kept, known))
         return judged
 
@@ -106,11 +132,18 @@ class Judge:
 
         `upto`: no later correction counts, though the view may have it by now.
         """
-        looking = _Looking(tenant, warm, view, asked, upto)
-        taught = await self._taught(looking, same)
+        return await self.weighed(self.looking(tenant, warm, view, asked, same), found, upto=upto)
+
+    def looking(self, tenant: str, warm: WarmBank, view: View, asked: EncodedText, same: Sequence[SameInputRow]) -> "Looking":
+        """For a text that is judged more than once while nobody changes the view."""
+        return Looking(tenant, warm, view, asked, same)
+
+    async def weighed(self, looking: "Looking", found: Sequence[Candidate], *, upto: int = FAR) -> Judged:
+        """As `judged`."""
+        taught = await self._taught(looking, upto)
         if taught is not None and found and found[0].index == taught.response and found[0].confidence >= self._threshold:
             return Judged([replace(found[0], confidence=max(found[0].confidence, CERTAIN)), *found[1:]], {}, taught)
-        judged = await self._compared(looking, found)
+        judged = await self._compared(looking, found, upto)
         if taught is None or self._superseded(looking, taught, judged):
             return judged
         others = [candidate for candidate in judged.candidates if candidate.index != taught.response]
@@ -120,12 +153,12 @@ class Judge:
     def _threshold(self) -> float:
         return self.reader.recall.config.abstain_below
 
-    async def _taught(self, looking: "_Looking", same: Sequence[SameInputRow]) -> SameInputRow | None:
+    async def _taught(self, looking: "Looking", upto: int) -> SameInputRow | None:
         """The newest correction of the input that the view has."""
-        rows, view = list(same), looking.view
+        rows, view = list(looking.same), looking.view
         while rows:
             for row in rows:
-                if row.seq <= looking.upto and row.seq not in view.gone and holds(view.weights, row.seq):
+                if row.seq <= upto and row.seq not in view.gone and holds(view.weights, row.seq):
                     return row
             if len(rows) < LATEST:
                 break
@@ -133,7 +166,7 @@ class Judge:
             rows = await history.same_input(asking, looking.tenant, bank, text, LATEST, below=rows[-1].seq)
         return None
 
-    def _superseded(self, looking: "_Looking", taught: SameInputRow, judged: Judged) -> bool:
+    def _superseded(self, looking: "Looking", taught: SameInputRow, judged: Judged) -> bool:
         """Whether another answer is believed, and was taught later than `taught`, in a situation that is alike and about the same."""
         best = next(iter(judged.candidates), None)
         if best is None or best.index == taught.response or best.confidence < DOUBTFUL:
@@ -141,11 +174,11 @@ class Judge:
         later = [row for row, cosine in judged.near[best.index] if row.seq > taught.seq and cosine >= ALIKE]
         return any(self._between(looking, row).named >= ABOUT for row in later)
 
-    async def _compared(self, looking: "_Looking", found: Sequence[Candidate]) -> Judged:
+    async def _compared(self, looking: "Looking", found: Sequence[Candidate], upto: int) -> Judged:
         near: dict[int, Near] = {}
         odds: dict[Candidate, float] = {}
         for candidate in found[:HEARD]:
-            near[candidate.index] = await self._near(looking, candidate.index)
+            near[candidate.index] = await self._near(looking, candidate.index, upto)
             weighed = self._weighed(looking, candidate, near[candidate.index])
             odds[weighed] = _odds(weighed.confidence) - RELUCTANCE * bool(odds)
             if len(odds) == 1 and (weighed is candidate or weighed.confidence >= DOUBTFUL):
@@ -153,47 +186,63 @@ class Judge:
         best = sorted(odds, key=odds.__getitem__, reverse=True)
         return Judged([*best, *found[len(best) :]], near, None)
 
-    def _weighed(self, looking: "_Looking", candidate: Candidate, near: Near) -> Candidate:
+    def _weighed(self, looking: "Looking", candidate: Candidate, near: Near) -> Candidate:
         """The candidate as the texts bear it out; itself where its nearest correction names nothing."""
         if not near or not any(named_spans(near[0][0].input[:COMPARED])):
             return candidate
         row, cosine = near[0]
         return replace(candidate, confidence=confidence(candidate, cosine, len(near), self._between(looking, row)))
 
-    def _between(self, looking: "_Looking", row: SupportRow) -> Overlap:
+    def _between(self, looking: "Looking", row: SupportRow) -> Overlap:
         """What the question shares with a correction."""
-        return overlap(looking.wording(self.words), self.words.of(row.input[:COMPARED]))
+        if row.seq not in looking.shared:
+            looking.wording = looking.wording or self.words.of(looking.asked.text)
+            looking.shared[row.seq] = overlap(looking.wording, self.words.of(row.input[:COMPARED]))
+        return looking.shared[row.seq]
 
-    async def _near(self, looking: "_Looking", response: int) -> Near:
-        near = await self.reader.support(looking.tenant, looking.warm, looking.view, looking.asked.key, response)
-        return [(row, cosine) for row, cosine in near if row.seq <= looking.upto]
+    async def _near(self, looking: "Looking", response: int, upto: int) -> Near:
+        if response not in looking.near:
+            near = await self.reader.support(looking.tenant, looking.warm, looking.view, looking.asked.key, response)
+            looking.near[response] = near
+        return [(row, cosine) for row, cosine in looking.near[response] if row.seq <= upto]
 
 
 @dataclass(slots=True)
-class _Looking:
-    """Who asks what, and at which view."""
+class Looking:
+    """Who asks what, and at which view; and what was found out about it."""
 
     tenant: str
     warm: WarmBank
     view: View
     asked: EncodedText
-    upto: int
-    read: Wording | None = None
-
-    def wording(self, words: Words) -> Wording:
-        """The question's, read once."""
-        if self.read is None:
-            self.read = words.of(self.asked.text)
-        return self.read
+    same: Sequence[SameInputRow]  # the newest corrections of just this text
+    wording: Wording | None = None  # the question's
+    near: dict[int, Near] = field(default_factory=dict)  # by response
+    shared: dict[int, Overlap] = field(default_factory=dict)  # with a correction, by its seq
 
 
-def _beside(warm: WarmBank, view: View) -> WarmBank:
+def _beside(warm: WarmBank, view: View, pages: Pages | None = None) -> WarmBank:
     """The bank with a view as its own: then what supports its answers is kept beside it as long as this takes."""
-    return warm if view is warm.view else WarmBank(warm.row, warm.head_version, view, view.seq, view.snapshot_id, warm.texts)
+    if view is warm.view:
+        return warm
+    return WarmBank(warm.row, warm.head_version, view, view.seq, view.snapshot_id, warm.texts, pages=pages)
 
 
 def _companion(taught: SameInputRow) -> Candidate:
     return Candidate(taught.response, 1.0, CERTAIN, LEDGER, 1.0)
+
+
+def is_close(found: Sequence[Candidate], judged: Judged, threshold: float) -> bool:
+    """Whether rounding could have decided what became of the candidates that were found."""
+    heard = max(1, len(judged.near))
+    if any(ahead.score - behind.score < CLOSE for ahead, behind in pairwise(found[: heard + 1])):
+        return True
+    told = [candidate.confidence for candidate in (*found[:heard], *judged.candidates[: heard + 1])]
+    if any(abs(confidence - at) < NEAR for confidence in told for at in (threshold, DOUBTFUL)):
+        return True
+    weighed = [candidate for candidate in judged.candidates if candidate.index in judged.near]
+    odds = [_odds(candidate.confidence) - RELUCTANCE * (candidate.index != found[0].index) for candidate in weighed]
+    return any(abs(ahead - behind) < NEAR / DOUBTFUL for ahead, behind in pairwise(odds))
 
 
 def _odds(share: float) -> float:

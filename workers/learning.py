@@ -16,10 +16,19 @@ SEEN = 8  # answers before a lesson among which the right one is looked for
 
 
 @dataclass(frozen=True, slots=True)
+class Ahead:
+    """What a view says before a lesson: the best candidates at its key, and at the keys of other corrections."""
+
+    own: list[Candidate]
+    others: list[list[Candidate]]
+
+
+@dataclass(frozen=True, slots=True)
 class Taking:
     """A lesson for one view. `response` may be new to its book.
 
-    Keys (n, 384) of paraphrases are asked after it, those of other corrections before and after it.
+    Keys (n, 384) of paraphrases are asked after it, those of other corrections before and after it. `ahead`: what was asked before it
+    already, of the same state.
     """
 
     view: View
@@ -27,6 +36,7 @@ class Taking:
     response: int
     paraphrases: Keys = field(default_factory=lambda: NO_KEYS)
     others: Keys = field(default_factory=lambda: NO_KEYS)
+    ahead: Ahead | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +64,7 @@ def learn_together(recall: Recall, takings: Sequence[Taking]) -> list[Taken | Ex
 
 
 def _learned(recall: Recall, takings: Sequence[Taking]) -> list[Taken]:
-    before = recall.answer_many([asked(taking.view, taking.lesson.key[None], SEEN) for taking in takings])
-    others_before = [recall.survey(asked(taking.view, taking.others, HEARD)) for taking in takings]
+    before = _asked_before(recall, takings)
     recall.apply_many_([taking.view.state for taking in takings], [taking.lesson for taking in takings])
     for taking in takings:
         taking.view.know(taking.response, taking.lesson.right)
@@ -64,5 +73,11 @@ def _learned(recall: Recall, takings: Sequence[Taking]) -> list[Taken]:
         [asked(taking.view, np.concatenate([taking.lesson.key[None], taking.paraphrases]), HEARD) for taking in takings]
     )
     others_after = [recall.survey(asked(taking.view, taking.others, HEARD)) for taking in takings]
-    said = zip(before, after, others_before, others_after, strict=True)
-    return [Taken(first, last, paraphrases, was, now) for (first,), (last, *paraphrases), was, now in said]
+    said = zip(before, after, others_after, strict=True)
+    return [Taken(first.own, last, paraphrases, first.others, now) for first, (last, *paraphrases), now in said]
+
+
+def _asked_before(recall: Recall, takings: Sequence[Taking]) -> list[Ahead]:
+    asking = [asked(taking.view, taking.lesson.key[None], SEEN) for taking in takings if taking.ahead is None]
+    said = iter(recall.answer_many(asking) if asking else ())
+    return [taking.ahead or Ahead(next(said)[0], recall.survey(asked(taking.view, taking.others, HEARD))) for taking in takings]

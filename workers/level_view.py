@@ -39,10 +39,10 @@ class Compared:
 
 
 def stand(recall: Recall, view: View, keys: Keys, responses: Sequence[int]) -> list[Stood]:
-    """How each response stands at its key (n, 384). The book must hold all of them."""
+    """How each response stands at its key (n, 384), but for last bits where there are several. The book must hold all of them."""
     if not len(keys):
         return []
-    answering, readings = recall.look(asked(view, keys, 1))
+    answering, readings = (recall.look if len(keys) == 1 else recall.look_over)(asked(view, keys, 1))
     return [_stood(answering, reading, response) for reading, response in zip(readings, responses, strict=True)]
 
 

@@ -50,9 +50,9 @@ async def begin(conn: Any, versions: Versions, tenant: str, name: str, encoder_d
 
 
 async def delete(versions: Versions, tenant: str, bank_id: str, actor: Actor) -> None:
-    """Delete the bank's rows in one transaction, then the blobs that nothing else needs."""
+    """Delete the bank's rows in one transaction, then the blobs that nothing else needs. Its certificates stay."""
     async with versions.database.write(tenant) as conn:
-        digests = await banks.delete_bank(conn, tenant, bank_id)
+        digests = await banks.delete_bank(conn, tenant, bank_id, versions.now())
         await audit.record(
             conn,
             tenant,

@@ -1,4 +1,4 @@
-"""What jobs do to a bank, put together: consolidation, rebuild, erasure, export, bisection, and tidying the blob store.
+"""What jobs do to a bank, put together: consolidation, rebuild, erasure, export, bisection, folding for a rollback, and tidying the blobs.
 
 Needs no warm bank.
 
@@ -28,6 +28,7 @@ from workers.encoding import EncodedText
 from workers.judging import Judge
 from workers.language import LanguageModel
 from workers.language_fold import LanguageFold
+from workers.preparing import Preparing
 from workers.reading import Reader
 from workers.rebuilding import Changed, Rebuilding
 from workers.replay import Progress, Replay, key_of
@@ -67,6 +68,7 @@ class Maintenance:
         comparing = Comparing(judge)
         self.carrying = Carrying(replay, comparing, self.versions)
         self.bisection = Bisection(replay, comparing, thread)
+        self.preparing = Preparing(replay, self.versions)
 
     async def consolidate(self, tenant: str, bank_id: str, *, moved_by: str, progress: Progress) -> dict[str, Any]:
         """Consolidate a bank; see `workers.consolidate`, and `workers.sleeping` for its language model."""
@@ -110,6 +112,10 @@ class Maintenance:
             raise Conflict("what was asked is gone since something in the bank was erased; ask again")
         text = EncodedText(key_of(base64.b64decode(asked["key"])), 0, asked["input"])
         return await self.bisection.run(tenant, bank_id, text, asked["since"], progress=progress)
+
+    async def prepare(self, tenant: str, bank_id: str, asked: Mapping[str, Any], *, progress: Progress) -> dict[str, Any]:
+        """Fold what a rollback to come leads to; see `workers.preparing`."""
+        return await self.preparing.run(tenant, bank_id, asked, progress=progress)
 
     async def tidy(self) -> None:
         """Delete what a process that died may have left in the blob store; for the sweeper."""

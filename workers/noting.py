@@ -5,6 +5,7 @@ They are for statistics, so nobody waits for them, and what was not written when
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -14,6 +15,7 @@ from service.store import lookup
 from service.store.db import Database
 from service.store.lookup import Before
 
+LATER_S = 0.1  # the answer leaves first, and who teaches much has one transaction for several corrections
 log = structlog.get_logger()
 
 
@@ -34,11 +36,11 @@ class Notes:
 
     async def _write(self) -> None:
         try:
+            await asyncio.sleep(LATER_S)
             while self._waiting:
                 (tenant, bank_id), befores = self._waiting.popitem()
                 try:
-                    async with self._database.write(tenant) as conn:
-                        await lookup.note(conn, tenant, bank_id, befores)
+                    await self._database.at_once(tenant, partial(lookup.note, tenant=tenant, bank=bank_id, measured=befores))
                 except PalimpsestError as error:  # a full disk, a busy database: they stay unknown
                     log.warning("receipts not noted", action="note", bank=bank_id, why=error.code)
         finally:

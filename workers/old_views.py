@@ -1,4 +1,10 @@
-"""Old states that were asked: a few snapshots' views stay in memory, with what was forgotten since held back."""
+"""Old states that were asked: a few snapshots' views stay in memory, with what was forgotten since held back.
+
+What was found by looking at states is kept a while as well: it holds as long as these are what they were, and a page asks for it again and
+again. All of it goes when anything is forgotten.
+"""
+
+from typing import Any
 
 from service.store import snapshots
 from workers.replay import Replay, lineage
@@ -8,6 +14,9 @@ from workers.warm import WarmBanks
 from workers.warm_bank import Kept, WarmBank
 
 KEPT = 4  # snapshots other than the head that stay in memory after they were asked
+TOLD = 1_024  # findings
+
+Finding = tuple[object, ...]  # what was asked, and of which states: names that are never used for others
 
 
 class OldViews:
@@ -16,6 +25,8 @@ class OldViews:
     def __init__(self, replay: Replay, banks: WarmBanks) -> None:
         self._replay, self._banks = replay, banks
         self._kept: Kept[tuple[str, int, str], View] = Kept(KEPT)
+        self._told: Kept[Finding, Any] = Kept(TOLD)
+        self.cleared = 0
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -27,19 +38,34 @@ class OldViews:
             NotFound: no such snapshot in this bank, or it is not kept any more. TaintedSnapshot: it was destroyed for what it held.
             ChecksumMismatch, StateUnavailable: it cannot be loaded.
         """
+        async with self._banks.lock(warm.row.id):  # a forget that comes in between would not be seen by the view
+            return await self.locked(tenant, warm, snapshot_id)
+
+    async def locked(self, tenant: str, warm: WarmBank, snapshot_id: str) -> View:
+        """As `at`, for who holds the bank's lock."""
         bank_id, name = warm.row.id, (warm.row.id, warm.row.epoch, snapshot_id)  # a forget, wherever it is asked, raises the epoch
-        async with self._banks.lock(bank_id):  # one that comes in between would not be seen by the view
-            kept = self._kept.recent(name)
-            if kept is None:
-                found = await lineage(self._replay.database, tenant, bank_id)
-                async with self._replay.database.read(tenant) as conn:
-                    snapshot = await snapshots.get_snapshot(conn, tenant, snapshot_id, bank_id)
-                if snapshot.destroyed_at is not None:
-                    refuse_tainted(snapshot, list(found.tombstones))
-                kept = await self._replay.at(tenant, found, snapshot)
-                self._kept.keep(name, kept)
-            return kept
+        kept = self._kept.recent(name)
+        if kept is None:
+            found = await lineage(self._replay.database, tenant, bank_id)
+            async with self._replay.database.read(tenant) as conn:
+                snapshot = await snapshots.get_snapshot(conn, tenant, snapshot_id, bank_id)
+            if snapshot.destroyed_at is not None:
+                refuse_tainted(snapshot, list(found.tombstones))
+            kept = await self._replay.at(tenant, found, snapshot)
+            self._kept.keep(name, kept)
+        return kept
+
+    def found(self, finding: Finding) -> Any:  # noqa: ANN401 (whatever was kept)
+        """What was found, None if it is not here."""
+        return self._told.recent(finding)
+
+    def keep(self, finding: Finding, told: object, cleared: int) -> None:
+        """Keep what was found when it had been `cleared` so often: what quotes the forgotten is not kept after that."""
+        if cleared == self.cleared:
+            self._told.keep(finding, told)
 
     def clear(self) -> None:
         """Something was forgotten, or a bank is gone: they are loaded again."""
+        self.cleared += 1
         self._kept.clear()
+        self._told.clear()

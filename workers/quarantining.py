@@ -56,10 +56,10 @@ class Quarantining:
         return row
 
     async def lift(self, tenant: str, bank_id: str, quarantine_id: str, actor: Actor) -> QuarantineRow:
-        """Hold its corrections no longer.
+        """Hold its corrections no longer. One that was lifted before stays as it is: whoever asks again may have lost the answer.
 
         Raises:
-            NotFound: the bank has no such quarantine. Conflict: it was lifted before.
+            NotFound: the bank has no such quarantine.
         """
         with dropped_in_doubt(self.warm, bank_id):
             async with self.replay.database.write(tenant) as conn:
@@ -67,12 +67,12 @@ class Quarantining:
                 before = await quarantines.get(conn, tenant, quarantine_id)
                 if before.bank != bank_id:
                     raise NotFound(f"the bank has no quarantine {quarantine_id}")
-                if before.lifted_at is not None:
-                    raise Conflict(f"quarantine {quarantine_id} was lifted before")
-                now = self.now()
-                seqs = await quarantines.seqs(conn, tenant, quarantine_id)
-                row = await quarantines.lift(conn, tenant, quarantine_id, by=actor.key_id, now=now)
-                row, touched = await self._follow(conn, tenant, row, seqs, held, "quarantine.lift", actor, now)
+                row, touched = before, list[str]()
+                if before.lifted_at is None:
+                    now = self.now()
+                    seqs = await quarantines.seqs(conn, tenant, quarantine_id)
+                    row = await quarantines.lift(conn, tenant, quarantine_id, by=actor.key_id, now=now)
+                    row, touched = await self._follow(conn, tenant, row, seqs, held, "quarantine.lift", actor, now)
         self._drop(touched)
         await show(self.replay, self.warm, tenant, bank_id, held)
         return row

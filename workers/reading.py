@@ -88,6 +88,10 @@ class Reader:
         """The best admissible responses for each key (n, 384), best first, without the `barred`. Runs on the model thread."""
         return self.recall.answer_many([asked(view, keys, top_k, barred)])[0]
 
+    def survey(self, view: View, keys: Keys, top_k: int) -> list[list[Candidate]]:
+        """As `candidates`, for many keys and much less; between answers as good as equal last bits decide. Runs on the model thread."""
+        return self.recall.survey(asked(view, keys, top_k))
+
     def read_together(self, reads: Sequence[Read]) -> list[Found]:
         """The answers to several requests. Nothing is learned between the questions of one. Runs on the model thread."""
         found = self.recall.answer_many([asked(read.view, read.keys, read.top_k) for read in reads])
@@ -106,11 +110,16 @@ class Reader:
         top_k: int,
         *,
         again: bool = True,
+        kin: Mapping[int, set[int]] | None = None,
     ) -> list[Candidate]:
-        """The candidates without those that only a forgotten correction explains; the weights are asked `again` without them."""
+        """The candidates without those that only a forgotten correction explains; the weights are asked `again` without them.
+
+        `kin`: the view's, for who asks about many keys and has them.
+        """
         barred: set[int] = set()
-        while True:
+        if kin is None:
             kin = await self.thread.run(view.kin)
+        while True:
             suspects = [c.index for c in found if c.index not in barred and view.forgotten.keys() & kin.get(c.index, {c.index})]
             now_barred = []
             for index in suspects:
@@ -182,13 +191,18 @@ class Reader:
             near = [(taught.id, 1.0), *(pair for pair in near if pair[0] != taught.id)]
         return near
 
-    async def neighbours(self, tenant: str, warm: WarmBank, view: View, key: Keys, count: int) -> list[SupportRow]:
-        """The corrections nearest to a key, of those that the first answers there rest on; none of its own situation, and no two of one."""
+    async def neighbours(
+        self, tenant: str, warm: WarmBank, view: View, key: Keys, count: int, found: Sequence[Candidate] | None = None
+    ) -> list[SupportRow]:
+        """The corrections nearest to a key, of those that the first answers there rest on; none of its own situation, and no two of one.
+
+        `found`: the best candidates there, if they are known.
+        """
         if not count or not len(view.book):
             return []
-        first = (await self.thread.run(self.candidates, view, key[None], ANSWERS))[0]
-        found = [row for candidate in first for row in await self._rows(tenant, warm, view, candidate.index, NEWEST)]
-        newest = {row.embedding: row for row in sorted(found, key=lambda row: row.seq)}
+        first = (await self.thread.run(self.candidates, view, key[None], ANSWERS))[0] if found is None else found[:ANSWERS]
+        rows = [row for candidate in first for row in await self._rows(tenant, warm, view, candidate.index, NEWEST)]
+        newest = {row.embedding: row for row in sorted(rows, key=lambda row: row.seq)}
         near = by_closeness(sorted(newest.values(), key=lambda row: row.seq), key)
         return [row for row, cosine in near if cosine < self.recall.config.same][:count]
 
@@ -233,8 +247,13 @@ class Reader:
     async def _live_rows(self, tenant: str, warm: WarmBank, view: View, response: int, newest: int) -> list[SupportRow]:
         live: list[SupportRow] = []
         asking, below, size = self.database.asking(tenant), view.seq + 1, newest  # as a rule all of them are in the weights
-        for _ in range(PAGES):
-            rows = await history.newest_of(asking, tenant, warm.row.id, response, size, below)
+        pages = warm.pages if newest == NEWEST else None
+        for page in range(PAGES):
+            rows = pages.rows.get(response) if pages is not None and not page else None
+            if rows is None:
+                rows = await history.newest_of(asking, tenant, warm.row.id, response, size, pages.below if pages and not page else below)
+            if pages is not None and not page:
+                pages.rows[response] = rows
             live += [row for row in rows if row.seq not in view.gone and holds(view.weights, row.seq)]
             if len(live) >= newest or len(rows) < size:
                 break

@@ -11,6 +11,7 @@ tail that every warm copy folds.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from service.errors import HeadMoved
@@ -20,6 +21,7 @@ from service.store.rows import ForgetRow, HeadMove, SnapshotRow
 from workers.replay import Progress, Replay, lineage
 from workers.threads import OwnThread
 from workers.versions import Label, Taken, Versions, tainting
+from workers.view import View
 
 TRIES = 3  # heads that move under the fold before the job goes back to the queue
 ERASER = "erasure"  # the owner of a bank between an erasure and its next use
@@ -53,14 +55,19 @@ class Rebuilding:
             move = HeadMove(
                 expected_version=found.bank.head_version, moved_by=moved_by, reason="rebuilt without forgotten or quarantined corrections"
             )
+            owe = partial(self._owe, tenant, bank_id, view)
             try:
                 with self.replay.stage("snapshot"):
-                    head = await self.versions.save(tenant, Taken.of(bank_id, view), "rebuild", Label(moved_by), move)
+                    head = await self.versions.save(tenant, Taken.of(bank_id, view), "rebuild", Label(moved_by), move, note=owe)
             except HeadMoved:
                 continue
             await self.changed(tenant, bank_id)
             return head
         raise HeadMoved()
+
+    async def _owe(self, tenant: str, bank_id: str, view: View, conn: Any) -> None:  # noqa: ANN401
+        """Folded from before what was forgotten, the weights may have lost a slow level."""
+        await self.versions.owe(conn, tenant, bank_id, view.state, view.seq)
 
     async def destroy(self, tenant: str, row: ForgetRow) -> tuple[ForgetRow, dict[str, Any]]:
         """Redact a forget's ledger rows and destroy every snapshot that held them, to the last byte; what was removed.

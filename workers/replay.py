@@ -3,14 +3,15 @@
     state(bank now) = fold(base snapshot, the live events after it)
 
 `wanted` names the live events: those of the head snapshot and all since, minus the exactly forgotten ones, and minus the quarantined ones
-for as long as they are that. A snapshot may serve as the base if it holds just the wanted events up to its seq, so every base gives the
-same bits (I8); the newest costs least. A snapshot whose bytes do not have their digest is refused, named in the log, and the next older
-one is taken; the genesis snapshot has no bytes and always serves.
+for as long as they are that. A snapshot may serve as the base if it holds just the wanted events up to its seq. Those that have the head's
+slow level, the head and what grew from it, give the same bits (I8), and the newest costs least. Others lack what was consolidated since:
+they serve where an event of the head was forgotten, and in need. A snapshot whose bytes do not have their digest is refused, named in the
+log, and the next is taken; the genesis snapshot has no bytes and always serves.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import structlog
@@ -18,7 +19,7 @@ import structlog
 from model import CheckpointRefused, Lesson, Recall, State, checkpoint
 from service import tracing
 from service.errors import ChecksumMismatch, StateUnavailable
-from service.store import banks, forgets, history, quarantines, snapshots
+from service.store import banks, forgets, history, quarantines, snapshots, turns
 from service.store.blobs import Blobs
 from service.store.db import Database
 from service.store.lineage import Spans, among, can_serve, holds, live, normal, restrict, subtract
@@ -45,7 +46,17 @@ class Lineage:
     tombstones: tuple[TombstoneRow, ...]
     quarantined: tuple[TombstoneRow, ...]
     held: Spans  # quarantined events that would be wanted
-    bases: tuple[SnapshotRow, ...]  # newest first, without what a gate rejected and what was brought in from outside
+    bases: tuple[SnapshotRow, ...]  # the head and what grew from it, then the others; newest first, without rejected and imported ones
+
+    turns: tuple[int, ...] = ()  # positions of what was said in conversations, of which nothing is in these weights
+
+    def serves(self, base: SnapshotRow) -> bool:
+        """Whether the wanted state can be folded from a snapshot: it holds just the wanted corrections up to its position."""
+        return can_serve(subtract(base.spans, self.turns), base.seq, subtract(self.wanted, self.turns))
+
+    def has_level_of_head(self, base: SnapshotRow) -> bool:
+        """Whether what is folded from a snapshot has the slow level of the head: it is the head, or grew from it."""
+        return self.head.id in (base.id, base.parent)
 
     @property
     def whole(self) -> Spans:
@@ -69,15 +80,17 @@ async def lineage(database: Database, tenant: str, bank: str) -> Lineage:
         usable = await snapshots.usable(conn, tenant, row.id)
         tombstones = await forgets.tombstones(conn, tenant, row.id)
         quarantined = await quarantines.held(conn, tenant, row.id)
+        said = await turns.seqs(conn, tenant, row.id, row.seq)
     head = next((snapshot for snapshot in usable if snapshot.id == row.head), None)
     if head is None:
         raise StateUnavailable(f"the head of bank {row.id} is not among its snapshots; restore the database", retry_after_s=60)
     exact = [tombstone.seq for tombstone in tombstones if tombstone.exact]
     whole = live((*head.spans, *head.held), head.seq, row.seq, exact)
     apart = [event.seq for event in quarantined]
-    bases = tuple(row for row in usable if (row.gate is None or row.gate["passed"]) and row.kind != "import")
+    passed = [row for row in usable if (row.gate is None or row.gate["passed"]) and row.kind != "import"]
     wanted, held = subtract(whole, apart), among(whole, apart)
-    return Lineage(row, head, wanted, tuple(tombstones), tuple(quarantined), held, bases)
+    found = Lineage(row, head, wanted, tuple(tombstones), tuple(quarantined), held, tuple(passed), tuple(said))
+    return replace(found, bases=tuple(sorted(passed, key=lambda base: not found.has_level_of_head(base))))  # stable: newest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +107,7 @@ class Replay:
         """The newest snapshot that can be loaded and from which the wanted state can be folded."""
         self._check_encoder(found)
         for snapshot in found.bases:
-            if snapshot.seq > found.bank.seq or not can_serve(snapshot.spans, snapshot.seq, found.wanted):
+            if snapshot.seq > found.bank.seq or not found.serves(snapshot):
                 continue
             try:
                 return await self.load(tenant, snapshot), snapshot
@@ -195,10 +208,10 @@ class Replay:
     async def admit(self, tenant: str, bank_id: str, view: View) -> None:
         """Set what the view may answer, from the ledger and what is hidden of it now."""
         async with self.database.read(tenant) as conn:
-            pairs = await history.event_responses(conn, tenant, bank_id)
+            said = await history.spoken(conn, tenant, bank_id, view.weights)
             hidden = await quarantines.hidden(conn, tenant, bank_id)
             view.closed = await quarantines.closed(conn, tenant, bank_id)
-        view.counts = counted(pairs, view.weights, hidden, len(view.book))
+        view.counts = counted(said, view.weights, hidden, len(view.book))
         view.gone = frozenset(row.seq for row in hidden)
         view.forgotten = still_inside(view.weights, hidden)
 

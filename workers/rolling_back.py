@@ -6,6 +6,9 @@ since stays in the ledger, outside the new head's spans. The warm copy follows b
 Where it leads is told by `workers/aiming.py`. The weights of a snapshot are taken as they were saved; of anything else they are folded,
 beside the requests as far as the ledger goes then, and under the bank's lock what came meanwhile. Preview and rollback are one way until
 the head moves, so what is previewed is what happens.
+
+What would take a request longer than a request may take is folded by a job first (`workers/preparing.py`), which saves it as a snapshot to
+fold from. Nothing has changed then: the same request is made again.
 """
 
 from dataclasses import dataclass, replace
@@ -16,17 +19,17 @@ from msgspec import structs
 from service import wire
 from service.errors import Conflict, HeadMoved, NotOwner, WriterBusy
 from service.store import audit, idempotency, snapshots
-from service.store.lineage import Spans, count, restrict, without
+from service.store.lineage import Spans, count, normal, restrict, without
 from service.store.rows import HeadMove, SnapshotRow
 from workers.aiming import Aim, aim
 from workers.comparing import Comparing
+from workers.old_views import OldViews
+from workers.preparing import Preparing
 from workers.replay import Lineage, Replay, lineage
 from workers.versions import Label, Taken, Versions
 from workers.view import View
 from workers.warm import WarmBanks
 from workers.warm_bank import WarmBank
-
-PROBES = 256  # newest corrections of the bank that are asked of both states
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,29 @@ class RollBack:
     warm: WarmBanks
     comparing: Comparing
     versions: Versions
+    old: OldViews
+
+    async def preview(
+        self, tenant: str, bank_id: str, request: wire.RollbackRequest, *, if_match: str | None, key_id: str
+    ) -> wire.RolledBack:
+        """What `run` would do. Asked beside the requests, of states that nobody changes. The caller must not hold the bank's lock.
+
+        Raises:
+            As `run`.
+        """
+        beside = await self._beside(tenant, bank_id, request, if_match, key_id)
+        if isinstance(beside, str):
+            return await self._prepared_first(tenant, bank_id, beside, dry_run=True)
+        async with self.warm.lock(bank_id):
+            warm = await self.warm.current(tenant, bank_id)
+            found = await lineage(self.replay.database, tenant, bank_id)
+            _refuse_moved(found, if_match)
+            aimed = await aim(self.replay.database, tenant, found, request)
+            saved = aimed.snapshot
+            view = await (self._view(tenant, found, aimed, beside) if saved is None else self.old.locked(tenant, warm, saved.id))
+            now = await self.versions.thread.run(warm.view.frozen)
+        before = wire.StateRef(snapshot_id=found.head.id, seq=now.seq)
+        return await self._told(tenant, found, warm, now, view, before, request.probes)
 
     async def run(
         self,
@@ -49,14 +75,18 @@ class RollBack:
         request_id: str,
         idempotency_key: str | None,
     ) -> wire.RolledBack:
-        """Preview (`dry_run`) or perform. The caller must not hold the bank's lock. The key is tied to the head's new version as it moves.
+        """Perform. The caller must not hold the bank's lock. The key is tied to the head's new version as it moves.
+
+        Of a reply with `job_id` nothing was done: a job folds the state first.
 
         Raises:
             NotFound, Invalid, Conflict, TaintedSnapshot: as `aim`; also where the snapshot is deleted meanwhile. Nothing was changed.
             HeadMoved: `if_match` names another head; nothing was changed.
             ChecksumMismatch: the snapshot's bytes do not have their digest; nothing was changed.
         """
-        beside = await self._beside(tenant, bank_id, request, if_match)
+        beside = await self._beside(tenant, bank_id, request, if_match, key_id)
+        if isinstance(beside, str):
+            return await self._prepared_first(tenant, bank_id, beside, dry_run=False)
         async with self.warm.lock(bank_id):
             warm = await self.warm.current(tenant, bank_id)
             found = await lineage(self.replay.database, tenant, bank_id)
@@ -64,9 +94,7 @@ class RollBack:
             aimed = await aim(self.replay.database, tenant, found, request)
             view = await self._view(tenant, found, aimed, beside)
             before = wire.StateRef(snapshot_id=found.head.id, seq=warm.view.seq)
-            told = await self._told(tenant, found, warm, warm.view, view, before)
-            if request.dry_run:
-                return told
+            told = await self._told(tenant, found, warm, warm.view, view, before, request.probes)
             try:
                 saved, head = await self._move(tenant, found, warm, aimed, view, request.reason, key_id, request_id, idempotency_key)
             except BaseException as error:
@@ -75,10 +103,11 @@ class RollBack:
                     raise WriterBusy(retry_after_s=1) from None
                 raise
             view.snapshot_id, view.seq = head.id, head.seq
-            self.warm.housing.replace(WarmBank(warm.row, warm.head_version + 1, view, head.seq, head.id, warm.texts))
+            after = WarmBank(warm.row, warm.head_version + 1, view, head.seq, head.id, warm.texts, tail=warm.tail)
+            self.warm.housing.replace(after)
             return _done(told, saved, head)
 
-    async def again(self, tenant: str, bank_id: str, version: int) -> wire.RolledBack:
+    async def again(self, tenant: str, bank_id: str, version: int, probes: int) -> wire.RolledBack:
         """What was replied to the rollback that made the head's `version`. The caller must not hold the bank's lock.
 
         Raises:
@@ -94,18 +123,41 @@ class RollBack:
             if head.destroyed_at is not None or before.destroyed_at is not None:
                 raise Conflict("this rollback was done; its reply is not given again because what it may quote was forgotten or deleted")
             old, new = [await self.replay.at(tenant, found, snapshot) for snapshot in (before, head)]
-            told = await self._told(tenant, found, warm, old, new, wire.StateRef(snapshot_id=head.id, seq=head.seq))
+            told = await self._told(tenant, found, warm, old, new, wire.StateRef(snapshot_id=head.id, seq=head.seq), probes)
             return _done(told, before, head)
 
-    async def _beside(self, tenant: str, bank_id: str, request: wire.RollbackRequest, if_match: str | None) -> View | None:
-        """The state as far as the ledger goes now, folded beside the requests; None where a snapshot has it."""
+    async def _beside(
+        self, tenant: str, bank_id: str, request: wire.RollbackRequest, if_match: str | None, key_id: str
+    ) -> View | str | None:
+        """The state as far as the ledger goes now, folded beside the requests; None where a snapshot has it.
+
+        Where that would take too long for a request: the id of the job that folds it first.
+        """
         found = await lineage(self.replay.database, tenant, bank_id)
         _refuse_moved(found, if_match)
         aimed = await aim(self.replay.database, tenant, found, request)
         if aimed.snapshot is not None:
             return None
-        view, _ = await self.replay.current(tenant, replace(found, wanted=aimed.spans, held=aimed.held), thread=self.versions.heavy)
+        wanted = replace(found, wanted=aimed.spans, held=aimed.held)
+        job = await Preparing(self.replay, self.versions).begin(tenant, wanted, aimed.name, key_id)
+        if job is not None:
+            return job
+        view, _ = await self.replay.current(tenant, wanted, thread=self.versions.heavy)
         return view
+
+    async def _prepared_first(self, tenant: str, bank_id: str, job: str, *, dry_run: bool) -> wire.RolledBack:
+        found = await lineage(self.replay.database, tenant, bank_id)
+        return wire.RolledBack(
+            head=None,
+            pre_rollback=None,
+            flips=[],
+            probes=0,
+            removed=0,
+            restored=0,
+            dry_run=dry_run,
+            state=wire.StateRef(snapshot_id=found.head.id, seq=found.bank.seq),
+            job_id=job,
+        )
 
     async def _view(self, tenant: str, found: Lineage, aimed: Aim, beside: View | None) -> View:
         if aimed.snapshot is not None:
@@ -120,17 +172,21 @@ class RollBack:
         await self.replay.admit(tenant, found.bank.id, beside)
         return beside
 
-    async def _told(self, tenant: str, found: Lineage, warm: WarmBank, old: View, new: View, state: wire.StateRef) -> wire.RolledBack:
+    async def _told(
+        self, tenant: str, found: Lineage, warm: WarmBank, old: View, new: View, state: wire.StateRef, probes: int
+    ) -> wire.RolledBack:
         """The reply of a dry run."""
         whole: Spans = ((0, found.bank.seq),)
-        probes = await self.comparing.probes(tenant, found.bank.id, whole, new.gone, PROBES)
+        removed, restored = without(old.weights, new.weights), without(new.weights, old.weights)
+        sample = await self.comparing.sample(tenant, found.bank.id, whole, normal((*removed, *restored)), new.gone, probes)
         return wire.RolledBack(
             head=None,
             pre_rollback=None,
-            flips=await self.comparing.flips(tenant, warm, old, new, probes),
-            probes=len(probes),
-            removed=count(without(old.weights, new.weights)),
-            restored=count(without(new.weights, old.weights)),
+            flips=await self.comparing.flips(tenant, warm, old, new, sample.rows),
+            probes=len(sample.rows),
+            probes_of=sample.of,
+            removed=count(removed),
+            restored=count(restored),
             dry_run=True,
             state=state,
         )
@@ -159,6 +215,7 @@ class RollBack:
             if idempotency_key is not None:
                 version = move.expected_version + 1
                 await idempotency.mark_committed(conn, tenant, idempotency_key, bank=bank_id, first_seq=version, last_seq=version)
+            await self.versions.owe(conn, tenant, bank_id, view.state, warm.view.seq)
             await audit.record(conn, tenant, actor=key_id, request_id=request_id, action="rollback", target=bank_id, detail=detail, now=now)
 
         label, epoch = Label(key_id, note=reason), warm.row.epoch

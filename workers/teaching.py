@@ -7,18 +7,19 @@ the ledger lacks.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import cast
 
 import numpy as np
 
 from model import Candidate, Recall
 from service import wire
-from service.errors import Conflict, NotOwner, PalimpsestError, Quota, WriterBusy
-from service.store import idempotency, ledger
-from service.store.db import Database
+from service.errors import Conflict, Invalid, NotOwner, PalimpsestError, Quota, WriterBusy
+from service.store.appending import Appending, Believed
 from service.store.failures import CommitUnknown
+from service.store.ledger import AlreadyTaught
 from service.store.lookup import Before
 from service.store.quarantines import Source
 from service.store.rows import Draft, EventRow, SameInputRow, SupportRow
@@ -26,8 +27,8 @@ from service.store.turns import TurnDraft
 from service.tracing import Stage
 from workers.batch import Batcher
 from workers.encoding import EncodedText, text_of
-from workers.judging import Judge
-from workers.learning import Taken, Taking
+from workers.judging import Judge, Looking
+from workers.learning import SEEN, Ahead, Taken, Taking
 from workers.reading import HEARD, NEWEST, Keys, Reader
 from workers.replay import lesson_of
 from workers.view import NO_KEYS, View
@@ -35,7 +36,24 @@ from workers.warm import WarmBanks
 from workers.warm_bank import WarmBank
 
 OTHERS, OTHERS_MOST = 4, 64  # corrections beside a lesson that are asked before and after it; and all that one request asks
-TRIES = 3  # acquisitions before a caller is told that another writer holds the bank
+TRIES = 3  # appends before a caller is told that another writer holds the bank, or that nobody can say
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What is around a lesson before it is learned: the corrections beside it, what was taught in just the same words, what is said.
+
+    The texts are the lesson's own, its paraphrases, and the corrections beside it.
+    """
+
+    beside: list[SupportRow]
+    same: list[Sequence[SameInputRow]]
+    ahead: Ahead
+
+    def with_lesson(self, row: EventRow, asked: Sequence[EncodedText]) -> list[Sequence[SameInputRow]]:
+        """`same` for the texts once the lesson is in the ledger."""
+        lesson = SameInputRow(seq=row.seq, id=row.id, response=row.response or 0)
+        return [[lesson, *rows] if text.text == row.input else rows for text, rows in zip(asked, self.same, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +74,7 @@ class Measured:
 class Teacher:
     """Appends corrections to a bank's ledger and folds them into its warm state."""
 
-    database: Database
+    appending: Appending
     warm: WarmBanks
     reader: Reader
     judge: Judge
@@ -81,12 +99,18 @@ class Teacher:
         """All items or none, in order; `words` are the own words of responses that may be new. The caller holds the bank's lock.
 
         Raises:
+            Invalid: a situation or an answer is blank: what is in the ledger has to be learnable for ever.
             AlreadyTaught: as `ledger.append`. Conflict: a session of them, or the key, is quarantined.
         """
+        refuse_blank(items)
         drafts = [_draft(item, id, text, words.get(item.right), taught_by) for item, id, text in zip(items, ids, encoded, strict=True)]
-        warm, rows = await self._append(tenant, bank_id, drafts, idempotency_key)
+
+        async def look_round(warm: WarmBank) -> Around:
+            return await self._look_round(tenant, warm, encoded[0], paraphrases[0], _others(len(items)))
+
+        warm, rows, looking = await self._append(tenant, bank_id, drafts, idempotency_key, look_round)
         try:
-            return await self.apply(tenant, warm, warm.view, rows, paraphrases)
+            return await self.apply(tenant, warm, warm.view, rows, paraphrases, await looking)
         except BaseException as error:
             self.warm.drop(bank_id)  # the ledger has them and the weights may not: fold again
             if isinstance(error, PalimpsestError):  # whose own words may be that nothing was kept
@@ -100,17 +124,19 @@ class Teacher:
         view: View,
         rows: Sequence[EventRow],
         paraphrases: Sequence[Sequence[EncodedText]],
+        around: Around | None = None,
     ) -> list[wire.Taught]:
-        """Fold the appended rows into the view, measuring a receipt for each."""
+        """Fold the appended rows into the view, measuring a receipt for each; `around` the first was looked already, before it came."""
         begin = time.perf_counter()
         known = {row.response: row.right for row in rows if row.response is not None and row.right is not None}
         for ordinal, text in known.items():
             warm.texts.keep(ordinal, text)
         taught: list[wire.Taught] = []
         befores: list[Before] = []
-        others = min(OTHERS, OTHERS_MOST // len(rows))
+        others = _others(len(rows))
         for row, asked in zip(rows, paraphrases, strict=True):
-            measured = await self._measure(tenant, warm, view, row, asked, others)
+            measured = await self._measure(tenant, warm, view, row, asked, others, around)
+            around = None
             taught.append(_taught(row, measured, view.snapshot_id, time.perf_counter() - begin))
             befores.append(Before(row.seq, _judged(measured.before, row), measured.surprise))
             begin = time.perf_counter()
@@ -118,56 +144,92 @@ class Teacher:
         return taught
 
     async def _append(
-        self, tenant: str, bank_id: str, drafts: Sequence[Draft], idempotency_key: str | None
-    ) -> tuple[WarmBank, list[EventRow]]:
+        self,
+        tenant: str,
+        bank_id: str,
+        drafts: Sequence[Draft],
+        idempotency_key: str | None,
+        look_round: Callable[[WarmBank], Awaitable[Around]],
+    ) -> tuple[WarmBank, list[EventRow], "asyncio.Future[Around]"]:
+        """The bank, what was appended to it, and what `look_round` finds beside that.
+
+        An append whose outcome nobody knows is made again: whether it was kept can be seen once the bank was taken anew, since no older
+        one can come through then.
+        """
+        lost: CommitUnknown | None = None
         for _ in range(TRIES):
-            warm = await self.warm.locked(tenant, bank_id)
-            refuse_closed(warm.view.closed, drafts)  # the append is fenced: a quarantine that is set meanwhile raises the epoch
+            looking: asyncio.Future[Around] | None = None
             try:
+                warm = await self.warm.locked(tenant, bank_id)
+                refuse_closed(warm.view.closed, drafts)  # the append is fenced: a quarantine that is set meanwhile raises the epoch
+                believed = _believed(warm, drafts)
+                looking = asyncio.ensure_future(look_round(warm))
                 with self.stage("append"):
-                    async with self.database.write(tenant) as conn:
-                        rows = await ledger.append(
-                            conn,
-                            tenant,
-                            bank_id,
-                            drafts,
-                            epoch=warm.row.epoch,
-                            head_version=warm.head_version,
-                            now=self.now(),
-                        )
-                        if rows[0].seq != warm.view.seq + 1:
-                            raise NotOwner()  # the ledger has what this memory lacks, as after a commit whose outcome was unknown
-                        most = self.recall.config.max_responses
-                        if any(row.response is not None and row.response >= most for row in rows):
-                            raise Quota(f"a bank tells at most {most} distinct responses apart, and this one has them; use another")
-                        if idempotency_key is not None:
-                            first, last = rows[0].seq, rows[-1].seq
-                            await idempotency.mark_committed(conn, tenant, idempotency_key, bank=bank_id, first_seq=first, last_seq=last)
-            except NotOwner:
-                self.warm.drop(bank_id)  # another process took the bank: take it back from the ledger
-                continue
+                    how = {"key": idempotency_key, "check": self._refuse_too_many, "now": self.now()}
+                    rows = await self.appending.append(tenant, bank_id, drafts, believed, **how)
+                warm.tail = warm.tail.after(rows)
+                return warm, rows, looking
             except BaseException as error:
-                if isinstance(error, CommitUnknown) or not isinstance(error, PalimpsestError):
-                    self.warm.drop(bank_id)  # nobody can say whether it was committed
-                raise
-            return warm, rows
-        raise WriterBusy(retry_after_s=1)
+                if looking is not None:
+                    await asyncio.gather(looking, return_exceptions=True)  # nobody leaves the view while it is asked
+                if isinstance(error, NotOwner | CommitUnknown) or not isinstance(error, PalimpsestError):
+                    self.warm.drop(bank_id)  # another process took the bank, or nobody can say what was kept: from the ledger, then
+                if isinstance(error, CommitUnknown):
+                    lost = error
+                elif not isinstance(error, NotOwner):
+                    if lost is not None and isinstance(error, PalimpsestError) and not isinstance(error, AlreadyTaught):
+                        raise lost from error  # this try has kept nothing; that says nothing of the one before
+                    raise
+        raise lost or WriterBusy(retry_after_s=1)
+
+    def _refuse_too_many(self, rows: Sequence[EventRow]) -> None:
+        most = self.recall.config.max_responses
+        if any(row.response is not None and row.response >= most for row in rows):
+            raise Quota(f"a bank tells at most {most} distinct responses apart, and this one has them; use another")
+
+    async def _look_round(self, tenant: str, warm: WarmBank, text: EncodedText, paraphrases: Sequence[EncodedText], others: int) -> Around:
+        """What is around a lesson that the bank does not have yet."""
+        both = await asyncio.gather(
+            self._look_beside(tenant, warm, text, others),
+            self.judge.same_inputs(tenant, warm.row.id, [one.text for one in (text, *paraphrases)]),
+            return_exceptions=True,  # both have ended then
+        )
+        for each in both:
+            if isinstance(each, BaseException):
+                raise each
+        ((beside, ahead), same) = cast(tuple[tuple[list[SupportRow], Ahead], list[Sequence[SameInputRow]]], both)
+        return Around(beside, [*same, *await self.judge.same_inputs(tenant, warm.row.id, [row.input for row in beside])], ahead)
+
+    async def _look_beside(self, tenant: str, warm: WarmBank, text: EncodedText, others: int) -> tuple[list[SupportRow], Ahead]:
+        thread, view = self.reader.thread, warm.view
+        (found,) = await thread.run(self.reader.candidates, view, text.key[None], SEEN)
+        beside = await self.reader.neighbours(tenant, warm, view, text.key, others, found)
+        return beside, Ahead(found, await thread.run(self.reader.survey, view, _stacked([text_of(row) for row in beside]), HEARD))
 
     async def _measure(
-        self, tenant: str, warm: WarmBank, view: View, row: EventRow, paraphrases: Sequence[EncodedText], others: int
+        self,
+        tenant: str,
+        warm: WarmBank,
+        view: View,
+        row: EventRow,
+        paraphrases: Sequence[EncodedText],
+        others: int,
+        around: Around | None,
     ) -> Measured:
         if row.embedding is None or row.response is None or row.right is None or row.input is None:
             raise AssertionError(f"event {row.seq} has nothing to learn")  # never appended so; redacted rows are not applied
         lesson = lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words)
-        beside = await self.reader.neighbours(tenant, warm, view, lesson.key, others)
+        beside = around.beside if around else await self.reader.neighbours(tenant, warm, view, lesson.key, others)
         neighbours = [text_of(other) for other in beside]
         text = EncodedText(lesson.key, row.tokens, row.input)
+        asked = [text, *paraphrases, *neighbours]
         with self.stage("apply"):
-            taking = Taking(view, lesson, row.response, _stacked(paraphrases), _stacked(neighbours))
+            ahead = around.ahead if around else None
+            taking = Taking(view, lesson, row.response, _stacked(paraphrases), _stacked(neighbours), ahead)
             learning = asyncio.ensure_future(self.lessons.submit([taking], tenant))
             try:
-                asked = [text, *paraphrases, *neighbours]
-                same, *rest = await self.judge.same_inputs(tenant, row.bank, [one.text for one in asked])
+                texts = [one.text for one in asked]
+                known = around.with_lesson(row, asked) if around else await self.judge.same_inputs(tenant, row.bank, texts)
             finally:
                 (learned,) = await learning  # whatever happens, nobody leaves the view while it is written to
             if isinstance(learned, Exception):
@@ -175,22 +237,22 @@ class Teacher:
         if view is warm.view:
             support = SupportRow(seq=row.seq, id=row.id, embedding=row.embedding, input=row.input)
             warm.supports.add(row.response, support, NEWEST, alone=int(view.counts[row.response]) == 1)
+        lookings = [self.judge.looking(tenant, warm, view, one, same) for one, same in zip(asked, known, strict=True)]
 
-        async def said(text: EncodedText, found: list[Candidate], same: Sequence[SameInputRow], upto: int = row.seq) -> list[Candidate]:
+        async def said(looking: Looking, found: list[Candidate], upto: int = row.seq) -> list[Candidate]:
             if view.forgotten:  # the state has moved on: it cannot be asked again about before
-                found = await self.reader.hold_back(tenant, warm, view, text.key, found, HEARD, again=upto == row.seq)
-            return (await self.judge.judged(tenant, warm, view, text, found, same, upto=upto)).candidates
+                found = await self.reader.hold_back(tenant, warm, view, looking.asked.key, found, HEARD, again=upto == row.seq)
+            return (await self.judge.weighed(looking, found, upto=upto)).candidates
 
-        before, after = await said(text, learned.before, same, row.seq - 1), await said(text, learned.after, same)
-        told = [await said(*one) for one in zip(paraphrases, learned.paraphrases, rest[: len(paraphrases)], strict=True)]
-        answers = zip(neighbours, learned.others_before, learned.others_after, rest[len(paraphrases) :], strict=True)
-        moved = [
-            self._given(await said(one, was, it, row.seq - 1)) != self._given(await said(one, now, it)) for one, was, now, it in answers
-        ]
-        texts = await self.reader.texts(tenant, warm, [candidate.index for candidate in (*before[:1], *after[:1])])
+        own, *rest = lookings
+        before, after = await said(own, learned.before, row.seq - 1), await said(own, learned.after)
+        told = [await said(*one) for one in zip(rest, learned.paraphrases, strict=False)]
+        answers = zip(rest[len(paraphrases) :], learned.others_before, learned.others_after, strict=True)
+        moved = [self._given(await said(one, was, row.seq - 1)) != self._given(await said(one, now)) for one, was, now in answers]
+        said_texts = await self.reader.texts(tenant, warm, [candidate.index for candidate in (*before[:1], *after[:1])])
         return Measured(
-            before=self.reader.said(before, texts),
-            after=self.reader.said(after, texts),
+            before=self.reader.said(before, said_texts),
+            after=self.reader.said(after, said_texts),
             surprise=1.0 - next((found.confidence for found in before if found.index == row.response), 0.0),
             paraphrases=wire.ParaphraseCheck(n=len(told), fixed=sum(self._given(found) == row.response for found in told)),
             locality=wire.Locality(n=len(beside), flipped=[other.id for other, flipped in zip(beside, moved, strict=True) if flipped]),
@@ -201,6 +263,18 @@ class Teacher:
         return found[0].index if found and found[0].confidence >= self.recall.config.abstain_below else None
 
 
+def refuse_blank(items: Sequence[wire.NewCorrection]) -> None:
+    """Raise `Invalid` where a situation or an answer says nothing, to whoever calls the engine past the api."""
+    faults = [
+        {"field": f"items[{place}].{name}", "message": "blank"}
+        for place, item in enumerate(items)
+        for name, text in (("input", item.input), ("right", item.right))
+        if not text.strip()
+    ]
+    if faults:
+        raise Invalid(f"{faults[0]['field']}: blank", errors=faults)
+
+
 def refuse_closed(closed: frozenset[Source], drafts: Sequence[Draft | TurnDraft]) -> None:
     """Raise `Conflict` where a session or key that teaches the bank nothing now has taught, or said, one of them."""
     for draft in drafts:
@@ -209,6 +283,17 @@ def refuse_closed(closed: frozenset[Source], drafts: Sequence[Draft | TurnDraft]
             raise Conflict(
                 f"the {sources[source]} {source.session or source.key} is in quarantine and teaches this bank nothing; lift that first"
             )
+
+
+def _others(lessons: int) -> int:
+    """How many corrections beside each of so many lessons are asked."""
+    return min(OTHERS, OTHERS_MOST // lessons)
+
+
+def _believed(warm: WarmBank, drafts: Sequence[Draft]) -> Believed:
+    book = warm.view.book
+    known = {draft.right: place for draft in drafts if (place := book.place(draft.right)) is not None}
+    return Believed(warm.row.epoch, warm.head_version, warm.tail, known)
 
 
 def _draft(item: wire.NewCorrection, id: str, text: EncodedText, words: EncodedText | None, taught_by: str) -> Draft:

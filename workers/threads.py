@@ -6,7 +6,7 @@ so a state is never left half changed.
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
@@ -25,6 +25,15 @@ class OwnThread:
         """Run `work` on the thread and give its result."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, functools.partial(work, *args, **kwargs))
 
+    async def run_in_steps(self, work: Generator[float, None, T], progress: Callable[[float], Awaitable[None]] | None = None) -> T:
+        """Run `work` on the thread and give its result. It yields which share of it is done, and others are served between its steps."""
+        while True:
+            done, ended = await self.run(_step, work)
+            if ended:
+                return ended[0]
+            if progress is not None:
+                await progress(done)
+
     def hand_over(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Have `work` done after everything that was handed over before; nobody need wait for it.
 
@@ -37,3 +46,11 @@ class OwnThread:
         """Wait for the work in progress; refuse more."""
         self.closed = True
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _step(work: Generator[float, None, T]) -> tuple[float, tuple[T] | None]:
+    """The share that is done after the next step; at last the result."""
+    try:
+        return next(work), None
+    except StopIteration as ended:
+        return 1.0, (ended.value,)

@@ -1,5 +1,6 @@
 """The engine port's versions, put together: snapshots compared, verified, deleted and brought in, branches, and moves of the head."""
 
+import asyncio
 import base64
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 from service import wire
 from service.cluster.engine import Actor
 from service.store import audit, history, jobs, snapshots
-from service.store.lineage import count, events_of, normal, without
+from service.store.lineage import Spans, count, newest, normal, without
 from workers.branching import Branching
 from workers.carrying import Carrying
 from workers.comparing import Comparing, drifts
@@ -26,7 +27,6 @@ from workers.warm_bank import WarmBank
 from workers.whole import Whole
 
 SHOWN = 200  # gained and lost corrections in a diff, the newest
-PROBES = 1_000  # newest corrections that a diff asks both states about
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,41 +58,46 @@ class Versioning:
         to_time: datetime | None = None,
         source: wire.Source | None = None,
         keep: str | list[str] = "none",
+        probes: int = wire.PROBES,
     ) -> wire.RolledBack:
         """See `Engine.roll_back`."""
         bank_id = await self.banks.id_of(tenant, bank)
-        request = wire.RollbackRequest(to=to, to_time=to_time, source=source, keep=keep, dry_run=dry_run, reason=reason)  # type: ignore[arg-type]
-        who = {"key_id": actor.key_id, "request_id": actor.request_id}
-        return await self.whole(self.rolling.run(tenant, bank_id, request, if_match=if_match, idempotency_key=idempotency_key, **who))
+        asked: dict[str, Any] = {"to": to, "to_time": to_time, "source": source, "keep": keep, "probes": probes}
+        request = wire.RollbackRequest(**asked, dry_run=dry_run, reason=reason)
+        if dry_run:
+            told = await self.rolling.preview(tenant, bank_id, request, if_match=if_match, key_id=actor.key_id)
+        else:
+            who = {"key_id": actor.key_id, "request_id": actor.request_id}
+            work = self.rolling.run(tenant, bank_id, request, if_match=if_match, idempotency_key=idempotency_key, **who)
+            told = await self.whole(work)
+        if told.job_id is not None:
+            self.ring(told.job_id, "preparation")
+        return told
 
-    async def rolled_back(self, tenant: str, bank: str, version: int) -> wire.RolledBack:
+    async def rolled_back(self, tenant: str, bank: str, version: int, *, probes: int = wire.PROBES) -> wire.RolledBack:
         """See `Engine.rolled_back`."""
         bank_id = await self.banks.id_of(tenant, bank)
-        return await self.whole(self.rolling.again(tenant, bank_id, version))
+        return await self.whole(self.rolling.again(tenant, bank_id, version, probes))
 
     async def delete_snapshot(self, tenant: str, bank: str, snapshot: str, *, actor: Actor) -> None:
         """See `Engine.delete_snapshot`."""
         bank_id = await self.banks.id_of(tenant, bank)
         await self.whole(self._delete_snapshot(tenant, bank_id, snapshot, actor))
 
-    async def diff(self, tenant: str, bank: str, before: str, after: str) -> wire.SnapshotDiff:
+    async def diff(self, tenant: str, bank: str, before: str, after: str, *, probes: int = wire.PROBES) -> wire.SnapshotDiff:
         """See `Engine.diff`."""
         bank_id = await self.banks.id_of(tenant, bank)
         async with self.banks.using(tenant, bank_id, await self.banks.fence(tenant, bank_id)) as warm:
+            states = [_name(warm, name) for name in (before, after)]
+            finding, cleared = ("diff", bank_id, warm.row.epoch, *states, probes), self.old.cleared
+            known: wire.SnapshotDiff | None = self.old.found(finding)
+            if known is not None:
+                return known
             old, new = [await self._still(tenant, warm, name) for name in (before, after)]
-            gained, lost = without(new.weights, old.weights), without(old.weights, new.weights)
-            probes = await self.comparing.probes(tenant, bank_id, normal((*old.weights, *new.weights)), new.gone, PROBES)
-            return wire.SnapshotDiff(
-                before=wire.StateRef(snapshot_id=old.snapshot_id, seq=old.seq),
-                after=wire.StateRef(snapshot_id=new.snapshot_id, seq=new.seq),
-                gained=await self._moved(tenant, bank_id, events_of(gained), new.gone),
-                gained_total=count(gained),
-                lost=await self._moved(tenant, bank_id, events_of(lost), new.gone),
-                lost_total=count(lost),
-                flips=await self.comparing.flips(tenant, warm, old, new, probes),
-                probes=len(probes),
-                levels=await self.versions.heavy.run(drifts, old.state, new.state),
-            )
+            told = await self._diff(tenant, warm, old, new, probes)
+            if [_name_of(name, view) for name, view in ((before, old), (after, new))] == states:  # nothing was taught meanwhile
+                self.old.keep(finding, told, cleared)
+            return told
 
     async def verify(self, tenant: str, bank: str, snapshot: str) -> wire.Verified:
         """See `Engine.verify`."""
@@ -118,10 +123,10 @@ class Versioning:
     async def create_branch(self, tenant: str, bank: str, name: str, *, at: str | None, actor: Actor) -> wire.Branch:
         """See `Engine.create_branch`."""
         bank_id = await self.banks.id_of(tenant, bank)
-        branching = Branching(self.versions, self.banks)
+        branching = Branching(self.replay, self.versions, self.banks)
         return await self.whole(branching.fork(tenant, bank_id, name, at, self.encoding.digest, actor))
 
-    async def diff_branch(self, tenant: str, bank: str, branch: str) -> wire.SnapshotDiff:
+    async def diff_branch(self, tenant: str, bank: str, branch: str, *, probes: int = wire.PROBES) -> wire.SnapshotDiff:
         """See `Engine.diff_branch`."""
         ours, theirs = [await self.banks.id_of(tenant, each) for each in (bank, branch)]
         async with (
@@ -129,7 +134,7 @@ class Versioning:
             self.banks.using(tenant, theirs, await self.banks.fence(tenant, theirs)) as other,
         ):
             return await Contrast(self.replay.database, self.comparing, self.versions.heavy).run(
-                tenant, warm, await self._still(tenant, warm, wire.HEAD), other, await self._still(tenant, other, wire.HEAD)
+                tenant, warm, await self._still(tenant, warm, wire.HEAD), other, await self._still(tenant, other, wire.HEAD), probes
             )
 
     async def promote_branch(self, tenant: str, bank: str, branch: str, *, refold: bool, actor: Actor) -> wire.Promoted:
@@ -139,10 +144,32 @@ class Versioning:
 
     # --- inside
 
+    async def _diff(self, tenant: str, warm: WarmBank, old: View, new: View, probes: int) -> wire.SnapshotDiff:
+        bank_id, whole = warm.row.id, normal((*old.weights, *new.weights))
+        gained, lost = without(new.weights, old.weights), without(old.weights, new.weights)
+        sample = await self.comparing.sample(tenant, bank_id, whole, normal((*gained, *lost)), new.gone, probes)
+        apart = asyncio.ensure_future(self.versions.heavy.run(drifts, old.state, new.state))
+        try:
+            flips = await self.comparing.flips(tenant, warm, old, new, sample.rows)
+        finally:
+            levels = await apart  # nobody leaves the states while they are read
+        return wire.SnapshotDiff(
+            before=wire.StateRef(snapshot_id=old.snapshot_id, seq=old.seq),
+            after=wire.StateRef(snapshot_id=new.snapshot_id, seq=new.seq),
+            gained=await self._moved(tenant, bank_id, gained, new.gone),
+            gained_total=count(gained),
+            lost=await self._moved(tenant, bank_id, lost, new.gone),
+            lost_total=count(lost),
+            flips=flips,
+            probes=len(sample.rows),
+            probes_of=sample.of,
+            levels=levels,
+        )
+
     async def _promote(self, tenant: str, bank_id: str, branch_id: str, refold: bool, actor: Actor) -> wire.Promoted:
         async with self.banks.lock(bank_id), self.banks.lock(branch_id):  # a branch is younger than its bank: nobody waits in a circle
             self.old.clear()
-            return await Branching(self.versions, self.banks).promote(tenant, bank_id, branch_id, refold=refold, actor=actor)
+            return await Branching(self.replay, self.versions, self.banks).promote(tenant, bank_id, branch_id, refold=refold, actor=actor)
 
     async def _delete_snapshot(self, tenant: str, bank_id: str, snapshot: str, actor: Actor) -> None:
         async def note(conn: Any) -> None:  # noqa: ANN401
@@ -161,9 +188,9 @@ class Versioning:
             now = await self.banks.current(tenant, warm.row.id)
             return await self.versions.thread.run(now.view.frozen)
 
-    async def _moved(self, tenant: str, bank_id: str, seqs: list[int], gone: frozenset[int]) -> list[wire.Moved]:
+    async def _moved(self, tenant: str, bank_id: str, spans: Spans, gone: frozenset[int]) -> list[wire.Moved]:
         async with self.replay.database.read(tenant) as conn:
-            rows = await history.by_seqs(conn, tenant, bank_id, seqs[-SHOWN:])
+            rows = await history.by_seqs(conn, tenant, bank_id, newest(spans, SHOWN))
         return [
             wire.Moved(
                 id=row.id,
@@ -173,3 +200,12 @@ class Versioning:
             )
             for row in reversed(rows)
         ]
+
+
+def _name(warm: WarmBank, name: str) -> tuple[str, int]:
+    """A name of a state of the bank that no other ever has: the present one is named by its head and position."""
+    return _name_of(name, warm.view)
+
+
+def _name_of(name: str, view: View) -> tuple[str, int]:
+    return (view.snapshot_id, view.seq) if name == wire.HEAD else (name, 0)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from model import Recall, State, checkpoint
 from service.errors import Conflict, NotFound, TaintedSnapshot
 from service.ids import new_id
-from service.store import banks, blob_rows, forgets, snapshots
+from service.store import banks, blob_rows, debt, forgets, snapshots
 from service.store.blobs import Blobs
 from service.store.db import Database
 from service.store.lineage import Spans, holds
@@ -67,6 +67,14 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True)
+class Encoded:
+    """A state as bytes: its digest, and each level's name, bytes and SHA-256."""
+
+    digest: str
+    parts: list[tuple[str, bytes, str]]
+
+
+@dataclass(frozen=True, slots=True)
 class Versions:
     """Saves states and moves heads."""
 
@@ -101,43 +109,38 @@ class Versions:
             HeadMoved: the head is no longer the expected one; nothing was changed.
             Conflict: a correction in the state was erased meanwhile; nothing was kept. NotFound: the bank was deleted meanwhile.
         """
-        digest, parts = await self.heavy.run(_encoded, taken.state, taken.language)
+        encoded = await self.heavy.run(encode, taken.state, taken.language)
         for left in reversed(range(TRIES)):
             try:
                 async with self.database.at_blobs(tenant):
-                    return await self._save(tenant, taken, kind, label, move_head, note, epoch, digest, parts)
+                    draft, staged = await self.stored(tenant, taken, kind, label, encoded)
+                    return await self.commit(tenant, taken.bank_id, draft, move_head, note=note, epoch=epoch, staged=staged)
             except blob_rows.BeingDeleted:  # an old state with the same bytes
                 if not left:
                     raise
                 await self.drop_unneeded(tenant)  # wait for whoever deletes it, or end it for one who died
         raise AssertionError("the last try returns or raises")
 
-    async def _save(
-        self,
-        tenant: str,
-        taken: Taken,
-        kind: str,
-        label: Label,
-        move_head: HeadMove | None,
-        note: Note | None,
-        epoch: int | None,
-        digest: str,
-        parts: list[tuple[str, bytes, str]],
-    ) -> SnapshotRow:
+    async def stored(self, tenant: str, taken: Taken, kind: str, label: Label, encoded: Encoded) -> tuple[SnapshotDraft, dict[str, str]]:
+        """Write the bytes of the taken state: what is to be committed, and the births of its blobs. The caller stays at the tenant's blobs.
+
+        Raises:
+            Conflict, NotFound: as `save`.
+        """
         async with self.database.write(tenant) as conn:
             await banks.lock(conn, tenant, taken.bank_id)
             bank = await banks.find_bank(conn, tenant, taken.bank_id)
             slept = await _sleeps(conn, tenant, bank, taken, kind)
             _refuse_erased(taken.weights, await forgets.tombstones(conn, tenant, taken.bank_id))  # before a byte of it is written
-            staged = await blob_rows.stage(conn, tenant, {(sha256, len(data)) for _, data, sha256 in parts}, self.now())
-        levels = [LevelBlob(name=name, sha256=await self.blobs.put(tenant, data), bytes=len(data)) for name, data, _ in parts]
+            staged = await blob_rows.stage(conn, tenant, {(sha256, len(data)) for _, data, sha256 in encoded.parts}, self.now())
+        levels = [LevelBlob(name=name, sha256=await self.blobs.put(tenant, data), bytes=len(data)) for name, data, _ in encoded.parts]
         draft = SnapshotDraft(
             id=new_id("snap"),
             kind=kind,
             parent=taken.parent,
             seq=taken.seq,
             spans=taken.weights,
-            digest=digest,
+            digest=encoded.digest,
             config_hash=self.recall.config.hash,
             clock=taken.state.clock.as_dict(),
             levels=tuple(levels),
@@ -149,7 +152,7 @@ class Versions:
             held=taken.held,
             sleeps=slept,
         )
-        return await self.commit(tenant, taken.bank_id, draft, move_head, note=note, epoch=epoch, staged=staged)
+        return draft, staged
 
     async def copy(
         self,
@@ -223,6 +226,14 @@ class Versions:
             if note is not None:
                 await note(conn)
             return row
+
+    async def owe(self, conn: Any, tenant: str, bank_id: str, state: State, seq: int) -> None:  # noqa: ANN401
+        """The head moves to `state`, from which folding goes on after `seq`: what its slow level was not made of is for a consolidation.
+
+        In the transaction that moves the head.
+        """
+        left = self.recall.unsettled(state)
+        await debt.owe(conn, tenant, bank_id, seq=seq, tokens=left.tokens, events=left.events, now=self.now())
 
     async def thin(self, tenant: str, bank_id: str, keep: int) -> None:
         """Drop the oldest automatic snapshots beyond `keep` and the blobs that nothing needs any more; pinned and labelled ones stay."""
@@ -319,6 +330,7 @@ async def _sleeps(conn: Any, tenant: str, bank: BankRow, taken: Taken, kind: str
     return tuple(seq for seq in head.sleeps if kind != "rollback" or seq <= newest)
 
 
-def _encoded(state: State, language: LanguagePart | None) -> tuple[str, list[tuple[str, bytes, str]]]:
+def encode(state: State, language: LanguagePart | None = None) -> Encoded:
+    """The bytes of a state, and of the bank's language model beside it; to be run beside the requests."""
     blobs = checkpoint.encode(state) | ({} if language is None else {LANGUAGE: language.data})
-    return state.digest(), [(name, data, checkpoint.sha256(data)) for name, data in sorted(blobs.items())]
+    return Encoded(state.digest(), [(name, data, checkpoint.sha256(data)) for name, data in sorted(blobs.items())])

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from model import CodeBook, Lesson, Recall, State, succession
 from model.config import FAST
+from service.store.history import Spoken
 from service.store.lineage import Spans, holds, with_next
 from service.store.quarantines import Source
 from service.store.rows import TombstoneRow
@@ -92,14 +93,20 @@ class View:
         return allowed
 
 
-def counted(responses: Iterable[tuple[int, int]], weights: Spans, tombstones: Sequence[TombstoneRow], size: int) -> NDArray[np.int32]:
-    """(size,) live events in `weights` for each response, from `(seq, response)` pairs."""
-    gone = {row.seq for row in tombstones}
+def counted(said: Iterable[Spoken], weights: Spans, hidden: Sequence[TombstoneRow], size: int) -> NDArray[np.int32]:
+    """(size,) live events in `weights` for each response, from what is `spoken` at these positions and what of it is hidden."""
     counts = np.zeros(max(size, 64), np.int32)
-    for seq, response in responses:
-        if seq not in gone and holds(weights, seq):
-            counts[response] += 1
+    for each in said:
+        counts[each.response] = each.times
+    uncount(counts, weights, hidden)
     return counts
+
+
+def uncount(counts: NDArray[np.int32], weights: Spans, hidden: Iterable[TombstoneRow]) -> None:
+    """Count the hidden events no more, in place. One may be named twice: forgotten, and in quarantine."""
+    for seq, response in {(row.seq, row.response) for row in hidden}:
+        if response >= 0 and holds(weights, seq):  # a turn has none
+            counts[response] -= 1
 
 
 def still_inside(weights: Spans, tombstones: Sequence[TombstoneRow]) -> dict[int, NDArray[np.float32]]:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import uuid4
 
 import msgspec
@@ -18,7 +19,7 @@ import structlog
 
 from service import telemetry
 from service.errors import NotFound
-from service.store import banks, fences
+from service.store import banks, debt, fences
 from service.store.db import Database
 from service.store.fences import Fence
 from service.store.lineage import restrict
@@ -61,9 +62,10 @@ class WarmBanks:
         shared: bool,
         stage: Stage,
         hit: Callable[[str], None],
+        now: Callable[[], datetime],
     ) -> None:
         self._database, self._replay, self._thread, self._heavy = database, replay, thread, heavy
-        self._stage, self._hit, self._shared = stage, hit, shared
+        self._stage, self._hit, self._shared, self._now = stage, hit, shared, now
         self.housing = Housing(replay.recall, thread, room)
         self._ids: Kept[tuple[str, str], str] = Kept(NAMES)
         self._deleted = 0  # banks deleted so far: a name that was looked up before one is not kept after it
@@ -223,5 +225,10 @@ class WarmBanks:
         view, base = await self._replay.current(tenant, found, thread=self._thread)
         # Our own epoch, not the one read just now: that may be another's who has taken the bank since, and would unfence us.
         row = msgspec.structs.replace(found.bank, epoch=acquired.epoch)
+        if not found.has_level_of_head(base):  # damaged, or of an older build: what was consolidated has to be so again
+            left = self._replay.recall.unsettled(view.state)
+            async with self._database.write(tenant) as conn:
+                await banks.lock(conn, tenant, bank_id)
+                await debt.owe(conn, tenant, bank_id, seq=view.seq, tokens=left.tokens, events=left.events, now=self._now())
         log.info("bank loaded", action="load", bank=bank_id, base=base.id, base_seq=base.seq, seq=view.seq)
         return WarmBank(row, row.head_version, view, base.seq, base.id)

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from model import Parcel
 from model.tiers import Tier
+from service.store.appending import Tail
 from service.store.rows import BankRow, SupportRow
 from workers.view import View
 
@@ -85,6 +86,17 @@ class Supports:
             self._bytes -= _bytes(self._rows.popitem(last=False)[1])
 
 
+@dataclass(slots=True)
+class Pages:
+    """The newest corrections of each response as the ledger has them, whatever a view holds of them: for views that are compared.
+
+    `below`: a position above those of all these views.
+    """
+
+    below: int
+    rows: dict[int, list[SupportRow]] = field(default_factory=dict)
+
+
 def _bytes(rows: list[SupportRow]) -> int:
     return sum(ROW + len(row.embedding) + len(row.input) for row in rows)
 
@@ -100,12 +112,18 @@ class WarmBank:
     base_snapshot: str  # where the load began, for the log and the tests
     texts: Kept[int, str] = field(default_factory=lambda: Kept(TEXTS))
     supports: Supports = field(default_factory=Supports)
+    pages: Pages | None = None  # of who compares it with another view of the bank
     users: int = 0  # who was given it and has not left
     ready: bool = True  # whether its view can be used once `arriving` has ended; if not, it is packed
     arriving: "asyncio.Future[None] | None" = None  # its way to where it can be used
     packed: int = 0  # bytes of its parcel, when it was measured last
     measured: tuple[int, int, int] = (-1, 0, 0)  # and its extent then
     place: int | Parcel | None = None  # its slot, its parcel, or None: a state of its own. Only the model thread looks there
+    tail: Tail = field(default=None)  # type: ignore[assignment]  # where its ledger ends; as the row has it unless given
+
+    def __post_init__(self) -> None:
+        """A bank that was read just now ends where its row says."""
+        self.tail = self.tail or Tail.of(self.row)
 
     @property
     def tier(self) -> Tier:

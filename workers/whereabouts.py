@@ -93,15 +93,20 @@ class Whereabouts:
         return stood._replace(whole=_told(stood.whole, judged.candidates, event.response))
 
     async def _in(self, tenant: str, warm: WarmBank, row: SnapshotRow, event: EventRow) -> wire.SnapshotStrength | None:
-        try:
-            whole = (await self._stand(tenant, warm, await self.old.at(tenant, warm, row.id), event)).whole
-        except NotFound:  # it was dropped by retention since it was listed
-            return None
+        finding, cleared = ("stands", row.bank, warm.row.epoch, row.id, event.seq), self.old.cleared
+        whole: Standing | None = self.old.found(finding)  # else each look at a correction would load sixteen snapshots
+        if whole is None:
+            try:
+                whole = (await self._stand(tenant, warm, await self.old.at(tenant, warm, row.id), event)).whole
+            except NotFound:  # it was dropped by retention since it was listed
+                return None
+            self.old.keep(finding, whole, cleared)
         return wire.SnapshotStrength(
             snapshot=row.id,
             kind=row.kind,
             seq=row.seq,
             created_at=row.created_at,
+            label=row.label,
             score=whole.score,
             confidence=whole.confidence,
             rank=whole.rank,

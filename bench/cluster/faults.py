@@ -100,6 +100,7 @@ async def kill_postgres(cluster: Cluster, dice: random.Random) -> str:
 async def fill_disk(cluster: Cluster, dice: random.Random) -> str:
     """PostgreSQL's files cannot grow: it refuses what needs room, and crashes where that is its own log; then there is room again."""
     size = dice.choice(FULL)
+    await cluster.postgres.fill_events("palimpsest", FULL[0])  # else there would be room in the ledger for hours
     await cluster.postgres.limit_files(size)
     await _a_while(dice)
     if cluster.postgres.alive:

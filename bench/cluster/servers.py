@@ -34,6 +34,19 @@ shared_buffers = 64MB
 unix_socket_directories = ''
 log_min_messages = fatal
 """
+BALLAST = (
+    "INSERT INTO tenant (id, name, created_at) VALUES ('ten_ballast', 'ballast', now()) ON CONFLICT DO NOTHING",
+    """INSERT INTO bank (tenant, id, name, epoch, seq, last_hash, responses, config_hash, encoder_digest, head_version, created_at)
+    VALUES ('ten_ballast', 'bnk_ballast', 'ballast', 0, 0, '', 0, '', '', 0, now()) ON CONFLICT DO NOTHING""",
+)
+MORE_BALLAST = """
+INSERT INTO event (tenant, bank, seq, id, epoch, kind, body, embedding, salt, tokens, content_hash, prev_hash, hash, created_at)
+SELECT 'ten_ballast', 'bnk_ballast', seq, 'cor_ballast_' || seq, 0, 'correction', '', bytes, '', 1, '', '', '', now()
+FROM (
+  SELECT known + n AS seq, decode(repeat(md5(n::text), 96), 'hex') AS bytes
+  FROM (SELECT coalesce(max(seq), 0) AS known FROM event WHERE bank = 'bnk_ballast') AS before, generate_series(1, 50) AS n
+) AS more
+"""
 
 
 class NotStarted(Exception):
@@ -174,6 +187,19 @@ class Postgres(Server):
         words = ("sh", "-c", LIMIT, "sh", str(self.pid), "unlimited" if size is None else str(size))
         done = await asyncio.create_subprocess_exec(*words, **self._identity)  # as the server's user, who alone may
         await done.wait()
+
+    async def fill_events(self, database: str, size: int) -> None:
+        """Events of a tenant that nobody asks for, until their file has so many bytes: the next ones need room."""
+        import psycopg
+
+        async with await psycopg.AsyncConnection.connect(self.url(database), autocommit=True) as connection:
+            for statement in BALLAST:
+                await connection.execute(statement)
+            while True:
+                found = await (await connection.execute("SELECT pg_relation_size('event')")).fetchone()
+                if found is not None and found[0] >= size:
+                    return
+                await connection.execute(MORE_BALLAST)
 
     async def backends(self) -> list[int]:
         """The processes that serve clients' connections."""

@@ -17,7 +17,7 @@ from bench.scoreboard.report import Figure, Line, Table, as_markdown, read
 ROOT = Path(__file__).resolve().parent.parent.parent
 FROM, PAGE = ROOT / "docs" / "scoreboard", ROOT / "docs" / "results.md"
 BEGIN, END = "<!-- the scoreboard: written by `python -m bench results` -->", "<!-- end of the scoreboard -->"
-BOARDS = ("corrections", "incremental", "facts", "supersession", "abstention", "capacity", "cost")
+BOARDS = ("corrections", "incremental", "facts", "supersession", "abstention", "capacity", "cost", "ablation")
 CORRECTIONS = (
     Table(
         "corrections",

@@ -12,8 +12,10 @@ from palimpsest.cli.jobs import watched
 from palimpsest.cli.reaching import Shown, asks, bank_of, clean, short
 from palimpsest.client import Client
 from palimpsest.inspecting import HEAD
+from palimpsest.jobs import Forgetting
 from palimpsest.replies import Flip, Moved, RolledBack, Snapshot, SnapshotDiff, Verified
 from palimpsest.sources import Source
+from palimpsest.steps import Blocking
 
 WHEN = click.DateTime(formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"])  # with its zone: 2026-11-29T12:00:00Z
 UNSOUND = 1  # exit status of `snapshots verify`
@@ -165,7 +167,7 @@ def forget_command(
     if mode == "erase" and not yes:
         preview = forget(dry_run=True)
         token = preview.confirm_token  # what is erased is what was shown
-        click.echo(clean(_changes(preview.flips, preview.probes)), err=True)
+        click.echo(clean(_changes(preview)), err=True)
         what = f"{len(preview.corrections)} corrections, their texts and every snapshot with them"
         click.confirm(f"Erase {what}, for good?", abort=True, err=True)
     forgotten = forget(reason=reason, confirm_token=token)
@@ -190,7 +192,7 @@ def _checks(verified: Verified) -> str:
 
 
 def _difference(found: SnapshotDiff) -> str:
-    lines = [f"{found.gained_total} gained, {found.lost_total} lost, {len(found.flips)} of {found.probes} answers differ"]
+    lines = [f"{found.gained_total} gained, {found.lost_total} lost, {len(found.flips)} of {found.probes} answers differ{_sample(found)}"]
     for sign, moved, total in (("+", found.gained, found.gained_total), ("-", found.lost, found.lost_total)):
         lines += [_moved(sign, one) for one in moved] + ([f"{sign} … {total - len(moved)} older ones"] if total > len(moved) else [])
     drift = ", ".join(f"{level.name} {level.drift:.3g}" for level in found.levels)
@@ -203,11 +205,15 @@ def _moved(sign: str, one: Moved) -> str:
 
 
 def _preview(preview: RolledBack) -> str:
-    return f"{_changes(preview.flips, preview.probes)}\n{preview.removed} corrections leave the weights, {preview.restored} come back"
+    return f"{_changes(preview)}\n{preview.removed} corrections leave the weights, {preview.restored} come back"
 
 
-def _changes(flips: list[Flip], probes: int) -> str:
-    return "\n".join([f"{len(flips)} of {probes} answers would change", *map(_flip, flips)])
+def _changes(told: RolledBack | Forgetting[Blocking]) -> str:
+    return "\n".join([f"{len(told.flips)} of {told.probes} answers would change{_sample(told)}", *map(_flip, told.flips)])
+
+
+def _sample(told: RolledBack | Forgetting[Blocking] | SnapshotDiff) -> str:
+    return f" (a sample of {told.probes_of})" if told.probes < told.probes_of else ""
 
 
 def _flip(flip: Flip) -> str:

@@ -54,17 +54,19 @@ class Difference(BaseModel):
     lost: list[Held]
     lost_total: int
     probes: int
+    probes_of: int
     flips: list[Flipped]
     drift: dict[str, float]
 
 
 class Moved(BaseModel):
-    """A rollback, or its preview: which of the `probes` would answer otherwise. A rollback to `undo` undoes it."""
+    """A rollback, or its preview: which of the `probes`, of `probes_of`, would answer otherwise. A rollback to `undo` undoes it."""
 
     done: bool
     head: str | None
     undo: str | None
     probes: int
+    probes_of: int
     flips: list[Flipped]
 
 
@@ -115,6 +117,7 @@ class AdminTools:
             lost=lost,
             lost_total=found.lost_total,
             probes=found.probes,
+            probes_of=found.probes_of,
             flips=_flipped(found.flips),
             drift={level.name: level.drift for level in found.levels},
         )
@@ -124,7 +127,8 @@ class AdminTools:
         async with asking(self._reach, call) as memory:
             moved = await memory.rollback(to, dry_run=dry_run, reason=reason)
         flips = _flipped(moved.flips)
-        return Moved(done=not moved.dry_run, head=moved.head, undo=moved.pre_rollback, probes=moved.probes, flips=flips)
+        asked = {"probes": moved.probes, "probes_of": moved.probes_of}
+        return Moved(done=not moved.dry_run, head=moved.head, undo=moved.pre_rollback, flips=flips, **asked)
 
     async def consolidate(self, call: Call, wait_s: Annotated[float, Field(ge=0, le=300)] = 0) -> Consolidated:
         """Move what was learned lately into the slow levels. A gate keeps the old state if the new one answers worse."""

@@ -58,6 +58,7 @@ class SnapshotStrength(Reply, frozen=True, kw_only=True):
     kind: str
     seq: int
     created_at: datetime
+    label: str | None
     score: float
     confidence: float
     rank: int | None
@@ -165,10 +166,12 @@ class RanProbeSet(Reply, frozen=True, kw_only=True):
 class Carrier(Reply, frozen=True, kw_only=True):
     """A correction and the answer without it: `score`, `confidence` and `rank` (None: nothing else says it), and what is `said` instead.
 
-    `carries`: the score that the answer would lose (negative: gain). `cosine` of its input with the question.
+    `carries`: the score that the answer would lose (negative: gain). `cosine` of its input with the question. `level`: where it lies,
+    `fast`, or `middle` once its pairs have left the window.
     """
 
     correction: str
+    level: str
     cosine: float
     carries: float
     score: float
@@ -198,7 +201,8 @@ class Explained(Reply, frozen=True, kw_only=True):
     """The best answer and what carries it, strongest first. `value` is a guess if `abstained`; None, and all else empty, if there is none.
 
     `method` says how a correction was left out: `fold`, the memory folded again without it (exact), or `pairs`, its pairs taken out of the
-    fast level as they are (what the others would have learned without it is not counted).
+    fast level as they are (what the others would have learned without it is not counted); of a correction that lies in the middle level,
+    what falls to it of what that says (an estimate).
     """
 
     value: str | None

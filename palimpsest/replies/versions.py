@@ -45,7 +45,9 @@ class Flip(Reply, frozen=True, kw_only=True):
 class RolledBack(Reply, frozen=True, kw_only=True):
     """The new head, the snapshot that undoes the rollback, and the answers that change. Ids are None in a dry run.
 
-    `removed` and `restored`: how many events leave the weights and how many come back.
+    `removed` and `restored`: how many events leave the weights and how many come back. `probes` of `probes_of` corrections were asked: a
+    sample where these are more. `job_id`: nothing was done but that this job folds the new state first; `rollback` waits for it and asks
+    again.
     """
 
     head: str | None
@@ -56,6 +58,8 @@ class RolledBack(Reply, frozen=True, kw_only=True):
     restored: int
     dry_run: bool
     state: StateRef
+    probes_of: int = 0
+    job_id: str | None = None
 
 
 class Moved(Reply, frozen=True, kw_only=True):
@@ -77,7 +81,10 @@ class LevelDrift(Reply, frozen=True, kw_only=True):
 
 
 class SnapshotDiff(Reply, frozen=True, kw_only=True):
-    """What differs between two states. Lists have the newest corrections, `…_total` counts all; `probes` live corrections were asked."""
+    """What differs between two states. Lists have the newest corrections, `…_total` counts all.
+
+    `probes` of the `probes_of` live corrections were asked: a sample where these are more, half of it of those that one state lacks.
+    """
 
     before: StateRef
     after: StateRef
@@ -88,6 +95,7 @@ class SnapshotDiff(Reply, frozen=True, kw_only=True):
     flips: list[Flip]
     probes: int
     levels: list[LevelDrift]
+    probes_of: int = 0
 
 
 class Check(Reply, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ from functools import partial
 from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.routes import HTTPRoute
 
 from service.api import (
     banks,
@@ -104,6 +105,7 @@ ROUTES = (
     rollback.bisect,
     forget.forget,
     forget.get_certificate,
+    forget.list_certificates,
     quarantine.set_quarantine,
     quarantine.list_quarantines,
     quarantine.lift_quarantine,
@@ -156,7 +158,8 @@ def build_app(deps: Deps) -> Edge:
         await keyring.close()
         await backends.close()
 
-    return Edge(app, deps.metrics, deps.settings.max_in_flight, leave=limiter.leave, end=ending.end, close=close)
+    methods = {route.path_format: ", ".join(sorted(route.methods)) for route in app.routes if isinstance(route, HTTPRoute)}
+    return Edge(app, deps.metrics, deps.settings.max_in_flight, leave=limiter.leave, end=ending.end, close=close, methods=methods)
 
 
 def routes_only() -> Litestar:

@@ -12,6 +12,7 @@ from service.api.caller import Caller
 from service.api.idempotency import once
 from service.api.pages import LIMIT_DEFAULT, BankParam, Cursor, Limit, Pager
 from service.api.texts import check_bank_name, known_form
+from service.api.versions import ProbesParam
 from service.errors import NotFound
 from service.store import branches, present
 from service.store.rows import BranchRow
@@ -61,10 +62,12 @@ async def list_branches(
     tags=TAGS,
     opt=needs("memory:inspect"),
 )
-async def diff_branch(caller: NamedDependency[Caller], branch_id: FromPath[str]) -> Response[wire.SnapshotDiff]:
+async def diff_branch(
+    caller: NamedDependency[Caller], branch_id: FromPath[str], probes: ProbesParam = wire.PROBES
+) -> Response[wire.SnapshotDiff]:
     """From the bank to the branch, as they are now."""
     row = await _visible(caller, branch_id)
-    return replies.send(await caller.deps.engine.diff_branch(caller.tenant, row.bank, row.id))
+    return replies.send(await caller.deps.engine.diff_branch(caller.tenant, row.bank, row.id, probes=probes))
 
 
 @post(

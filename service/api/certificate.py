@@ -24,10 +24,13 @@ TEXTS = wire.Unreached(place="texts in the ledger and weights of older snapshots
 
 
 def of(row: ForgetRow, asked: Sequence[wire.Membership] | None, *, server: bool) -> wire.Certificate:
-    """The certificate as it is now. `asked`: what suppressed corrections say at this moment; `server`: the database is one."""
+    """The certificate as it is now. `asked`: what suppressed corrections say at this moment; `server`: the database is one.
+
+    With the bank everything went that `erase` takes away.
+    """
     made, removed = row.certificate_so_far, row.certificate_so_far.get("removed", {})
     told = list(asked) if asked is not None else msgspec.convert(made.get("membership", []), list[wire.Membership])
-    done = row.created_at if row.mode == "suppress" else _time(made.get("completed_at"))
+    done = (row.created_at if row.mode == "suppress" else _time(made.get("completed_at"))) or row.bank_deleted_at
     tested = asked is not None or "membership" in made
     return wire.Certificate(
         id=row.id,
@@ -43,7 +46,8 @@ def of(row: ForgetRow, asked: Sequence[wire.Membership] | None, *, server: bool)
         weights=_weights(made),
         removed=wire.Removed(tombstones=len(row.seqs), **made.get("emptied", {}), **removed),
         membership=told,
-        unreached=_unreached(row.mode, server=server),
+        unreached=_unreached("erase" if row.bank_deleted_at is not None else row.mode, server=server),
+        bank_deleted_at=row.bank_deleted_at,
     )
 
 

@@ -25,7 +25,7 @@ from service.api.auth import needs
 from service.api.bodies import Strict
 from service.api.caller import Caller
 from service.api.idempotency import once, refuse_key
-from service.api.memory import MinState, seen_in
+from service.api.memory import MinState, Seen, recall_since, seen_in
 from service.api.problems import LEFT, chat_problem
 from service.api.texts import check_inputs
 from service.chat import sse
@@ -67,7 +67,7 @@ class Talk:
     data: wire.ChatRequest
     bank: str | None  # as it was named
     at: str | None  # a snapshot of it
-    seen: int | None
+    seen: Seen | None
 
     @property
     def learns(self) -> bool:
@@ -175,8 +175,8 @@ async def _recalled(talk: Talk, bank: str) -> tuple[list[wire.Answer], wire.Stat
     if not text.strip():
         return [], None
     check_inputs("messages", [text])
-    items, state, _ = await talk.caller.deps.engine.recall(
-        talk.caller.tenant, bank, [text], top_k=RECALLED, min_confidence=None, at=talk.at, explain=False, min_seq=talk.seen
+    items, state, _ = await recall_since(
+        talk.caller, bank, [text], talk.seen, top_k=RECALLED, min_confidence=None, at=talk.at, explain=False
     )
     return items[0].answers, state
 

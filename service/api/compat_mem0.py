@@ -18,8 +18,8 @@ from service.api.bodies import Strict
 from service.api.caller import Caller
 from service.api.idempotency import once
 from service.api.limits import BY_ITEMS
-from service.api.mem0_shapes import added, bank_of, lessons, listed, shown
-from service.api.texts import check_corrections, check_inputs, check_note, known_form
+from service.api.mem0_shapes import BANKS, added, bank_of, lessons, listed, shown
+from service.api.texts import check_bank_name, check_corrections, check_inputs, check_note, known_form
 from service.errors import Conflict, NotFound
 from service.ids import new_id
 from service.store import banks, corrections, history
@@ -257,6 +257,7 @@ async def _bank_or_new(caller: Caller, name: str | None) -> str:
         return (row or await caller.bank_row(name)).id
     if caller.principal.banks is not None or not caller.principal.allows("admin"):
         raise NotFound(f"this key has no bank {name!r} and may not create it; an admin can, by POST /v1/banks")
+    check_bank_name(name, next(field for field, prefix in BANKS.items() if name.startswith(prefix)))
     try:
         return (await caller.deps.engine.create_bank(caller.tenant, name, actor=caller.actor)).id
     except Conflict:  # another request was quicker

@@ -6,7 +6,7 @@ answer is 503 at once; security headers; one log line and one count per request,
 
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -40,8 +40,10 @@ class Edge:
         leave: Callable[[dict[str, Any]], None],
         end: Callable[[], None],
         close: Callable[[], Awaitable[None]],
+        methods: Mapping[str, str],
     ) -> None:
         self._app, self._metrics, self._max, self._leave, self._close = app, metrics, max_in_flight, leave, close
+        self._methods = methods  # of each route: to OPTIONS the framework names those of its first handler alone
         self.end = end  # lets what stays open for as long as clients like come to its end; may be called by a signal
         self._in_flight = 0
 
@@ -69,6 +71,8 @@ class Edge:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *headers]
+                if scope["method"] == "OPTIONS" and (named := self._methods.get(scope.get("path_template", ""))):
+                    message["headers"] = [*(each for each in message["headers"] if each[0] != b"allow"), (b"allow", named.encode())]
             await send(message)
 
         with _span(scope):

@@ -11,10 +11,12 @@ from service.api.auth import needs
 from service.api.bodies import Strict
 from service.api.caller import Caller
 from service.api.idempotency import once
+from service.api.pages import LIMIT_DEFAULT, BankParam, Cursor, Limit, Pager
 from service.api.sources import check_source, named
 from service.api.texts import check_note, known_form
 from service.errors import Forbidden, NotFound
 from service.store import forgets
+from service.store.rows import ForgetRow
 
 TAGS = ["forget"]
 
@@ -54,6 +56,27 @@ async def forget(caller: NamedDependency[Caller], data: JSONBody[wire.ForgetRequ
     return await once(caller, work, status=200 if data.dry_run else 202, quotes=data.dry_run, reads=data.dry_run)
 
 
+@get("/v1/forget", operation_id="list_certificates", summary="Certificates, newest first", tags=TAGS, opt=needs("forget"))
+async def list_certificates(
+    caller: NamedDependency[Caller], bank: BankParam = None, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None
+) -> Response[wire.Page[wire.Certificate]]:
+    """Of one bank, or of all of them when the key is for the whole tenant and no bank is named: then those of deleted banks, too.
+
+    Nothing is asked for it: look at a certificate itself to see what a suppressed correction says now.
+    """
+    every = bank is None and caller.principal.banks is None
+    bank_id = None if every else (await caller.bank_row(bank)).id
+    pager = Pager(f"certificates:{bank_id}", str, limit, cursor)
+    server = caller.deps.database.dialect != "sqlite"
+    async with caller.deps.database.read(caller.tenant) as conn:
+        page = await pager.page(
+            lambda after, number: forgets.list_forgets(conn, caller.tenant, bank_id, after, number),
+            _id,
+            lambda row: certificate.of(row, None, server=server),
+        )
+    return replies.send(page)
+
+
 @get(
     "/v1/forget/{forget_id:str}",
     operation_id="get_certificate",
@@ -62,13 +85,17 @@ async def forget(caller: NamedDependency[Caller], data: JSONBody[wire.ForgetRequ
     opt=needs("forget"),
 )
 async def get_certificate(caller: NamedDependency[Caller], forget_id: FromPath[str]) -> Response[wire.Certificate]:
-    """Ids, digests and times only. It is complete when its job has ended; a suppressed correction is asked now."""
+    """Ids, digests and times only. It is complete when its job has ended; a suppressed correction is asked now.
+
+    When the bank is deleted it stays, for keys of the whole tenant.
+    """
     async with caller.deps.database.read(caller.tenant) as conn:
         row = await forgets.get_forget(conn, caller.tenant, known_form(forget_id))
-    if not caller.sees(row.bank):
+    gone = row.bank_deleted_at is not None
+    if not caller.sees(None if gone else row.bank):
         raise NotFound(f"no forget {forget_id}")
     asked = None
-    if row.mode == "suppress":
+    if row.mode == "suppress" and not gone:
         asked = await caller.deps.engine.membership(caller.tenant, row.bank, list(row.event_ids))
     return replies.send(certificate.of(row, asked, server=caller.deps.database.dialect != "sqlite"))
 
@@ -85,6 +112,11 @@ async def _preview(caller: Caller, bank: str, mode: wire.ForgetMode, wanted: lis
         dry_run=True,
         flips=seen.flips,
         probes=seen.probes,
+        probes_of=seen.probes_of,
         confirm_token=confirming.token(caller.deps.pepper, what, until),
         confirm_until=until,
     )
+
+
+def _id(row: ForgetRow) -> str:
+    return row.id

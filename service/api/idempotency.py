@@ -1,7 +1,7 @@
 """Idempotency-Key on every POST: a retried request has the effect of one.
 
-- The key belongs to the API key that sent it, and to method, path and body: another body is refused (422), a running one is told so
-  (409).
+- The key belongs to the API key that sent it, and to method, path, query and body: another one of these is refused (422), a running
+  request is told so (409).
 - A reply is stored when the call succeeded. A call that failed leaves nothing behind, so that the same key may try again.
 - A correction is marked committed in the transaction that appends it, a rollback in the one that moves the head. When its reply was lost
   with the process, the retry is answered from what is stored (`recover`).
@@ -20,6 +20,7 @@ from service.api import replies
 from service.api.caller import Caller
 from service.errors import Conflict, IdempotencyInFlight, Invalid, OutcomeUnknown, PalimpsestError
 from service.store import idempotency
+from service.store.keyed import Keyed
 
 KEY_MAX = 200
 TRIES = 3  # workers that a request may be sent to when those before were lost on the way
@@ -53,8 +54,7 @@ async def once(
         return replies.send(await work(None), status)
     database, tenant, now = caller.deps.database, caller.tenant, caller.deps.now()
     request_hash = await _request_hash(caller)
-    async with database.write(caller.tenant) as conn:
-        begun = await idempotency.begin(conn, tenant, name, request_hash=request_hash, now=now, lease_s=LEASE_S, quotes=quotes)
+    begun = await Keyed(database).begin(tenant, name, request_hash=request_hash, now=now, lease_s=LEASE_S, quotes=quotes)
     match begun:
         case idempotency.Done() if begun.reply != idempotency.ERASED:
             return replies.send_again(begun.reply, begun.status)
@@ -118,9 +118,8 @@ async def _surely(caller: Caller, name: str, work: Work, recover: Recover) -> re
 
 async def _finish(caller: Caller, name: str, status: int, reply: bytes, quotes_since: datetime | None) -> None:
     try:
-        async with caller.deps.database.write(caller.tenant) as conn:
-            now = caller.deps.now()
-            await idempotency.finish(conn, caller.tenant, name, status=status, reply=reply, now=now, quotes_since=quotes_since)
+        told = {"status": status, "reply": reply, "now": caller.deps.now(), "quotes_since": quotes_since}
+        await Keyed(caller.deps.database).finish(caller.tenant, name, **told)
     except PalimpsestError as error:  # what was asked is done and durable: say so, although a retry cannot be answered from here
         log.warning("reply not stored", action="finish", request=caller.request_id, why=error.code)
 
@@ -147,4 +146,5 @@ def _name(caller: Caller) -> str | None:
 
 async def _request_hash(caller: Caller) -> bytes:
     request = caller.request
-    return hashlib.sha256(f"{request.method} {request.scope['path']}\n".encode() + await request.body()).digest()
+    asked = b"?" + request.scope["query_string"] if request.scope["query_string"] else b""
+    return hashlib.sha256(f"{request.method} {request.scope['path']}".encode() + asked + b"\n" + await request.body()).digest()

@@ -1,7 +1,7 @@
 """Asking the memory, and looking at it as a whole."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 from litestar import Response, get, post
 from litestar.di import NamedDependency
@@ -16,15 +16,23 @@ from service.api.idempotency import once
 from service.api.limits import BY_ITEMS
 from service.api.pages import BankParam
 from service.api.texts import check_inputs
-from service.errors import Invalid, StateUnavailable
+from service.errors import Invalid, NotFound, StateUnavailable, StateUnknown
 from service.ids import new_id
+from service.store import banks, snapshots
 
 TAGS = ["memory"]
-MIN_STATE = re.compile(r"[A-Za-z0-9_]{1,64}:([0-9]{1,15})")
+MIN_STATE = re.compile(r"([A-Za-z0-9_]{1,64}):([0-9]{1,15})")
 
 MinState = Annotated[
     str | None, HeaderParameter(name="Memory-Min-State", max_length=128, description="`Memory-State` of a write that this read must see.")
 ]
+
+
+class Seen(NamedTuple):
+    """A state that a reply told of: its head, and the last ledger position folded into it."""
+
+    snapshot: str
+    seq: int
 
 
 @post(
@@ -79,28 +87,61 @@ async def get_memory(caller: NamedDependency[Caller], bank: BankParam = None, mi
     """`digest` is the SHA-256 of everything the bank has learned."""
     seen = seen_in(min_state)
     memory = await caller.deps.engine.memory(caller.tenant, await caller.bank(bank))
-    if seen is not None and seen > memory.state.seq:
-        raise StateUnavailable(f"the bank is at {memory.state.seq}, you have seen {seen}", retry_after_s=1)
+    if seen is not None and seen.seq > memory.state.seq:
+        await refuse_unknown(caller, memory.bank, seen)
+        raise StateUnavailable(f"the bank is at {memory.state.seq}, you have seen {seen.seq}", retry_after_s=1)
     return replies.send(memory)
 
 
 async def _ask(
-    caller: Caller, data: wire.RecallOptions, inputs: list[str], min_seq: int | None
+    caller: Caller, data: wire.RecallOptions, inputs: list[str], seen: Seen | None
 ) -> tuple[list[wire.RecalledItem], wire.StateRef, wire.Usage]:
-    return await caller.deps.engine.recall(
-        caller.tenant,
-        await caller.bank(data.bank),
-        inputs,
-        top_k=data.top_k,
-        min_confidence=data.min_confidence,
-        at=None if data.at == wire.HEAD else data.at,
-        explain=data.explain,
-        min_seq=min_seq,
-    )
+    bank = await caller.bank(data.bank)
+    how: dict[str, Any] = {"top_k": data.top_k, "min_confidence": data.min_confidence, "explain": data.explain}
+    return await recall_since(caller, bank, inputs, seen, at=None if data.at == wire.HEAD else data.at, **how)
 
 
-def seen_in(min_state: str | None) -> int | None:
-    """The seq in a `Memory-Min-State`.
+async def recall_since(
+    caller: Caller,
+    bank: str,
+    inputs: list[str],
+    seen: Seen | None,
+    *,
+    top_k: int,
+    min_confidence: float | None,
+    at: str | None,
+    explain: bool,
+) -> tuple[list[wire.RecalledItem], wire.StateRef, wire.Usage]:
+    """`Engine.recall` of a state that is not before the one that was seen.
+
+    Raises:
+        StateUnknown: that is none of this bank.
+    """
+    how: dict[str, Any] = {"top_k": top_k, "min_confidence": min_confidence, "at": at, "explain": explain}
+    try:
+        return await caller.deps.engine.recall(caller.tenant, bank, inputs, **how, min_seq=None if seen is None else seen.seq)
+    except StateUnavailable:
+        if seen is not None:
+            await refuse_unknown(caller, bank, seen)
+        raise
+
+
+async def refuse_unknown(caller: Caller, bank: str, seen: Seen) -> None:
+    """Raise where the bank, which is behind what was seen, will never come there.
+
+    Raises:
+        StateUnknown: the state is none of this bank.
+    """
+    async with caller.deps.database.read(caller.tenant) as conn:
+        row = await banks.find_bank(conn, caller.tenant, bank)
+        try:
+            await snapshots.get_snapshot(conn, caller.tenant, seen.snapshot, row.id)
+        except NotFound:
+            raise StateUnknown() from None
+
+
+def seen_in(min_state: str | None) -> Seen | None:
+    """The state in a `Memory-Min-State`.
 
     Raises:
         Invalid: it has not the form of one.
@@ -111,4 +152,4 @@ def seen_in(min_state: str | None) -> int | None:
     if match is None:
         message = "not of the form <snapshot_id>:<seq>"
         raise Invalid(f"Memory-Min-State: {message}", errors=[{"field": "Memory-Min-State", "message": message}])
-    return int(match[1])
+    return Seen(match[1], int(match[2]))

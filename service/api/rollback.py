@@ -4,9 +4,11 @@ from typing import Annotated
 
 from litestar import Response, post
 from litestar.di import NamedDependency
+from litestar.openapi import ResponseSpec
 from litestar.params import HeaderParameter, JSONBody
 
 from service import wire
+from service.api import replies
 from service.api.auth import needs
 from service.api.bodies import Strict
 from service.api.caller import Caller
@@ -18,6 +20,15 @@ from service.store.idempotency import Committed
 
 TAGS = ["versions"]
 FIRST_YEAR, LAST_YEAR = 1970, 9998  # beyond them a time may have no UTC
+
+
+class _Preparing(Exception):  # no error: it leaves the Idempotency-Key as free as it was
+    """Nothing was done but to queue a job."""
+
+    def __init__(self, told: wire.RolledBack) -> None:
+        super().__init__()
+        self.told = told
+
 
 IfMatch = Annotated[
     str | None, HeaderParameter(name="If-Match", max_length=200, description="`etag` of the bank; 412 when its head has moved.")
@@ -32,17 +43,22 @@ IfMatch = Annotated[
     opt=needs("rollback"),
     dto=Strict[wire.RollbackRequest],
     status_code=200,
+    responses={202: ResponseSpec(wire.RolledBack, description="The state takes long to fold: a job does that first, nothing was done yet")},
 )
 async def roll_back(
     caller: NamedDependency[Caller], data: JSONBody[wire.RollbackRequest], if_match: IfMatch = None
 ) -> Response[wire.RolledBack]:
-    """The state before is saved first, so that a rollback can be rolled back. `dry_run` tells which answers would change."""
+    """The state before is saved first, so that a rollback can be rolled back. `dry_run` tells which answers would change.
+
+    202 with a `job_id`: more than a request has time for is to be folded, so a job does that first. Make the same request again, with the
+    same Idempotency-Key, when the job has succeeded.
+    """
     check_note("reason", data.reason)
     _check(data)
     bank = await caller.bank(data.bank)
 
     async def work(key: str | None) -> wire.RolledBack:
-        return await caller.deps.engine.roll_back(
+        told = await caller.deps.engine.roll_back(
             caller.tenant,
             bank,
             data.to,
@@ -54,12 +70,19 @@ async def roll_back(
             to_time=data.to_time,
             source=data.source,
             keep=data.keep,
+            probes=data.probes,
         )
+        if told.job_id is not None:
+            raise _Preparing(told)
+        return told
 
     async def recover(done: Committed) -> wire.RolledBack:
-        return await caller.deps.engine.rolled_back(caller.tenant, done.bank, done.first_seq)
+        return await caller.deps.engine.rolled_back(caller.tenant, done.bank, done.first_seq, probes=data.probes)
 
-    return await once(caller, work, status=200, recover=recover, quotes=True)
+    try:
+        return await once(caller, work, status=200, recover=recover, quotes=True)
+    except _Preparing as preparing:
+        return replies.send(preparing.told, 202)
 
 
 @post(

@@ -70,16 +70,16 @@ def check_note(field: str, text: str | None) -> None:
         _raise([{"field": field, "message": why}])
 
 
-def check_bank_name(name: str) -> None:
+def check_bank_name(name: str, field: str = "name") -> None:
     """Refuse a name under which no path could reach the bank: servers and proxies take an encoded slash for a slash.
 
     Raises:
         Invalid: naming the field.
     """
     if "/" in name:
-        _raise([{"field": "name", "message": "holds a slash, and a bank's name stands in paths; take another sign, such as a colon"}])
+        _raise([{"field": field, "message": "holds a slash, and a bank's name stands in paths; take another sign, such as a colon"}])
     if name in (".", ".."):
-        _raise([{"field": "name", "message": "is a step in a path, and a bank's name stands in paths; take another name"}])
+        _raise([{"field": field, "message": "is a step in a path, and a bank's name stands in paths; take another name"}])
 
 
 def known_form(given: str) -> str:

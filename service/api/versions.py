@@ -1,8 +1,10 @@
 """Snapshots: taken, listed, labelled and pinned, compared, verified, deleted."""
 
+from typing import Annotated
+
 from litestar import Response, delete, get, patch, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import UNSET
 
 from service import wire
@@ -17,6 +19,10 @@ from service.store import forgets, present, snapshots
 from service.store.rows import SnapshotRow
 
 TAGS = ["versions"]
+
+ProbesParam = Annotated[
+    int, QueryParameter(ge=1, le=wire.COMPARED_MAX, description="Corrections that both states are asked about, at most: 2 ms for each.")
+]
 
 
 @post(
@@ -113,11 +119,15 @@ async def delete_snapshot(caller: NamedDependency[Caller], snapshot_id: FromPath
     opt=needs("memory:inspect"),
 )
 async def diff_snapshots(
-    caller: NamedDependency[Caller], snapshot_id: FromPath[str], other_id: FromPath[str], bank: BankParam = None
+    caller: NamedDependency[Caller],
+    snapshot_id: FromPath[str],
+    other_id: FromPath[str],
+    bank: BankParam = None,
+    probes: ProbesParam = wire.PROBES,
 ) -> Response[wire.SnapshotDiff]:
     """Corrections gained and lost, live corrections answered otherwise, how far each level moved. `head` is the present state."""
     named = await caller.bank(bank)
-    return replies.send(await caller.deps.engine.diff(caller.tenant, named, known_form(snapshot_id), known_form(other_id)))
+    return replies.send(await caller.deps.engine.diff(caller.tenant, named, known_form(snapshot_id), known_form(other_id), probes=probes))
 
 
 @post(

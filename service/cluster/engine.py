@@ -77,20 +77,22 @@ class Engine(Protocol):
         to_time: datetime | None = None,
         source: wire.Source | None = None,
         keep: str | list[str] = "none",
+        probes: int = wire.PROBES,
     ) -> wire.RolledBack:
         """Move the head to another state, see `wire.RollbackRequest`; every warm copy follows before this returns.
 
-        With `idempotency_key` the move marks the key committed in the same transaction, with the head's new version for a seq.
+        With `idempotency_key` the move marks the key committed in the same transaction, with the head's new version for a seq. Where the
+        reply has a `job_id`, nothing was done: the state is folded by that job first.
         """
 
-    async def rolled_back(self, tenant: str, bank: str, version: int) -> wire.RolledBack:
+    async def rolled_back(self, tenant: str, bank: str, version: int, *, probes: int = wire.PROBES) -> wire.RolledBack:
         """The reply for a rollback that made the head's `version` and was never answered (a crash)."""
 
     async def delete_snapshot(self, tenant: str, bank: str, snapshot: str, *, actor: Actor) -> None:
         """Give up a snapshot's weights for good; not the head's, nor pinned ones."""
 
-    async def diff(self, tenant: str, bank: str, before: str, after: str) -> wire.SnapshotDiff:
-        """What differs between two snapshots; `head` is the present state."""
+    async def diff(self, tenant: str, bank: str, before: str, after: str, *, probes: int = wire.PROBES) -> wire.SnapshotDiff:
+        """What differs between two snapshots; `head` is the present state. Both are asked about at most so many corrections."""
 
     async def verify(self, tenant: str, bank: str, snapshot: str) -> wire.Verified:
         """Look at a snapshot's bytes and the ledger that it covers, and load it."""
@@ -104,7 +106,7 @@ class Engine(Protocol):
     async def create_branch(self, tenant: str, bank: str, name: str, *, at: str | None, actor: Actor) -> wire.Branch:
         """A bank that begins with what the bank holds now, or held at a snapshot."""
 
-    async def diff_branch(self, tenant: str, bank: str, branch: str) -> wire.SnapshotDiff:
+    async def diff_branch(self, tenant: str, bank: str, branch: str, *, probes: int = wire.PROBES) -> wire.SnapshotDiff:
         """What differs between the bank and its branch, as they are now."""
 
     async def promote_branch(self, tenant: str, bank: str, branch: str, *, refold: bool, actor: Actor) -> wire.Promoted:

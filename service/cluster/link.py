@@ -159,14 +159,21 @@ class Link:
                 yield _unpack(bytes(memoryview(waiting)[start + _LENGTH.size : end]))
                 start, end = end, _end(waiting, end)
             del waiting[:start]
-            async with asyncio.timeout(silence_s):
-                chunk = await self._reader.read(CHUNK)
+            chunk = await self._chunk(silence_s)
             if not chunk:
                 if waiting:
                     raise Malformed("ended within a frame")
                 return
             self.heard_at = self._loop.time()
             waiting += chunk
+
+    async def _chunk(self, silence_s: float) -> bytes:
+        """What comes next. Waited for twice, half as long: where this process itself stood still, something may be there by then."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(silence_s / 2):
+                return await self._reader.read(CHUNK)
+        async with asyncio.timeout(silence_s / 2):
+            return await self._reader.read(CHUNK)
 
     async def close(self) -> None:
         """Let what was sent leave, for a moment, and end the connection."""

@@ -42,7 +42,7 @@ async def _tell(settings: Settings, tenant: str) -> None:
     """Workers drop its banks from memory now, and Redis the names of its sessions.
 
     Without this the former would at their next use, which the erased rows refuse, and when they hear from Redis again; the latter at their
-    time.
+    time. Without Redis there is one process at most, whose sweeper looks.
     """
     if not settings.redis:
         return

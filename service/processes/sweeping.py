@@ -15,7 +15,7 @@ import structlog
 
 from service.processes.parts import utc_now
 from service.settings import Settings
-from service.store import bundles, debt, idempotency, jobs
+from service.store import bundles, debt, erasure, idempotency, jobs
 from service.store.db import Database
 from service.telemetry import Metrics, places
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from workers.maintenance import Maintenance
 
 KEPT_REPLIES = timedelta(hours=24)  # how long an Idempotency-Key is remembered
+ERASED = timedelta(days=1)  # longer than this process may have been stopped
 AGAIN_S = 60.0  # a message that no runner has taken by then is lost
 TIDY_S = 3_600.0  # between looks for blobs that nothing needs
 SWEPT = 100  # jobs rung, and banks found due, at once
@@ -30,12 +31,22 @@ log = structlog.get_logger()
 
 
 class Sweeper:
-    """Looks for jobs that nobody works on, banks due for consolidation, replies and blobs that nobody needs."""
+    """Looks for jobs that nobody works on, banks due for consolidation, replies and blobs that nobody needs.
+
+    `erased` is told of each tenant that was erased: where nobody else tells of one that a command beside this process has erased.
+    """
 
     def __init__(
-        self, settings: Settings, database: Database, maintenance: "Maintenance", ring: Callable[[str, str], None], metrics: Metrics
+        self,
+        settings: Settings,
+        database: Database,
+        maintenance: "Maintenance",
+        ring: Callable[[str, str], None],
+        metrics: Metrics,
+        erased: Callable[[str], None] | None = None,
     ) -> None:
         self._settings, self._database, self._maintenance, self._ring, self._metrics = settings, database, maintenance, ring, metrics
+        self._erased, self._erased_before = erased, set[str]()
         self._rung: dict[str, float] = {}  # when this process rang for a job that it has not seen begun
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -61,8 +72,12 @@ class Sweeper:
             waiting = await jobs.ready(conn, utc_now(), SWEPT)
             await idempotency.purge(conn, utc_now() - KEPT_REPLIES)
             await bundles.purge(conn, utc_now())
+            gone = set(await erasure.erased_since(conn, utc_now() - ERASED)) if self._erased else set[str]()
         ages = [(utc_now() - job.created_at).total_seconds() for job in waiting]
         self._metrics.jobs_waiting(Counter(job.kind for job in waiting), max(ages, default=0.0))
+        for tenant in gone - self._erased_before if self._erased else ():
+            self._erased(tenant)
+        self._erased_before = gone
         now = time.monotonic()
         self._rung = {job_id: at for job_id, at in self._rung.items() if now - at < AGAIN_S}
         for job in waiting:

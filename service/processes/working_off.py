@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from service import keys
@@ -30,14 +30,15 @@ async def jobs_worked_off(
     celery: Any,  # noqa: ANN401  # its type stays in its rooms
     bell: "Bell",
     queues: Sequence[str],
+    erased: Callable[[str], None] | None = None,
 ) -> AsyncIterator["JobRunner"]:
-    """Work off the jobs of `queues`; at the end those that do not end in time go back to the queue."""
+    """Work off the jobs of `queues`; at the end those that do not end in time go back to the queue. `erased`: see `Sweeper`."""
     from workers.jobs import JobRunner
     from workers.tasks import WorkerThread, register
 
     loop = asyncio.get_running_loop()
     runner = JobRunner(database, maintenance, claim_ttl_s=settings.claim_ttl_s, now=utc_now, metrics=metrics)
-    sweeper = Sweeper(settings, database, maintenance, bell.ring, metrics)
+    sweeper = Sweeper(settings, database, maintenance, bell.ring, metrics, erased)
     outside = Outside(private=settings.webhook_private)
     deliverer = Deliverer(database, outside, pepper=keys.load_pepper(settings), look_s=settings.sweep_s, retry_s=settings.webhook_retry_s)
 

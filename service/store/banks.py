@@ -107,8 +107,10 @@ async def lock(conn: AsyncConnection, tenant: str, bank: str) -> None:
     await conn.execute(select(banks.c.id).where(banks.c.tenant == tenant, banks.c.id == bank).with_for_update())
 
 
-async def delete_bank(conn: AsyncConnection, tenant: str, bank: str) -> list[str]:
+async def delete_bank(conn: AsyncConnection, tenant: str, bank: str, now: datetime) -> list[str]:
     """Delete all rows of the bank; the digests of the blobs that nothing of the tenant needs any more, condemned.
+
+    What was forgotten in it can be proved afterwards: of its forgets the certificates stay, without the reasons that were given.
 
     Raises:
         NotFound: there is none. Conflict: it has branches, which hold its corrections.
@@ -120,7 +122,9 @@ async def delete_bank(conn: AsyncConnection, tenant: str, bank: str) -> list[str
         raise Conflict(f"the bank has the branches {', '.join(sorted(held)[:5])}; promote or delete them first")
     await conn.execute(delete(branch).where(branch.c.tenant == tenant, branch.c.id == bank))
     levels = (await conn.execute(select(snapshot.c.levels).where(snapshot.c.tenant == tenant, snapshot.c.bank == bank))).scalars().all()
-    told = (bundle, tombstone, forget, quarantined, quarantine, head, drift, probe_set, proposal, lookup)  # before what they belong to
+    mine = (forget.c.tenant == tenant) & (forget.c.bank == bank)
+    await conn.execute(update(forget).where(mine).values(bank_deleted_at=now, reason=None))
+    told = (bundle, tombstone, quarantined, quarantine, head, drift, probe_set, proposal, lookup)  # before what they belong to
     for table in (*told, snapshot, event, response, session, job, idempotency):
         await conn.execute(delete(table).where(table.c.tenant == tenant, table.c.bank == bank))
     await conn.execute(delete(banks).where(banks.c.tenant == tenant, banks.c.id == bank))

@@ -25,13 +25,14 @@ from service.wire.parts import ChangeKind
 KINDS: tuple[str, ...] = get_args(ChangeKind)
 KEPT = timedelta(days=7)  # how long the feed can be taken up again
 BATCH = 500  # changes that get their places in one transaction
+ADD = insert(change)
 
 
 async def emit(conn: AsyncConnection, tenant: str, kind: str, bank: str, data: dict[str, Any], now: datetime) -> None:
     """Note a change in the transaction of what it tells of."""
     assert kind in KINDS, kind
     values = {"id": new_id("chg"), "kind": kind, "bank": bank, "data": data, "created_at": now}
-    await conn.execute(insert(change).values(tenant=tenant, **values))
+    await conn.execute(ADD, {"tenant": tenant, **values})
 
 
 async def waiting(conn: AsyncConnection, tenant: str) -> bool:

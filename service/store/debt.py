@@ -1,23 +1,46 @@
-"""Which banks owe a consolidation: they were taught enough since the last one, or long enough ago."""
+"""What a bank owes a consolidation, and which banks owe one: they were taught enough that none has covered, or long enough ago.
+
+An append adds to the debt and a consolidation repays what it covered (`ledger.append`, `banks.repay`). Where a head moves to weights whose
+slow level covers less, the debt is what these hold beside it (`owe`).
+"""
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.store.jobs import OPEN
 from service.store.rows import DueBank
-from service.store.tables import bank, job
+from service.store.tables import bank, event, job
+
+AGAIN = timedelta(hours=1)  # a bank whose consolidation failed is not due before: what made it fail is not gone in a moment
+
+
+async def owe(conn: AsyncConnection, tenant: str, bank_id: str, *, seq: int, tokens: int, events: int, now: datetime) -> None:
+    """The bank's weights at `seq` hold so much that no consolidation has covered; what was taught after `seq` is owed as well.
+
+    In the transaction that moves the head, so that nobody appends meanwhile.
+    """
+    late = (event.c.tenant == tenant) & (event.c.bank == bank_id) & (event.c.seq > seq)
+    more = (await conn.execute(select(func.count(), func.coalesce(func.sum(event.c.tokens), 0)).where(late))).one()
+    owed = {"debt_events": events + int(more[0]), "debt_tokens": tokens + int(more[1])}
+    since = func.coalesce(bank.c.debt_since, literal(now, bank.c.debt_since.type)) if any(owed.values()) else None
+    mine = (bank.c.tenant == tenant) & (bank.c.id == bank_id)
+    await conn.execute(update(bank).where(mine).values(**owed, debt_since=since))
 
 
 async def due(conn: AsyncConnection, now: datetime, *, tokens: int, events: int, age: timedelta, limit: int) -> list[DueBank]:
-    """The banks whose debt has reached a bound and that no open consolidation covers, oldest debt first. The transaction is a sweep.
+    """The banks whose debt has reached a bound, oldest debt first, without those that have an open consolidation or one that just failed.
 
-    Of each tenant only the first: one with many banks does not keep the others waiting.
+    The transaction is a sweep. Of each tenant only the first: one with many banks does not keep the others waiting.
     """
     reached = or_(bank.c.debt_tokens >= tokens, bank.c.debt_events >= events, bank.c.debt_since <= now - age)
+    just_failed = (job.c.status == "failed") & (job.c.finished_at > now - AGAIN)
     covered = select(job.c.id).where(
-        job.c.tenant == bank.c.tenant, job.c.bank == bank.c.id, job.c.kind == "consolidation", job.c.status.in_(OPEN)
+        job.c.tenant == bank.c.tenant,
+        job.c.bank == bank.c.id,
+        job.c.kind == "consolidation",
+        or_(job.c.status.in_(OPEN), just_failed),
     )
     order = (bank.c.debt_since, bank.c.id)
     place = func.row_number().over(partition_by=bank.c.tenant, order_by=order).label("place")

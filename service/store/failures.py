@@ -10,6 +10,7 @@ from sqlalchemy import exc
 from service.errors import Capacity, NotFound, OutcomeUnknown, StorageFull
 
 FULL = ("database or disk is full", "disk I/O error", "No space left on device", "could not extend file", "File too large")
+GONE = "what this belongs to is gone: its bank was deleted meanwhile, or its tenant erased"
 
 
 class CommitUnknown(OutcomeUnknown):
@@ -24,16 +25,23 @@ def translated() -> Iterator[None]:
     except exc.IntegrityError as error:
         if not refers_to_nothing(error):
             raise
-        raise NotFound("what this belongs to is gone: its bank was deleted meanwhile, or its tenant erased") from error
+        raise NotFound(GONE) from error
     except exc.TimeoutError as error:
         raise Capacity("the database is busy", retry_after_s=1) from error
     except (exc.OperationalError, exc.InternalError, exc.InterfaceError) as error:
-        said = str(error.orig)
-        if any(sign in said for sign in FULL):
+        if _full(error.orig):
             raise StorageFull() from error
         raise _unusable(error.orig) from error
+    except psycopg.errors.ForeignKeyViolation as error:
+        raise NotFound(GONE) from error
     except (psycopg.OperationalError, psycopg.InternalError, psycopg.InterfaceError, sqlite3.OperationalError) as error:
+        if _full(error):
+            raise StorageFull() from error
         raise _unusable(error) from error
+
+
+def _full(error: BaseException | None) -> bool:
+    return any(sign in str(error) for sign in FULL)
 
 
 def _unusable(error: BaseException | None) -> Capacity:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import NotFound
@@ -17,6 +17,11 @@ from service.store.tables import event, forget, lookup, quarantine, response, to
 
 NO_RESPONSE = -1  # in the tombstone of a turn
 WEIGHT = {"suppress": 0, "rebuild": 1, "erase": 2}  # a later, more thorough forget raises an earlier one, never lowers it
+
+SINCE = [
+    select(table.c.id).where(table.c.tenant == bindparam("of_tenant"), table.c.created_at >= bindparam("since")).limit(1)
+    for table in (forget, quarantine)
+]
 
 
 async def add_forget(
@@ -81,9 +86,8 @@ async def tombstones(conn: AsyncConnection, tenant: str, bank: str) -> list[Tomb
 
 async def any_since(conn: AsyncConnection, tenant: str, at: datetime) -> bool:
     """Whether anything of the tenant was forgotten, or quarantined, at `at` or later."""
-    for table in (forget, quarantine):
-        query = select(table.c.id).where(table.c.tenant == tenant, table.c.created_at >= at).limit(1)
-        if (await conn.execute(query)).first() is not None:
+    for query in SINCE:
+        if (await conn.execute(query, {"of_tenant": tenant, "since": at})).first() is not None:
             return True
     return False
 
@@ -143,10 +147,14 @@ async def get_forget(conn: AsyncConnection, tenant: str, forget_id: str) -> Forg
     return _forget(row)
 
 
-async def list_forgets(conn: AsyncConnection, tenant: str, bank: str, after: str | None, limit: int) -> list[ForgetRow]:
-    """A page of the bank's forget requests by id."""
-    query = select(forget).where(forget.c.tenant == tenant, forget.c.bank == bank, forget.c.id > (after or ""))
-    return [_forget(row) for row in await conn.execute(query.order_by(forget.c.id).limit(limit))]
+async def list_forgets(conn: AsyncConnection, tenant: str, bank: str | None, after: str | None, limit: int) -> list[ForgetRow]:
+    """A page of the bank's forget requests, newest first; without a bank of all banks, deleted ones among them."""
+    query = select(forget).where(forget.c.tenant == tenant)
+    if bank is not None:
+        query = query.where(forget.c.bank == bank)
+    if after is not None:
+        query = query.where(forget.c.id < after)
+    return [_forget(row) for row in await conn.execute(query.order_by(forget.c.id.desc()).limit(limit))]
 
 
 async def _tell_completed(

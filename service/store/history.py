@@ -2,19 +2,21 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, bindparam, func, select
+from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.store.asking import Asking, Values
 from service.store.banks import genesis_hash
-from service.store.ledger import input_hash
+from service.store.lineage import Spans, holds, newest
+from service.store.linking import input_hash
 from service.store.rows import EventRow, LessonRow, ResponseRow, SameInputRow, SupportRow
 from service.store.tables import event, response
 
 CHUNK = 500  # values in one IN list
+RANGES = 64  # spans that one statement tells apart
 FAR = 2**31 - 1  # above every seq
 
 NEWEST_OF = (
@@ -39,6 +41,14 @@ class _Input(msgspec.Struct):
     input: str
 
 
+class Spoken(NamedTuple):
+    """A response, how often it is said, and the position of the correction that said it first."""
+
+    response: int
+    times: int
+    first: int
+
+
 _BODY = msgspec.msgpack.Decoder(_Input)
 _TAUGHT = event.c.kind == "correction"  # what is folded into `Recall`; turns of conversations are the language model's
 _SAID = (response.c.tenant == event.c.tenant) & (response.c.bank == event.c.bank) & (response.c.ordinal == event.c.response)
@@ -57,10 +67,34 @@ async def lessons(conn: AsyncConnection, tenant: str, bank: str, after: int, upt
     return [LessonRow(seq=row[0], embedding=row[1], tokens=row[2], response=row[3], right=row[4], words=row[5]) for row in rows]
 
 
-async def event_responses(conn: AsyncConnection, tenant: str, bank: str) -> list[tuple[int, int]]:
-    """`(seq, response)` of every unredacted correction, in order."""
-    query = select(event.c.seq, event.c.response).where(*_of(tenant, bank), event.c.redacted_at.is_(None), _TAUGHT).order_by(event.c.seq)
-    return [(row[0], row[1]) for row in await conn.execute(query)]
+async def spoken(conn: AsyncConnection, tenant: str, bank: str, spans: Spans) -> list[Spoken]:
+    """How often each response is said by the corrections at the positions in `spans`, and first at which; redacted ones count, too."""
+    if not spans:
+        return []
+    told = (event.c.response, func.count().label("times"), func.min(event.c.seq).label("first"))
+    place: ColumnElement[Any] = event.c.seq + 0  # so that SQLite reads the narrow index by response, and not the wide rows by seq
+    mine = (*_of(tenant, bank), event.c.response.is_not(None))
+    if len(spans) <= RANGES:
+        inside = or_(*(and_(place > after, place <= upto) for after, upto in spans))
+        rows = await conn.execute(select(*told).where(*mine, inside).group_by(event.c.response))
+        return [Spoken(row[0], row[1], row[2]) for row in rows]
+    found: dict[int, Spoken] = {}
+    for row in await conn.execute(select(event.c.response, event.c.seq).where(*mine)):
+        if holds(spans, row.seq):
+            before = found.get(row.response, Spoken(row.response, 0, row.seq))
+            found[row.response] = Spoken(row.response, before.times + 1, min(before.first, row.seq))
+    return list(found.values())
+
+
+async def newest_said(conn: AsyncConnection, tenant: str, bank: str, spans: Spans, limit: int) -> list[tuple[int, int]]:
+    """`(seq, response)` of the newest corrections at the positions in `spans`, at most `limit`, in order."""
+    said: list[tuple[int, int]] = []
+    seqs = newest(spans, limit)
+    for start in range(0, len(seqs), CHUNK):
+        some = seqs[start : start + CHUNK]
+        query = select(event.c.seq, event.c.response).where(*_of(tenant, bank), event.c.seq.in_(some), event.c.response.is_not(None))
+        said += [(row[0], row[1]) for row in await conn.execute(query)]
+    return sorted(said)
 
 
 async def worded(conn: AsyncConnection, tenant: str, bank: str) -> set[int]:

@@ -10,17 +10,33 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy.dialects.postgresql import insert as in_a_server
+from sqlalchemy.dialects.sqlite import insert as in_a_file
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import IdempotencyInFlight, IdempotencyMismatch
-from service.store.failures import refers_to_nothing
 from service.store.forgets import any_since
 from service.store.tables import idempotency
 
 OVERLAP = timedelta(seconds=30)  # longer than any forget takes from its time to its commit
 ERASED = b'{"erased": true}'  # what is left of a reply that quoted an erased correction
+
+# Constants, so that they are compiled once; values of an UPDATE may not have the name of a column that they are not for.
+MINE = (idempotency.c.tenant == bindparam("of_tenant"), idempotency.c.key == bindparam("of_key"))
+KNOWN = select(idempotency).where(*MINE)
+BEGIN = {name: insert(idempotency).on_conflict_do_nothing() for name, insert in (("sqlite", in_a_file), ("postgresql", in_a_server))}
+TAKE_OVER = update(idempotency).where(*MINE, idempotency.c.lease_until < bindparam("ended_by")).values(lease_until=bindparam("until"))
+COMMIT = (
+    update(idempotency)
+    .where(*MINE, idempotency.c.status == "pending")
+    .values(status="committed", bank=bindparam("in_bank"), first_seq=bindparam("from_seq"), last_seq=bindparam("to_seq"))
+)
+FINISH = (
+    update(idempotency)
+    .where(*MINE)
+    .values(status="done", reply_status=bindparam("answered"), reply=bindparam("told"), created_at=bindparam("at"), lease_until=None)
+)
 
 
 class Fresh(msgspec.Struct, frozen=True):
@@ -50,18 +66,12 @@ async def begin(
     Raises:
         IdempotencyMismatch: it was used with another request. IdempotencyInFlight: the first request is still running.
     """
-    mine = (idempotency.c.tenant == tenant) & (idempotency.c.key == key)
-    lease = now + timedelta(seconds=lease_s)
-    row = (await conn.execute(select(idempotency).where(mine))).first()
+    mine, lease = {"of_tenant": tenant, "of_key": key}, now + timedelta(seconds=lease_s)
+    row = (await conn.execute(KNOWN, mine)).first()
     if row is None:
-        values = {"key": key, "request_hash": request_hash, "status": "pending", "lease_until": lease, "created_at": now}
-        try:
-            async with conn.begin_nested():
-                await conn.execute(insert(idempotency).values(tenant=tenant, **values))
-        except IntegrityError as error:
-            if refers_to_nothing(error):
-                raise
-            raise IdempotencyInFlight(retry_after_s=1) from None
+        values = {"tenant": tenant, "key": key, "request_hash": request_hash, "status": "pending", "lease_until": lease, "created_at": now}
+        if (await conn.execute(BEGIN[conn.dialect.name], values)).rowcount == 0:
+            raise IdempotencyInFlight(retry_after_s=1)
         return Fresh()
     if row.request_hash != request_hash:
         raise IdempotencyMismatch()
@@ -70,8 +80,7 @@ async def begin(
         return Done(row.reply_status, ERASED if void else row.reply)
     if row.bank:
         return Committed(row.bank, row.first_seq, row.last_seq)
-    expired = update(idempotency).where(mine, idempotency.c.lease_until < now).values(lease_until=lease)
-    if (await conn.execute(expired)).rowcount == 0:
+    if (await conn.execute(TAKE_OVER, mine | {"ended_by": now, "until": lease})).rowcount == 0:
         raise IdempotencyInFlight(retry_after_s=1)
     return Fresh()
 
@@ -82,15 +91,14 @@ async def mark_committed(conn: AsyncConnection, tenant: str, key: str, *, bank: 
     Raises:
         IdempotencyInFlight: the request outlived its lease and another with this key was quicker; keep nothing, so that only one is kept.
     """
-    pending = _of(tenant, key).where(idempotency.c.status == "pending")
-    if (await conn.execute(pending.values(status="committed", bank=bank, first_seq=first_seq, last_seq=last_seq))).rowcount == 0:
+    values = {"of_tenant": tenant, "of_key": key, "in_bank": bank, "from_seq": first_seq, "to_seq": last_seq}
+    if (await conn.execute(COMMIT, values)).rowcount == 0:
         raise IdempotencyInFlight(retry_after_s=1)
 
 
 async def committed(conn: AsyncConnection, tenant: str, key: str) -> Committed | None:
     """What the key's request has written, if it has."""
-    mine = (idempotency.c.tenant == tenant) & (idempotency.c.key == key) & idempotency.c.bank.is_not(None)
-    row = (await conn.execute(select(idempotency).where(mine))).first()
+    row = (await conn.execute(KNOWN.where(idempotency.c.bank.is_not(None)), {"of_tenant": tenant, "of_key": key})).first()
     return None if row is None else Committed(row.bank, row.first_seq, row.last_seq)
 
 
@@ -100,7 +108,7 @@ async def finish(
     """Keep the reply for those who ask again; only that there was one if it quotes a memory in which something was forgotten since."""
     if quotes_since is not None and await any_since(conn, tenant, quotes_since - OVERLAP):
         reply = ERASED
-    await conn.execute(_of(tenant, key).values(status="done", reply_status=status, reply=reply, created_at=now, lease_until=None))
+    await conn.execute(FINISH, {"of_tenant": tenant, "of_key": key, "answered": status, "told": reply, "at": now})
 
 
 async def renew(conn: AsyncConnection, tenant: str, key: str, *, now: datetime, lease_s: float) -> None:

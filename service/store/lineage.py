@@ -93,6 +93,16 @@ def spread(spans: Spans, most: int) -> list[int]:
     return found
 
 
+def newest(spans: Spans, most: int) -> list[int]:
+    """At most so many of the events inside, the last ones; in order."""
+    found: list[int] = []
+    for after, upto in reversed(spans):
+        if len(found) >= most:
+            break
+        found += range(upto, max(after, upto - (most - len(found))), -1)
+    return found[::-1]
+
+
 def with_next(spans: Spans, seq: int) -> Spans:
     """With the event `seq`, which is above all that are inside."""
     if spans and spans[-1][1] == seq - 1:

@@ -23,6 +23,13 @@ from service.store.tables import drift, lookup, tombstone
 
 WIDTHS = {"hour": (3_600, 0), "day": (86_400, 0), "week": (604_800, 259_200)}  # seconds, and by how many 1970 began after a Monday
 
+NOTE = (
+    update(lookup)
+    .where(lookup.c.tenant == bindparam("of_tenant"), lookup.c.bank == bindparam("of_bank"), lookup.c.seq == bindparam("at_seq"))
+    .where(lookup.c.said_before.is_(None))
+    .values(said_before=bindparam("said"), surprise=bindparam("how_much"))
+)
+
 
 class Before(NamedTuple):
     """What the memory said to an event's input before it was taught: right, wrong or nothing; and its surprise, 0 to 1."""
@@ -52,9 +59,8 @@ class Drifted(NamedTuple):
 
 async def note(conn: AsyncConnection, tenant: str, bank: str, measured: Sequence[Before]) -> None:
     """Write down what was said before; a second time changes nothing."""
-    mine = (lookup.c.tenant == tenant) & (lookup.c.bank == bank) & (lookup.c.seq == bindparam("at_seq")) & lookup.c.said_before.is_(None)
-    told = update(lookup).where(mine).values(said_before=bindparam("said"), surprise=bindparam("how_much"))
-    await conn.execute(told, [{"at_seq": each.seq, "said": each.said, "how_much": each.surprise} for each in measured])
+    mine = {"of_tenant": tenant, "of_bank": bank}
+    await conn.execute(NOTE, [mine | {"at_seq": each.seq, "said": each.said, "how_much": each.surprise} for each in measured])
 
 
 async def search(conn: AsyncConnection, tenant: str, bank: str, words: Sequence[str], before_seq: int | None, limit: int) -> list[int]:

@@ -96,12 +96,13 @@ class BankRow(Row, frozen=True, kw_only=True):
     head_version: int
     head: str
     created_at: datetime
-    debt_tokens: int = 0  # taught since the last consolidation
+    debt_tokens: int = 0  # of what was learned and no consolidation has covered
     debt_events: int = 0
+    responses: int = 0  # ordinals of responses given out so far
 
 
 class DueBank(Row, frozen=True, kw_only=True):
-    """A bank that a consolidation is due for: what it was taught since the last one, and when the first of that was."""
+    """A bank that a consolidation is due for: what it owes, and since when."""
 
     tenant: str
     id: str
@@ -281,6 +282,7 @@ class ForgetRow(Row, frozen=True, kw_only=True):
     created_by: str
     created_at: datetime
     certificate: dict[str, Any] | None = None
+    bank_deleted_at: datetime | None = None
 
     @property
     def certificate_so_far(self) -> dict[str, Any]:

@@ -112,7 +112,7 @@ bank = Table(
     Column("encoder_digest", String(64), nullable=False),
     Column("head_version", Integer, nullable=False),
     Column("created_at", UtcTime, nullable=False),
-    Column("debt_tokens", Integer, nullable=False, server_default="0"),  # taught since the last consolidation, as are the next two
+    Column("debt_tokens", Integer, nullable=False, server_default="0"),  # learned and not covered by a consolidation, as are the next two
     Column("debt_events", Integer, nullable=False, server_default="0"),
     Column("debt_since", UtcTime),  # when the first of these was taught; NULL: nothing was
     UniqueConstraint("tenant", "name"),
@@ -235,8 +235,9 @@ forget = Table(
     Column("created_by", String(64), nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("certificate", JSON(none_as_null=True)),  # what its job has done so far, ids and digests only
+    Column("bank_deleted_at", UtcTime),  # the row stays when its bank is deleted: it is the certificate
     CheckConstraint("mode IN ('suppress', 'rebuild', 'erase')", name="mode"),
-    _bank_of("forget"),
+    ForeignKeyConstraint(["tenant"], ["tenant.id"]),
 )
 
 tombstone = Table(

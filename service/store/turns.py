@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import NotOwner
 from service.store import sessions
-from service.store.ledger import BODY_VERSION, AlreadyTaught, chain_hash, content_hash
+from service.store.ledger import AlreadyTaught
+from service.store.linking import BODY_VERSION, chain_hash, content_hash
 from service.store.tables import bank as banks
 from service.store.tables import event
 

@@ -151,6 +151,8 @@ from service.wire.parts import (
 )
 from service.wire.sessions import NewSession, OpenedSession, Session
 from service.wire.versions import (
+    COMPARED_MAX,
+    PROBES,
     Branch,
     Check,
     Flip,
@@ -171,7 +173,9 @@ from service.wire.versions import (
 
 __all__ = [
     "BATCH_MAX",
+    "COMPARED_MAX",
     "HEAD",
+    "PROBES",
     "TEXT_MAX",
     "Answer",
     "AskedVersion",

@@ -29,7 +29,8 @@ class ForgetRequest(Request, frozen=True, kw_only=True):
 class Forgotten(Reply, frozen=True, kw_only=True):
     """The forget is effective now; `job_id` names the rebuild that makes the weights exact (null for suppress).
 
-    Of a dry run: `id` is null, `flips` are the probes whose answer would change at once, and `confirm_token` is good until `confirm_until`.
+    Of a dry run: `id` is null, `flips` are the probes whose answer would change at once, `probes` of `probes_of` corrections were asked,
+    and `confirm_token` is good until `confirm_until`.
     """
 
     id: str | None
@@ -40,16 +41,18 @@ class Forgotten(Reply, frozen=True, kw_only=True):
     dry_run: bool = False
     flips: list[Flip] = field(default_factory=list)
     probes: int = 0
+    probes_of: int = 0
     confirm_token: str | None = None
     confirm_until: datetime | None = None
 
 
 class ForgetPreview(Reply, frozen=True, kw_only=True):
-    """Which of so many probes would be answered otherwise at once, at a state."""
+    """Which of so many probes would be answered otherwise at once, at a state; of how many corrections they are a sample."""
 
     flips: list[Flip]
     probes: int
     state: StateRef
+    probes_of: int = 0
 
 
 class Membership(Reply, frozen=True, kw_only=True):
@@ -94,7 +97,10 @@ class Unreached(Reply, frozen=True, kw_only=True):
 
 
 class Certificate(Reply, frozen=True, kw_only=True):
-    """What a forget has done so far: ids, digests and times only. `complete` once everything in it is done."""
+    """What a forget has done so far: ids, digests and times only. `complete` once everything in it is done.
+
+    It outlives its bank: from `bank_deleted_at` on nothing of that is there, whatever the mode.
+    """
 
     id: str
     bank: str
@@ -110,6 +116,7 @@ class Certificate(Reply, frozen=True, kw_only=True):
     removed: Removed
     membership: list[Membership]
     unreached: list[Unreached]
+    bank_deleted_at: datetime | None = None
 
 
 class NewQuarantine(Request, frozen=True, kw_only=True):

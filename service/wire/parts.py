@@ -18,7 +18,7 @@ Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 TopK = Annotated[int, Meta(ge=1, le=100)]
 
 ForgetMode = Literal["suppress", "rebuild", "erase"]
-JobKind = Literal["consolidation", "rebuild", "erase", "export", "bisection"]
+JobKind = Literal["consolidation", "rebuild", "erase", "export", "bisection", "preparation"]
 JobStatus = Literal["queued", "running", "succeeded", "failed", "canceled"]
 SnapshotKind = Literal["genesis", "manual", "auto", "consolidation", "pre_rollback", "rollback", "rebuild", "import"]
 CorrectionStatus = Literal["active", "superseded", "rolled_back", "quarantined", "forgotten"]

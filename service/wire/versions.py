@@ -8,6 +8,10 @@ from msgspec import UNSET, Meta, UnsetType
 from service.wire.admin import Snapshot
 from service.wire.parts import BATCH_MAX, Id, Name, Note, Reply, Request, Said, Source, StateRef, Text
 
+PROBES, COMPARED_MAX = 64, 1_000  # corrections that states are asked about to compare them: as a rule, and at most
+
+Probes = Annotated[int, Meta(ge=1, le=COMPARED_MAX)]
+
 
 class SnapshotChange(Request, frozen=True, kw_only=True):
     """Change what is said about a snapshot; a field that is not given stays, null takes a label or a note away."""
@@ -21,7 +25,7 @@ class RollbackRequest(Request, frozen=True, kw_only=True):
     """Move the head: back `to` a snapshot, to the state at `to_time`, or to now without everything from a `source`; one of these.
 
     `keep` says which corrections are in the new state besides: none, those that came after it and hold still, or chosen ones. `dry_run`
-    only tells which answers would flip.
+    only tells which answers would flip. `probes`: how many corrections are asked, at most.
     """
 
     to: Id | None = None
@@ -32,6 +36,7 @@ class RollbackRequest(Request, frozen=True, kw_only=True):
     bank: Name | None = None
     dry_run: bool = False
     reason: Note | None = None
+    probes: Probes = PROBES
 
 
 class Flip(Reply, frozen=True, kw_only=True):
@@ -46,7 +51,9 @@ class Flip(Reply, frozen=True, kw_only=True):
 class RolledBack(Reply, frozen=True, kw_only=True):
     """The new head, the snapshot taken before the move, and the probes whose answer changes. Ids are null in a dry run.
 
-    `removed` and `restored`: how many events leave the weights and how many come back.
+    `removed` and `restored`: how many events leave the weights and how many come back. `probes` of `probes_of` corrections were asked: a
+    sample where these are more. `job_id`: the new state has first to be folded by this job; nothing was asked and nothing has changed, and
+    the same request is to be made again once the job has succeeded.
     """
 
     head: str | None
@@ -57,6 +64,8 @@ class RolledBack(Reply, frozen=True, kw_only=True):
     restored: int
     dry_run: bool
     state: StateRef
+    probes_of: int = 0
+    job_id: str | None = None
 
 
 class Moved(Reply, frozen=True, kw_only=True):
@@ -78,7 +87,10 @@ class LevelDrift(Reply, frozen=True, kw_only=True):
 
 
 class SnapshotDiff(Reply, frozen=True, kw_only=True):
-    """What differs between two states. Lists have the newest corrections, `…_total` counts all; `probes` live corrections were asked."""
+    """What differs between two states. Lists have the newest corrections, `…_total` counts all.
+
+    `probes` of the `probes_of` live corrections were asked: a sample where these are more, half of it of those that one state lacks.
+    """
 
     before: StateRef
     after: StateRef
@@ -89,6 +101,7 @@ class SnapshotDiff(Reply, frozen=True, kw_only=True):
     flips: list[Flip]
     probes: int
     levels: list[LevelDrift]
+    probes_of: int = 0
 
 
 class Check(Reply, frozen=True, kw_only=True):

@@ -97,6 +97,7 @@ ROUTES = (
     Route(
         "POST", "/v1/forget", "forget", 200, {"corrections": ["{correction_id}"], "mode": "rebuild", "bank": "{bank_id}", "dry_run": True}
     ),
+    Route("GET", "/v1/forget", "forget", 200),
     Route("GET", "/v1/forget/{forget_id}", "forget", 200),
     Route("DELETE", "/compat/mem0/memories/{memory_id}", "forget", 200),
     Route("DELETE", "/compat/mem0/v1/memories/{memory_id}", "forget", 200),

@@ -116,10 +116,12 @@ ROLLED_BACK = {
     "pre_rollback": Maybe(Id("snap")),
     "flips": [FLIP],
     "probes": int,
+    "probes_of": int,
     "removed": int,
     "restored": int,
     "dry_run": bool,
     "state": STATE,
+    "job_id": Maybe(Id("job")),
 }
 MOVED = {"id": Id("cor"), "seq": int, "input": Maybe(TEXT), "right": Maybe(TEXT)}
 SNAPSHOT_DIFF = {
@@ -131,6 +133,7 @@ SNAPSHOT_DIFF = {
     "lost_total": int,
     "flips": [FLIP],
     "probes": int,
+    "probes_of": int,
     "levels": [{"name": TEXT, "before_norm": NUMBER, "after_norm": NUMBER, "drift": NUMBER}],
 }
 VERIFIED = {"snapshot": Id("snap"), "ok": bool, "checks": [{"name": TEXT, "ok": bool, "detail": TEXT}]}
@@ -146,6 +149,7 @@ FORGOTTEN = {
     "dry_run": bool,
     "flips": [FLIP],
     "probes": int,
+    "probes_of": int,
     "confirm_token": Maybe(re.compile(r"[0-9]{10}\.[0-9a-f]{64}")),
     "confirm_until": Maybe(TIME),
 }
@@ -173,6 +177,7 @@ CERTIFICATE = {
     },
     "membership": [MEMBERSHIP],
     "unreached": [{"place": TEXT, "advice": TEXT}],
+    "bank_deleted_at": Maybe(TIME),
 }
 QUARANTINE = {
     "id": Id("qua"),
@@ -189,7 +194,7 @@ QUARANTINE = {
 JOB_STARTED = {"job_id": Id("job"), "deduplicated": bool}
 JOB = {
     "id": Id("job"),
-    "kind": OneOf("consolidation", "rebuild", "erase", "export", "bisection"),
+    "kind": OneOf("consolidation", "rebuild", "erase", "export", "bisection", "preparation"),
     "bank": Maybe(Id("bank")),
     "status": OneOf("queued", "running", "succeeded", "failed", "canceled"),
     "progress": NUMBER,
@@ -260,7 +265,7 @@ SESSION = {"id": TEXT, "bank": Id("bank"), "created_at": TIME, "last_used_at": T
 WARMTH = {"warm": bool, "eta_ms": NUMBER}
 OPENED_SESSION = {**SESSION, **WARMTH, "state": STATE}
 LEVEL_VIEW = {
-    "name": OneOf("fast", "middle"),
+    "name": OneOf("fast", "middle", "slow"),
     "period_tokens": int,
     "updates": int,
     "tokens_until_update": int,
@@ -294,14 +299,14 @@ TRACE = {
     "confidence": Maybe(NUMBER),
     "rank": Maybe(int),
     "levels": [{"name": TEXT, **STANDS}],
-    "snapshots": [{"snapshot": Id("snap"), "kind": TEXT, "seq": int, "created_at": TIME, **STANDS}],
+    "snapshots": [{"snapshot": Id("snap"), "kind": TEXT, "seq": int, "created_at": TIME, "label": Maybe(TEXT), **STANDS}],
     "holding": int,
     "verified_at": Maybe(TIME),
     "state": STATE,
 }
 CELL = {"value": Maybe(TEXT), "confidence": NUMBER, "abstained": bool}
 PROBED = {"versions": [{"at": TEXT, "state": STATE}], "rows": [[CELL]], "usage": USAGE}
-CARRIER = {"correction": Id("cor"), "cosine": NUMBER, "carries": NUMBER, **STANDS, "said": SAID}
+CARRIER = {"correction": Id("cor"), "level": OneOf("fast", "middle"), "cosine": NUMBER, "carries": NUMBER, **STANDS, "said": SAID}
 EXPLAINED = {
     "value": Maybe(TEXT),
     "score": NUMBER,

@@ -246,7 +246,7 @@ async def test_everything_that_the_console_asks_is_a_route(tenant):
     routes |= {(method, "/console/sign-in") for method in ("GET", "POST", "DELETE")}
     asked = CALLS.findall((STATIC / "api.js").read_text())
     calls = {((short or method).upper(), re.sub(r"\${[^}]+}", "{}", path)) for short, method, path in asked}
-    assert len(calls) > 30
+    assert len(calls) > 50
     assert calls - routes == set()
 
 
@@ -259,7 +259,7 @@ async def test_whole_console_is_small(tenant):
             async with tenant.client.stream("GET", f"/console/{version}/{path.relative_to(STATIC).as_posix()}") as response:
                 assert response.headers["content-encoding"] == "gzip"
                 sent += len(b"".join([chunk async for chunk in response.aiter_raw()]))
-    assert sent < 80_000, "bytes on the wire, curves included"
+    assert sent < 120_000, "bytes on the wire, curves included"
 
 
 async def test_every_part_is_packed_into_the_wheel():

@@ -95,6 +95,7 @@ async def test_every_route_of_the_contract_answers_with_its_status_and_its_field
     await finished(client, forgotten["job_id"])
     seen = {"corrections": [taught["id"]], "mode": "erase", "dry_run": True}
     await said(client.post("/v1/forget", json=seen), 200, shapes.FORGOTTEN)
+    await call("GET", "/v1/forget", 200, page_of(shapes.CERTIFICATE))
     await call("GET", f"/v1/forget/{forgotten['id']}", 200, shapes.CERTIFICATE, template="/v1/forget/{forget_id}")
     held = await call("POST", "/v1/quarantine", 202, shapes.QUARANTINE, body={"source": {"session_id": "ses:9"}, "reason": "why not"})
     await call("GET", "/v1/quarantine", 200, page_of(shapes.QUARANTINE))
@@ -416,6 +417,23 @@ async def test_memory_state_of_a_write_is_what_reads_of_it_need(tenant, house):
     ):
         refused(response, 409, "state-unavailable")
         assert int(response.headers["retry-after"]) >= 1
+
+
+async def test_state_of_a_bank_that_was_made_anew_under_its_name_is_told_from_one_that_is_not_reached_yet(tenant):
+    client = tenant.client
+    made = (await client.post("/v1/banks", json={"name": "again"})).json()
+    for number in range(3):
+        written = await client.post("/v1/corrections", json={"input": f"{PIN} {number}", "right": "change_pin", "bank": "again"})
+    seen = {"Memory-Min-State": written.headers["memory-state"]}
+    assert (await client.delete(f"/v1/banks/{made['id']}")).status_code == 204
+    await client.post("/v1/banks", json={"name": "again"})
+    for response in (
+        await client.post("/v1/recall", json={"input": PIN, "bank": "again"}, headers=seen),
+        await client.post("/v1/recall/batch", json={"inputs": [PIN], "bank": "again"}, headers=seen),
+        await client.get("/v1/memory", params={"bank": "again"}, headers=seen),
+    ):
+        refused(response, 409, "state-unknown")
+        assert "drop it" in response.json()["detail"]
 
 
 async def test_bank_is_named_by_name_or_id_on_every_route_and_its_name_is_unique(tenant):

@@ -16,7 +16,6 @@ from service.api.openapi import document, text
 
 COMMITTED = Path(__file__).resolve().parents[2] / "docs" / "openapi.json"
 LENIENT = {
-    "allow_header_conformance": "the framework's own answer to OPTIONS names the methods of one handler; 405 names all of the path's",
     "positive_data_acceptance": "a schema cannot say that a text must not be blank, that an id must exist, or what a cursor holds",
 }
 

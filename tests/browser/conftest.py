@@ -1,4 +1,4 @@
-"""A real browser, and pages that fail their test when anything is wrong with them."""
+"""A real browser, a service that it finds, and pages that fail their test when anything is wrong with them."""
 
 import os
 import shutil
@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from fixtures_service import Lab
+from listening import listening
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
+from visiting import DESK
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -30,6 +33,30 @@ def browser() -> Iterator[Browser]:
         launched = playwright.chromium.launch(executable_path=path, headless=True, args=ARGUMENTS)
         yield launched
         launched.close()
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory, encoder) -> Iterator[Lab]:
+    """The real service; webhooks may lead to this machine."""
+    made = Lab(tmp_path_factory.mktemp("console") / "var", encoder, webhook_private=True, webhook_retry_s=0.05)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def url(lab) -> Iterator[str]:
+    """Where the real application listens."""
+    with listening(lab) as base:
+        yield base
+
+
+@pytest.fixture
+def context(browser) -> Iterator[BrowserContext]:
+    """A visitor in another time zone than the service."""
+    made = browser.new_context(viewport=DESK, locale="en-GB", timezone_id="Asia/Kolkata", reduced_motion="reduce")
+    made.set_default_timeout(20_000)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

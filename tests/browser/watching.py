@@ -36,6 +36,14 @@ class Watched:
         found = self.page.evaluate(RUN)
         assert found == [], f"{self.page.url}: {found}"
 
+    def shown(self, path: Path, *, full_page: bool = False) -> None:
+        """Look at what is shown in both themes: nothing serious for axe-core, and a picture of each, named for its theme."""
+        for scheme in ("light", "dark"):
+            self.page.emulate_media(color_scheme=scheme)
+            self.accessible()
+            self.page.screenshot(path=path.with_name(f"{path.name}-{scheme}.png"), full_page=full_page)
+        self.page.emulate_media(color_scheme="light")
+
     def quiet(self, url: str, *secrets: str) -> None:
         """Fail unless its console was silent, nobody else was asked, and no secret is in an address or in what a browser keeps."""
         assert self.said == [], self.said

@@ -4,12 +4,16 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import httpx
 import pytest
 from saying import PIN
 
 from palimpsest import AsyncClient, Client, errors
+from palimpsest.client import IN_PROCESS
+from palimpsest.embedded import InProcess
 
 pytestmark = pytest.mark.timeout(240)  # each program loads the model, and other tests run beside
 REWORDED = "How can I get a new PIN code for my card?"
@@ -47,6 +51,38 @@ async def test_program_that_awaits_is_not_held_up_while_its_memory_is_loaded(tmp
         said = await asyncio.gather(*(memory.recall(REWORDED) for _ in range(20)))
         beside.cancel()
         assert {one.value for one in said} == {"in the app"}
+
+
+def test_feed_is_one_answer_that_comes_as_it_is_read(tmp_path):
+    with InProcess(tmp_path / "memory") as transport, httpx.Client(transport=transport, base_url=IN_PROCESS) as http:
+        begin = time.monotonic()
+        with http.stream("GET", "/v1/stream", params={"wait_s": 60}) as answer:
+            lines = answer.iter_lines()
+            assert next(lines) == ": here"
+            http.post("/v1/corrections", json={"input": PIN, "right": "in the app"}).raise_for_status()
+            assert next(line for line in lines if line.startswith("event:")) == "event: correction.created"
+        assert time.monotonic() - begin < 30, "it was not read to its end first"
+        with http.stream("GET", "/v1/stream", params={"events": "never.heard"}) as refused:
+            assert refused.status_code == 400
+        memory = Client(IN_PROCESS, api_key="of the transport", http=http)
+        feed = memory.changes(wait_s=2)
+        assert list(feed) == []
+        told = http.get("/metrics").text
+        assert 'palimpsest_requests_total{method="GET",route="/v1/stream",status="200"} 2.0' in told, told
+
+
+async def test_program_that_awaits_reads_the_feed_until_it_leaves_or_the_memory_is_closed(tmp_path):
+    async with AsyncClient.embedded(tmp_path / "memory") as memory:
+        feed = memory.changes()
+        coming = asyncio.ensure_future(anext(feed))
+        await asyncio.sleep(0.2)
+        taught = await memory.correct(PIN, "in the app")
+        assert (await coming).change.data["corrections"] == [taught.id]
+        await feed.aclose()
+        left_open = asyncio.ensure_future(anext(memory.changes()))
+        await asyncio.sleep(0.2)
+        left_open.cancel()
+        await asyncio.gather(left_open, return_exceptions=True)
 
 
 def readable_by_others(path: Path) -> list[Path]:

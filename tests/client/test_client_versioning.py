@@ -39,6 +39,19 @@ async def test_difference_tells_corrections_answers_and_levels(either):
     assert first.id not in {one.id for one in found.gained}
 
 
+async def test_rollback_that_a_job_has_to_prepare_is_waited_for(either, monkeypatch):
+    monkeypatch.setattr("workers.preparing.LONG", 1)
+    for number in range(4):
+        await got(either.correct(f"question {number}", f"answer {number}", session_id=f"s{number % 2}"))
+    preview = await got(either.rollback(source={"session_id": "s1"}, dry_run=True, probes=3))
+    moved = await got(either.rollback(source={"session_id": "s1"}))
+    assert (preview.removed, preview.probes, preview.probes_of) == (2, 3, 4)
+    assert (moved.removed, moved.job_id, moved.head is None) == (2, None, False)
+    assert (await got(either.recall("question 1"))).value is None
+    assert [job.kind for job in await listed(either.jobs())] == ["preparation"]
+    assert (await got(either.diff(moved.pre_rollback, probes=2))).probes == 2
+
+
 async def test_snapshot_is_verified_exported_to_a_file_and_imported_again(either, tmp_path):
     await got(either.correct(PIN, FIRST))
     saved = await got(either.take_snapshot())

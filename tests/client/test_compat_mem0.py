@@ -117,6 +117,22 @@ def test_pages_are_walked_by_their_number(plain, user):
     assert [(page["count"], page["previous"], page["next"]) for page in pages][1] == (5, "?page=1&page_size=2", "?page=3&page_size=2")
 
 
+def test_page_is_never_given_for_another_one_under_the_same_key(plain, user):
+    plain.post("/memories", json={"messages": [{"role": "user", "content": f"rule {number}"} for number in range(3)], "user_id": user})
+    ask = {"json": {"user_id": user}, "headers": {"Idempotency-Key": f"list {user}"}}
+    first, again = [plain.post("/v3/memories", params={"page": 1, "page_size": 2}, **ask) for _ in range(2)]
+    assert again.json() == first.json()
+    second = plain.post("/v3/memories", params={"page": 2, "page_size": 2}, **ask)
+    assert (second.status_code, second.json()["code"]) == (422, "idempotency-mismatch")
+
+
+@pytest.mark.parametrize("field", ["user_id", "agent_id"])
+def test_name_that_no_path_could_hold_gets_no_memory(plain, user, field):
+    refused = plain.post("/memories", json={"messages": TURN, field: f"{user}/phone"})
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, field), refused.text
+    assert "slash" in refused.json()["errors"][0]["message"]
+
+
 @pytest.mark.parametrize(
     ("path", "body", "field"),
     [

@@ -120,14 +120,14 @@ class SmallEngine:
         )
 
     async def roll_back(
-        self, tenant, bank, to, *, dry_run, if_match, reason, actor, idempotency_key, to_time=None, source=None, keep="none"
+        self, tenant, bank, to, *, dry_run, if_match, reason, actor, idempotency_key, to_time=None, source=None, keep="none", probes=64
     ):
         await self._begin("roll_back", bank)
         flip = wire.Flip(correction="cor_1", input="q", before=said("a"), after=said(None))
-        counts = {"probes": 1, "removed": 2, "restored": 0}
+        counts = {"probes": 1, "probes_of": probes, "removed": 2, "restored": 0}
         return wire.RolledBack(head=to, pre_rollback=if_match, flips=[flip], **counts, dry_run=dry_run, state=STATE)
 
-    async def rolled_back(self, tenant, bank, version):
+    async def rolled_back(self, tenant, bank, version, *, probes=64):
         await self._begin("rolled_back", bank)
         return wire.RolledBack(
             head=f"snp_{version}", pre_rollback=None, flips=[], probes=0, removed=0, restored=0, dry_run=False, state=STATE
@@ -136,11 +136,18 @@ class SmallEngine:
     async def delete_snapshot(self, tenant, bank, snapshot, *, actor):
         await self._begin("delete_snapshot", bank)
 
-    async def diff(self, tenant, bank, before, after):
+    async def diff(self, tenant, bank, before, after, *, probes=64):
         await self._begin("diff", bank)
         moved = wire.Moved(id="cor_1", seq=1, input="q", right=None)
         level = wire.LevelDrift(name="fast", before_norm=0.0, after_norm=1.0, drift=1.0)
-        ends = {"before": STATE, "after": wire.StateRef(snapshot_id=after, seq=2), "flips": [], "probes": 0, "levels": [level]}
+        ends = {
+            "before": STATE,
+            "after": wire.StateRef(snapshot_id=after, seq=2),
+            "flips": [],
+            "probes": 0,
+            "levels": [level],
+            "probes_of": probes,
+        }
         return wire.SnapshotDiff(gained=[moved], gained_total=1, lost=[], lost_total=0, **ends)
 
     async def verify(self, tenant, bank, snapshot):
@@ -159,8 +166,8 @@ class SmallEngine:
         lessons = await self._begin("create_branch", bank)
         return wire.Branch(id=name, name=name, bank=bank, corrections=len(lessons), created_by=actor.key_id, created_at=NOW)
 
-    async def diff_branch(self, tenant, bank, branch):
-        return await SmallEngine.diff(self, tenant, bank, "head", branch)
+    async def diff_branch(self, tenant, bank, branch, *, probes=64):
+        return await SmallEngine.diff(self, tenant, bank, "head", branch, probes=probes)
 
     async def promote_branch(self, tenant, bank, branch, *, refold, actor):
         await self._begin("promote_branch", bank)

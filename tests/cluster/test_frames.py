@@ -10,6 +10,7 @@ import stat
 import struct
 import subprocess
 import sys
+import time
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
@@ -57,10 +58,19 @@ class Desk:
         self.ended.append(call.method)
         return call.tenant.encode() + b":" + call.body
 
-    async def until(self, done) -> None:
+    async def until(self, done, *calls: asyncio.Future) -> None:
+        """Wait until something is so; a call that must go on meanwhile and has ended tells why."""
         async with asyncio.timeout(5):
-            while not done():  # noqa: ASYNC110 (the other side's state has no event)
+            while not done():
+                for call in calls:
+                    assert not call.done(), call.exception()
                 await asyncio.sleep(0.001)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """On a machine with much else to do a second may pass before a worker says hello, and its calls would be refused."""
+    monkeypatch.setattr(client_module, "HELLO_S", 10.0)
 
 
 @asynccontextmanager
@@ -231,8 +241,8 @@ async def test_call_above_the_limit_is_refused_at_once_and_was_not_begun(tmp_pat
 async def test_one_client_cannot_take_every_place(tmp_path):
     desk = Desk()
     async with both(tmp_path, desk, max_in_flight=3, per_connection=2) as (server, greedy), asking(server) as other:
-        waiting = [ask(greedy, "wait"), ask(greedy, "wait")]
-        await desk.until(lambda: len(desk.begun) == 2)
+        waiting = [ask(greedy, "wait", deadline_s=30), ask(greedy, "wait", deadline_s=30)]
+        await desk.until(lambda: len(desk.begun) == 2, *waiting)
         with pytest.raises(Refused):
             await greedy.call("echo", "t", b"", 5)
         assert await other.call("echo", "t", b"x", 5) == b"t:x"
@@ -383,7 +393,23 @@ async def test_address_that_nobody_answers_is_not_tried_for_every_call(tmp_path)
     await client.close()
 
 
-async def test_worker_that_hangs_after_the_connection_is_refused_in_time(tmp_path):
+async def test_process_that_stood_still_itself_does_not_take_that_for_silence(tmp_path, monkeypatch):
+    """As one that had no processor, or was stopped: what has come meanwhile is heard first."""
+    monkeypatch.setattr(client_module, "PING_S", 0.2)
+    desk = Desk()
+    async with serving(tmp_path, desk) as server, asking(server) as client:
+        waiting = ask(client, "wait", deadline_s=30)
+        await desk.until(lambda: desk.begun, waiting)
+        for _ in range(3):
+            time.sleep(0.5)  # noqa: ASYNC251 (both sides stand still)
+            await asyncio.sleep(0.3)
+        desk.go.set()
+        assert await waiting == b"tnt_1:"
+
+
+async def test_worker_that_hangs_after_the_connection_is_refused_in_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(client_module, "HELLO_S", 1.0)
+
     async def silent(reader, writer) -> None:
         await reader.read()
         writer.close()

@@ -407,6 +407,15 @@ async def test_deadline_is_kept_and_the_worker_is_told(fleet):
     assert sum(worker.engine.cancelled["teach"] for worker in fleet.workers.values()) == 1
 
 
+async def test_deadline_of_a_recall_grows_with_its_questions(fleet):
+    engine = fleet.engine(deadlines_s={"recall": 0.2})
+    how = {"top_k": 1, "min_confidence": None, "at": None, "explain": False, "min_seq": None}
+    begin = time.monotonic()
+    with pytest.raises(Capacity):
+        await engine.recall("tnt_1", "slow_1", [f"question {number}" for number in range(21)], **how)
+    assert 1.1 < time.monotonic() - begin < 5
+
+
 async def test_cancelled_caller_cancels_the_work(fleet):
     engine = fleet.engine()
     asking = asyncio.ensure_future(recall(engine, "slow_1"))

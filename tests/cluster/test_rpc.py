@@ -29,7 +29,7 @@ ITEM = wire.NewCorrection(
     paraphrases=["Name?"],
     metadata={"n": 2**70, "deep": [{"x": None}]},
 )
-FURTHER = {"to_time": datetime(2026, 11, 29, 12, tzinfo=UTC), "source": wire.Source(session_id="s:1"), "keep": ["cor_1"]}
+FURTHER = {"to_time": datetime(2026, 11, 29, 12, tzinfo=UTC), "source": wire.Source(session_id="s:1"), "keep": ["cor_1"], "probes": 100}
 CALLS = {
     "teach": ("bnk_1", {"items": [ITEM], "actor": ACTOR, "idempotency_key": "k", "ids": ["cor_1"]}),
     "taught": ("bnk_1", {"first_seq": 3, "items": [ITEM, ITEM]}),
@@ -43,13 +43,13 @@ CALLS = {
         "bnk_1",
         {"to": "snp_1", "dry_run": False, "if_match": '"e"', "reason": "r", "actor": ACTOR, "idempotency_key": None, **FURTHER},
     ),
-    "rolled_back": ("bnk_1", {"version": 4}),
+    "rolled_back": ("bnk_1", {"version": 4, "probes": 100}),
     "delete_snapshot": ("bnk_1", {"snapshot": "snp_1", "actor": ACTOR}),
-    "diff": ("bnk_1", {"before": "snp_1", "after": "head"}),
+    "diff": ("bnk_1", {"before": "snp_1", "after": "head", "probes": 100}),
     "verify": ("bnk_1", {"snapshot": "snp_1"}),
     "bisect": ("bnk_1", {"input": ITEM.input, "since": "snp_1", "actor": ACTOR}),
     "create_branch": ("bnk_1", {"name": "try", "at": "snp_1", "actor": ACTOR}),
-    "diff_branch": ("bnk_1", {"branch": "bnk_2"}),
+    "diff_branch": ("bnk_1", {"branch": "bnk_2", "probes": 100}),
     "promote_branch": ("bnk_1", {"branch": "bnk_2", "refold": True, "actor": ACTOR}),
     "import_bundle": ("bnk_1", {"bundle": "imp_1", "actor": ACTOR}),
     "forget": ("bnk_1", {"corrections": ["cor_1", "cor_2"], "mode": "erase", "reason": None, "actor": ACTOR}),

@@ -20,7 +20,11 @@ EVERYTHING = {
     "settings": {"PALIMPSEST_RATE": "50", "PALIMPSEST_LOG_LEVEL": "debug", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"},
     "tls": {"existingSecret": "frames"},
     "blobs": {"endpoint": "https://s3.example.com", "credentials": False},
-    "api": {"autoscaling": {"enabled": False}, "service": {"type": "LoadBalancer", "annotations": {"a": "b"}}},
+    "api": {
+        "autoscaling": {"enabled": False},
+        "upstreams": {"existingSecret": "chat"},
+        "service": {"type": "LoadBalancer", "annotations": {"a": "b"}},
+    },
     "worker": {
         "autoscaling": {"enabled": True},
         "gpu": {"enabled": True, "runtimeClassName": "nvidia"},
@@ -61,6 +65,7 @@ def test_values_fit_their_schema(name):
         {"image": {"tag": "latest"}},
         {"settings": {"PALIMPSEST_RATE": 50}},
         {"settings": {"PALIMPSEST_DATABASE": "postgresql://user:password@host/name"}},
+        {"settings": {"PALIMPSEST_UPSTREAMS": '[{"url": "https://api.example.com/v1", "key": "secret"}]'}},
         {"settings": {"DATABASE": "x"}},
         {"worker": {"warmBytes": "1Gi"}},
         {"workers": {}},
@@ -100,7 +105,7 @@ def test_no_secret_is_made_and_every_one_is_referred_to(values):
     assert of_kind(objects, "ConfigMap") == {}
     for pod in pods(objects).values():
         for name, value in variables(pod["containers"][0]).items():
-            if re.search(r"PEPPER|_KEY$|DATABASE|REDIS|BROKER|ACCESS_KEY_ID", name):
+            if re.search(r"PEPPER|_KEY$|DATABASE|REDIS|BROKER|ACCESS_KEY_ID|UPSTREAMS", name):
                 assert value == "/tls/tls.key" or value["secretKeyRef"]["key"] == name
 
 
@@ -132,6 +137,7 @@ def test_pods_run_commands_with_settings_that_are_accepted(values):
     made = pods(rendered(values))
     assert made.keys() == {"api", "worker", "jobs", "migrate"}
     stand_in = {"DATABASE": "postgresql://a@b/c", "REDIS": "redis://a/0", "BROKER": "redis://a/0"}
+    stand_in["UPSTREAMS"] = '[{"url": "https://api.example.com/v1", "key": "sk-1", "models": ["m"]}]'
     for component, pod in made.items():
         container = pod["containers"][0]
         assert subcommand(container["command"]) == component
@@ -142,6 +148,14 @@ def test_pods_run_commands_with_settings_that_are_accepted(values):
         }
         assert len(given) == len(container["env"]), "a variable is given twice"
         from_environment(given)
+
+
+def test_upstreams_come_from_a_secret_of_their_own_and_reach_the_api_alone():
+    made = pods(rendered(EVERYTHING))
+    found = {component: variables(pod["containers"][0]).get("PALIMPSEST_UPSTREAMS") for component, pod in made.items()}
+    assert found.pop("api") == {"secretKeyRef": {"name": "chat", "key": "PALIMPSEST_UPSTREAMS"}}
+    assert set(found.values()) == {None}
+    assert "PALIMPSEST_UPSTREAMS" not in variables(pods(rendered())["api"]["containers"][0])
 
 
 def test_settings_of_one_process_win_over_those_of_all():

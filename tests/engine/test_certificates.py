@@ -166,8 +166,38 @@ async def test_certificate_of_nobody_and_of_another_bank_is_not_found(client):
     assert (await client.get(f"/v1/forget/{done['id']}", headers={"Authorization": f"Bearer {pinned}"})).status_code == 404
 
 
+async def test_certificate_outlives_its_bank_for_keys_of_the_whole_tenant(client, service):
+    made = (await client.post("/v1/banks", json={"name": "short-lived"})).json()
+    taught = [await teach(client, text, "an answer", bank="short-lived") for text in (PIN, SPAIN, FRANCE)]
+    erased = await forget(client, corrections=[taught[0]["id"]], mode="erase", bank="short-lived", reason="Mrs Quillfeather asked")
+    told = await certificate(client, erased)
+    hidden = await forget(client, corrections=[taught[1]["id"]], mode="suppress", bank="short-lived")
+    here = await forget(client, corrections=[(await teach(client, PIN, "change_pin"))["id"]], mode="suppress")
+    pinned = (await client.post("/v1/keys", json={"name": "p", "scopes": ["forget"], "banks": ["short-lived"]})).json()["key"]
+    listed = [row["id"] for row in (await client.get("/v1/forget", params={"bank": "short-lived"})).json()["items"]]
+    assert sorted(listed) == sorted([hidden["id"], erased["id"]])
+    assert (await client.delete(f"/v1/banks/{made['id']}")).status_code == 204
+    after = await certificate(client, erased | {"job_id": None})
+    assert after["bank_deleted_at"] is not None
+    assert after | {"bank_deleted_at": None} == told, "it says what it said"
+    other = await certificate(client, hidden)
+    assert (other["complete"], other["membership"], other["passed"]) == (True, [], None), "there is nothing left to ask"
+    assert [each["place"] for each in other["unreached"]] == [each["place"] for each in told["unreached"]], "no weights hold it"
+    every = {row["id"]: row["bank_deleted_at"] for row in (await client.get("/v1/forget")).json()["items"]}
+    assert {name for name, at in every.items() if at is not None} == {erased["id"], hidden["id"]}
+    assert every[here["id"]] is None
+    async with client_of(service, pinned) as stranger:
+        assert (await stranger.get(f"/v1/forget/{erased['id']}")).status_code == 404
+    async with service.database.read(service.tenant) as conn:
+        reasons = (await conn.exec_driver_sql("SELECT reason FROM forget WHERE bank_deleted_at IS NOT NULL")).scalars().all()
+    assert reasons == [None, None], "a reason may quote what was forgotten"
+
+
 async def test_high_entropy_response_that_was_erased_is_in_no_stored_byte_and_no_log(tmp_path, encoder, capfd):
-    """Database file, its log, blobs, whatever is beside them, and everything that was logged; copies in branches, probes and bundles."""
+    """Database file, its log, blobs, whatever is beside them, and everything that was logged; copies in branches, probes and bundles.
+
+    Nor in what the service keeps in memory to answer from.
+    """
     secret, question = secrets.token_hex(24), f"What is the code of vault {secrets.token_hex(24)}?"
     async with serving(tmp_path / "var", encoder, log_level="debug", snapshot_every=8) as service, client_of(service) as client:
         for number in range(10):
@@ -188,6 +218,9 @@ async def test_high_entropy_response_that_was_erased_is_in_no_stored_byte_and_no
         genesis = (await client.get("/v1/snapshots")).json()["items"][-1]["id"]
         undone = {"to": genesis, "dry_run": True}
         assert secret in (await client.post("/v1/rollback", json=undone, headers={"Idempotency-Key": "r"})).text
+        assert secret in (await client.get(f"/v1/snapshots/{genesis}/diff/head")).text
+        await client.get("/v1/memory/levels")
+        assert secret in _in_memory(service.engine), "else this shows nothing"
         stored = b"".join(path.read_bytes() for path in (tmp_path / "var").rglob("*") if path.is_file())
         assert secret.encode() in stored, "else this shows nothing"
         await forget(client, corrections=[old.json()["id"]], mode="suppress", dry_run=True, expect=200)
@@ -196,6 +229,7 @@ async def test_high_entropy_response_that_was_erased_is_in_no_stored_byte_and_no
         for job in (await client.get("/v1/jobs", params={"limit": 200})).json()["items"]:
             assert (await finished(client, job["id"]))["status"] == "succeeded"
         assert not (await client.get("/v1/memory/search", params={"q": question})).json()["items"]
+        _without(_in_memory(service.engine).encode(), secret, question, "memory")
         for path in (tmp_path / "var").rglob("*"):
             if path.is_file():
                 _without(path.read_bytes(), secret, question, path)
@@ -206,6 +240,13 @@ async def test_high_entropy_response_that_was_erased_is_in_no_stored_byte_and_no
             _without(path.read_bytes(), secret, question, path)
     out, err = capfd.readouterr()
     _without((out + err).encode(), secret, question, "log")
+
+
+def _in_memory(engine) -> str:
+    """The texts that an engine keeps beside its weights: of responses and corrections, and what was found by looking."""
+    banks = engine.banks.all()
+    kept = [(list(bank.texts.values()), list(bank.supports._rows.values())) for bank in banks]
+    return repr((kept, list(engine._old._told.values())))
 
 
 def _without(data: bytes, secret: str, question: str, where) -> None:

@@ -9,6 +9,8 @@ from model.state import HEAVY
 from service.store import snapshots
 from workers.replay import lineage
 
+WHOLE = {"blob fast": True, "blob middle": True, "blob slow": True, "ledger": True, "load": True}
+
 
 async def diff(client, before, after, expect=200):
     response = await client.get(f"/v1/snapshots/{before}/diff/{after}")
@@ -42,6 +44,33 @@ async def test_diff_agrees_with_brute_force(client, service):
             found = {flip["correction"]: (flip["before"]["value"], flip["after"]["value"]) for flip in told["flips"]}
             assert (told["probes"], found) == (len(live), await flips(client, before, after, live))
             assert {row["name"]: row["drift"] for row in told["levels"]} == await drifts(service, before, after)
+
+
+async def test_diff_of_a_sample_says_so_and_is_a_part_of_the_whole(client):
+    for number in range(12):
+        await teach(client, f"question {number}", f"answer {number}")
+    saved = (await snapshot(client))["id"]
+    for text, right in ((PIN, "change_pin"), (SPAIN, "transfer_time"), ("question 3", "another")):
+        await teach(client, text, right)
+    whole = await diff(client, saved, "head")
+    assert (whole["probes"], whole["probes_of"]) == (15, 15)
+    told = (await client.get(f"/v1/snapshots/{saved}/diff/head", params={"probes": 6})).json()
+    assert (told["probes"], told["probes_of"], told["gained_total"]) == (6, 15, 3)
+    assert all(flip in whole["flips"] for flip in told["flips"])
+    assert [flip["correction"] for flip in told["flips"]][:3] == [row["id"] for row in told["gained"]], "half are what one of them lacks"
+    assert await diff(client, saved, "head") == whole, "and again, from memory"
+    await teach(client, "question 4", "another")
+    assert (await diff(client, saved, "head"))["gained_total"] == 4, "the present state is another one now"
+    refused = await client.get(f"/v1/snapshots/{saved}/diff/head", params={"probes": 1_001})
+    assert refused.status_code == 400
+
+
+async def test_kept_diff_does_not_quote_what_was_forgotten_since(client):
+    saved = (await snapshot(client))["id"]
+    taught = await teach(client, PIN, "a secret")
+    assert "a secret" in str(await diff(client, saved, "head"))
+    await client.post("/v1/forget", json={"corrections": [taught["id"]], "mode": "suppress"})
+    assert "a secret" not in str(await diff(client, saved, "head"))
 
 
 async def flips(client, before, after, live):
@@ -94,7 +123,7 @@ async def test_whole_snapshot_is_verified_and_each_damage_is_named(client, servi
         return {check["name"]: (check["ok"], check["detail"]) for check in said["checks"]}
 
     found = await verified()
-    assert {name: ok for name, (ok, _) in found.items()} == {"blob fast": True, "blob middle": True, "ledger": True, "load": True}
+    assert {name: ok for name, (ok, _) in found.items()} == WHOLE
     assert "2 rows" in found["ledger"][1]
     async with service.database.write(service.tenant) as conn:
         await conn.exec_driver_sql("UPDATE event SET tokens = tokens + 1 WHERE seq = 2")
@@ -104,5 +133,5 @@ async def test_whole_snapshot_is_verified_and_each_damage_is_named(client, servi
     blob.chmod(0o600)
     blob.write_bytes(blob.read_bytes()[:-1])
     found = await verified()
-    assert {name: ok for name, (ok, _) in found.items()} == {"blob fast": True, "blob middle": False, "ledger": False, "load": False}
+    assert {name: ok for name, (ok, _) in found.items()} == WHOLE | dict.fromkeys(("blob middle", "ledger", "load"), False)
     assert saved["levels"][1]["sha256"] in found["blob middle"][1]

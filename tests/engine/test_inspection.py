@@ -117,10 +117,21 @@ async def test_trace_tells_what_a_fold_by_hand_has_by_level_and_by_snapshot(clie
     before, _ = then.standing(then.lessons(STORY), STORY[3][0], STORY[3][1])
     assert (kept["snapshot"], kept["seq"], kept["rank"]) == (saved["id"], 8, 1)
     assert (kept["score"], kept["confidence"]) == (before.score, max(before.confidence, judging.CERTAIN))
-    assert [level["name"] for level in told["levels"]] == ["fast", "middle"]
+    assert [level["name"] for level in told["levels"]] == ["fast", "middle", "slow"]
     assert told["levels"][0]["score"] == pytest.approx(now.score, abs=1e-6), "nothing has left the window"
-    assert told["levels"][1] == {"name": "middle", "score": 0.0, "confidence": 0.0, "rank": None}, "it says nothing yet"
+    silent = {"score": 0.0, "confidence": 0.0, "rank": None}
+    assert told["levels"][1:] == [{"name": "middle", **silent}, {"name": "slow", **silent}], "they say nothing yet"
     assert told["verified_at"] is not None
+
+
+async def test_trace_names_its_snapshots_as_people_do(client):
+    taught = await teach(client, PIN, "change_pin")
+    for label in ("before the sale", None):
+        await posted(client, "/v1/snapshots", 201, label=label)
+    assert [one["label"] for one in (await trace(client, taught["id"]))["snapshots"]] == [None, "before the sale"]
+    newest = (await got(client, "/v1/snapshots"))["items"][0]["id"]
+    assert (await client.patch(f"/v1/snapshots/{newest}", json={"label": "after it"})).status_code == 200
+    assert [one["label"] for one in (await trace(client, taught["id"]))["snapshots"]] == ["after it", "before the sale"]
 
 
 async def test_trace_of_a_superseded_correction_names_who_superseded_it(client):
@@ -245,6 +256,29 @@ async def test_pairs_taken_out_are_those_of_the_correction_and_together_make_up_
     assert strongest in (taught[0]["id"], taught[3]["id"]), "what says the answer in a situation like this"
 
 
+async def test_answer_that_lies_in_the_middle_level_has_its_carriers(client, monkeypatch):
+    """What has left the window is in the wide weights, which keep no corrections apart: the shares are estimates of what folding tells."""
+    mine = [await teach(client, text, "change_pin") for text in (PIN, "How do I get a new PIN?", "I want another PIN for my card")]
+    items = [{"input": f"When does branch number {number} open?", "right": f"at {number} past nine"} for number in range(120)]
+    await posted(client, "/v1/corrections/batch", 201, items=items)
+    question = "Where can I get another PIN?"
+    told = await posted(client, "/v1/memory/explain", input=question, sample=4)
+    assert (told["value"], told["method"]) == ("change_pin", "fold")
+    fast, middle = (level["score"] for level in told["levels"])
+    assert middle > 4 * abs(fast), "the pairs have left the window"
+    exact = {carrier["correction"]: carrier for carrier in told["carriers"]}
+    assert {one["id"] for one in mine} <= exact.keys()
+    assert {exact[one["id"]]["level"] for one in mine} == {"middle"}
+    monkeypatch.setattr("workers.explaining.FOLDS", 0)
+    told = await posted(client, "/v1/memory/explain", input=question, sample=4)
+    shares = {carrier["correction"]: carrier["carries"] for carrier in told["carriers"]}
+    assert (told["method"], shares.keys()) == ("pairs", exact.keys())
+    strongest = {max(found, key=found.get) for found in (shares, {name: one["carries"] for name, one in exact.items()})}
+    assert strongest <= {one["id"] for one in mine}
+    whole = sum(shares[one["id"]] for one in mine)
+    assert whole == pytest.approx(middle, rel=0.4), "together they carry most of it"
+
+
 async def test_explanation_names_the_nearest_correction_of_the_best_other_answer(client):
     taught = await taught_story(client)
     asked = (await ask(client, "The machine has my card", top_k=2, min_confidence=0, explain=True))["answers"]
@@ -291,12 +325,13 @@ async def test_levels_tell_clock_drift_and_what_each_knows_alone(client):
     assert [(level["name"], level["updates"], level["norm"], level["alone"]) for level in empty["levels"]] == [
         ("fast", 0, 0.0, None),
         ("middle", 0, 0.0, None),
+        ("slow", 0, 0.0, None),
     ]
     assert (empty["corrections"], empty["sample"], empty["compared_with"]) == (0, 0, None)
     await taught_story(client)
     saved = await snapshot(client)
     here = await got(client, "/v1/memory/levels")
-    fast, middle = here["levels"]
+    fast, middle, slow = here["levels"]
     assert (here["compared_with"], here["corrections"], here["sample"]) == (saved["id"], 8, 8)
     assert (fast["updates"], fast["tokens_until_update"], fast["period_tokens"]) == (8, 0, 0)
     assert middle["updates"] == here["clock_tokens"] // 16
@@ -307,7 +342,7 @@ async def test_levels_tell_clock_drift_and_what_each_knows_alone(client):
     assert fast["half_life"] is None, "eight corrections tell nothing about it"
     assert fast["pairs"] == 8 + 5, "five answers were new, and their words are taught as well"
     memory = await got(client, "/v1/memory")
-    assert [level["norm"] for level in memory["levels"]] == [fast["norm"], middle["norm"]]
+    assert [level["norm"] for level in memory["levels"]] == [fast["norm"], middle["norm"], slow["norm"]]
     await teach(client, PIN, "ask_the_branch")
     later = (await got(client, "/v1/memory/levels", sample=4))["levels"][0]
     assert 0.0 < later["drift_snapshot"] < 1.0
@@ -379,4 +414,4 @@ async def test_drift_of_automatic_snapshots_is_in_the_statistics(client, service
         if drift:
             break
         await asyncio.sleep(0.01)
-    assert drift == {"fast": 1.0, "middle": 0.0}, "the first one is compared with an empty bank"
+    assert drift == {"fast": 1.0, "middle": 0.0, "slow": 0.0}, "the first one is compared with an empty bank"

@@ -1,9 +1,12 @@
 """What was taught is right when it is asked in the same words, at any later time; what was forgotten or replaced is not told."""
 
+import pytest
 from saying import PIN, SPAIN, ask, snapshot, teach
 
+from model import Candidate
 from service.store import history
 from workers import judging
+from workers.reading import Judged
 
 CROWD = [f"What is the code of locker number {number}?" for number in range(40)]
 CODES = ["red", "green", "blue"]
@@ -127,3 +130,40 @@ async def test_texts_of_one_request_are_looked_up_once(client, monkeypatch):
     assert response.status_code == 200, response.text
     assert asked == [PIN, SPAIN]
     assert [first(result) for result in response.json()["results"]] == ["change_pin", None, "change_pin"]
+
+
+def candidates(*told):
+    return [Candidate(place, score, confidence, "fast", 0.1) for place, (score, confidence) in enumerate(told)]
+
+
+PLAIN = ((0.9, 0.95), (0.1, 0.01))
+CALLS = {
+    "plainly the first": (PLAIN, PLAIN, 1, False),
+    "two as good as equal": (((0.50001, 0.4), (0.5, 0.4)), ((0.50001, 0.4), (0.5, 0.4)), 1, True),
+    "at the threshold": (((0.5, 0.1204), (0.1, 0.01)), ((0.5, 0.1204), (0.1, 0.01)), 1, True),
+    "at the threshold once the texts are compared": (PLAIN, ((0.9, 0.1196), (0.1, 0.01)), 1, True),
+    "hardly doubtful once the texts are compared": (PLAIN, ((0.9, 0.4995), (0.1, 0.01)), 1, True),
+    "others as good as equal, and not heard": (((0.9, 0.95), (0.10001, 0.01), (0.1, 0.01)), ((0.9, 0.95), (0.1, 0.01)), 1, False),
+    "others as good as equal, and heard": (((0.9, 0.3), (0.2, 0.02), (0.10001, 0.01), (0.1, 0.01)), ((0.9, 0.3), (0.2, 0.02)), 3, True),
+    "evidence as good as equal": (((0.9, 0.95), (0.6, 0.2)), ((0.9, 0.3), (0.6, 0.53811)), 2, True),
+    "evidence for the first": (((0.9, 0.95), (0.6, 0.2)), ((0.9, 0.4), (0.6, 0.2)), 2, False),
+    "nothing": ((), (), 0, False),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_what_rounding_could_decide_is_seen(name):
+    found, told, heard, close = CALLS[name]
+    judged = Judged(candidates(*told), {place: [] for place in range(heard)}, None)
+    assert judging.is_close(candidates(*found), judged, 0.12) == close
+
+
+async def test_many_questions_at_once_are_answered_as_each_alone(client, service, monkeypatch):
+    """Also where all of them are taken for close calls, and where none is."""
+    await crowd(client)
+    texts = [*CROWD, *(text.replace("What is the code of", "Which code has") for text in CROWD)]
+    alone = [first(await ask(client, text)) for text in texts]
+    for close in (judging.is_close, lambda *_: True, lambda *_: False):
+        monkeypatch.setattr(judging, "is_close", close)
+        rows = (await client.post("/v1/memory/probe", json={"inputs": texts})).json()["rows"]
+        assert [None if cell["abstained"] else cell["value"] for (cell,) in rows] == alone

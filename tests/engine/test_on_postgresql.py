@@ -6,6 +6,7 @@ import io
 import itertools
 from datetime import UTC, datetime
 
+import psycopg
 import pytest
 from fixtures_service import client_of, finished, serving
 from fixtures_store import fresh_url
@@ -15,6 +16,7 @@ from model import RecallConfig
 from model.slots import bytes_of_slot
 from service.doctor import examine
 from service.errors import NotFound
+from service.store import banks
 
 
 @pytest.fixture
@@ -297,3 +299,36 @@ async def test_bundle_leaves_by_one_service_and_comes_back_by_the_other(tmp_path
         assert (await second.get(f"/v1/exports/{job['result']['export']}")).status_code == 404
         refused = await second.post("/v1/imports", content=data)
         assert refused.status_code == 409, refused.text
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "once"}], ids=["no key", "a key"])
+async def test_append_whose_connection_breaks_is_made_again_and_counts_once(tmp_path, encoder, url, postgres, headers):
+    """Nobody knows whether it was kept until the bank was taken anew."""
+    async with serving(tmp_path / "var", encoder, database=url) as service, client_of(service) as client:
+        await teach(client, SPAIN, "transfer_time")
+        bank = await service.engine.banks.id_of(service.tenant, "default")
+        async with service.database.write(service.tenant) as conn:
+            await banks.lock(conn, service.tenant, bank)
+            teaching = asyncio.ensure_future(client.post("/v1/corrections", json={"input": PIN, "right": "change_pin"}, headers=headers))
+            postgres.kill_backend(await waiting_for_a_lock(url))
+            await asyncio.sleep(0.2)
+            assert not teaching.done()
+        reply = await teaching
+        assert (reply.status_code, reply.json()["seq"]) == (201, 2), reply.text
+        assert (await client.get("/v1/memory")).json()["events"] == 2
+        assert (await ask(client, PIN))["answers"][0]["value"] == "change_pin"
+        lived = await digest(client)
+        service.engine.banks.drop(bank)
+        assert await digest(client) == lived
+
+
+async def waiting_for_a_lock(url: str) -> int:
+    """The server's process that waits for somebody's lock."""
+    query = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        for _ in range(500):
+            found = await (await connection.execute(query)).fetchone()
+            if found is not None:
+                return found[0]
+            await asyncio.sleep(0.01)
+    raise AssertionError("nobody waits")

@@ -132,7 +132,19 @@ async def test_correction_that_two_quarantines_hold_comes_back_with_the_last(cli
     assert "nonsense" not in await values(client, SPAIN)
     await lift(client, second)
     assert "nonsense" in await values(client, SPAIN)
-    assert (await lift(client, first, expect=409))["code"] == "conflict"
+
+
+async def test_lifting_whose_answer_was_lost_is_answered_again_and_done_once(client):
+    await teach(client, PIN, "change_pin")
+    bad = await teach(client, SPAIN, "nonsense")
+    held = await hold(client, corrections=[bad["id"]])
+    lifted = await lift(client, held)
+    again = await hold(client, corrections=[bad["id"]])
+    assert await lift(client, held) == lifted, "whoever did not hear of it asks again"
+    assert "nonsense" not in await values(client, SPAIN), "what was held since stays held"
+    assert [row["action"] for row in (await client.get("/v1/audit")).json()["items"]].count("quarantine.lift") == 1
+    await lift(client, again)
+    assert "nonsense" in await values(client, SPAIN)
 
 
 async def test_erased_correction_that_was_quarantined_stays_erased(client):

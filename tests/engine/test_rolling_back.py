@@ -7,6 +7,8 @@ import pytest
 from fixtures_service import client_of, finished
 from saying import PIN, SPAIN, ask, digest, snapshot, teach
 
+from service.errors import Conflict
+
 CARD, YEN = "Can my daughter get a card of her own?", "What is the exchange rate for yen today?"
 
 
@@ -196,3 +198,87 @@ async def test_rollback_to_a_snapshot_that_is_being_deleted_is_whole_or_refused(
         assert moved.status_code in (200, 404, 409), moved.text
         assert (await digest(client) == saved["digest"]) == (moved.status_code == 200)
         assert (await roll_back(client, 404, to=saved["id"]))["code"] == "not-found"
+
+
+async def test_rollback_to_a_snapshot_that_retention_collects_is_whole_or_refused(client, service):
+    """Another process may collect: it does not wait for the lock of this one."""
+    bank = await service.engine.banks.id_of(service.tenant, "default")
+    for _ in range(4):
+        await teach(client, PIN, f"answer {datetime.now(UTC)}")
+        await service.engine.settle(0)
+        saved = (await client.get("/v1/snapshots")).json()["items"][0]
+        assert saved["kind"] == "auto"
+        await teach(client, SPAIN, f"answer {datetime.now(UTC)}")
+        moved, _ = await asyncio.gather(
+            client.post("/v1/rollback", json={"to": saved["id"]}), service.engine.versions.thin(service.tenant, bank, 0)
+        )
+        assert moved.status_code in (200, 404, 409), moved.text
+        assert (await digest(client) == saved["digest"]) == (moved.status_code == 200)
+        service.engine.banks.drop(bank)
+        assert (await digest(client) == saved["digest"]) == (moved.status_code == 200), "also from the ledger"
+        assert (await roll_back(client, 404, to=saved["id"]))["code"] == "not-found"
+
+
+async def test_rollback_that_takes_long_to_fold_is_prepared_by_a_job_and_then_done_once(client, service, monkeypatch):
+    monkeypatch.setattr("workers.preparing.LONG", 3)
+    lessons = [(f"lesson {number}", f"answer {number % 3}") for number in range(8)]
+    for place, (text, right) in enumerate(lessons):
+        await teach(client, text, right, session_id="ses:odd" if place % 2 else "ses:even")
+    lived, body, once = await digest(client), {"source": {"session_id": "ses:odd"}}, {"Idempotency-Key": "long"}
+    told = await roll_back(client, 202, once, **body)
+    assert (told["head"], told["flips"], told["removed"]) == (None, [], 0)
+    again = await client.post("/v1/rollback", json={**body, "dry_run": True})
+    assert (again.status_code, again.json()["job_id"], again.headers["location"]) == (202, told["job_id"], f"/v1/jobs/{told['job_id']}")
+    assert await digest(client) == lived, "nothing has changed yet"
+    job = await finished(client, told["job_id"])
+    assert (job["kind"], job["status"]) == ("preparation", "succeeded"), job
+    made = next(row for row in (await client.get("/v1/snapshots")).json()["items"] if row["id"] == job["result"]["snapshot"])
+    assert (made["kind"], made["is_head"], made["label"]) == ("auto", False, None)
+    await teach(client, CARD, "get_card")  # is there already when the head moves: it belongs to what is kept
+    preview = await roll_back(client, dry_run=True, **body)
+    done = await roll_back(client, headers=once, **body)
+    assert {name: done[name] for name in ("flips", "removed", "restored")} == {
+        name: preview[name] for name in ("flips", "removed", "restored")
+    }
+    assert done["removed"] == 4
+    kept = [*lessons[::2], (CARD, "get_card")]
+    assert await digest(client) == await digest_of(client, *kept)
+    assert await roll_back(client, headers=once, **body) == done, "the same key rolls back once"
+    bank = await service.engine.banks.id_of(service.tenant, "default")
+    service.engine.banks.drop(bank)
+    assert await digest(client) == await digest_of(client, *kept)
+
+
+async def test_state_that_holds_what_was_forgotten_meanwhile_is_not_prepared(client, service, monkeypatch):
+    monkeypatch.setattr("workers.preparing.LONG", 1)
+    taught = [await teach(client, f"lesson {number}", f"answer {number}", session_id=f"ses:{number % 2}") for number in range(6)]
+    bank = await service.engine.banks.id_of(service.tenant, "default")
+    asked = {"spans": [[0, 1], [2, 3], [4, 5]], "held": [], "seq": 6, "name": "everything but session ses:1", "by": "key_1"}
+    job = (await client.post("/v1/forget", json={"corrections": [taught[2]["id"]], "mode": "rebuild"})).json()["job_id"]
+    assert (await finished(client, job))["status"] == "succeeded"
+    with pytest.raises(Conflict, match="forgotten"):
+        await service.maintenance.prepare(service.tenant, bank, asked, progress=_nobody)
+    before = len((await client.get("/v1/snapshots")).json()["items"])
+    told = await roll_back(client, 202, source={"session_id": "ses:1"})
+    assert (await finished(client, told["job_id"]))["status"] == "succeeded"
+    assert len((await client.get("/v1/snapshots")).json()["items"]) == before + 1
+    await roll_back(client, source={"session_id": "ses:1"})
+    assert await digest(client) == await digest_of(client, ("lesson 0", "answer 0"), ("lesson 4", "answer 4"))
+
+
+async def _nobody(done: float) -> None:
+    """Who is told how far a job has come."""
+
+
+async def test_preview_of_a_sample_says_so_and_asks_those_that_leave_first(client):
+    for number in range(20):
+        await teach(client, f"question {number}", f"answer {number}")
+    saved = await snapshot(client)
+    late = [await teach(client, text, right) for text, right in ((PIN, "change_pin"), (SPAIN, "transfer_time"))]
+    told = await roll_back(client, to=saved["id"], dry_run=True, probes=4)
+    assert (told["probes"], told["probes_of"]) == (4, 22)
+    assert {flip["correction"] for flip in told["flips"]} >= {row["id"] for row in late}
+    assert (await roll_back(client, to=saved["id"], dry_run=True))["probes"] == 22, "all, where they are few"
+    moved = await roll_back(client, to=saved["id"], probes=4)
+    assert (moved["flips"], moved["probes"], moved["probes_of"]) == (told["flips"], 4, 22)
+    assert [fault["field"] for fault in (await roll_back(client, 400, to=saved["id"], probes=0))["errors"]] == ["probes"]

@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 from statistics import median
 
+import pytest
 from fixtures_service import client_of, finished, serving
 from saying import PIN, SPAIN, ask, digest, teach
 
-from service.errors import StorageFull
+from service.errors import Invalid, StorageFull
 from service.processes.parts import SYSTEM
 from service.store.db import POOL
 from service.wire import NewCorrection
@@ -246,3 +247,18 @@ async def test_corrections_with_the_same_ids_are_taught_once_and_answered_alike(
     assert first == beside == await teach_them()
     memory = await engine.memory(service.tenant, "default")
     assert (memory.events, memory.digest) == (3, lived)
+
+
+@pytest.mark.parametrize("item", [NewCorrection(input=PIN, right=" "), NewCorrection(input="", right="change_pin")])
+async def test_what_says_nothing_is_refused_by_the_engine_too_and_the_bank_goes_on(service, item):
+    """In the ledger it could never be folded: the model takes no lesson without an answer."""
+    engine = service.engine
+    with pytest.raises(Invalid, match=r"items\[1\]"):
+        await engine.teach(
+            service.tenant, "default", [NewCorrection(input=SPAIN, right="transfer_time"), item], actor=SYSTEM, idempotency_key=None
+        )
+    assert (await engine.memory(service.tenant, "default")).events == 0
+    (taught,) = await engine.teach(
+        service.tenant, "default", [NewCorrection(input=PIN, right="change_pin")], actor=SYSTEM, idempotency_key=None
+    )
+    assert taught.seq == 1

@@ -75,6 +75,13 @@ async def test_worker_drops_what_was_erased_when_it_is_told_or_was_not(tmp_path,
                 await until_nothing(service)
 
 
+async def test_service_of_one_process_drops_what_a_command_beside_it_has_erased(tmp_path, encoder):
+    async with serving(tmp_path / "var", encoder, sweep_s=0.1) as service:
+        await make_warm(service)
+        await erase_tenant(service.settings, service.tenant)
+        await until_nothing(service)
+
+
 async def test_worker_keeps_what_was_not_erased(tmp_path, encoder):
     async with serving(tmp_path / "var", encoder) as service:
         await make_warm(service)

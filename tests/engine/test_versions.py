@@ -160,7 +160,7 @@ async def test_consolidation_gates_snapshots_and_moves_the_head(client):
     lived = await digest(client)
     job = await finished(client, (await client.post("/v1/consolidations", json={})).json()["job_id"])
     assert job["status"] == "succeeded", job
-    assert job["result"]["gate"] == {"probes": 6, "head_right": 6, "candidate_right": 6, "passed": True}
+    assert job["result"]["gate"] == {"probes": 6, "head_right": 6, "candidate_right": 6, "flipped": 0, "passed": True}
     assert job["result"]["digest"] == lived, "replay equals the lived state (I8)"
     head = next(row for row in (await client.get("/v1/snapshots")).json()["items"] if row["is_head"])
     assert (head["id"], head["kind"]) == (job["result"]["snapshot"], "consolidation")
@@ -203,10 +203,10 @@ async def test_blobs_left_by_a_dead_process_are_deleted_at_the_next_start_and_ne
 class Amnesia(Consolidation):
     """A consolidation whose candidate has lost everything, as a training that went wrong would leave it."""
 
-    async def _candidate(self, tenant, found, progress):
-        view = await super()._candidate(tenant, found, progress)
+    async def _candidate(self, tenant, bank_id, progress):
+        found, view = await super()._candidate(tenant, bank_id, progress)
         view.state = self.replay.recall.initial()
-        return view
+        return found, view
 
 
 async def test_candidate_that_answers_worse_is_kept_aside_and_never_becomes_head_nor_the_base_of_a_cold_start(client, service):
@@ -231,10 +231,10 @@ async def test_response_first_taught_while_a_job_folds_is_remembered(client, ser
     good = service.maintenance.consolidation
     candidate = good._candidate
 
-    async def slow(self, tenant, found, progress):
-        view = await candidate(tenant, found, progress)
+    async def slow(self, tenant, bank_id, progress):
+        begun = await candidate(tenant, bank_id, progress)
         await teach(client, SPAIN, "transfer_time")
-        return view
+        return begun
 
     service.maintenance.consolidation = type("Slow", (Consolidation,), {"_candidate": slow})(
         good.replay, good.reader, good.versions, good.thread, good.changed

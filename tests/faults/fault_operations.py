@@ -120,6 +120,21 @@ def _exported(rows: Rows, world: World) -> bool:
     return sum(len(part["data"]) for part in rows["bundle_part"] if part["bundle"] == bundle["id"]) == bundle["bytes"]
 
 
+async def _import(process: Process, world: World) -> None:
+    await _bring(process, world, **ONCE["headers"])
+    process.points.acknowledged = True
+
+
+async def _import_again(process: Process, world: World, happened: bool) -> None:
+    told = await _bring(process, world)
+    assert (told["snapshot"]["seq"], told["probes"] > 0, told["agreeing"]) == (5, True, told["probes"])
+    assert (await process.do("POST", f"snapshots/{told['snapshot']['id']}/verify", expect=200))["ok"]
+
+
+async def _bring(process: Process, world: World, **headers: str) -> dict:
+    return await process.do("POST", "imports", expect=201, content=world.bundle, headers={"Content-Type": "application/x-tar", **headers})
+
+
 async def _consolidate(process: Process, world: World) -> None:
     job = await process.do("POST", "consolidations", {}, expect=202, **ONCE)
     process.points.acknowledged = True
@@ -274,6 +289,7 @@ OPERATIONS = {
     "folded rollback": Operation(*_roll_back(keep="corrections_after"), _of_kind("rollback", 6), TAUGHT[:5], 75, SAVES | {"get"}),
     "deletion of a snapshot": Operation(_delete_snapshot, _delete_snapshot_again, _snapshot_deleted, TAUGHT, 15, COMMITS | DELETES),
     "export": Operation(_export, _export_again, _exporting, TAUGHT, 40, COMMITS | JOBS | {"get"}, ended=_exported),
+    "import": Operation(_import, _import_again, _of_kind("import", 5), TAUGHT, 60, SAVES | {"INSERT bundle", "DELETE bundle"}),
     "consolidation": Operation(_consolidate, _consolidate_again, _queued, TAUGHT[:5], 110, SAVES | JOBS, ended=_head_is("consolidation")),
     "rebuild": Operation(*_forget("rebuild"), _marked, WITHOUT_THE_SECRET, 100, SAVES | JOBS, ended=_head_is("rebuild"), forgets=True),
     "erasure": Operation(

@@ -123,6 +123,29 @@ class WatchedDatabase(Database):
     def write(self, *args):
         return self._watched("write", super().write(*args))
 
+    async def at_once(self, tenant, work):
+        if self.dialect == "postgresql":  # a transaction of `write`
+            return await super().at_once(tenant, work)
+
+        async def watched(conn):
+            result = await work(_Watched(conn, self._points))
+            self._points.reach("write: before the commit")
+            return result
+
+        self._points.reach("write: begin")
+        result = await super().at_once(tenant, watched)
+        self._points.reach("write: after the commit")
+        return result
+
+    async def send(self, tenant, message):
+        self._points.reach("write: begin")
+        for statement, _ in message:
+            self._points.reach(_short(statement))
+        self._points.reach("write: before the commit")  # which is in the message
+        rows = await super().send(tenant, message)
+        self._points.reach("write: after the commit")
+        return rows
+
     def sweep(self):
         return self._watched("sweep", super().sweep())
 
@@ -146,6 +169,18 @@ class WatchedDatabase(Database):
                 self._points.reach(f"{kind}: before the commit")
         if kind != "read":
             self._points.reach(f"{kind}: after the commit")
+
+
+class _Watched:
+    """A connection for short changes; every statement is a point."""
+
+    def __init__(self, real, points: Points) -> None:
+        self._real, self._points = real, points
+        self.dialect = real.dialect
+
+    async def execute(self, statement, *values):
+        self._points.reach(_short(str(statement)))
+        return await self._real.execute(statement, *values)
 
 
 class WatchedBlobs:

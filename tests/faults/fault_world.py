@@ -16,7 +16,7 @@ import numpy as np
 from fault_points import Points, WatchedBlobs, WatchedDatabase
 from fixtures_service import client_of, serving
 from saying import PIN, SPAIN
-from sqlalchemy import create_engine, insert, select, text
+from sqlalchemy import create_engine, delete, insert, select, text
 
 from bench.killing import Fold
 from model import Recall, RecallConfig
@@ -24,7 +24,9 @@ from model.encoder import Encoded
 from service.bell import Bell
 from service.embedded import Embedded, utc_now
 from service.processes.parts import SYSTEM
+from service.store import bundles
 from service.store.blobs import open_blobs
+from service.store.tables import job as job_table
 from service.store.tables import metadata
 from service.store.tenants import ensure_tenant
 from service.wire import NewCorrection
@@ -59,6 +61,7 @@ class World:
     corrections: list[str]  # of `bank`, in order
     early: str  # a snapshot of `bank` after two corrections
     guest: str  # the second tenant
+    bundle: bytes  # of a snapshot of `bank` after five corrections, which was deleted since: its bytes are not in the store
     rows: Rows
 
     def copy(self, directory: Path) -> "World":
@@ -122,10 +125,26 @@ async def build(directory: Path, encoder) -> World:
         await made.do("POST", "snapshots", {"label": "holds the secret"}, expect=201)
         corrections.append(await _teach(made, bank, TAUGHT[3]))
         await made.service.engine.settle(-1)
-        corrections.extend([await _teach(made, bank, item) for item in TAUGHT[4:]])
+        corrections.append(await _teach(made, bank, TAUGHT[4]))
+        bundle = await _export(made)
+        corrections.append(await _teach(made, bank, TAUGHT[5]))
         await made.do("POST", "forget", {"corrections": corrections[-1:], "mode": "suppress"}, expect=202)
         guest = await _invite(made)
-    return World(directory, bank, other, corrections, early, guest, rows_of(url_of(directory)))
+    return World(directory, bank, other, corrections, early, guest, bundle, rows_of(url_of(directory)))
+
+
+async def _export(made: Process) -> bytes:
+    """The bundle of a snapshot of now. Nothing of either is left behind but that the snapshot was deleted."""
+    saved = (await made.do("POST", "snapshots", {}, expect=201))["id"]
+    job = (await made.do("POST", f"snapshots/{saved}/export", {}, expect=202))["job_id"]
+    await made.finish(job)
+    name = (await made.do("GET", f"jobs/{job}", expect=200))["result"]["export"]
+    bundle = (await made.client.get(f"/v1/exports/{name}")).content
+    async with made.service.database.write(made.service.tenant) as conn:
+        await bundles.drop(conn, made.service.tenant, [name])
+        await conn.execute(delete(job_table).where(job_table.c.id == job))
+    await made.do("DELETE", f"snapshots/{saved}", expect=204)
+    return bundle
 
 
 async def _invite(made: Process) -> str:

@@ -20,7 +20,7 @@ torch.set_num_threads(1)  # as the service does: on a loaded machine two threads
 ENCODER = "e" * 64
 TINY = RecallConfig.tiny(encoder_digest=ENCODER)
 MINUTE = RecallConfig(
-    ENCODER, key_width=24, code_width=16, window=40, neighbours=4, frequencies=20, max_responses=64
+    ENCODER, key_width=24, code_width=16, window=40, neighbours=4, frequencies=20, places=16, max_responses=64
 )  # blobs of a few kilobytes; its window hands pairs on as soon as there are nine
 
 Matrix = NDArray[np.float64]

@@ -91,7 +91,7 @@ def test_equal_states_give_equal_bytes() -> None:
             named[name] = tensor.t().contiguous().t()  # lies otherwise in memory
     assert checkpoint.encode(again) == BLOBS
     assert checkpoint.encode(decode(BLOBS)) == BLOBS
-    assert set(BLOBS) == {"fast", "middle"}
+    assert set(BLOBS) == {"fast", "middle", "slow"}
 
 
 def test_encoding_leaves_the_state_as_it_is_and_a_decoded_one_has_memory_of_its_own() -> None:
@@ -143,10 +143,10 @@ def changed(name: str, row: int, column: int, value: float) -> dict[str, bytes]:
 
 W, C, K, F = MINUTE.window, MINUTE.code_width, MINUTE.key_width, 2 * MINUTE.frequencies
 REFUSED = {
-    "no level": ({}, r"the levels are \[\], not \['fast', 'middle'\]"),
+    "no level": ({}, r"the levels are \[\], not \['fast', 'middle', 'slow'\]"),
     "a level is missing": ({"fast": BLOBS["fast"]}, "the levels are"),
-    "a level too many": ({**BLOBS, "slow": BLOBS["fast"]}, "the levels are"),
-    "levels exchanged": ({"fast": BLOBS["middle"], "middle": BLOBS["fast"]}, "fast: "),
+    "a level too many": ({**BLOBS, "static": BLOBS["fast"]}, "the levels are"),
+    "levels exchanged": ({**BLOBS, "fast": BLOBS["middle"], "middle": BLOBS["fast"]}, "fast: "),
     "empty": ({**BLOBS, "fast": b""}, "fast: there is no manifest"),
     "seven bytes": ({**BLOBS, "fast": b"\0" * 7}, "fast: there is no manifest"),
     "garbage": ({**BLOBS, "middle": bytes(range(256)) * 8}, "middle: the header is too long"),
@@ -277,7 +277,7 @@ def edited(blob: bytes, edits: list[tuple[str, int, bytes]]) -> bytes:
 
 
 @settings(max_examples=400, derandomize=True, deadline=None)
-@given(st.sampled_from(["fast", "middle"]), EDITS)
+@given(st.sampled_from(["fast", "middle", "slow"]), EDITS)
 def test_damaged_bytes_are_refused_or_differ_in_numbers_only(level: str, edits: list[tuple[str, int, bytes]]) -> None:
     blob = edited(BLOBS[level], edits)
     try:
@@ -295,7 +295,7 @@ def test_damaged_bytes_are_refused_or_differ_in_numbers_only(level: str, edits: 
 @given(st.binary(max_size=300) | st.builds(blob_of, st.binary(max_size=200), st.binary(max_size=60)))
 def test_arbitrary_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(CheckpointRefused):
-        decode({"fast": data, "middle": data})
+        decode({"fast": data, "middle": data, "slow": data})
 
 
 def test_decoding_a_header_that_claims_gigabytes_allocates_none() -> None:

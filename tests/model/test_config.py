@@ -49,6 +49,8 @@ NAN, INFINITY = float("nan"), float("inf")
         ("key_width", {"key_width": 0}),
         ("key_width", {"key_width": BLOCK + 1}),
         ("frequencies", {"frequencies": 0}),
+        ("places", {"places": 0}),
+        ("slow_from", {"slow_from": 1}),
         ("max_responses", {"max_responses": 0}),
         ("sharpness", {"sharpness": 0.0}),
         ("sharpness", {"sharpness": -4.5}),
@@ -108,18 +110,19 @@ def test_the_hash_covers_everything_that_bits_depend_on_and_nothing_about_readin
     hashes = {DEFAULT.hash}
     for field in fields(RecallConfig):
         value = getattr(DEFAULT, field.name)
-        other = "f" * 64 if isinstance(value, str) else value + 8 if isinstance(value, int) else value * 0.5
+        more = 1_024 if field.name == "places" else 8
+        other = "f" * 64 if isinstance(value, str) else value + more if isinstance(value, int) else value * 0.5
         changed = replace(DEFAULT, **{field.name: other}).hash
         assert (changed == DEFAULT.hash) == (field.name in READING), field.name
         hashes.add(changed)
     assert len(hashes) == len(fields(RecallConfig)) - len(READING) + 1, "no two differing configurations share a hash"
     assert replace(DEFAULT).hash == DEFAULT.hash
-    monkeypatch.setattr("model.config.FORMAT", 3)
+    monkeypatch.setattr("model.config.FORMAT", 4)
     assert DEFAULT.hash not in hashes, "the meaning of the tensors is part of the identity"
 
 
-def test_the_default_holds_13_3_mebibytes_and_44_bytes_for_each_distinct_answer_and_the_tiny_one_half_of_one() -> None:
-    for config, mebibytes, row in ((DEFAULT, 13.3, 44), (RecallConfig.tiny(encoder_digest="e"), 0.5, 28)):
+def test_the_default_holds_15_8_mebibytes_and_44_bytes_for_each_distinct_answer_and_the_tiny_one_one() -> None:
+    for config, mebibytes, row in ((DEFAULT, 15.8, 44), (RecallConfig.tiny(encoder_digest="e"), 1.1, 28)):
         forms = [form for named in layout(config).values() for form in named.values()]
         fixed = sum(form.rows * form.columns * form.dtype.itemsize for form in forms if form.rows is not None)
         assert round(fixed / 2**20, 1) == mebibytes

@@ -106,7 +106,7 @@ def test_the_fullest_stream_of_lessons_always_finds_room() -> None:
         assert (taken, taken - handed) == (2 * seq, 1 + 2 * (seq % 16) if seq >= 16 else 2 * seq)
 
 
-@pytest.mark.parametrize("level", ["fast", "middle"])
+@pytest.mark.parametrize("level", ["fast", "middle", "slow"])
 def test_reading_changes_no_level(level: str) -> None:
     recall = Recall(MINUTE)
     state = recall.fold(recall.initial(), [replace(lesson, tokens=5) for lesson in lessons_of_one_token(20)])

@@ -98,10 +98,11 @@ def test_tensors_in_a_stack_lie_as_those_of_a_state_do(config: RecallConfig) -> 
 
 
 def test_what_a_slot_takes_is_told() -> None:
-    assert bytes_of_slot(DEFAULT) == (3_000 * (384 + 256) * 4 + 256 * 6_144 * 4, 3_000 * 8 + 20)
+    device = 3_000 * (384 + 256) * 4 + 256 * 6_144 * 4 + 3_072 * (384 + 256 + 8)
+    assert bytes_of_slot(DEFAULT) == (device, 3_000 * 8 + 20 + 384 * 384 * 4 + 24)
     slots = Slots(DEFAULT, 3)
     empty = 3 * sum(bytes_of_slot(DEFAULT))
-    assert empty <= slots.nbytes < empty + 3 * 9 * 64
+    assert empty <= slots.nbytes < empty + 3 * 14 * 64
     recall, before, view = Recall(DEFAULT), slots.nbytes, slots.view(slots.take())
     assert slots.nbytes == before
     for lesson in stream(DEFAULT, 4, 3, answers=100):
@@ -114,7 +115,7 @@ def test_only_rows_that_were_written_to_are_filled() -> None:
     sizes = {(level, name): len(tensor) for level, name, tensor in filled(STATES[5].levels)}
     assert {sizes["fast", name] for name in ("keys", "errors", "rates", "answers")} == {int(STATES[5].levels["fast"]["marks"][0, 0])}
     assert sizes["middle", "weights"] == 0
-    assert {len(tensor) for _, name, tensor in filled(STATES[60].levels) if name == "keys"} == {MINUTE.window}
+    assert {len(tensor) for _, name, tensor in filled(STATES[60].levels) if name == "rates"} == {MINUTE.window}
     assert {len(tensor) for _, name, tensor in filled(STATES[60].levels) if name == "weights"} == {MINUTE.code_width}
     for state in STATES.values():
         for level, name, tensor in filled(state.levels):

@@ -323,7 +323,8 @@ EVENTS = st.lists(
 def test_no_history_makes_a_circle_and_all_is_as_in_the_plain_rules(
     events: list[tuple[str, str | None, float, bool]], threshold: float, step: float
 ) -> None:
-    fast, kinship, rows = initial(SMALL).levels["fast"], ReferenceKinship(step, threshold), {None: -1}
+    levels, kinship, rows = initial(SMALL).levels, ReferenceKinship(step, threshold), {None: -1}
+    fast = levels["fast"]
     for right, heard, margin, home in events:
         wrong = heard if heard in rows else None
         if right not in rows:
@@ -333,7 +334,7 @@ def test_no_history_makes_a_circle_and_all_is_as_in_the_plain_rules(
             corrected(fast, rows[right], rows[wrong], margin, home=home, step=step, threshold=threshold)
         kinship.learn(right, wrong, margin, home)
 
-        assert not list(contradictions(SMALL, {"fast": fast}))
+        assert not list(contradictions(SMALL, levels))
         assert become(fast).tolist() == [rows[kinship.become(name)] for name in rows if name is not None]
         assert fast["kin"].tolist() == [[rows[own.parent], rows[own.successor]] for own in kinship.kin.values()]
         assert fast["evidence"][:, 0].tolist() == pytest.approx([own.evidence for own in kinship.kin.values()], abs=1e-5)

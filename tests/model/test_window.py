@@ -18,7 +18,7 @@ from model.hope.level import LevelConfig
 from model.hope.rules import DELTA, HEBBIAN, proximal_rate, write
 from model.levels import Clock
 from model.state import Named, initial
-from model.window import Window
+from model.window import Window, at_home
 
 CONFIG = replace(TINY, key_width=12, code_width=16, window=40, frequencies=20)
 Matrix = NDArray[np.float64]
@@ -129,8 +129,9 @@ def test_home_is_made_of_the_newest_pairs_also_when_the_ring_has_come_round() ->
         if number >= 40:
             window.empty(fast, [number % 40])
         window.place(fast, old if number < 43 else new, 0, 1.0)
-    assert window.is_home(fast, new, 0, 0.25)
-    assert not window.is_home(fast, old, 0, 0.25), "seven older pairs are left, the newest 32 lie elsewhere"
+    rows = window.newest_of(fast, 0)
+    assert at_home(*window.among(fast, rows, new), 0.25)
+    assert not at_home(*window.among(fast, rows, old), 0.25), "seven older pairs are left, the newest 32 lie elsewhere"
 
 
 @settings(max_examples=60, derandomize=True, deadline=None)

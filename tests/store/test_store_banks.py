@@ -95,7 +95,7 @@ async def test_fence_of_a_bank_changes_with_each_owner_and_each_head(database, b
     await commit(database, bank, state(), head=0)
     assert await standing() == (1, 1)
     async with database.write(bank.tenant) as conn:
-        await banks.delete_bank(conn, bank.tenant, bank.id)
+        await banks.delete_bank(conn, bank.tenant, bank.id, NOW)
     assert await standing() is None
 
 
@@ -138,7 +138,7 @@ async def test_deleted_bank_leaves_no_row_and_its_neighbour_whole(database, tena
     both = await counts()
     assert {name for name in alone if both[name] == alone[name]} == set(untouched), "the bank to go is in every other table"
     async with database.write(tenant) as conn:
-        condemned = await banks.delete_bank(conn, tenant, gone.id)
+        condemned = await banks.delete_bank(conn, tenant, gone.id, NOW)
     assert condemned == [sha("of the gone")]
     async with database.write(tenant) as conn:
         assert await blob_rows.begin_delete(conn, tenant, condemned, now=NOW, before=NOW) == condemned
@@ -147,7 +147,7 @@ async def test_deleted_bank_leaves_no_row_and_its_neighbour_whole(database, tena
     assert (await find(database, kept)).seq == 2
     async with database.write(tenant) as conn:
         with pytest.raises(NotFound):
-            await banks.delete_bank(conn, tenant, gone.id)
+            await banks.delete_bank(conn, tenant, gone.id, NOW)
     await new_bank(database, tenant, "gone")
 
 
@@ -245,7 +245,7 @@ async def test_ledger_of_a_deleted_bank_does_not_haunt_a_new_one(database, tenan
     bank = await new_bank(database, tenant)
     await append_many(database, bank, 3)
     async with database.write(tenant) as conn:
-        await banks.delete_bank(conn, tenant, bank.id)
+        await banks.delete_bank(conn, tenant, bank.id, NOW)
     again = await new_bank(database, tenant)
     assert again.id != bank.id
     (row,) = await append(database, again, draft(right="new"))

@@ -116,6 +116,38 @@ async def test_bank_with_an_open_consolidation_is_not_due(database, bank):
     assert await due(database, events=1) == [bank.id]
 
 
+async def test_bank_whose_consolidation_failed_is_left_alone_for_an_hour(database, bank):
+    await teach(database, bank, 12)
+    job = await queue(database, bank)
+    async with database.sweep() as conn:
+        await jobs.claim(conn, job, by="worker", now=NOW, ttl_s=60)
+        await jobs.finish(conn, job, by="worker", status="failed", result=None, error={"code": "internal", "detail": "x"}, now=NOW)
+    assert await due(database, 3_599, events=1) == []
+    assert await due(database, 3_601, events=1) == [bank.id]
+
+
+async def test_weights_that_no_consolidation_covers_are_owed_with_what_came_after_them(database, bank):
+    other = await new_bank(database, bank.tenant, "other")
+    for each in (bank, other):
+        await teach(database, each, 12, events=3)
+    await repay(database, bank, 12, 3, at=60)
+    await teach(database, bank, 10, events=2, at=70)
+
+    async def owe(seq: int, tokens: int, events: int, at: float) -> None:
+        async with database.write(bank.tenant) as conn:
+            await debt.owe(conn, bank.tenant, bank.id, seq=seq, tokens=tokens, events=events, now=later(at))
+
+    await owe(3, 12, 3, 80)
+    assert await owed(database, bank) == (22, 5, later(70)), "the oldest of it was taught then"
+    await owe(5, 7, 1, 90)
+    assert await owed(database, bank) == (7, 1, later(70))
+    await owe(5, 0, 0, 95)
+    assert await owed(database, bank) == (0, 0, None)
+    await owe(4, 0, 0, 99)
+    assert await owed(database, bank) == (5, 1, later(99))
+    assert await owed(database, other) == (12, 3, NOW)
+
+
 async def test_oldest_debt_comes_first_and_one_bank_of_each_tenant(database):
     many, few = await new_tenant(database), await new_tenant(database)
     greedy = [await new_bank(database, many, f"bank {n}") for n in range(4)]

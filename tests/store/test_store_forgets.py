@@ -63,9 +63,9 @@ async def test_forget_with_one_foreign_correction_marks_nothing(database, bank, 
         assert (await conn.execute(select(func.count()).select_from(tombstone))).scalar() == 0
 
 
-async def test_forgets_are_listed_with_their_job(database, bank):
+async def test_forgets_are_listed_newest_first_with_their_job(database, bank):
     rows = await append_many(database, bank, 3)
-    made = sorted([await forget(database, bank, row) for row in rows], key=lambda told: told.id)
+    made = sorted([await forget(database, bank, row) for row in rows], key=lambda told: told.id, reverse=True)
     async with database.write(bank.tenant) as conn:
         await forgets.set_job(conn, bank.tenant, made[1].id, "job_1")
     async with database.read(bank.tenant) as conn:

@@ -4,6 +4,7 @@ import pytest
 from keeping import NOW, append, append_many, draft, later, new_bank
 
 from service.store import forgets, history
+from service.store.lineage import holds
 
 
 @pytest.fixture
@@ -45,10 +46,22 @@ async def test_lessons_are_the_unredacted_events_of_a_span_in_order(database, ba
     assert [lesson.seq for lesson in await read(history.lessons, 0, 10**9, 100)] == [1, 2, 3, 5, 6, 7]
 
 
-async def test_event_responses_leave_redacted_ones_out(database, bank, read):
-    await append(database, bank, draft("q", "b"), draft("q", "a"), draft("q", "b"))
-    await redact(database, bank, 2)
-    assert await read(history.event_responses) == [(1, 0), (3, 0)]
+@pytest.mark.parametrize("ranges", [64, 1])
+async def test_responses_are_counted_within_spans_however_many_these_are(database, bank, read, monkeypatch, ranges):
+    monkeypatch.setattr(history, "RANGES", ranges)
+    said = "bacbabcab"
+    await append(database, bank, *(draft(f"q{place}", right) for place, right in enumerate(said)))
+    await redact(database, bank, 4)
+    for spans in ((), ((0, 9),), ((1, 4),), ((0, 2), (3, 5), (6, 9)), ((8, 99),)):
+        inside = [(seq, right) for seq, right in enumerate(said, start=1) if holds(spans, seq)]
+        found = {each.response: (each.times, each.first) for each in await read(history.spoken, spans)}
+        rights = [right for _, right in inside]
+        assert found == {
+            "bac".index(right): (rights.count(right), next(seq for seq, one in inside if one == right)) for right in dict.fromkeys(rights)
+        }
+        for limit in (1, 3, 100):
+            newest = [(seq, "bac".index(right)) for seq, right in inside][-limit:]
+            assert await read(history.newest_said, spans, limit) == newest
 
 
 async def test_supports_of_a_response_are_newest_first(database, bank, read):

@@ -26,6 +26,7 @@ from service.store import (
     bundles,
     changes,
     corrections,
+    debt,
     erasure,
     fences,
     forgets,
@@ -96,8 +97,9 @@ CASES = {
     "banks.list_banks": lambda c, t, w: banks.list_banks(c, t, None, 9, [w.bank.id]),
     "banks.acquire": lambda c, t, w: banks.acquire(c, t, w.bank.id, "stranger"),
     "banks.repay": lambda c, t, w: banks.repay(c, t, w.bank.id, tokens=1, events=1, now=NOW),
+    "debt.owe": lambda c, t, w: debt.owe(c, t, w.bank.id, seq=0, tokens=1, events=1, now=NOW),
     "banks.lock": lambda c, t, w: banks.lock(c, t, w.bank.id),
-    "banks.delete_bank": lambda c, t, w: banks.delete_bank(c, t, w.bank.id),
+    "banks.delete_bank": lambda c, t, w: banks.delete_bank(c, t, w.bank.id, NOW),
     "blob_rows.stage": lambda c, t, w: blob_rows.stage(c, t, [(sha("unused"), 1)], NOW),
     "blob_rows.revive": lambda c, t, w: blob_rows.revive(c, t, [sha("pending")], w.births),
     "blob_rows.condemn_unused": lambda c, t, w: blob_rows.condemn_unused(c, t, [sha("pending")]),
@@ -141,7 +143,8 @@ CASES = {
     "forgets.complete": lambda c, t, w: forgets.complete(c, t, w.forget, {}, NOW),
     "forgets.list_forgets": lambda c, t, w: forgets.list_forgets(c, t, w.bank.id, None, 9),
     "history.lessons": lambda c, t, w: history.lessons(c, t, w.bank.id, 0, 9, 9),
-    "history.event_responses": lambda c, t, w: history.event_responses(c, t, w.bank.id),
+    "history.spoken": lambda c, t, w: history.spoken(c, t, w.bank.id, ((0, 99),)),
+    "history.newest_said": lambda c, t, w: history.newest_said(c, t, w.bank.id, ((0, 99),), 9),
     "history.newest_of": lambda c, t, w: history.newest_of(c, t, w.bank.id, 0, 9),
     "history.same_input": lambda c, t, w: history.same_input(c, t, w.bank.id, "same Olga", 9),
     "history.same_inputs": lambda c, t, w: told(history.same_inputs(c, t, w.bank.id, ["same Olga"], 9), {"same Olga": []}),
@@ -340,6 +343,6 @@ async def test_writes_into_a_bank_of_the_same_id_stay_with_their_tenant(database
     await forget(database, twin.bank, twin.events[0], mode="erase")
     async with database.write(twin.tenant) as conn:
         await forgets.redact(conn, twin.tenant, twin.bank.id, [1, 2, 3], NOW)
-        await banks.delete_bank(conn, twin.tenant, twin.bank.id)
+        await banks.delete_bank(conn, twin.tenant, twin.bank.id, NOW)
     async with database.read(owner.tenant) as conn:
         assert await owned(conn, owner.tenant) == before

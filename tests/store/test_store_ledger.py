@@ -84,7 +84,7 @@ async def test_overtaken_writer_writes_nothing(database, bank, stale):
 async def test_append_to_a_bank_that_is_gone_is_refused(database, bank):
     await append(database, bank, draft())
     async with database.write(bank.tenant) as conn:
-        await banks.delete_bank(conn, bank.tenant, bank.id)
+        await banks.delete_bank(conn, bank.tenant, bank.id, NOW)
     with pytest.raises(NotOwner):
         await append(database, bank, draft())
 
@@ -227,7 +227,7 @@ async def test_each_kind_of_tampering_is_found_and_its_place_is_named(database, 
             await chain_length(database, bank)
         assert found.value.code == "checksum-mismatch", name
         async with database.write(tenant) as conn:
-            await banks.delete_bank(conn, tenant, bank.id)
+            await banks.delete_bank(conn, tenant, bank.id, NOW)
 
 
 async def test_chain_of_an_unknown_bank_is_not_found(database, bank):

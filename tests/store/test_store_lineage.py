@@ -31,6 +31,11 @@ def is_normal(spans) -> bool:
     return isinstance(spans, tuple) and all(left < right for left, right in pairwise(edges))
 
 
+@given(sets, st.integers(0, TOP + 1))
+def test_newest_events_of_spans_are_the_last_ones_in_order(numbers, most):
+    assert lineage.newest(spans_of(numbers), most) == sorted(numbers)[len(numbers) - min(most, len(numbers)) :]
+
+
 @given(pairs)
 def test_normal_spans_hold_what_was_given_in_the_one_form(given_pairs):
     spans = lineage.normal(given_pairs)

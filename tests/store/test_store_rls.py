@@ -42,7 +42,7 @@ APPEND_ONLY = {  # what the service itself may change in rows that are only ever
     "head": set(),
     "audit": set(),
     "sign_in": set(),
-    "forget": {"job", "certificate"},
+    "forget": {"job", "certificate", "reason", "bank_deleted_at"},
     "quarantine": {"job", "lifted_by", "lifted_at"},
     "quarantined": set(),
     "change": {"position"},

@@ -104,7 +104,7 @@ async def test_sessions_are_paged_by_id(database, bank):
 
 async def test_session_of_a_bank_that_is_gone_is_not_found_and_spoils_nothing(database, bank):
     async with database.write(bank.tenant) as conn:
-        await banks.delete_bank(conn, bank.tenant, bank.id)
+        await banks.delete_bank(conn, bank.tenant, bank.id, NOW)
     other = await new_bank(database, bank.tenant, "other")
     async with database.write(bank.tenant) as conn:
         with pytest.raises(NotFound, match=bank.id):

@@ -98,7 +98,7 @@ async def test_lost_compare_and_swap_keeps_nothing(database, bank, how, error):
 
 async def test_snapshot_of_a_bank_that_is_gone_is_refused(database, bank):
     async with database.write(bank.tenant) as conn:
-        await banks.delete_bank(conn, bank.tenant, bank.id)
+        await banks.delete_bank(conn, bank.tenant, bank.id, NOW)
     with pytest.raises(NotFound):
         await commit(database, bank, state())
 

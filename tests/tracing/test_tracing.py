@@ -114,7 +114,9 @@ async def test_one_process_that_is_everything_traces_a_request_down_to_its_store
     caused = next(span for span in made() if span.name == "POST /v1/consolidations")
     worked = next(span for span in made() if span.name == "process consolidation")
     assert [link.context.trace_id for link in worked.links] == [caused.context.trace_id]
-    assert {"fold", "gate", "snapshot", "blob_put"} <= {span.name for span in made() if span.context.trace_id == worked.context.trace_id}
+    assert {"fold", "train", "gate", "snapshot", "blob_put"} <= {
+        span.name for span in made() if span.context.trace_id == worked.context.trace_id
+    }
     assert SECRET not in "".join(span.to_json() for span in made())
 
 

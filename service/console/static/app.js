@@ -2,33 +2,38 @@
 import * as api from './api.js';
 import { Ask } from './ask.js';
 import { Audit } from './audit.js';
-import { Corrections, Teach } from './corrections.js';
+import { Corrections } from './corrections/corrections.js';
+import { Teach } from './corrections/teach.js';
+import { Forgetting } from './forgetting/forgetting.js';
 import { html, render, useCallback, useEffect, useRef, useState } from './h.js';
-import { Jobs } from './jobs.js';
-import { Keys } from './keys.js';
-import { Overview } from './overview.js';
-import { Quarantine } from './quarantine.js';
-import { SignIn } from './signin.js';
 import { Help, letters, nextTheme } from './help.js';
-import { Fault, Frame } from './ui.js';
-import { Versions } from './versions.js';
+import { Jobs } from './jobs.js';
+import { Overview } from './overview.js';
+import { Frame } from './parts/frame.js';
+import { Fault } from './parts/marks.js';
+import { Probes } from './probes/probes.js';
+import { Settings } from './settings/settings.js';
+import { SignIn } from './signin.js';
+import { Versions } from './versions/versions.js';
 
 const PAGES = [
   // name, title, the letter after g, the scope that it needs, what it shows
   ['overview', 'Overview', 'o', 'memory:inspect', Overview],
   ['corrections', 'Corrections', 'c', 'memory:inspect', Corrections],
   ['ask', 'Ask', 'a', 'memory:inspect', Ask],
+  ['probes', 'Probes', 'p', 'memory:inspect', Probes],
   ['versions', 'Versions', 'v', 'snapshots:read', Versions],
-  ['quarantine', 'Quarantine', 'q', 'forget', Quarantine],
+  ['forget', 'Forget', 'f', 'forget', Forgetting],
   ['jobs', 'Jobs', 'j', null, Jobs],
   ['audit', 'Audit', 'u', 'admin', Audit],
-  ['keys', 'Keys', 'k', 'admin', Keys],
+  ['settings', 'Settings', 's', 'admin', Settings],
 ];
+const OF_TENANT = ['audit', 'settings']; // for keys of the whole tenant
 
-/** `#/bank/page/thing`: no server sees what stands behind the sign. */
+/** `#/bank/page/thing/more`: no server sees what stands behind the sign. */
 function readAddress() {
-  const [bank, page, thing] = location.hash.replace(/^#\/?/, '').split('/').map(decodeURIComponent);
-  return { bank: bank || null, page: page || null, thing: thing || null };
+  const [bank, page, thing, more] = location.hash.replace(/^#\/?/, '').split('/').map(decodeURIComponent);
+  return { bank: bank || null, page: page || null, thing: thing || null, more: more || null };
 }
 const address = (...parts) => `#/${parts.filter(Boolean).map(encodeURIComponent).join('/')}`;
 
@@ -53,12 +58,13 @@ function Console() {
   if (error) return html`<main class="alone"><${Fault} error=${error} /><button type="button" onClick=${enter}>Try again</button></main>`;
   if (me === undefined) return html`<main class="alone" aria-busy="true"></main>`;
   if (me === null) return html`<${SignIn} onSignedIn=${enter} />`;
-  return html`<${Signed} me=${me} banks=${banks} onSignedOut=${() => setMe(null)} />`;
+  const refresh = async () => setBanks(await api.banks().catch(() => banks));
+  return html`<${Signed} me=${me} banks=${banks} onRefresh=${refresh} onSignedOut=${() => setMe(null)} />`;
 }
 
-function Signed({ me, banks, onSignedOut }) {
+function Signed({ me, banks, onRefresh, onSignedOut }) {
   const can = (scope) => !scope || me.scopes.includes('admin') || me.scopes.includes(scope);
-  const pages = PAGES.filter(([name, , , scope]) => can(scope) && !(me.banks && (name === 'audit' || name === 'keys')));
+  const pages = PAGES.filter(([name, , , scope]) => can(scope) && !(me.banks && OF_TENANT.includes(name)));
   const [where, setWhere] = useState(readAddress());
   const [tick, setTick] = useState(0);
   const [said, setSaid] = useState(null);
@@ -70,7 +76,7 @@ function Signed({ me, banks, onSignedOut }) {
   const open = (...parts) => {
     location.hash = address(...parts);
   };
-  const go = (name, thing) => open(bank.name, name, thing);
+  const go = (...parts) => open(bank.name, ...parts);
   useEffect(() => {
     const moved = () => setWhere(readAddress());
     window.addEventListener('hashchange', moved);
@@ -78,7 +84,7 @@ function Signed({ me, banks, onSignedOut }) {
   }, []);
   useEffect(() => {
     document.title = `${page[1]} · ${bank?.name || 'no bank'} · Palimpsest`;
-    const link = document.querySelector('nav [aria-current]');
+    const link = document.querySelector('.pages [aria-current]');
     link.closest('nav').scrollLeft = link.offsetLeft - 80; // on a phone the pages do not fit; scrollIntoView would have Tab begin here
   }, [page, bank]);
   useEffect(() => {
@@ -93,6 +99,9 @@ function Signed({ me, banks, onSignedOut }) {
     can,
     tick,
     go,
+    open, // another bank: its name, a page
+    href: (...parts) => address(bank.name, ...parts),
+    refresh: onRefresh, // the list of banks
     say: (text) => setSaid({ text }),
     changed: () => setTick((n) => n + 1),
     openTeach: (given = {}) => setDialog({ teach: given }),
@@ -132,10 +141,11 @@ function Signed({ me, banks, onSignedOut }) {
         <button type="button" class="quiet" onClick=${leave}>Sign out</button>
       </div>
     </header>
-    <nav aria-label="Pages"><ul>${pages.map(([name, title, letter]) => html`<li>
+    <nav class="pages" aria-label="Pages"><ul>${pages.map(([name, title, letter]) => html`<li>
       <a href=${address(bank?.name, name)} aria-current=${name === page[0] ? 'page' : undefined}>${title}<kbd aria-hidden="true">g ${letter}</kbd></a>
     </li>`)}</ul></nav>
-    <main id="main" ref=${main} tabindex="-1">${bank ? html`<${Page} key=${`${bank.id} ${page[0]}`} id=${where.thing} question=${question} />`
+    <main id="main" ref=${main} tabindex="-1">${bank ? html`
+      <${Page} key=${`${bank.id} ${page[0]}`} id=${where.thing} more=${where.more} question=${question} />`
     : html`<p class="empty">There is no bank that this key may use.</p>`}</main>
     <div class="toast" role="status">${said && html`<p>${said.text}</p>`}</div>
     ${dialog === 'help' && html`<${Help} pages=${pages} onClose=${() => setDialog(null)} />`}

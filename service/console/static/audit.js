@@ -1,8 +1,12 @@
 // Who changed what, newest first, and whether the chain of entries holds. Ids and numbers only: no text that was taught is in the audit.
 import * as api from './api.js';
-import { Certificate } from './certificate.js';
+import { Certificate } from './forgetting/certificate.js';
 import { html, useState } from './h.js';
-import { Chip, Code, Dialog, Empty, Fault, More, number, Pairs, plural, Table, Time, useList, useLoad, words } from './ui.js';
+import { Dialog } from './parts/dialog.js';
+import { useList, useLoad } from './parts/frame.js';
+import { Chip, Empty, Fault, Pairs } from './parts/marks.js';
+import { More, Table } from './parts/table.js';
+import { Code, number, plural, Time, words } from './parts/words.js';
 
 const whole = (value) => html`<${Code} value=${value} keep=${40} />`;
 const title = (action) => words(action).replace('.', ': ');

@@ -1,6 +1,6 @@
 // Keys and what they do; the theme.
 import { html, useState } from './h.js';
-import { Dialog } from './ui.js';
+import { Dialog } from './parts/dialog.js';
 
 const OFF = 'palimpsest-no-letters';
 const isOff = () => localStorage.getItem(OFF) === '1';

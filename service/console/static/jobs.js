@@ -1,13 +1,17 @@
 // Jobs as they run.
 import * as api from './api.js';
 import { html, useRef, useState } from './h.js';
-import { Code, Dialog, Empty, Fault, More, Pairs, Progress, Table, Time, useDeed, useEvery, useFrame, useList } from './ui.js';
+import { Dialog } from './parts/dialog.js';
+import { useDeed, useEvery, useFrame, useList } from './parts/frame.js';
+import { Empty, Fault, Pairs, Progress } from './parts/marks.js';
+import { More, Table } from './parts/table.js';
+import { Code, Time } from './parts/words.js';
 
 const OPEN = ['queued', 'running'];
 const CANCELLABLE = ['consolidation', 'export', 'bisection'];
 
 export function Jobs() {
-  const { bank, can, changed, say } = useFrame();
+  const { bank, can, changed, go, say } = useFrame();
   const list = useList((cursor) => api.jobs(bank, { cursor }), [bank]);
   const [live, setLive] = useState(new Map()); // what was heard of open jobs since the list was loaded
   const [shown, setShown] = useState(null);
@@ -42,12 +46,15 @@ export function Jobs() {
     { name: '', show: (row) => cancellable(row) && html`
       <button type="button" onClick=${() => act(() => api.cancelJob(row.id), 'The job is canceled.')}>Cancel</button>` },
   ]} />`}
-    ${!list.busy && !list.error && !rows.length && html`<${Empty}>No job yet. Consolidations, rebuilds and erasures show up here.<//>`}
+    ${!list.busy && !list.error && !rows.length && html`
+      <${Empty}>No job yet. What takes longer runs as a job: consolidations, what follows a forgetting, bundles, the search for a change.<//>`}
     <${More} list=${list} what="jobs" />
-    ${shown && html`<${Detail} job=${rows.find((one) => one.id === shown)} onClose=${() => setShown(null)} />`}`;
+    ${shown && html`<${Detail} job=${rows.find((one) => one.id === shown)} go=${go} onClose=${() => setShown(null)} />`}`;
 }
 
-const Detail = ({ job, onClose }) => html`<${Dialog} title=${`Job: ${job.kind}`} kind="drawer" onClose=${onClose}>
+const SHOWN_AT = { bisection: (job) => ['find', job.id], export: () => ['bundles'] }; // where Versions shows what came of a kind
+
+const Detail = ({ job, go, onClose }) => html`<${Dialog} title=${`Job: ${job.kind}`} kind="drawer" onClose=${onClose}>
   <${Progress} job=${job} />
   <${Pairs} of=${[
     ['Id', html`<${Code} value=${job.id} keep=${40} />`],
@@ -55,4 +62,6 @@ const Detail = ({ job, onClose }) => html`<${Dialog} title=${`Job: ${job.kind}`}
     ['Ended', job.finished_at && new Date(job.finished_at).toLocaleString()],
     ['Result', job.result && html`<pre>${JSON.stringify(job.result, null, 1)}</pre>`],
     ['Error', job.error && html`<pre>${JSON.stringify(job.error, null, 1)}</pre>`],
-  ]} /><//>`;
+  ]} />
+  ${job.kind in SHOWN_AT && html`<div class="actions"><button type="button" onClick=${() => go('versions', ...SHOWN_AT[job.kind](job))}>
+    Show what came of it</button></div>`}<//>`;

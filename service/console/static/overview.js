@@ -1,9 +1,11 @@
 // A bank at a glance: what it holds, its levels, and how it came to it.
 import * as api from './api.js';
-import { Curve } from './chart.js';
-import { TeachButton } from './corrections.js';
-import { html, useMemo, useState } from './h.js';
-import { Bar, Chip, Code, Empty, Fault, Field, number, percent, plural, size, Time, useFrame, useLoad, words } from './ui.js';
+import { TeachButton } from './corrections/teach.js';
+import { html } from './h.js';
+import { History } from './history.js';
+import { useFrame, useLoad } from './parts/frame.js';
+import { Bar, Busy, Chip, Empty, Fault } from './parts/marks.js';
+import { Code, number, plural, size, Time, words } from './parts/words.js';
 
 export function Overview() {
   const { bank, openTeach } = useFrame();
@@ -34,6 +36,7 @@ function Levels() {
   const most = data && (Math.max(...data.levels.map((one) => one.norm)) || 1);
   return html`<section aria-labelledby="levels"><h2 id="levels">Levels</h2>
     <${Fault} error=${error} />
+    ${!data && !error && html`<${Busy}>Asking each level…<//>`}
     ${data && html`<div class="levels">${data.levels.map((level) => html`<${Level} key=${level.name} level=${level} most=${most} />`)}</div>
       <p class="soft small">${data.sample > 0 && `Each was asked alone for ${plural(data.sample, 'correction')} at their own situations. `}
         ${data.compared_with && html`The last snapshot is <${Code} value=${data.compared_with} />.`}</p>`}
@@ -84,70 +87,6 @@ function Recent() {
         <span class="situation">${one.input ?? 'erased'}</span><span class="right">${one.right ?? 'erased'}</span>
         <${Chip} name=${one.status} /><${Time} at=${one.created_at} />
       </button></li>`)}</ul>`
-    : html`<${Empty}>Nothing was taught yet. Press <kbd>t</kbd> to teach the first correction.<//>`)}
+    : html`<${Empty}>Nothing was taught yet. Press <kbd>t</kbd> to teach the first correction: a situation, and the answer that is right in it.<//>`)}
   </section>`;
 }
-
-const SPANS = [ // a bucket of `stats`, what the time is called, its days, and the seconds of a bucket
-  ['hour', 'Two days, by the hour', 2, 3600],
-  ['day', 'Thirty days, by the day', 30, 86400],
-  ['week', 'A year, by the week', Infinity, 7 * 86400],
-];
-const TINTS = ['--accent', '--busy', '--good'];
-const sum = (series, name) => series.reduce((all, moment) => all + moment[name], 0);
-
-/** Counts of what was taught, then surprise and drift. */
-function drawn(series) {
-  const levels = [...new Set(series.flatMap((moment) => Object.keys(moment.drift)))];
-  return {
-    times: series.map((moment) => Date.parse(moment.at) / 1000),
-    counts: [
-      { label: 'corrections', colour: '--accent', values: series.map((moment) => moment.corrections) },
-      { label: 'before these it knew nothing', colour: '--busy', values: series.map((moment) => moment.unknown + moment.mistakes) },
-      { label: 'before these it said something else', colour: '--rubric', values: series.map((moment) => moment.mistakes) },
-    ],
-    shares: [
-      { label: 'surprise', colour: '--rubric', values: series.map((moment) => moment.surprise) },
-      ...levels.map((level, place) => ({
-        label: `drift of the ${level} level`,
-        colour: TINTS[place % TINTS.length],
-        values: series.map((moment) => moment.drift[level] ?? null),
-      })),
-    ],
-  };
-}
-
-function History() {
-  const { bank, banks } = useFrame();
-  const [[bucket, , , width], setSpan] = useState(() => {
-    const days = (Date.now() - Date.parse(banks.find((one) => one.name === bank).created_at)) / 86_400_000;
-    return SPANS.find((span) => days < span[2]);
-  });
-  const { data, error } = useLoad(() => api.stats(bank, bucket), [bank, bucket]);
-  const curves = useMemo(() => data && drawn(data.series), [data]);
-  const some = curves && data.bucket === bucket && data.series.some((moment) => moment.corrections || Object.keys(moment.drift).length);
-  return html`<section aria-labelledby="history">
-    <div class="head"><h2 id="history">What it was taught, over time</h2>
-      <div class="bench"><${Field} label="Time">${(id) => html`
-        <select id=${id} value=${bucket} onChange=${(event) => setSpan(SPANS.find((span) => span[0] === event.target.value))}>
-          ${SPANS.map(([name, told]) => html`<option value=${name}>${told}</option>`)}</select>`}<//></div></div>
-    <${Fault} error=${error} />
-    ${curves && !some && html`<${Empty}>Nothing was taught in this time.<//>`}
-    ${some && html`
-      <${Curve} times=${curves.times} width=${width} series=${curves.counts} label=${`${plural(sum(data.series, 'corrections'), 'correction')}:
-        before ${number(sum(data.series, 'unknown'))} it knew nothing, before ${number(sum(data.series, 'mistakes'))} it said something else`} />
-      <${Curve} times=${curves.times} width=${width} series=${curves.shares} share=${true} label="Surprise and drift; as a table below" />
-      <p class="soft small">Surprise is how little the memory was sure of what it was then taught, 0 % where it knew it. Drift is how far a level
-        moved from one automatic snapshot to the next.</p>
-      <details><summary>As a table</summary><${Figures} series=${data.series} shares=${curves.shares} /></details>`}
-  </section>`;
-}
-
-const Figures = ({ series, shares }) => html`<div class="scroll"><table>
-  <thead><tr><th>From</th><th class="num">Corrections</th><th class="num">It knew nothing</th><th class="num">It said something else</th>
-    ${shares.map((one) => html`<th class="num">${one.label}</th>`)}</tr></thead>
-  <tbody>${series.map((moment, place) => (moment.corrections > 0 || Object.keys(moment.drift).length > 0) && html`<tr>
-    <td>${new Date(moment.at).toLocaleString()}</td><td class="num">${number(moment.corrections)}</td><td class="num">${number(moment.unknown)}</td>
-    <td class="num">${number(moment.mistakes)}</td>
-    ${shares.map((one) => html`<td class="num">${one.values[place] == null ? '' : percent(one.values[place])}</td>`)}</tr>`)}
-  </tbody></table></div>`;

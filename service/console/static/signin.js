@@ -1,7 +1,7 @@
 // The key is sent once, in a header; what stays is a cookie that no script can read.
 import * as api from './api.js';
 import { html, useEffect, useRef, useState } from './h.js';
-import { Fault } from './ui.js';
+import { Fault } from './parts/marks.js';
 
 export function SignIn({ onSignedIn }) {
   const [error, setError] = useState(null);

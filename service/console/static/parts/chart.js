@@ -1,6 +1,6 @@
 // Curves, drawn by uPlot, which is loaded when the first one is needed. Beside each stands its table, for those who cannot see it.
-import { html, useEffect, useRef, useState } from './h.js';
-import { number, percent } from './ui.js';
+import { html, useEffect, useRef, useState } from '../h.js';
+import { number, percent } from './words.js';
 
 const [HOUR, DAY_S] = [3600, 86400];
 const STEPS = [HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY_S, 7 * DAY_S, 28 * DAY_S, 84 * DAY_S]; // seconds between two times that are written
@@ -9,8 +9,8 @@ let loading;
 function library() {
   loading ??= new Promise((done, failed) => {
     for (const [tag, given] of [
-      ['link', { rel: 'stylesheet', href: new URL('vendor/uplot.css', import.meta.url) }],
-      ['script', { src: new URL('vendor/uplot.js', import.meta.url) }],
+      ['link', { rel: 'stylesheet', href: new URL('../vendor/uplot.css', import.meta.url) }],
+      ['script', { src: new URL('../vendor/uplot.js', import.meta.url) }],
     ]) {
       const element = Object.assign(document.createElement(tag), given);
       if (tag === 'script') {

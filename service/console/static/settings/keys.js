@@ -1,7 +1,11 @@
 // API keys: mint one, see it once, revoke it.
-import * as api from './api.js';
-import { html, useState } from './h.js';
-import { Chip, Confirm, copy, Dialog, Fault, Line, More, Table, Time, useDeed, useFrame, useList } from './ui.js';
+import * as api from '../api.js';
+import { html, useState } from '../h.js';
+import { Confirm, Dialog } from '../parts/dialog.js';
+import { useDeed, useFrame, useList } from '../parts/frame.js';
+import { Chip, Fault, Line } from '../parts/marks.js';
+import { More, Table } from '../parts/table.js';
+import { copy, Time } from '../parts/words.js';
 
 const SCOPES = ['recall:read', 'corrections:write', 'memory:inspect', 'snapshots:read', 'snapshots:write', 'rollback', 'forget', 'erase', 'admin'];
 
@@ -17,7 +21,8 @@ export function Keys() {
   const [revoking, setRevoking] = useState(null);
   const within = (ids) => ` in ${ids.map((id) => banks.find((bank) => bank.id === id)?.name || id).join(', ')}`;
   return html`
-    <div class="head"><h1>Keys</h1><button type="button" class="main" onClick=${() => setMinting(true)}>Mint a key</button></div>
+    <div class="head"><p class="soft">Give every agent and every person a key of their own, with no more rights than they need.</p>
+      <button type="button" class="main" onClick=${() => setMinting(true)}>Mint a key</button></div>
     <${Fault} error=${list.error} />
     ${list.items.length > 0 && html`<${Table} label="Keys" rows=${list.items} columns=${[
     { name: 'Name', class: 'wide', show: (row) => html`${row.name}${row.id === me.key_id && html` <span class="soft small">(yours)</span>`}` },

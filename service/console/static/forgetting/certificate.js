@@ -1,7 +1,11 @@
 // The certificate of a forgetting: what was removed and from where, what its corrections still say, and what could not be reached.
-import * as api from './api.js';
-import { html } from './h.js';
-import { Chip, Code, copy, Dialog, download, Fault, number, Pairs, plural, Progress, Sheet, useEvery, useFrame, useLoad } from './ui.js';
+import * as api from '../api.js';
+import { html } from '../h.js';
+import { Dialog } from '../parts/dialog.js';
+import { useEvery, useFrame, useLoad } from '../parts/frame.js';
+import { Chip, Fault, Pairs, Progress } from '../parts/marks.js';
+import { Sheet } from '../parts/table.js';
+import { Code, copy, download, number, plural } from '../parts/words.js';
 
 const SHOWN = 20; // ids of a kind; the record has all
 const whole = (value) => value && html`<${Code} value=${value} keep=${40} />`;

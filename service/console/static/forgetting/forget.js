@@ -1,8 +1,12 @@
 // Forget corrections, or all from a source: what each way means, what would be lost, the bank's name, and then the certificate.
-import * as api from './api.js';
+import * as api from '../api.js';
+import { html, useState } from '../h.js';
+import { Confirm, Dialog } from '../parts/dialog.js';
+import { useDeed, useFrame, useLoad } from '../parts/frame.js';
+import { Choice, Fault, Flips, Line } from '../parts/marks.js';
+import { Sheet } from '../parts/table.js';
+import { asked, plural } from '../parts/words.js';
 import { Certificate } from './certificate.js';
-import { html, useState } from './h.js';
-import { Confirm, Dialog, Fault, Flips, Line, plural, Sheet, useDeed, useFrame, useLoad } from './ui.js';
 
 const WAYS = [ // how, what it is called, what it does, the scope it needs
   ['suppress', 'Suppress', 'It is not answered from this moment on. The weights lose it at the next consolidation.', 'forget'],
@@ -28,14 +32,12 @@ export function Forget({ what, named, onClose }) {
   };
   if (done) return html`<${Certificate} id=${done} onClose=${onClose} />`;
   return html`<${Dialog} title=${`Forget ${named}`} kind="large" onClose=${onClose}>
-    <fieldset><legend>How</legend>${ways.map((one) => html`<label class="choice">
-      <input type="radio" name="way" checked=${way === one} onChange=${() => setWay(one)} /><span><strong>${one[1]}</strong> ${one[2]}</span>
-    </label>`)}</fieldset>
+    <${Choice} legend="How" name="way" ways=${ways} value=${way[0]} onChange=${(chosen) => setWay(ways.find(([one]) => one === chosen))} />
     <${Fault} error=${error} />
     <p role="status" aria-busy=${busy}>${busy ? 'Asking what would change…' : data && html`
       <strong>${plural(data.corrections.length, 'correction')}</strong> would be forgotten;
-      ${' '}<strong>${data.flips.length ? plural(data.flips.length, 'answer') : 'no answer'}</strong> of ${plural(data.probes, 'situation')} asked
-      would change at once.`}</p>
+      ${' '}<strong>${data.flips.length ? plural(data.flips.length, 'answer') : 'no answer'}</strong> would change
+      at once of ${asked(data)}.`}</p>
     ${texts.data && html`<section><h3>What would be forgotten</h3>
       <${Sheet} names=${['Situation', 'Taught answer']} rows=${texts.data.map((one) => [
     one.input ?? 'erased', html`<del>${one.right ?? 'erased'}</del>`])} />

@@ -1,0 +1,229 @@
+"""Consolidation: what all corrections say that still hold, moved into the slow level, on a copy of the memory.
+
+    turn     where keys lie, and how much of a correction is noise                               (`model/choosing.py`, `model/turning.py`)
+    places   the turned keys of the corrections; where they are more than `places`, of each answer as many of the newest as fit, into the
+             places and half of the window
+    errors   E = (K + noise)⁻¹ V, kernel ridge regression (`model/solving.py`); where they are more than the places, the least squares of
+             all corrections on places and pairs together. Rows of V are not the codes of answers but the vectors that say an answer
+             without a murmur of the others (`clear`): codes are only nearly orthogonal
+    write    what is still not right or not sure, by the least change (`model/repairing.py`): the fast level holds what slower ones leave
+    middle   empty: what it held is in the others
+
+A correction holds until a newer one in the same situation; only the newest is learned. Of an answer that was replaced, the corrections
+count as ones of its successor where it is asked what lies together and what is right. Codes, kin and evidence stay as they are.
+
+A function of configuration, state and lessons: repeatable bit for bit on one kind of processor with one thread.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model import choosing, succession, turning
+from model.codes import packed_code, unpacked
+from model.config import FAST, SLOW, RecallConfig
+from model.features import kernel
+from model.recall import Lesson
+from model.repairing import ROUNDS, Repair
+from model.slow import Slow, kept
+from model.solving import solve
+from model.state import Named, State, initial
+from model.steps import within
+from model.survey import Survey
+from model.window import Ring
+
+JITTER = 1e-3  # on the diagonal of the system
+MURMUR = 0.1  # of other codes that is let pass, so that vectors stay short where answers are more than numbers in a code
+BLOCK = 1_024  # rows of a product of all corrections with each other
+NUMBERS = 2**24  # of such a product at once: 64 MiB, however many corrections there are
+
+Work = Generator[float, None, State]
+
+
+class Material(NamedTuple):
+    """Corrections that hold, in the order in which they were taught, and the own words of their answers before the first of each."""
+
+    keys: Tensor  # (n, key_width)
+    answers: Tensor  # (n,) rows of the bank's answers
+    shares: Tensor  # (n,) of a lesson's rate: 1, and `own_words`
+
+    def of(self, rows: Tensor) -> "Material":
+        """Those in `rows`."""
+        return Material(*(each[rows] for each in self))
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What speaks together: places of the slow level, and pairs of the window, each in the kernel of its level."""
+
+    places: Tensor  # (m, key_width)
+    pairs: Tensor  # (p, key_width)
+    config: RecallConfig
+
+    def near(self, keys: Tensor) -> Tensor:
+        """(n, m + p) kernels of keys (n, key_width) with all."""
+        wide, sharp = self.config.slow_sharpness, self.config.sharpness
+        return torch.cat([kernel(keys @ self.places.T, wide), kernel(keys @ self.pairs.T, sharp)], dim=1)
+
+    def among(self) -> Tensor:
+        """(m + p, m + p) kernels of all with each other; a place and a pair, which have different ones, count as apart."""
+        count = len(self.places)
+        among = torch.zeros(count + len(self.pairs), count + len(self.pairs))
+        among[:count, :count] = kernel(self.places @ self.places.T, self.config.slow_sharpness)
+        among[count:, count:] = kernel(self.pairs @ self.pairs.T, self.config.sharpness)
+        return among
+
+    def equations(self, material: Material, values: Tensor, noise: float) -> Generator[float, None, tuple[Tensor, Tensor]]:
+        """The system whose solution E has the least ‖(V − K E) / √noise‖² + tr(Eᵀ K' E), K' from `among`, and its right side."""
+        system = self.among().double()  # many speak nearly alike: sums need the digits
+        system.diagonal().add_(JITTER)
+        right = torch.zeros(len(system), values.shape[1], dtype=torch.float64)
+        for begin in range(0, len(material.keys), BLOCK):
+            part = slice(begin, begin + BLOCK)
+            near = self.near(material.keys[part])
+            weighed = near * (material.shares[part, None] / noise)
+            for low in range(0, len(system), BLOCK):  # the lower half, as `solve` wants it
+                rows = slice(low, low + BLOCK)
+                system[rows, : low + BLOCK] += weighed[:, rows].T @ near[:, : low + BLOCK]
+            right += weighed.T @ values[part]
+            yield min(1.0, (begin + BLOCK) / len(material.keys))
+        return system, right
+
+
+def consolidate(config: RecallConfig, state: State, lessons: Sequence[Lesson]) -> Work:
+    """A consolidated copy on the host of `state`, which has learned just `lessons`; yields the share that is done, in small steps.
+
+    With fewer than `slow_from` corrections that hold it is a plain copy.
+    """
+    copy = state.to("cpu")
+    fast = copy.levels[FAST]
+    all_of_them = collected(config, fast, lessons)
+    material = yield from holding(all_of_them, config.same)
+    said = material.shares == 1.0
+    if int(said.sum()) < config.slow_from:
+        return copy
+    become = torch.from_numpy(np.asarray(succession.become(fast), np.int64))[material.answers]
+    choice = yield from within(choosing.choose(material.keys[said], become[said], config.slow_sharpness, config.seed), 0.1, 0.25)
+    turn = torch.zeros(config.key_width, config.key_width)
+    if choice.share:
+        turn = yield from within(turning.learn(material.keys[said], become[said], seed=config.seed), 0.25, 0.4)
+    turn *= choice.share
+    turned = Material(turning.turned(material.keys, turn), material.answers, material.shares)
+    fresh = initial(config)
+    for name in ("codes", "kin", "evidence", "last"):
+        fresh.levels[FAST][name] = fast[name]
+    fresh.clock, fresh.watermark = copy.clock, copy.watermark
+    pairs = yield from within(_settle(config, fresh, turn, turned, choice.noise), 0.4, 0.8)
+    yield from within(_repair(config, fresh, turned, become, pairs), 0.8, 1.0)
+    return fresh
+
+
+def collected(config: RecallConfig, fast: Named, lessons: Sequence[Lesson]) -> Material:
+    """All that `lessons` taught, whose answers the fast level knows."""
+    rows = {packed.tobytes(): row for row, packed in enumerate(fast["codes"].numpy())}
+    keys, answers, shares, known = [], [], [], set[int]()
+    for lesson in lessons:
+        row = rows[packed_code(lesson.right, config.code_width).tobytes()]
+        if row not in known and lesson.words is not None and config.own_words:
+            keys.append(lesson.words)
+            answers.append(row)
+            shares.append(config.own_words)
+        known.add(row)
+        keys.append(lesson.key)
+        answers.append(row)
+        shares.append(1.0)
+    stacked = np.stack(keys) if keys else np.zeros((0, config.key_width), np.float32)
+    return Material(torch.tensor(stacked), torch.tensor(answers, dtype=torch.int64), torch.tensor(shares))
+
+
+def holding(material: Material, same: float) -> Generator[float, None, Material]:
+    """Without what a newer correction in the same situation has replaced: whose cosine is `same` or more.
+
+    An answer's own words replace nothing: nobody taught them.
+    """
+    count, said = len(material.keys), material.shares == 1.0
+    kept, rows = torch.ones(count, dtype=torch.bool), max(1, min(BLOCK, NUMBERS // max(1, count)))
+    for begin in range(0, count, rows):
+        near = material.keys[begin : begin + rows] @ material.keys[begin:].T
+        newer = torch.arange(count - begin)[None] > torch.arange(len(near))[:, None]
+        kept[begin : begin + rows] = ~((near >= same) & newer & said[begin:]).any(dim=1)
+        yield 0.1 * min(1.0, (begin + rows) / count)
+    return material.of(kept)
+
+
+def clear(codes: Tensor) -> Tensor:
+    """For each of codes (n, width) a vector that has inner product 1 with it, and with the others as little as its length allows."""
+    among = codes.mT @ codes
+    among.diagonal().add_(MURMUR)
+    found: Tensor = torch.linalg.solve(among, codes, left=False)
+    return found / (found * codes).sum(dim=1, keepdim=True)
+
+
+def newest_of_each(answers: Tensor, most: int) -> Tensor:
+    """At most `most` rows of `answers` (n,), in order: of each answer as many of the newest as of every other, if it has them."""
+    if len(answers) <= most:
+        return torch.arange(len(answers))
+    flipped = answers.flip(0)
+    order = flipped.argsort(stable=True)
+    counts = flipped.bincount()
+    ages = torch.empty_like(order)  # how many newer ones have the same answer
+    ages[order] = torch.arange(len(order)) - (counts.cumsum(0) - counts)[flipped[order]]
+    return (ages.flip(0) * len(answers) + torch.arange(len(answers)).flip(0)).argsort()[:most].sort().values
+
+
+def _settle(config: RecallConfig, state: State, turn: Tensor, material: Material, noise: float) -> Generator[float, None, list[int]]:
+    """Write the slow level, and pairs of the window; the rows of `material` that are pairs, in their order."""
+    room, fast = config.window - config.reserve, state.levels[FAST]
+    exact = len(material.keys) <= config.places
+    chosen = newest_of_each(material.answers, config.places if exact else config.places + room // 2)
+    drawn = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(config.seed))
+    places = chosen[drawn[: config.places].sort().values]
+    pairs = chosen[drawn[config.places :].sort().values]
+    keys, scales = kept(material.keys[places])
+    values = clear(torch.from_numpy(unpacked(fast["codes"].numpy())))[material.answers]
+    basis = Basis(keys * scales, material.keys[pairs], config)  # keys as they are kept, so that errors are of what is read
+    if exact:
+        system, errors = basis.among(), values[places]
+        system.diagonal().add_(noise / material.shares[places])
+    else:
+        system, errors = yield from within(basis.equations(material, values, noise), 0.0, 0.6)
+    yield from within(solve(system, errors), 0.6, 1.0)
+    Slow(config).put(state.levels[SLOW], turn, keys, scales, errors[: len(places)].float(), state.clock)
+    if exact:
+        pairs = torch.arange(len(places)) if len(places) <= room else newest_of_each(material.answers, room // 2)
+    _take(config, fast, material, pairs)
+    fast["errors"][: len(errors) - len(places)] = errors[len(places) :].float()
+    return pairs.tolist()
+
+
+def _take(config: RecallConfig, fast: Named, material: Material, rows: Tensor) -> None:
+    """Take corrections in `rows` into the window, with no error."""
+    ring = Ring(config.window, config.sharpness)
+    for row in rows.tolist():
+        place = ring.take(fast, int(material.answers[row]), config.rate * float(material.shares[row]))
+        fast["keys"][place], fast["errors"][place] = material.keys[row], 0.0
+
+
+def _repair(config: RecallConfig, state: State, material: Material, become: Tensor, pairs: list[int]) -> Generator[float, None, None]:
+    """Write the corrections that the memory does not get right; those in rows `pairs` are in the window."""
+    fast, room = state.levels[FAST], config.window - config.reserve
+    said = yield from within(Survey(config, state).whole(material.keys), 0.0, 0.5)
+    repair = Repair(config, state, material.keys, become, said)
+    asked, places = (material.shares == 1.0).nonzero()[:, 0], {row: place for place, row in enumerate(pairs)}
+    written: dict[int, int] = {}  # rows of corrections, and of their pairs in the window
+    for turn in range(ROUNDS):
+        below, standing = repair.below(asked)
+        for row in below.tolist():
+            if row not in places and len(places) < room:
+                places[row] = len(places)
+                _take(config, fast, material, torch.tensor([row]))
+            if row in places:
+                written[row] = places[row]
+        if not len(below) or not written:
+            return
+        rows, at = torch.tensor(list(written)), torch.tensor(list(written.values()))
+        yield from within(repair.write(rows, at, standing), 0.5 + 0.5 * turn / ROUNDS, 0.5 + 0.5 * (turn + 1) / ROUNDS)

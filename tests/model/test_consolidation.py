@@ -1,0 +1,349 @@
+"""Consolidation: what corrections say that hold, in the slow level. Checked against the formulas in float64, and by what it promises."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+import pytest
+import torch
+from memory_reference import MINUTE, TINY, bits_of, book_of, policies, reference_code, stream, unit, unit_keys
+from numpy.typing import NDArray
+
+from model import Lesson, Parcel, Recall, RecallConfig, Slots, State, checkpoint, inspection, solving, turning
+from model.choosing import NOISES, USUAL, choose
+from model.consolidation import consolidate, newest_of_each
+from model.solving import solve
+
+T = TypeVar("T")
+
+FEW = replace(MINUTE, slow_from=10, code_width=64, window=112, places=32)  # room for 80 pairs
+ROOMY = replace(FEW, window=300, places=200)
+
+
+def consolidated(config: RecallConfig, state: State, lessons: Sequence[Lesson]) -> State:
+    work, shares = consolidate(config, state, lessons), []
+    while True:
+        try:
+            shares.append(next(work))
+        except StopIteration as ended:
+            assert shares == sorted(shares)
+            assert all(0.0 <= share <= 1.0 for share in shares)
+            found: State = ended.value
+            return found
+
+
+def ended(work: Generator[float, None, T]) -> T:
+    """What comes of work that is done in steps."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as stopped:
+            found: T = stopped.value
+            return found
+
+
+def places_of(slow: dict[str, torch.Tensor], count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Keys and errors of the first places, (count, …) each, as they are kept; they are all in one block."""
+    keys, errors = slow["keys"][:count].double() * slow["scales"][:count], slow["errors"][:, :count].T.double() * slow["sizes"][:count]
+    return keys.numpy(), errors.numpy()
+
+
+def clear_values(lessons: Sequence[Lesson], width: int, answers: int = 6) -> NDArray[np.float64]:
+    """What the slow level learns for each lesson: a vector that says its answer, and of the others less than its code does."""
+    codes = np.array([reference_code(f"answer {answer}", width) for answer in range(answers)])
+    clear = np.linalg.solve(codes @ codes.T + 0.1 * np.eye(answers), codes)
+    clear /= (clear * codes).sum(axis=1, keepdims=True)
+    assert np.abs(clear @ codes.T - np.eye(answers)).max() < 0.5 * np.abs(codes @ codes.T - np.eye(answers)).max()
+    return np.asarray(clear[[int(lesson.right.removeprefix("answer ")) for lesson in lessons]])
+
+
+def learned(config: RecallConfig, lessons: Sequence[Lesson]) -> State:
+    recall = Recall(config)
+    return recall.fold(recall.initial(), lessons)
+
+
+def right(config: RecallConfig, state: State, lessons: Sequence[Lesson], answers: int) -> list[bool]:
+    """Whether each lesson's own answer is given at its key."""
+    keys = np.stack([lesson.key for lesson in lessons])
+    found = Recall(config).answer(state, keys, book_of(answers, config), top_k=1)
+    return [f"answer {one[0].index}" == lesson.right for one, lesson in zip(found, lessons, strict=True)]
+
+
+def distinct(config: RecallConfig, count: int, seed: int, *, answers: int = 6) -> list[Lesson]:
+    """Lessons whose answer follows from the situation, without own words."""
+    rng = np.random.default_rng(seed)
+    centres, at = rng.standard_normal((answers, config.key_width)), rng.integers(answers, size=count)
+    keys = unit(centres[at] + 0.8 * rng.standard_normal((count, config.key_width)))
+    return [Lesson(key, f"answer {answer}", 3, 1 + place) for place, (key, answer) in enumerate(zip(keys, at, strict=True))]
+
+
+# --- what it is
+
+
+@pytest.mark.parametrize("config", [FEW, ROOMY], ids=["few places", "a place for each"])
+def test_a_consolidation_is_repeatable_bit_for_bit_and_leaves_what_it_was_given(config: RecallConfig) -> None:
+    lessons = stream(config, 120, 1, answers=6)
+    state = learned(config, lessons)
+    before = bits_of(state)
+    first, second = consolidated(config, state, lessons), consolidated(config, state, lessons)
+    assert bits_of(first) == bits_of(second) != before
+    assert bits_of(state) == before
+    assert bits_of(consolidated(config, first, lessons)) == bits_of(first), "nothing was taught since"
+    assert (first.clock, first.watermark) == (state.clock, state.watermark)
+
+
+def test_a_bank_with_few_corrections_stays_as_it_is() -> None:
+    config = replace(FEW, slow_from=40)
+    lessons = distinct(config, 39, 2)
+    state = learned(config, lessons)
+    assert bits_of(consolidated(config, state, lessons)) == bits_of(state)
+    lessons += [replace(lessons[0], seq=40)]  # the same situation: not one more
+    state = learned(config, lessons)
+    assert bits_of(consolidated(config, state, lessons)) == bits_of(state)
+    lessons += [replace(distinct(config, 1, 3)[0], seq=41)]
+    state = learned(config, lessons)
+    assert int(consolidated(config, state, lessons).levels["slow"]["held"][0, 0]) > 0
+    assert bits_of(consolidated(config, learned(config, []), [])) == bits_of(learned(config, []))
+
+
+def test_the_errors_are_those_of_kernel_ridge_regression_on_the_keys_as_they_are_kept() -> None:
+    lessons = distinct(ROOMY, 60, 5)
+    state = consolidated(ROOMY, learned(ROOMY, lessons), lessons)
+    slow = state.levels["slow"]
+    keys, errors = places_of(slow, 60)
+    raw = np.array([lesson.key for lesson in lessons], np.float64)
+    turned = unit(raw + raw @ slow["turn"].double().numpy().T)
+    np.testing.assert_allclose(keys, turned, atol=0.5 * np.abs(turned).max() / 127 + 1e-6)
+    kernel = np.exp(ROOMY.slow_sharpness * (keys @ keys.T - 1.0))
+    values = clear_values(lessons, ROOMY.code_width)
+    exact = [np.linalg.solve(kernel + noise * np.eye(60), values) for noise in NOISES]
+    steps = np.abs(errors).max(axis=1, keepdims=True) / 127
+    assert min(np.abs(errors - one).max() for one in exact) <= 0.51 * steps.max(), "one of the noises, rounded to 8 bits"
+    assert not state.levels["fast"]["errors"].any(), "all of it is right, nothing is left to the fast level"
+    assert int(state.levels["fast"]["marks"][0, 0]) == 60, "the pairs are there for lessons to write again"
+    other = unit_keys(1, 6, ROOMY.key_width)[0]
+    at = unit(other + slow["turn"].double().numpy() @ other)
+    near = np.exp(ROOMY.slow_sharpness * (keys @ at - 1.0))
+    np.testing.assert_allclose(Recall(ROOMY).read(state, other), near @ errors, atol=1e-4)
+
+
+def test_where_corrections_are_more_than_places_the_newest_of_each_answer_are_held() -> None:
+    answers = torch.tensor([0, 0, 1, 0, 2, 1, 1, 2, 0])
+    assert newest_of_each(answers, 4).tolist() == [5, 6, 7, 8]
+    assert newest_of_each(answers, 5).tolist() == [4, 5, 6, 7, 8]
+    assert newest_of_each(answers, 9).tolist() == newest_of_each(answers, 99).tolist() == list(range(9))
+    lessons = distinct(FEW, 90, 7)
+    state = consolidated(FEW, learned(FEW, lessons), lessons)
+    assert (int(state.levels["slow"]["held"][0, 0]), int(state.levels["fast"]["marks"][0, 0])) == (32, 40), "half of the room of the window"
+
+
+def test_with_fewer_places_errors_of_places_and_pairs_are_the_best_that_they_can_say_together() -> None:
+    lessons = distinct(FEW, 90, 7)
+    state = consolidated(FEW, learned(FEW, lessons), lessons)
+    slow, fast = state.levels["slow"], state.levels["fast"]
+    places, errors = places_of(slow, 32)
+    pairs = fast["keys"][:40].double().numpy()
+    raw = np.array([lesson.key for lesson in lessons], np.float64)
+    turned = unit(raw + raw @ slow["turn"].double().numpy().T).astype(np.float64)
+
+    def kernels(keys: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.hstack([np.exp(FEW.slow_sharpness * (keys @ places.T - 1.0)), np.exp(FEW.sharpness * (keys @ pairs.T - 1.0))])
+
+    near, among = kernels(turned), np.zeros((72, 72))
+    among[:32, :32], among[32:, 32:] = kernels(places)[:, :32], kernels(pairs)[:, 32:]
+    values, misses = clear_values(lessons, FEW.code_width), []
+    for noise in NOISES:
+        best = np.linalg.solve(near.T @ near / noise + among + 1e-3 * np.eye(72), near.T @ values / noise)
+        misses.append(np.abs(near @ best - near @ np.vstack([errors, fast["errors"][:40].double().numpy()])).max())
+    assert min(misses) < 0.02, "one of the noises, rounded to 8 bits"
+
+
+def test_a_large_system_is_solved_exactly_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solving, "BLOCK", 16)
+    keys = unit_keys(70, 8, 24).astype(np.float64)
+    matrix, values = np.exp(3.0 * (keys @ keys.T - 1.0)) + 0.03 * np.eye(70), np.random.default_rng(8).standard_normal((70, 5))
+    found = torch.tensor(values, dtype=torch.float32)
+    shares = list(solve(torch.tensor(matrix, dtype=torch.float32), found))
+    np.testing.assert_allclose(found.numpy(), np.linalg.solve(matrix, values), atol=1e-3)
+    assert len(shares) == 5 + 4 + 3 + 2 + 1, "a step for each block of rows that a block changes"
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1.0)
+
+
+def test_keys_are_turned_where_corrections_tell_each_other_and_those_that_were_held_back_do_not_speak_against_it() -> None:
+    rng = np.random.default_rng(21)
+    told, at = rng.standard_normal((8, 16)), rng.integers(8, size=400)
+    loud = unit(np.concatenate([1.4 * told[at] + rng.standard_normal((400, 16)), 2.0 * rng.standard_normal((400, 48))], axis=1))
+    assert ended(choose(torch.tensor(loud), torch.tensor(at), 3.0, 1)).share > 0.0
+    noise = torch.tensor(unit(rng.standard_normal((400, 64))))
+    assert ended(choose(noise, torch.tensor(at), 3.0, 1)).share == 0.0, "nobody says anything of another"
+    assert ended(choose(noise, torch.arange(400), 3.0, 1)) == (0.0, USUAL), "single facts have no vote"
+
+
+def test_the_noise_is_that_with_which_corrections_that_were_held_back_are_answered_best() -> None:
+    rng = np.random.default_rng(22)
+    told, at = rng.standard_normal((4, 24)), rng.integers(4, size=600)
+    keys = torch.tensor(unit(told[at] + 1.2 * rng.standard_normal((600, 24))))
+    wrong = np.where(rng.random(600) < 0.3, rng.integers(4, size=600), at)
+    assert ended(choose(keys, torch.tensor(wrong), 3.0, 1)).noise == max(NOISES), "three in ten are taught wrong"
+
+
+def test_the_turn_is_learned_on_votes_that_leave_the_voter_out() -> None:
+    keys, answers = torch.tensor(unit_keys(9, 8, 24)), torch.tensor([0, 1, 0, 1, 2, 0, 1, 3, 0])
+    turn = 0.1 * torch.randn(24, 24, generator=torch.Generator().manual_seed(9))
+    turned = keys.double().numpy() + keys.double().numpy() @ turn.double().numpy().T
+    turned /= np.linalg.norm(turned, axis=1, keepdims=True)
+    losses = []
+    for asked in range(7):
+        others = [other for other in range(9) if other != asked]
+        votes = {other: np.exp(turning.SHARPNESS * turned[asked] @ turned[other]) for other in others}
+        agreeing = sum(votes[other] for other in others if answers[other] == answers[asked])
+        if agreeing:
+            losses.append(-np.log(agreeing / sum(votes.values())))
+    assert len(losses) == 6, "the fifth has nobody that says the same"
+    assert float(turning.loss_of(turn, keys, answers, 7)) == pytest.approx(np.mean(losses), abs=1e-5)
+    assert float(turning.loss_of(turn, keys[3:5], answers[3:5], 2)) == 0.0
+
+
+def test_where_no_two_corrections_say_the_same_keys_are_not_turned() -> None:
+    keys = unit_keys(40, 10, ROOMY.key_width)
+    lessons = [Lesson(key, f"answer {place}", 3, 1 + place) for place, key in enumerate(keys)]
+    state = consolidated(ROOMY, learned(ROOMY, lessons), lessons)
+    assert not state.levels["slow"]["turn"].any()
+    assert all(right(ROOMY, state, lessons, 40))
+
+
+def test_what_is_wrong_is_written_with_the_least_change_that_makes_it_right() -> None:
+    lessons = distinct(ROOMY, 90, 23)
+    odd = [replace(lesson, right="answer 5" if lesson.right != "answer 5" else "answer 4") for lesson in lessons[10:14]]
+    told = [*lessons[:10], *odd, *lessons[14:]]
+    state = consolidated(ROOMY, learned(ROOMY, told), told)
+    assert all(right(ROOMY, state, told, 6))
+    errors = state.levels["fast"]["errors"]
+    written = errors.any(dim=1).nonzero()[:, 0].tolist()
+    assert set(written) <= set(range(90))
+    assert {10, 11, 12, 13} <= set(written), "pairs lie in the order of the corrections"
+    candidates = Recall(ROOMY).answer(state, np.stack([lesson.key for lesson in odd]), book_of(6, ROOMY), top_k=1)
+    assert all(0.04 < one[0].margin < 0.1 for one in candidates), "no louder than it has to be"
+    keys = state.levels["fast"]["keys"][written].double().numpy()
+    wanted = np.exp(ROOMY.sharpness * (keys @ keys.T - 1.0)) @ errors[written].double().numpy()
+    codes = np.array([reference_code(f"answer {answer}", ROOMY.code_width) for answer in range(6)])
+    between = wanted - wanted @ np.linalg.pinv(codes) @ codes
+    assert np.abs(between).max() < 1e-3, "from one answer towards another and nowhere else"
+
+
+# --- what it promises
+
+
+@pytest.mark.parametrize("config", [FEW, ROOMY, replace(TINY, slow_from=50, places=40)], ids=["few places", "a place for each", "tiny"])
+def test_every_correction_that_holds_is_right_afterwards(config: RecallConfig) -> None:
+    lessons = distinct(config, 150, 11)
+    assert all(right(config, consolidated(config, learned(config, lessons), lessons), lessons, 6))
+
+
+def test_unseen_situations_are_answered_better() -> None:
+    """What an answer depends on is a quarter of a key, and the rest of it is louder: that has to be learned."""
+    config, rng = replace(TINY, key_width=64, slow_from=50), np.random.default_rng(12)
+    told, at = rng.standard_normal((8, 16)), rng.integers(8, size=300)
+    keys = unit(np.concatenate([1.4 * told[at] + rng.standard_normal((300, 16)), 2.0 * rng.standard_normal((300, 48))], axis=1))
+    lessons = [Lesson(key, f"answer {answer}", 3, 1 + place) for place, (key, answer) in enumerate(zip(keys, at, strict=True))]
+    state = learned(config, lessons[:200])
+    before = sum(right(config, state, lessons[200:], 8))
+    assert sum(right(config, consolidated(config, state, lessons[:200]), lessons[200:], 8)) > before + 10
+
+
+def test_what_was_superseded_is_not_learned() -> None:
+    lessons = distinct(ROOMY, 60, 13)
+    older = [replace(lesson, right="answer 5", seq=place + 1) for place, lesson in enumerate(lessons[:30])]
+    newer = [replace(lesson, seq=31 + place) for place, lesson in enumerate(lessons)]
+    state = consolidated(ROOMY, learned(ROOMY, [*older, *newer]), [*older, *newer])
+    only = consolidated(ROOMY, learned(ROOMY, newer), newer)
+    for name in ("turn", "keys", "errors"):
+        assert torch.equal(state.levels["slow"][name], only.levels["slow"][name])
+    assert all(right(ROOMY, state, newer, 6))
+
+
+def test_an_answers_own_words_replace_no_correction_and_a_correction_replaces_them() -> None:
+    lessons = distinct(ROOMY, 60, 13)
+    named = [*lessons, Lesson(unit_keys(1, 14, ROOMY.key_width)[0], "answer 7", 3, 61, words=lessons[0].key)]
+    state = consolidated(ROOMY, learned(ROOMY, named), named)
+    assert all(right(ROOMY, state, named, 8)), "what was taught where the words lie"
+    named = [replace(lessons[0], words=lessons[1].key), *lessons[1:]]
+    state = consolidated(ROOMY, learned(ROOMY, named), named)
+    assert int(state.levels["slow"]["held"][0, 0]) == 60, "the words lie where another correction was taught afterwards"
+
+
+def test_a_state_tells_what_it_has_learned_since_it_was_consolidated() -> None:
+    lessons = distinct(ROOMY, 70, 20)
+    recall, state = Recall(ROOMY), learned(ROOMY, lessons[:60])
+    assert recall.unsettled(state) == state.clock
+    after = consolidated(ROOMY, state, lessons[:60])
+    assert (recall.unsettled(after).events, recall.unsettled(after).tokens) == (0, 0)
+    more = recall.fold(after, lessons[60:])
+    assert (recall.unsettled(more).events, recall.unsettled(more).tokens) == (10, sum(lesson.tokens for lesson in lessons[60:]))
+
+
+def test_weights_of_the_slow_level_are_the_numbers_that_its_bits_stand_for() -> None:
+    lessons = distinct(ROOMY, 60, 5)
+    state = consolidated(ROOMY, learned(ROOMY, lessons), lessons)
+    keys, errors = places_of(state.levels["slow"], 60)
+    whole = np.concatenate([state.levels["slow"]["turn"].numpy().ravel(), keys.ravel(), errors.ravel()])
+    assert inspection.norms(state.levels)["slow"] == pytest.approx(np.linalg.norm(whole), rel=1e-6)
+    assert inspection.drifts(state, Recall(ROOMY).initial())["slow"] == pytest.approx(1.0)
+    assert inspection.drifts(state, state)["slow"] == 0.0
+
+
+def test_answers_that_were_replaced_stay_replaced() -> None:
+    config = replace(ROOMY, neighbours=12)
+    histories = [policies(config, 60, seed, lasts=30) for seed in range(8)]  # they end with the second policy
+    states = [learned(config, lessons) for lessons in histories]
+    state, lessons = next(both for both in zip(states, histories, strict=True) if (both[0].levels["fast"]["kin"][:, 1] >= 0).any())
+    after = consolidated(config, state, lessons)
+    for name in ("codes", "kin", "evidence", "last"):
+        assert torch.equal(after.levels["fast"][name], state.levels["fast"][name])
+
+
+def test_learning_goes_on_and_the_newest_lesson_is_exact() -> None:
+    lessons = distinct(FEW, 150, 14)
+    recall, state = Recall(FEW), consolidated(FEW, learned(FEW, lessons), lessons)
+    before = {name: tensor.clone() for name, tensor in state.levels["slow"].items()}
+    more = stream(FEW, 100, 15, answers=6, first=1_000)
+    for lesson in more[:20]:
+        recall.apply_(state, lesson)
+        np.testing.assert_allclose(recall.read(state, lesson.key), reference_code(lesson.right, FEW.code_width), atol=1e-3)
+    state = recall.fold(state, more[20:])
+    assert int(state.levels["fast"]["marks"][0, 1]) > 0, "pairs have left the window since"
+    assert all(torch.equal(tensor, before[name]) for name, tensor in state.levels["slow"].items()), "I10"
+
+
+def test_a_consolidated_state_is_saved_moved_and_restored_whole() -> None:
+    lessons = distinct(FEW, 120, 16)
+    recall, state = Recall(FEW), consolidated(FEW, learned(FEW, lessons), lessons)
+    assert bits_of(checkpoint.decode(FEW, checkpoint.encode(state), watermark=state.watermark)) == bits_of(state)
+    slots = Slots(FEW, 1)
+    view = slots.load(slots.take(), state)
+    assert view.digest() == state.digest() == slots.save(0).digest() == Parcel.of(view).state(FEW).digest()
+    slots.give_back(0)
+    assert slots.view(slots.take()).digest() == recall.initial().digest(), "nothing of it is left in the slot"
+    state.levels["slow"]["held"][0, 0] = FEW.places + 1
+    blobs = checkpoint.encode(state)
+    with pytest.raises(checkpoint.CheckpointRefused, match=r"slow\.held"):
+        checkpoint.decode(FEW, blobs, watermark=state.watermark)
+
+
+def test_consolidated_banks_learn_together_what_they_learn_alone() -> None:
+    lessons = distinct(FEW, 120, 17)
+    plain = learned(FEW, lessons)
+    settled = consolidated(FEW, plain, lessons)
+    more = stream(FEW, 60, 18, answers=6, first=1_000)
+    numbers = []
+    for stacked in (False, True):
+        recall = Recall(FEW, stacked=stacked)
+        alone = [recall.fold(state, more) for state in (plain, settled)]
+        company = [plain.clone(), settled.clone(), settled.clone()]
+        for lesson in more:
+            recall.apply_many_(company, [lesson] * 3)
+        assert [state.digest() for state in company] == [alone[0].digest(), alone[1].digest(), alone[1].digest()]
+        numbers.append([recall.read(alone[1], key) for key in unit_keys(10, 19, FEW.key_width)])
+    np.testing.assert_allclose(numbers[0], numbers[1], atol=2e-4)

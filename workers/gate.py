@@ -1,0 +1,89 @@
+"""The gate of a consolidation (I5): of the bank's own corrections that hold, none that the head gets right may be wrong in the candidate.
+
+What an answer was replaced by is right as well. All corrections are asked by products of whole matrices (`model/survey.py`), and those for
+which that is close, or which would flip, once more as a recall asks them. The weights are asked alone: the ledger, which knows every
+correction by its words, would hide what they have lost.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.survey import Survey
+from service.store.rows import LessonRow
+from workers.reading import Keys, Reader
+from workers.replay import key_of
+from workers.threads import OwnThread
+from workers.view import View
+
+ASKED = 64  # corrections that are asked as a recall asks, before the thread may serve someone else
+
+Right = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Corrections asked, how many of them the head and the candidate answered right, and on how many only the head was right."""
+
+    probes: int
+    head_right: int
+    candidate_right: int
+    flipped: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether the candidate may become the head."""
+        return self.flipped == 0
+
+    def figures(self) -> dict[str, Any]:
+        """For the snapshot row and the job's result."""
+        return {
+            "probes": self.probes,
+            "head_right": self.head_right,
+            "candidate_right": self.candidate_right,
+            "flipped": self.flipped,
+            "passed": self.passed,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Asks views on `thread`."""
+
+    reader: Reader
+    thread: OwnThread
+
+    async def verdict(self, head: View, candidate: View, rows: Sequence[LessonRow]) -> Verdict:
+        """Of corrections, oldest first."""
+        probes = list({row.embedding: row for row in rows}.values())  # of those with the same key only the newest holds
+        if not probes:
+            return Verdict(0, 0, 0, 0)
+        keys = np.stack([key_of(row.embedding) for row in probes])
+        (before, sure_before), (after, sure_after) = [await self._surveyed(view, keys, probes) for view in (head, candidate)]
+        doubtful = ~sure_before | ~sure_after | (before & ~after)
+        if head.forgotten:  # what is suppressed says nothing in a recall: the next best answer may be right
+            doubtful |= ~before
+        again = np.flatnonzero(doubtful)
+        for begin in range(0, len(again), ASKED):
+            some = again[begin : begin + ASKED]
+            for view, right in ((head, before), (candidate, after)):
+                right[some] = await self.thread.run(self._asked, view, keys[some], [probes[place] for place in some])
+        return Verdict(len(probes), int(before.sum()), int(after.sum()), int((before & ~after).sum()))
+
+    async def _surveyed(self, view: View, keys: Keys, probes: Sequence[LessonRow]) -> tuple[Right, Right]:
+        """Whether each is right, and whether that is beyond doubt."""
+        survey = Survey(self.reader.recall.config, await self.thread.run(view.state.to, "cpu"))
+        right, sure = await self.thread.run_in_steps(survey.right(torch.tensor(keys), [row.right for row in probes]))
+        return right.numpy(), sure.numpy()
+
+    def _asked(self, view: View, keys: Keys, probes: Sequence[LessonRow]) -> list[bool]:
+        """Whether each is right. Runs on the thread."""
+        families = view.kin()
+        found = self.reader.candidates(view, keys, 1)
+        return [
+            bool(said) and row.response in families.get(said[0].index, {said[0].index}) for said, row in zip(found, probes, strict=True)
+        ]
