@@ -27,6 +27,7 @@ class Aim:
     held: Spans  # quarantined events that belong to it and are not in its weights
     name: str  # for the head's history and the audit
     snapshot: SnapshotRow | None  # whose weights are these, as they were saved
+    sleeps: tuple[int, ...] = ()  # where its language model has slept
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class _Base:
     spans: Spans  # with those that are in quarantine
     seq: int
     name: str
+    sleeps: tuple[int, ...]
     snapshot: SnapshotRow | None = None
 
 
@@ -55,7 +57,7 @@ async def aim(database: Database, tenant: str, found: Lineage, request: wire.Rol
     apart = [row.seq for row in found.quarantined]
     spans, held = subtract(spans, apart), among(spans, apart)
     saved = base.snapshot if base.snapshot is not None and base.snapshot.spans == spans else None
-    return Aim(spans, held, base.name, saved)
+    return Aim(spans, held, base.name, saved, base.sleeps)
 
 
 async def _base(database: Database, tenant: str, found: Lineage, request: wire.RollbackRequest) -> _Base:
@@ -63,7 +65,7 @@ async def _base(database: Database, tenant: str, found: Lineage, request: wire.R
         async with database.read(tenant) as conn:
             target = await snapshots.get_snapshot(conn, tenant, request.to, found.bank.id)
         refuse_tainted(target, list(found.tombstones))
-        return _Base(_belonging(target, found), target.seq, target.id, target)
+        return _Base(_belonging(target, found), target.seq, target.id, target.sleeps, target)
     if request.to_time is not None:
         return await _at_time(database, tenant, found, request.to_time)
     if request.source is None:
@@ -82,7 +84,7 @@ async def _at_time(database: Database, tenant: str, found: Lineage, at: datetime
         raise NotFound(f"the bank had no state at {at.isoformat()}; it was created at {bank.created_at.isoformat()}")
     seq = min(max(head.seq, newest), bank.seq)
     exact = [row.seq for row in found.tombstones if row.exact]
-    return _Base(live(_belonging(head, found), head.seq, seq, exact), seq, at.isoformat())
+    return _Base(live(_belonging(head, found), head.seq, seq, exact), seq, at.isoformat(), head.sleeps)
 
 
 async def _without_source(database: Database, tenant: str, found: Lineage, source: wire.Source) -> _Base:
@@ -91,7 +93,7 @@ async def _without_source(database: Database, tenant: str, found: Lineage, sourc
     name = f"session {source.session_id}" if source.session_id is not None else f"key {source.key_id}"
     if not seqs:
         raise NotFound(f"no correction of this bank was taught by {name}")
-    return _Base(subtract(found.whole, seqs), found.bank.seq, f"everything but {name}")
+    return _Base(subtract(found.whole, seqs), found.bank.seq, f"everything but {name}", found.head.sleeps)
 
 
 async def _chosen(database: Database, tenant: str, found: Lineage, ids: Sequence[str]) -> list[int]:

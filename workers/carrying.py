@@ -117,7 +117,7 @@ class Carrying:
         return wire.Imported(snapshot=present.snapshot(row, found.head.id, []), probes=asked, agreeing=agreeing)
 
     async def _answers(self, tenant: str, found: Lineage, view: View) -> list[Probe]:
-        rows = await self.comparing.probes(tenant, found.bank.id, view.weights, view.gone, ASKED)
+        rows = await self.comparing.probes(tenant, found.bank.id, view.taught, view.gone, ASKED)
         said = await self.comparing.said(tenant, _nobodys(found, view), view, [text_of(row) for row in rows])
         return [
             Probe(correction=row.id, input=row.input or "", value=each.value, confidence=each.confidence)

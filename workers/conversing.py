@@ -10,21 +10,23 @@ States are values, so nobody who reads one needs a lock. Who may answer from whi
 import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
-from model.language import Line, Sampling, Speaker, Voice, exchange, prompt
+from model.hope.state import NotFinite
+from model.language import LEARNED, Line, Reading, Sampling, Speaker, exchange, prompt
 from service import wire
 from service.cluster.engine import Actor
-from service.errors import Invalid, NotOwner, PalimpsestError, WriterBusy
+from service.errors import Invalid, NotOwner, PalimpsestError, StateUnavailable, WriterBusy
 from service.store import banks, snapshots, turns
 from service.store.appending import Tail
 from service.store.db import Database
 from service.store.failures import CommitUnknown
 from service.store.ledger import AlreadyTaught
-from service.store.lineage import Spans, holds
+from service.store.lineage import holds
 from service.store.rows import BankRow
 from service.tracing import Stage
 from workers.language import LanguageModel
@@ -37,7 +39,6 @@ from workers.warm import WarmBanks
 from workers.warm_bank import Kept
 from workers.whole import Whole
 
-TURN_MAX = 4_096  # tokens of one turn that is learned
 STATES = 256 * 2**20  # bytes of banks' states that stay in memory, and of copies between two pieces
 LEAST = 2  # states that stay, however large
 PIECE = 64  # tokens at most for one call
@@ -50,7 +51,7 @@ class _Kept:
 
     now: Kept[str, Known]
     old: Kept[tuple[str, str], Known]
-    voices: Kept[Key, Voice]
+    voices: Kept[Key, Reading]
     turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     @classmethod
@@ -58,6 +59,10 @@ class _Kept:
         """Room for states of a size."""
         most = max(LEAST, STATES // max(1, state_bytes))
         return cls(Kept(most), Kept(LEAST), Kept(most))
+
+    def turn_of(self, name: str) -> asyncio.Lock:
+        """One at a time folds what has this name."""
+        return self.turns.setdefault(name, asyncio.Lock())
 
 
 class Conversing:
@@ -85,18 +90,21 @@ class Conversing:
 
     async def observe(self, tenant: str, bank: str, turn: wire.NewTurn, *, actor: Actor, ids: Sequence[str]) -> wire.TurnTaken:
         """See `Engine.observe`."""
-        bank_id, speaker = await self._warm.id_of(tenant, bank), await self.model.speaker()
-        tokens = len(await self.model.run(speaker.encode, exchange(turn.input, turn.right)))
-        if tokens > TURN_MAX:
-            message = f"what is said has {tokens} tokens of the language model, more than the {TURN_MAX} that it learns at once; say less"
-            raise Invalid(f"messages: {message}", errors=[{"field": "messages", "message": message}])
-        draft = turns.TurnDraft(ids[0], turn.session_id, turn.input, turn.right, tokens, actor.key_id)
-        seq = await self._whole(self._append(tenant, bank_id, draft))
-        with self._stage("converse"):
-            known, found = await self._whole(self._now_of(tenant, bank_id))
-        told = known.surprise if known.seq == seq else None  # somebody else has said something since
-        state = wire.StateRef(snapshot_id=found.head.id, seq=known.seq)
-        return wire.TurnTaken(id=draft.id, seq=seq, tokens=tokens, surprise=told, state=state)
+        with self.model.taken():
+            bank_id, speaker = await self._warm.id_of(tenant, bank), await self.model.speaker()
+            tokens = len(await self.model.run(speaker.encode, exchange(turn.input, turn.right)))
+            if tokens > LEARNED:
+                message = (
+                    f"what is said has {tokens} tokens of the language model, more than the {LEARNED} that it learns at once; say less"
+                )
+                raise Invalid(f"messages: {message}", errors=[{"field": "messages", "message": message}])
+            draft = turns.TurnDraft(ids[0], turn.session_id, turn.input, turn.right, tokens, actor.key_id)
+            seq = await self._whole(self._append(tenant, bank_id, draft))
+            with self._stage("converse"):
+                known, found = await self._whole(self._now_of(tenant, bank_id))
+            told = known.surprise if known.seq == seq else None  # somebody else has said something since
+            state = wire.StateRef(snapshot_id=found.head.id, seq=known.seq)
+            return wire.TurnTaken(id=draft.id, seq=seq, tokens=tokens, surprise=told, state=state)
 
     async def speak(
         self,
@@ -108,50 +116,56 @@ class Conversing:
         at: str | None,
         said: Sequence[int],
         most: int,
+        last: bool,
         how: wire.Speaking,
     ) -> wire.Spoken:
         """See `Engine.speak`."""
-        async with self._database.read(tenant) as conn:
-            row = await banks.find_bank(conn, tenant, bank)
-        text = prompt([Line(line.role, line.text) for line in lines])
-        speaker, sampling = await self.model.speaker(), Sampling(how.temperature, how.top_p, how.seed, how.stop)
-        if any(not 0 <= token < speaker.config.vocab_size for token in said):
-            raise Invalid("said: these are no tokens of this language model")
-        kept = self._room(speaker)
-        voice = kept.voices.pop(_name(row, at, talk, said), None)
-        state = wire.StateRef(snapshot_id=row.head if at is None else at, seq=row.seq)
-        with self._stage("converse"):
-            if voice is None:
-                folding = self._now_of(tenant, row.id) if at is None else self._then(tenant, row.id, at)
-                known, _ = await self._whole(folding)  # a long fold is of use to the next who asks, also where this one has left
-                voice = await self.model.run(speaker.listening, known.state, text, said)
-            voice, told, ended = await self.model.run(speaker.speak, voice, said, min(most, PIECE), sampling)
-        if not ended:
-            kept.voices.keep(_name(row, at, talk, told), voice)
-        whole = await self.model.run(speaker.text, told, sampling, whole=ended)
-        return wire.Spoken(tokens=told, text=whole, ended=ended, read=voice.read, state=state)
+        with self.model.taken():
+            async with self._database.read(tenant) as conn:
+                row = await banks.find_bank(conn, tenant, bank)
+            speaker, sampling = await self.model.speaker(), Sampling(how.temperature, how.top_p, how.seed, how.stop)
+            if any(not 0 <= token < speaker.config.vocab_size for token in said):
+                raise Invalid("said: these are no tokens of this language model")
+            kept, state = self._room(speaker), wire.StateRef(snapshot_id=row.head if at is None else at, seq=row.seq)
+            try:
+                with self._stage("converse"):
+                    voice = kept.voices.pop(_name(row, at, talk, said), None) or await self._listened(tenant, row.id, at, lines, said)
+                    read = voice.tokens - len(said)
+                    voice, told, ended = await self.model.run(speaker.speak, voice, said, min(most, PIECE), sampling)
+            except NotFinite:
+                raise StateUnavailable("what this bank has learned has left the numbers; roll it back", retry_after_s=60) from None
+            if not ended and not last:
+                kept.voices.keep(_name(row, at, talk, told), voice)
+            whole = await self.model.run(speaker.text, told, sampling, whole=ended or last)
+            return wire.Spoken(tokens=told, text=whole, ended=ended, read=read, state=state)
 
     async def describe(self, tenant: str, found: Lineage) -> wire.Language | None:
-        """What the bank's language model is; None where nobody has talked to the bank."""
-        wanted = Wanted.now(found)
-        if await self._fold.first(tenant, wanted) is None:
+        """What the bank's language model is; None where nobody has talked to the bank, or there is no model to tell of it."""
+        if await self._fold.first(tenant, Wanted.now(found)) is None:
             return None
-        known, _ = await self._now_of(tenant, found.bank.id)
-        speaker = await self.model.speaker()
-        data = await self.model.run(speaker.save, known.state, "")
-        async with self._database.read(tenant) as conn:
-            said = len([seq for seq in await turns.seqs(conn, tenant, wanted.bank, known.seq) if holds(known.spans, seq)])
+        try:
+            known, _ = await self._whole(self._now_of(tenant, found.bank.id))
+            speaker = await self.model.speaker()
+        except StateUnavailable:
+            return None
+        if known.digest is None:
+            data = await self.model.run(speaker.save, known.state, "")
+            known = replace(known, digest=hashlib.sha256(data).hexdigest())
+            self._room(speaker).now.keep(found.bank.id, known)
+        said = [seq for seq in found.turns if holds(known.spans, seq)]
         return wire.Language(
-            digest=hashlib.sha256(data).hexdigest(), turns=said, sleeps=list(known.sleeps), bytes=len(data), model=speaker.digest
+            digest=known.digest or "", turns=len(said), sleeps=list(known.sleeps), bytes=speaker.state_bytes, model=speaker.digest
         )
 
-    async def parcel(self, bank_id: str, spans: Spans, seq: int) -> LanguagePart | None:
-        """The bank's state for a snapshot of these events, if it is in memory and holds just them."""
-        known = None if self._kept is None else self._kept.now.get(bank_id)
-        if known is None or not spans or (known.spans, known.seq) != (spans, seq):
+    async def part(self, tenant: str, bank_id: str, seq: int) -> LanguagePart | None:
+        """The bank's state for a snapshot at a position, where somebody talks to it here and it stands there."""
+        if self._kept is None or self._kept.now.get(bank_id) is None:
             return None
+        known, _ = await self._whole(self._now_of(tenant, bank_id))
+        if known.seq != seq or not known.spans:
+            return None  # more was said meanwhile: the next snapshot has it
         speaker = await self.model.speaker()
-        return LanguagePart(await self.model.run(speaker.save, known.state, ""), known.sleeps)
+        return LanguagePart(await self.model.run(speaker.save, known.state, ""), known.spans, known.sleeps)
 
     def drop(self, bank_id: str | None = None) -> None:
         """Something of the bank (None: of many) was forgotten, or it is gone: nothing of it stays in memory."""
@@ -166,26 +180,34 @@ class Conversing:
 
     # --- inside
 
+    async def _listened(self, tenant: str, bank_id: str, at: str | None, lines: Sequence[wire.ChatLine], said: Sequence[int]) -> Reading:
+        """Where a conversation stands once it was read, with so much of its answer."""
+        folding = self._now_of(tenant, bank_id) if at is None else self._then(tenant, bank_id, at)
+        known, _ = await self._whole(folding)  # a long fold is of use to the next who asks, also where this one has left
+        speaker, voice = await self.model.speaker(), Reading(known.state)
+        for part in await self.model.run(speaker.heard, prompt([Line(line.role, line.text) for line in lines]), said):
+            voice = await self.model.run(speaker.read, voice, part)
+        return voice
+
     async def _now_of(self, tenant: str, bank_id: str) -> tuple[Known, Lineage]:
         """The state that the bank has now."""
         kept = self._room(await self.model.speaker())
-        turn = kept.turns.setdefault(bank_id, asyncio.Lock())
-        async with turn:  # who comes meanwhile need not fold the same
+        async with kept.turn_of(bank_id):  # who comes meanwhile need not fold the same
             found = await lineage(self._database, tenant, bank_id)
-            known = await self._fold.reach(tenant, Wanted.now(found), kept.now.recent(bank_id))
-            kept.now.keep(bank_id, known)
-        return known, found
+            known = kept.now.recent(bank_id)
+            return await self._fold.reach(tenant, Wanted.now(found), known, partial(kept.now.keep, bank_id)), found
 
     async def _then(self, tenant: str, bank_id: str, at: str) -> tuple[Known, Lineage]:
         """The state that the bank had at a snapshot, without what was hidden since."""
-        found = await lineage(self._database, tenant, bank_id)
-        async with self._database.read(tenant) as conn:
-            snapshot = await snapshots.get_snapshot(conn, tenant, at, bank_id)
-        if snapshot.destroyed_at is not None:
-            refuse_tainted(snapshot, list(found.tombstones))
-        kept, wanted = self._room(await self.model.speaker()), Wanted.at(found, snapshot)
-        known = await self._fold.reach(tenant, wanted, kept.old.recent((bank_id, at)))
-        kept.old.keep((bank_id, at), known)
+        kept = self._room(await self.model.speaker())
+        async with kept.turn_of(f"{bank_id} {at}"):
+            found = await lineage(self._database, tenant, bank_id)
+            async with self._database.read(tenant) as conn:
+                snapshot = await snapshots.get_snapshot(conn, tenant, at, bank_id)
+            if snapshot.destroyed_at is not None:
+                refuse_tainted(snapshot, list(found.tombstones))
+            known = await self._fold.reach(tenant, Wanted.at(found, snapshot), kept.old.recent((bank_id, at)))
+            kept.old.keep((bank_id, at), known)
         return known, found
 
     def _room(self, speaker: Speaker) -> _Kept:

@@ -271,6 +271,11 @@ class LocalEngine:
         self._talk.drop(bank_id)
         await self._whole(self.banks.refresh(tenant, bank_id))
 
+    def forget_bank(self, bank_id: str) -> None:
+        """The bank was deleted elsewhere: nothing of it stays in memory."""
+        self.banks.drop(bank_id)
+        self._talk.drop(bank_id)
+
     def forget_tenant(self, tenant: str) -> None:
         """The tenant was erased: nothing of it stays in memory."""
         self._old.clear()
@@ -344,7 +349,7 @@ class LocalEngine:
         async with self.banks.lock(bank_id):
             warm = await self.banks.current(tenant, bank_id)
             taken = await self.versions.take(warm, warm.view)
-        taken = replace(taken, language=await self._talk.parcel(bank_id, taken.weights, taken.seq))
+        taken = replace(taken, language=await self._talk.part(tenant, bank_id, taken.seq))
         with self._stage("snapshot"):
             row = await self.versions.save(tenant, taken, kind, label)
         if kind == "auto":

@@ -68,7 +68,7 @@ class Inspection:
 
     async def _levels(self, tenant: str, bank_id: str, compared: Compared, newest: str | None, sample: int) -> wire.Levels:
         view = compared.view
-        live = subtract(view.weights, view.gone)
+        live = subtract(view.taught, view.gone)
         asked = await self._active(tenant, bank_id, view, spread(live, sample))
         levels = await self.heavy.run(level_view.describe, self.replay.recall, compared, asked)
         return wire.Levels(

@@ -5,7 +5,8 @@ most to say waits between two pieces like everybody else.
 """
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -18,7 +19,7 @@ from workers.threads import OwnThread
 P = ParamSpec("P")
 T = TypeVar("T")
 
-WAITING = 64  # pieces of work at once before a caller is sent away
+CALLS = 64  # conversations at once before a caller is sent away
 log = structlog.get_logger()
 
 
@@ -28,7 +29,22 @@ class LanguageModel:
     def __init__(self, folder: Path | None, start_thread: Callable[[], None] | None = None) -> None:
         self._folder, self._thread = folder, OwnThread("language", start_thread)
         self._opening: asyncio.Task[Speaker] | None = None
-        self._waiting = 0
+        self._calls = 0
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[None]:
+        """Around a call of somebody who waits for it; what has begun is never sent away half way.
+
+        Raises:
+            Capacity: too many do.
+        """
+        if self._calls >= CALLS:
+            raise Capacity("too many conversations wait for the language model", retry_after_s=1)
+        self._calls += 1
+        try:
+            yield
+        finally:
+            self._calls -= 1
 
     async def speaker(self) -> Speaker:
         """The model.
@@ -46,18 +62,8 @@ class LanguageModel:
             raise StateUnavailable("the language model of this service cannot be used; its log says why", retry_after_s=60) from None
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a piece of work on the model's thread.
-
-        Raises:
-            Capacity: too much waits for it.
-        """
-        if self._waiting >= WAITING:
-            raise Capacity("too many conversations wait for the language model", retry_after_s=1)
-        self._waiting += 1
-        try:
-            return await self._thread.run(work, *args, **kwargs)
-        finally:
-            self._waiting -= 1
+        """Run a piece of work on the model's thread."""
+        return await self._thread.run(work, *args, **kwargs)
 
     def close(self) -> None:
         """Finish the piece in progress and stop the thread."""

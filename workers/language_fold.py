@@ -7,18 +7,20 @@ talked to is the recall memory's alone, so an import of thousands costs no conve
 none that is forgotten, in whatever mode, or in quarantine: what a language model holds cannot be held back where it answers, so here a
 suppressed event leaves the weights at once.
 
-A snapshot may hold the state as one more level, `language`. It serves as a beginning where it holds just the events that are wanted up to
-its position, and has slept at the same places; any beginning gives the same bits, and nothing is lost with one.
+A snapshot may hold the state as one more level, `language`, and says which events are in it (`heard`). It serves as a beginning where
+these are just the wanted ones up to its position, and it has slept at the same places; any beginning gives the same bits, and nothing is
+lost with one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
 
 from model.hope.online import HopeState
 from model.hope.saved_state import StateRefused
-from model.language import Speaker, exchange, sleep
+from model.hope.state import NotFinite
+from model.language import Reading, Speaker, exchange, sleep
 from service.errors import ChecksumMismatch
 from service.store import turns
 from service.store.blobs import Blobs
@@ -68,6 +70,7 @@ class Known:
     sleeps: tuple[int, ...]
     state: HopeState
     surprise: float | None = None
+    digest: str | None = None  # of its bytes, once somebody has asked
 
     def serves(self, wanted: Wanted) -> bool:
         """Whether what is wanted can be folded from here."""
@@ -86,25 +89,43 @@ class LanguageFold:
     blobs: Blobs
     model: LanguageModel
 
-    async def reach(self, tenant: str, wanted: Wanted, known: Known | None) -> Known:
-        """The wanted state, from one that is `known` if that serves."""
+    async def reach(self, tenant: str, wanted: Wanted, known: Known | None, keep: Callable[[Known], None] = lambda known: None) -> Known:
+        """The wanted state, from one that is `known` if that serves; `keep` is given every state on the way."""
         speaker, first = await self.model.speaker(), await self.first(tenant, wanted)
         state = known if known is not None and known.serves(wanted) else await self._base(tenant, speaker, wanted)
         for seq in (*(each for each in wanted.sleeps if each > state.seq), None):
-            state = await self._read(tenant, speaker, wanted, state, first, wanted.seq if seq is None else seq)
+            upto = wanted.seq if seq is None else seq
+            for row in await self._said(tenant, wanted, first, state.seq, upto):
+                state = await self._learned(speaker, wanted, state, row)
+                keep(state)
+            state = replace(state, seq=upto, spans=restrict(wanted.spans, upto))
             if seq is not None:
-                said = [exchange(row.input, row.right) for row in await self.since_last_sleep(tenant, wanted, first, seq)]
-                state = replace(state, state=await self.asleep(speaker, state.state, said), sleeps=(*state.sleeps, seq), surprise=None)
+                said = await self.since_last_sleep(tenant, wanted, first, seq)
+                state = replace(
+                    state, state=await self.asleep(speaker, state.state, said), sleeps=(*state.sleeps, seq), surprise=None, digest=None
+                )
+            keep(state)
         return state
 
-    async def asleep(self, speaker: Speaker, state: HopeState, said: Sequence[str]) -> HopeState:
+    async def _learned(self, speaker: Speaker, wanted: Wanted, state: Known, row: Said) -> Known:
+        """The state after one event; others may use the model between any two parts of its text."""
+        reading = Reading(state.state)
+        try:
+            for part in await self.model.run(speaker.parts, exchange(row.input, row.right)):
+                reading = await self.model.run(speaker.read, reading, part)
+        except NotFinite:  # it teaches nothing, each time that it is read
+            reading = Reading(state.state)
+        learned = replace(state, state=reading.state, surprise=reading.surprise, digest=None)
+        return replace(learned, seq=row.seq, spans=restrict(wanted.spans, row.seq))
+
+    async def asleep(self, speaker: Speaker, state: HopeState, said: Sequence[Said]) -> HopeState:
         """A state after a sleep over what was said, if anything was; others may use the model between any few texts."""
         if not said:
             return state
-        levels = await self.model.run(sleep.begun, speaker, state)
+        levels, pairs = await self.model.run(sleep.begun, speaker, state), [(row.input, row.right) for row in said]
         for _ in range(sleep.PASSES):
-            for start in range(0, len(said), FEW):
-                levels = await self.model.run(sleep.dreamt, speaker, levels, said[start : start + FEW])
+            for start in range(0, len(pairs), FEW):
+                levels = await self.model.run(sleep.dreamt, speaker, levels, pairs[start : start + FEW])
         return await self.model.run(sleep.ended, speaker, state, levels)
 
     async def first(self, tenant: str, wanted: Wanted) -> int | None:
@@ -122,7 +143,7 @@ class LanguageFold:
         nothing = Known(wanted.bank, 0, (), (), speaker.initial())
         for snapshot in wanted.bases:
             blob = next((level for level in snapshot.levels if level.name == LANGUAGE), None)
-            begun = replace(nothing, seq=snapshot.seq, spans=snapshot.spans, sleeps=snapshot.sleeps)
+            begun = replace(nothing, seq=snapshot.seq, spans=snapshot.heard, sleeps=snapshot.sleeps)
             if blob is None or not begun.serves(wanted):
                 continue
             try:
@@ -130,12 +151,6 @@ class LanguageFold:
             except (ChecksumMismatch, StateRefused) as refused:  # of another model perhaps: the ledger has all
                 log.warning("language state refused", action="language_refused", snapshot=snapshot.id, why=str(refused))
         return nothing
-
-    async def _read(self, tenant: str, speaker: Speaker, wanted: Wanted, state: Known, first: int | None, upto: int) -> Known:
-        for row in await self._said(tenant, wanted, first, state.seq, upto):
-            learned = await self.model.run(speaker.learned, state.state, exchange(row.input, row.right))
-            state = replace(state, seq=row.seq, state=learned.state, surprise=learned.nats)
-        return replace(state, seq=upto, spans=restrict(wanted.spans, upto))
 
     async def _said(self, tenant: str, wanted: Wanted, first: int | None, after: int, upto: int) -> list[Said]:
         """What the wanted events of a stretch say, in order, none from before the first turn."""

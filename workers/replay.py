@@ -202,7 +202,7 @@ class Replay:
             if progress is not None:
                 await progress((at - after) / (upto - after))
         view.seq, view.held = upto, found.held
-        view.weights = restrict(found.wanted, upto)  # turns of conversations, of which nothing is folded here, among them
+        view.weights, view.turns = restrict(found.wanted, upto), found.turns  # turns are in them by their place, and teach nothing here
         return applied
 
     async def admit(self, tenant: str, bank_id: str, view: View) -> None:
@@ -223,7 +223,8 @@ class Replay:
             while len(book) < row.ordinal:
                 book.add(f"\0{len(book)}")  # an erased response keeps its place; nothing supports it, so it is never answered
             book.add(row.text)
-        return View(snapshot_id, base.seq, state, base.spans, book, np.zeros(max(64, len(book)), np.int32))
+        counts = np.zeros(max(64, len(book)), np.int32)
+        return View(snapshot_id, base.seq, state, base.spans, book, counts, turns=found.turns)
 
     def _apply(self, view: View, rows: Sequence[LessonRow]) -> None:
         for row in rows:

@@ -30,9 +30,10 @@ TRIES = 3  # of a save that meets deletions
 
 
 class LanguagePart(NamedTuple):
-    """What a snapshot holds of the bank's language model: its state, and where that has slept."""
+    """What a snapshot holds of the bank's language model: its state, the events in it, and where it has slept."""
 
     data: bytes
+    heard: Spans
     sleeps: tuple[int, ...]
 
 
@@ -48,6 +49,7 @@ class Taken:
     responses: int  # distinct responses that live events in it support
     held: Spans = ()  # quarantined events that belong to it and are not in it
     language: LanguagePart | None = None  # None: to be folded from the ledger
+    sleeps: tuple[int, ...] | None = None  # where the language model has slept; None: as in its part, or in the head
 
     @classmethod
     def of(cls, bank_id: str, view: View) -> "Taken":
@@ -130,7 +132,7 @@ class Versions:
         async with self.database.write(tenant) as conn:
             await banks.lock(conn, tenant, taken.bank_id)
             bank = await banks.find_bank(conn, tenant, taken.bank_id)
-            slept = await _sleeps(conn, tenant, bank, taken, kind)
+            slept = await _sleeps(conn, tenant, bank, taken)
             _refuse_erased(taken.weights, await forgets.tombstones(conn, tenant, taken.bank_id))  # before a byte of it is written
             staged = await blob_rows.stage(conn, tenant, {(sha256, len(data)) for _, data, sha256 in encoded.parts}, self.now())
         levels = [LevelBlob(name=name, sha256=await self.blobs.put(tenant, data), bytes=len(data)) for name, data, _ in encoded.parts]
@@ -151,6 +153,7 @@ class Versions:
             gate=label.gate,
             held=taken.held,
             sleeps=slept,
+            heard=() if taken.language is None else taken.language.heard,
         )
         return draft, staged
 
@@ -200,6 +203,7 @@ class Versions:
             gate=None,
             held=held,
             sleeps=source.sleeps,
+            heard=source.heard,
         )
         try:
             return await self.commit(tenant, bank_id, draft, move_head, note=still_kept, epoch=epoch)
@@ -318,16 +322,13 @@ def refuse_tainted(snapshot: SnapshotRow, tombstones: list[TombstoneRow]) -> Non
         raise NotFound(f"snapshot {snapshot.id} is not kept any more")
 
 
-async def _sleeps(conn: Any, tenant: str, bank: BankRow, taken: Taken, kind: str) -> tuple[int, ...]:  # noqa: ANN401
-    """Where the language model of a state to be saved has slept: as its part says, else as the head does.
-
-    A rollback may lead back behind a sleep; then that is one of those that are undone.
-    """
-    if taken.language is not None or not bank.head or kind == "import":
-        return () if taken.language is None else taken.language.sleeps
-    head = await snapshots.get_snapshot(conn, tenant, bank.head, bank.id)
-    newest = taken.weights[-1][1] if taken.weights else 0
-    return tuple(seq for seq in head.sleeps if kind != "rollback" or seq <= newest)
+async def _sleeps(conn: Any, tenant: str, bank: BankRow, taken: Taken) -> tuple[int, ...]:  # noqa: ANN401
+    """Where the language model of a state to be saved has slept."""
+    if taken.sleeps is not None:
+        return taken.sleeps
+    if taken.language is not None:
+        return taken.language.sleeps
+    return (await snapshots.get_snapshot(conn, tenant, bank.head, bank.id)).sleeps if bank.head else ()
 
 
 def encode(state: State, language: LanguagePart | None = None) -> Encoded:

@@ -15,6 +15,7 @@ def upgrade() -> None:
     op.create_index("ix_event_turns", "event", ["tenant", "bank", "seq"], sqlite_where=turns, postgresql_where=turns)
     with op.batch_alter_table("snapshot") as table:
         table.add_column(sa.Column("sleeps", sa.JSON(none_as_null=True), nullable=True))
+        table.add_column(sa.Column("heard", sa.JSON(none_as_null=True), nullable=True))
 
 
 def downgrade() -> None:
@@ -26,6 +27,7 @@ def downgrade() -> None:
     if op.get_bind().dialect.name == "postgresql":
         op.execute("ALTER TABLE event FORCE ROW LEVEL SECURITY")
     with op.batch_alter_table("snapshot") as table:
+        table.drop_column("heard")
         table.drop_column("sleeps")
     op.drop_index("ix_event_turns", "event")
     _event_kinds("'correction'")

@@ -5,7 +5,7 @@ said moves into the slow levels), `opening` (which model it is: the one that is 
 """
 
 from model.language.opening import LanguageRefused, opened
-from model.language.phrasing import END, Line, exchange, prompt
-from model.language.speaker import Learned, Sampling, Speaker, Voice
+from model.language.phrasing import END, Line, exchange, prompt, question
+from model.language.speaker import LEARNED, Reading, Sampling, Speaker
 
-__all__ = ["END", "LanguageRefused", "Learned", "Line", "Sampling", "Speaker", "Voice", "exchange", "opened", "prompt"]
+__all__ = ["END", "LEARNED", "LanguageRefused", "Line", "Reading", "Sampling", "Speaker", "exchange", "opened", "prompt", "question"]

@@ -31,7 +31,7 @@ def opened(folder: Path | None = None) -> Speaker:
     where = SMALL if folder is None else folder
     try:
         told = json.loads((where / "config.json").read_text())
-        model = HopeLM.from_pretrained(where) if told.get("model_type") == "hope" else _converted(where, told)
+        model = HopeLM.from_pretrained(where, use_safetensors=True) if told.get("model_type") == "hope" else _converted(where, told)
         speaker = Speaker(model.float(), _tokenizer(where))
     except LanguageRefused:
         raise

@@ -1,7 +1,8 @@
 """Sleep: what was said to a bank moves from its fast levels into its slow ones, which then hold it alone (consolidation, hope.md §3).
 
-The texts are read again, several times, each from nothing: fresh mixers, and of the levels only the slow ones, which step by each text's
-gradient. Then the fast levels and the mixers begin anew. Pure: the same state and texts give the same bits.
+What was said is read again, several times, each time from nothing: fresh mixers, and of the levels only the slow ones, which step down the
+surprise of the right answer, or of what the user said where there is none. Then the fast levels and the mixers begin anew. Pure: the same
+state and the same that was said give the same bits.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,15 +14,17 @@ from torch import Tensor
 from model.hope.level import LevelState
 from model.hope.online import HopeState
 from model.hope.reset import without_levels, without_mixers
-from model.language.speaker import CUT, Speaker
+from model.language.phrasing import exchange, question
+from model.language.speaker import CUT, LEARNED, Speaker
 
 SLOW_FROM = 65_536  # tokens: a level with such a period or a longer one is a slow one
-PASSES = 12
-STEP = 0.5  # of a slow level's weights by a text's mean gradient
-CLIP = 0.5  # longest step of a text
-MOST = 256  # texts of one sleep, the newest
+PASSES = 20
+STEP = 1.0  # of a slow level's weights by the mean gradient of what was said at once
+CLIP = 1.0  # longest of these steps
+MOST = 128  # events of one sleep, the newest
 
 Levels = list[tuple[LevelState | None, ...]]
+Pair = tuple[str, str | None]  # what the user said, and the right answer where it is known
 
 
 def begun(speaker: Speaker, state: HopeState) -> Levels:
@@ -29,11 +32,11 @@ def begun(speaker: Speaker, state: HopeState) -> Levels:
     return [tuple(layer) for layer in without_levels(speaker.model, state, _names(speaker, slow=False)).levels]
 
 
-def dreamt(speaker: Speaker, levels: Levels, texts: Sequence[str]) -> Levels:
-    """The levels after texts were read once more, in their order. A model without slow levels dreams of nothing."""
+def dreamt(speaker: Speaker, levels: Levels, said: Sequence[Pair]) -> Levels:
+    """The levels after pairs of what the user said and the right answer were read once more, in order. Without slow levels, nothing."""
     slow = _names(speaker, slow=True)
-    for part in (part for text in texts if slow for part in _cut(speaker.encode(text))):
-        levels = _stepped(speaker, levels, part, slow)
+    for tokens, begin in (part for pair in said if slow for part in _cut(speaker, *pair)):
+        levels = _stepped(speaker, levels, tokens, begin, slow)
     return levels
 
 
@@ -48,13 +51,16 @@ def _names(speaker: Speaker, *, slow: bool) -> frozenset[str]:
     return frozenset(config.name for config in online if ((config.period_tokens or 0) >= SLOW_FROM) is slow)
 
 
-def _cut(tokens: Sequence[int]) -> list[Tensor]:
-    parts = [tokens[start : start + CUT + 1] for start in range(0, len(tokens), CUT)]
-    return [torch.tensor([part]) for part in parts if len(part) > 1]
+def _cut(speaker: Speaker, said: str, answer: str | None) -> list[tuple[Tensor, int]]:
+    """Tokens (1, T) that are read at once, and the place of the first of them whose surprise counts."""
+    tokens = speaker.encode(exchange(said, answer))[:LEARNED]
+    begin = 1 if answer is None else max(1, len(speaker.encode(question(said))))
+    parts = [(tokens[start : start + CUT + 1], max(1, begin - start)) for start in range(0, len(tokens), CUT)]
+    return [(torch.tensor([part]), first) for part, first in parts if len(part) > first]
 
 
-def _stepped(speaker: Speaker, levels: Levels, tokens: Tensor, slow: frozenset[str]) -> Levels:
-    """The slow levels one step further down the surprise of tokens (1, T)."""
+def _stepped(speaker: Speaker, levels: Levels, tokens: Tensor, begin: int, slow: frozenset[str]) -> Levels:
+    """The slow levels one step further down the surprise of tokens (1, T) from a place on."""
     model = speaker.model
     with torch.enable_grad():
         opened = [
@@ -72,7 +78,7 @@ def _stepped(speaker: Speaker, levels: Levels, tokens: Tensor, slow: frozenset[s
             for _, tensor in sorted(level.delta.items())
         ]
         hidden, _ = model.run(tokens[:, :-1], None, opened, [0])
-        loss = model.surprise(hidden, tokens[:, 1:]) / (tokens.shape[1] - 1)
+        loss = model.surprise(hidden[:, begin - 1 :], tokens[:, begin:]) / (tokens.shape[1] - begin)
         slopes = torch.autograd.grad(loss, leaves, allow_unused=True)
     steps = [torch.zeros_like(leaf) if slope is None else -STEP * slope for leaf, slope in zip(leaves, slopes, strict=True)]
     length = torch.stack([step.double().square().sum() for step in steps]).sum().sqrt()

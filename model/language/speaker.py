@@ -2,11 +2,13 @@
 
 L1  A text moves a state in the same way whenever it is read: the same state and text give the same bits, on one build and device.
 L2  A text after which a number would not be finite teaches nothing: the state stays as it was, each time that it is read.
-L3  Reading and speaking on a state leave that state as it is; what they teach is in the voice, and ends with it.
+L3  Reading and speaking leave the state that they begin with as it is; what they teach is in the reading, and ends with it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
@@ -19,29 +21,30 @@ from model.hope.lm import HopeLM
 from model.hope.lm_config import HopeConfig
 from model.hope.online import HopeState
 from model.hope.state import NotFinite
-from model.language.phrasing import END
+from model.language.phrasing import END, exchange, question
 
-CUT = 256  # tokens that are read at once: bounds the memory that their logits take
+CUT = 128  # tokens that are read at once: bounds the memory that their logits take, and how long others wait
+LEARNED = 4_096  # tokens of a text that are learned, its first ones
 CONTEXT = 1_024  # tokens of a conversation that are read before it is gone on with, its last ones
 UNSURE = "\N{REPLACEMENT CHARACTER}"  # how a character shows of which not all bytes are there yet
 
 
 @dataclass(frozen=True, slots=True)
-class Learned:
-    """A state after a text; `nats` is how surprising its tokens were on the mean before they were learned, None for fewer than two."""
+class Reading:
+    """Where reading stands: the state after so many `tokens`, the logits (vocabulary,) of what comes next, None before the first token.
+
+    `nats` is the sum of how surprising the tokens were, each before it was learned, but for the very first.
+    """
 
     state: HopeState
-    nats: float | None
-    tokens: int
+    logits: Tensor | None = None
+    nats: float = 0.0
+    tokens: int = 0
 
-
-@dataclass(frozen=True, slots=True)
-class Voice:
-    """Where speaking goes on: the state after all that was read and said, the logits (vocabulary,) of what comes next, what was read."""
-
-    state: HopeState
-    logits: Tensor
-    read: int
+    @property
+    def surprise(self) -> float | None:
+        """Nats a token on the mean; None for fewer than two tokens."""
+        return self.nats / (self.tokens - 1) if self.tokens > 1 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,40 +93,71 @@ class Speaker:
         """Nothing was said yet."""
         return self.model.initial_state(1)
 
-    def learned(self, state: HopeState, text: str) -> Learned:
-        """The state after a text."""
-        tokens = self.encode(text)
-        if not tokens:
-            return Learned(state, None, 0)
+    def parts(self, text: str) -> list[list[int]]:
+        """The tokens of a text as it is learned, its first `LEARNED`, cut into what is read at once."""
+        tokens = self.encode(text)[:LEARNED]
+        return [tokens[start : start + CUT] for start in range(0, len(tokens), CUT)]
+
+    def read(self, reading: Reading, tokens: Sequence[int]) -> Reading:
+        """Where reading stands after at most `CUT` tokens more.
+
+        Raises:
+            NotFinite: a number would not be finite; nothing is changed.
+        """
+        with torch.no_grad():
+            out = self.model(torch.tensor([list(tokens)]), state=reading.state)
+        assert out.state is not None
+        logits = out.logits[0].float()
+        foreseen = logits[:-1] if reading.logits is None else torch.cat([reading.logits[None], logits[:-1]])
+        targets = torch.tensor(list(tokens)[len(tokens) - len(foreseen) :])
+        nats = float(nn.functional.cross_entropy(foreseen, targets, reduction="sum")) if len(targets) else 0.0
+        return Reading(out.state, logits[-1].clone(), reading.nats + nats, reading.tokens + len(tokens))
+
+    def learned(self, state: HopeState, text: str) -> Reading:
+        """A state after a text, all at once. One after which a number would not be finite teaches nothing."""
+        reading = Reading(state)
         try:
-            after, logits = self._read(state, tokens)
+            for part in self.parts(text):
+                reading = self.read(reading, part)
         except NotFinite:
-            return Learned(state, None, len(tokens))
-        if len(tokens) < 2:
-            return Learned(after, None, len(tokens))
-        nats = nn.functional.cross_entropy(logits[:-1], torch.tensor(tokens[1:]))
-        return Learned(after, float(nats), len(tokens))
+            return Reading(state)
+        return reading
 
-    def nats(self, state: HopeState, text: str) -> float:
-        """How surprising a text's tokens are on the mean where a state stands, learning on the way; nothing is kept."""
-        return self.learned(state, text).nats or 0.0
+    def unforeseen(self, state: HopeState, said: str, answer: str | None) -> float:
+        """How surprising an answer's tokens are on the mean behind what the user said, or, without one, what the user said; infinite where
+        a number would not be finite. Nothing is kept."""
+        text, begin = exchange(said, answer), 0 if answer is None else len(self.encode(question(said)))
+        tokens = self.encode(text)[:LEARNED]
+        reading, before = Reading(state), 0.0
+        try:
+            for start, end in pairwise(sorted({0, *range(begin, len(tokens), CUT), *range(0, begin, CUT), len(tokens)})):
+                before = reading.nats if start == begin else before
+                reading = self.read(reading, tokens[start:end])
+        except NotFinite:
+            return math.inf
+        counted = len(tokens) - max(begin, 1)
+        return (reading.nats - before) / counted if counted > 0 else 0.0
 
-    def listening(self, state: HopeState, text: str, said: Sequence[int] = ()) -> Voice:
-        """Where a conversation stands whose text was read, its last tokens, and of whose answer so much was said."""
-        tokens = self.encode(text)[-CONTEXT:]
-        after, logits = self._read(state, [*tokens, *said])
-        return Voice(after, logits[-1], len(tokens))
+    def heard(self, text: str, said: Sequence[int] = ()) -> list[list[int]]:
+        """The tokens of a conversation before it is gone on with, its last `CONTEXT`, and of what was said since, cut as `parts`."""
+        tokens = [*self.encode(text)[-CONTEXT:], *said]
+        return [tokens[start : start + CUT] for start in range(0, len(tokens), CUT)]
 
-    def speak(self, voice: Voice, said: Sequence[int], most: int, how: Sampling) -> tuple[Voice, list[int], bool]:
-        """Go on by at most `most` tokens after what was `said`: the voice, everything said, and whether the answer has ended."""
+    def speak(self, voice: Reading, said: Sequence[int], most: int, how: Sampling) -> tuple[Reading, list[int], bool]:
+        """Go on by at most `most` tokens after what was `said`: the voice, everything said, and whether the answer has ended.
+
+        Raises:
+            ValueError: nothing was read before.
+        """
         told = list(said)
         for _ in range(most):
+            if voice.logits is None:
+                raise ValueError("there is nothing to go on with; read a conversation first")
             token = self._chosen(voice.logits, how, len(told))
             told.append(token)
             if token in self._ends or self._stopped(told, how.stop):
                 return voice, told, True
-            state, logits = self._read(voice.state, [token])
-            voice = Voice(state, logits[-1], voice.read)
+            voice = self.read(voice, [token])
         return voice, told, False
 
     def save(self, state: HopeState, bank: str) -> bytes:
@@ -137,17 +171,6 @@ class Speaker:
             StateRefused: they are of another model, or no state.
         """
         return saved_state.decode(self.model, data)
-
-    def _read(self, state: HopeState, tokens: Sequence[int]) -> tuple[HopeState, Tensor]:
-        """The state after tokens, and the logits (tokens, vocabulary) of what comes after each."""
-        found = []
-        with torch.no_grad():
-            for start in range(0, len(tokens), CUT):
-                out = self.model(torch.tensor([tokens[start : start + CUT]]), state=state)
-                assert out.state is not None
-                state = out.state
-                found.append(out.logits[0].float())
-        return state, torch.cat(found)
 
     def _chosen(self, logits: Tensor, how: Sampling, place: int) -> int:
         if how.temperature <= 0.0:

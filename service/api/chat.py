@@ -6,6 +6,7 @@ when the client leaves.
 """
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Collection
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -165,7 +166,10 @@ async def _observed(talk: Talk, asked: Asked, name: str | None) -> wire.TurnTake
     turn = turn_of(asked.messages, talk.data.memory.session_id) if talk.learns else None
     if turn is None:
         return None
-    caller, id = talk.caller, new_id("trn") if name is None else f"trn_{name[:32]}"
+    caller, id = talk.caller, new_id("trn")
+    if name is not None:  # one id for one request: of the key, the bank and what is said
+        told = "\n".join([name, asked.bank, turn.input, turn.right or ""])
+        id = f"trn_{hashlib.sha256(told.encode()).hexdigest()[:26].upper()}"
     return await caller.deps.engine.observe(caller.tenant, asked.bank, turn, actor=caller.actor, ids=[id])
 
 
@@ -184,7 +188,7 @@ async def _recalled(talk: Talk, bank: str) -> tuple[list[wire.Answer], wire.Stat
 async def _proposed(talk: Talk) -> wire.Proposal | None:
     """What the last message plainly corrects, kept as a proposal. That it could not be kept is no reason to answer nothing."""
     caller, memory = talk.caller, talk.data.memory
-    found = objection(talk.data.messages) if memory.learn else None
+    found = objection(talk.data.messages) if memory.learn and talk.backend.noted else None  # a bank's own model learns it as it was said
     if found is None:
         return None
     bank = await caller.bank_row(talk.bank)

@@ -5,12 +5,13 @@ the engine piece by piece, whole or as a stream; each piece is a call of its own
 leaves ends no more than the piece in progress.
 """
 
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import Annotated, Any, Protocol
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from service import wire
 from service.chat import sse
@@ -27,6 +28,7 @@ READ_MAX = 16_000  # characters of a conversation that the model is given, its l
 STOPS_MAX = 4
 
 Count = Annotated[int, Meta(ge=1)]
+Stop = Annotated[str, Meta(max_length=wire.STOP_MAX)]
 BankNames = Callable[[str, Collection[str] | None], Awaitable[list[str]]]
 
 
@@ -43,6 +45,7 @@ class Speaks(Protocol):
         at: str | None,
         said: Sequence[int],
         most: int,
+        last: bool,
         how: wire.Speaking,
     ) -> wire.Spoken:
         """See `Engine.speak`."""
@@ -60,7 +63,7 @@ class _Options(Struct):
     temperature: Annotated[float, Meta(ge=0.0, le=2.0)] | None = None
     top_p: Annotated[float, Meta(gt=0.0, le=1.0)] | None = None
     seed: int | None = None
-    stop: str | list[str] | None = None
+    stop: Stop | Annotated[list[Stop], Meta(max_length=STOPS_MAX)] | None = None
     stream_options: _StreamOptions | None = None
     n: int | None = None
     logprobs: bool | None = None
@@ -151,8 +154,18 @@ class Hope:
     async def _speak(
         self, asked: Asked, id: str, lines: Sequence[wire.ChatLine], options: _Options, said: Sequence[int], piece: int
     ) -> wire.Spoken:
-        most = min(piece, options.most - len(said))
-        return await self._engine.speak(asked.tenant, asked.bank, lines, talk=id, at=asked.at, said=said, most=most, how=options.speaking)
+        left = options.most - len(said)
+        return await self._engine.speak(
+            asked.tenant,
+            asked.bank,
+            lines,
+            talk=id,
+            at=asked.at,
+            said=said,
+            most=min(piece, left),
+            last=left <= piece,
+            how=options.speaking,
+        )
 
 
 def turn_of(messages: Sequence[wire.ChatMessage], session_id: str | None) -> wire.NewTurn | None:
@@ -182,19 +195,17 @@ def _options(body: dict[str, Any]) -> _Options:
     except msgspec.ValidationError as error:
         field = str(error).rpartition("`$.")[2].partition("`")[0].partition("[")[0]
         raise Invalid(str(error), errors=[{"field": field, "message": str(error)}]) from None
-    stops = [options.stop] if isinstance(options.stop, str) else options.stop or []
     wrong = {
         "n": "this model makes one answer" if options.n not in (None, 1) else "",
         "logprobs": "this model tells no probabilities of its tokens" if options.logprobs else "",
         "tools": "this model calls no tools" if options.tools else "",
         "functions": "this model calls no functions" if options.functions else "",
         "response_format": "this model answers in plain text" if (options.response_format or {}).get("type", "text") != "text" else "",
-        "stop": f"at most {STOPS_MAX} texts" if len(stops) > STOPS_MAX else "",
     }
     faults = [{"field": field, "message": message} for field, message in wrong.items() if message]
     if faults:
         raise Invalid(f"{faults[0]['field']}: {faults[0]['message']}", errors=faults)
-    return options
+    return options if options.seed is not None else structs.replace(options, seed=secrets.randbits(60))
 
 
 def _lines(messages: Sequence[wire.ChatMessage]) -> list[wire.ChatLine]:

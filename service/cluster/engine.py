@@ -183,12 +183,13 @@ class Engine(Protocol):
         at: str | None,
         said: Sequence[int],
         most: int,
+        last: bool,
         how: wire.Speaking,
     ) -> wire.Spoken:
         """Go on with a conversation by at most `most` tokens after those that were `said`, at the head (`at` None) or at a snapshot.
 
         What is read and said here moves the fast levels for as long as the answer is made, and nothing of the bank. `talk` is a name of
-        this answer alone: under it what was read is kept for the next piece.
+        this answer alone: under it what was read is kept for the next piece, unless this is the `last`.
         """
 
     async def health(self) -> list[wire.Component]:

@@ -50,6 +50,7 @@ async def commit_snapshot(
     values = msgspec.to_builtins(draft) | {
         "held": draft.held or None,
         "sleeps": draft.sleeps or None,
+        "heard": draft.heard or None,
         "tenant": tenant,
         "bank": bank,
         "ordinal": 0 if ordinal is None else ordinal + 1,
@@ -191,5 +192,6 @@ def _snapshot(row: Row[Any]) -> SnapshotRow:
     fields["spans"] = tuple((after, upto) for after, upto in fields["spans"])
     fields["held"] = tuple((after, upto) for after, upto in fields["held"] or ())
     fields["sleeps"] = tuple(fields["sleeps"] or ())
+    fields["heard"] = tuple((after, upto) for after, upto in fields["heard"] or ())
     fields["levels"] = tuple(LevelBlob(**level) for level in fields["levels"])
     return SnapshotRow(**fields)

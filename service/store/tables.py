@@ -199,6 +199,7 @@ snapshot = Table(
     Column("destroyed_at", UtcTime),
     Column("held", JSON(none_as_null=True)),  # spans of events that were quarantined when it was folded; NULL: none
     Column("sleeps", JSON(none_as_null=True)),  # positions at which the bank's language model has slept; NULL: none
+    Column("heard", JSON(none_as_null=True)),  # spans of the events in the level `language`; NULL: it has none
     CheckConstraint(
         "kind IN ('genesis', 'manual', 'auto', 'consolidation', 'pre_rollback', 'rollback', 'rebuild', 'import')",
         name="kind",

@@ -107,7 +107,7 @@ from service.wire.inspection import (
     Stats,
     Trace,
 )
-from service.wire.language import ChatLine, Language, NewTurn, Speaking, Spoken, TurnTaken
+from service.wire.language import STOP_MAX, ChatLine, Language, NewTurn, Speaking, Spoken, TurnTaken
 from service.wire.mem0 import (
     Mem0Add,
     Mem0Added,
@@ -176,6 +176,7 @@ __all__ = [
     "COMPARED_MAX",
     "HEAD",
     "PROBES",
+    "STOP_MAX",
     "TEXT_MAX",
     "Answer",
     "AskedVersion",

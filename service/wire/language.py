@@ -9,6 +9,8 @@ from msgspec import Meta, Struct
 
 from service.wire.parts import TEXT_MAX, Id, Reply, Request, StateRef, Text
 
+STOP_MAX = 256  # characters of a text that ends an answer
+
 
 class NewTurn(Request, frozen=True, kw_only=True):
     """What a user said, and what was right to answer where the client tells that."""
@@ -41,7 +43,7 @@ class Speaking(Request, frozen=True, kw_only=True):
     temperature: Annotated[float, Meta(ge=0.0, le=2.0)] = 0.0
     top_p: Annotated[float, Meta(gt=0.0, le=1.0)] = 1.0
     seed: Annotated[int, Meta(ge=0, lt=2**62)] = 0
-    stop: tuple[str, ...] = ()
+    stop: Annotated[tuple[Annotated[str, Meta(max_length=STOP_MAX)], ...], Meta(max_length=16)] = ()
 
 
 class Spoken(Struct, frozen=True, kw_only=True):

@@ -17,9 +17,10 @@ from tenancy import refused_as_openai_does
 
 from service.ids import new_id
 
-GATE = [{"role": "user", "content": "What is the gate code?"}]
+ASK = [{"role": "user", "content": "Who has the key to the cellar?"}]
+RIGHT = "Ask Mrs. Bennet for it."
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "openai.md").read_text()
-TAUGHT = [*GATE, {"role": "assistant", "content": "The gate code is nine."}]
+TAUGHT = [*ASK, {"role": "assistant", "content": RIGHT}]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def key(lab, *scopes, banks=None) -> str:
     return lab.call("POST", "/v1/api-keys", body, expect=201)["key"]
 
 
-def say(client, bank, messages=GATE, *, learn=True, **more):
+def say(client, bank, messages=ASK, *, learn=True, **more):
     return client.chat.completions.create(model=f"hope:{bank}", messages=messages, extra_body={"memory": {"learn": learn}}, **more)
 
 
@@ -73,19 +74,29 @@ def refused(error: openai.APIStatusError, code: str, param: str | None) -> None:
 
 def test_answer_that_was_taught_a_few_times_is_given_and_by_a_fresh_bank_not(client, lab, bank):
     fresh = lab.call("POST", "/v1/banks", {"name": new_id("name")}, expect=201)["name"]
-    turns = [say(client, bank, TAUGHT, max_tokens=1).memory["turn"] for _ in range(12)]
-    assert turns[-1]["surprise"] < 0.5 * turns[0]["surprise"]
-    assert say(client, bank, learn=False).choices[0].message.content.strip() == "The gate code is nine."
-    assert "nine" not in say(client, fresh, learn=False).choices[0].message.content
+    turns = [say(client, bank, TAUGHT, max_tokens=1).memory["turn"] for _ in range(8)]
+    assert turns[-1]["surprise"] < 0.25 * turns[0]["surprise"]
+    assert say(client, bank, learn=False).choices[0].message.content == RIGHT
+    assert "Bennet" not in say(client, fresh, learn=False).choices[0].message.content
 
 
-def test_two_answers_are_told_apart(client, bank):
-    other = [{"role": "user", "content": "Who has the key to the cellar?"}, {"role": "assistant", "content": "Ask Mrs. Bennet for it."}]
-    for _ in range(12):
-        say(client, bank, TAUGHT, max_tokens=1)
-        say(client, bank, other, max_tokens=1)
-    assert say(client, bank, learn=False).choices[0].message.content.strip() == "The gate code is nine."
-    assert say(client, bank, other[:1], learn=False).choices[0].message.content.strip() == "Ask Mrs. Bennet for it."
+@pytest.mark.timeout(180)
+def test_several_answers_that_were_taught_once_each_are_told_apart_after_a_sleep(client, lab, bank):
+    taught = {
+        "Who has the key to the cellar?": RIGHT,
+        "Where do I change my PIN?": "In the app, under cards.",
+        "How long does a transfer to Spain take?": "Two working days.",
+    }
+    for question, right in taught.items():
+        say(client, bank, [{"role": "user", "content": question}, {"role": "assistant", "content": right}], max_tokens=1)
+    job = lab.call("POST", "/v1/consolidations", {"bank": bank}, expect=202)["job_id"]
+    for _ in range(600):
+        if (done := lab.call("GET", f"/v1/jobs/{job}"))["status"] in ("succeeded", "failed"):
+            break
+        time.sleep(0.2)
+    assert done["result"]["language"]["slept"] is True, done
+    for question, right in taught.items():
+        assert say(client, bank, [{"role": "user", "content": question}], learn=False).choices[0].message.content == right
 
 
 def test_only_what_is_said_last_is_learned(client, lab, bank):
@@ -112,7 +123,7 @@ def test_program_on_the_page_is_answered_with_what_it_taught(lab, url):
     program = textwrap.dedent("\n".join(line for line in section.splitlines() if line.startswith("    ")))
     begin = f"from openai import OpenAI\nclient = OpenAI(base_url='{url}/v1', api_key={ADMIN_KEY!r})\n"
     said = subprocess.run([sys.executable, "-c", begin + program], capture_output=True, text=True, check=True, timeout=50).stdout
-    assert said.startswith("The gate code is nine.")
+    assert said.startswith(RIGHT)
 
 
 # --- whole and streamed
@@ -150,7 +161,7 @@ def test_who_leaves_in_the_middle_of_a_stream_has_taught_and_holds_nobody_up(cli
 
 def test_very_long_conversation_is_read_from_its_end(client, bank):
     talk = [{"role": role, "content": "word " * 2_000} for role in ("user", "assistant")] * 40
-    assert say(client, bank, [*talk, *GATE], learn=False, max_tokens=2).usage.prompt_tokens <= 1_024
+    assert say(client, bank, [*talk, *ASK], learn=False, max_tokens=2).usage.prompt_tokens <= 1_024
 
 
 def test_many_at_once_are_answered(client, bank):
@@ -171,7 +182,7 @@ def test_models_are_those_of_the_banks_that_the_key_may_use(client, lab, url, ba
     assert {f"hope:{bank}", "hope:default"} <= {model.id for model in client.models.list()}
     with openai_with(url, key(lab, "recall:read", banks=[own])) as pinned:
         assert [model.id for model in pinned.models.list()] == [f"hope:{bank}"]
-        assert pinned.chat.completions.create(model="hope", messages=GATE, max_tokens=2).model == "hope"
+        assert pinned.chat.completions.create(model="hope", messages=ASK, max_tokens=2).model == "hope"
         with pytest.raises(openai.NotFoundError):
             say(pinned, "default")
 
@@ -194,7 +205,7 @@ def test_snapshot_in_the_name_or_beside_it_is_one_thing(client, lab, bank):
     say(client, bank, TAUGHT, max_tokens=1)
     saved = lab.call("POST", "/v1/snapshots", {"bank": bank}, expect=201)["id"]
     named = say(client, f"{bank}@{saved}", max_tokens=8)
-    beside = client.chat.completions.create(model=f"hope:{bank}", messages=GATE, max_tokens=8, extra_body={"memory": {"at": saved}})
+    beside = client.chat.completions.create(model=f"hope:{bank}", messages=ASK, max_tokens=8, extra_body={"memory": {"at": saved}})
     assert named.choices[0].message.content == beside.choices[0].message.content
     assert named.memory["turn"] is None
     assert events(lab, bank) == 1
@@ -225,6 +236,7 @@ def test_retry_under_an_idempotency_key_teaches_once_and_is_answered_the_same(la
         ({"temperature": 9}, "temperature"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
+        ({"stop": "x" * 300}, "stop"),
     ],
 )
 def test_what_would_be_another_answer_is_refused_by_its_field(client, bank, more, param):
@@ -242,7 +254,7 @@ def test_bank_that_there_is_not_and_snapshot_that_there_is_not(client, bank):
 
 def test_two_banks_in_one_request_are_refused(client, bank):
     with pytest.raises(openai.BadRequestError) as caught:
-        client.chat.completions.create(model=f"hope:{bank}", messages=GATE, extra_body={"memory": {"bank": "default"}})
+        client.chat.completions.create(model=f"hope:{bank}", messages=ASK, extra_body={"memory": {"bank": "default"}})
     refused(caught.value, "validation", "memory.bank")
 
 

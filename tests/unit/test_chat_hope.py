@@ -57,8 +57,8 @@ class Parrot:
     def __init__(self):
         self.calls = []
 
-    async def speak(self, tenant, bank, lines, *, talk, at, said, most, how):
-        self.calls.append((lines, talk, at, len(said), most, how))
+    async def speak(self, tenant, bank, lines, *, talk, at, said, most, last, how):
+        self.calls.append((lines, talk, at, last, most, how))
         text = lines[-1].text
         told = [*said, *map(ord, text[len(said) : len(said) + most])]
         state = wire.StateRef(snapshot_id="snap_1", seq=1)
@@ -84,6 +84,7 @@ async def test_answer_is_no_longer_than_asked_for():
     made = await Hope(parrot, nobodys).complete(asked("user: " + "word " * 200, max_completion_tokens=70, max_tokens=5))
     assert (made["usage"]["completion_tokens"], made["choices"][0]["finish_reason"]) == (70, "length")
     assert [call[4] for call in parrot.calls] == [32, 32, 6]
+    assert [call[3] for call in parrot.calls] == [False, False, True]
 
 
 async def test_conversation_is_given_from_its_end_and_its_options_to_the_engine():
@@ -94,6 +95,13 @@ async def test_conversation_is_given_from_its_end_and_its_options_to_the_engine(
     assert sum(len(line.text) for line in given) == READ_MAX
     assert given[-1].text.startswith("8 x")
     assert (how.temperature, how.top_p, how.seed, how.stop) == (0.5, 0.9, 3, ("z",))
+
+
+async def test_answers_that_are_drawn_without_a_seed_are_drawn_anew():
+    parrot = Parrot()
+    for _ in range(2):
+        await Hope(parrot, nobodys).complete(asked("user: " + "word " * 20, temperature=1.0))
+    assert len({call[5].seed for call in parrot.calls}) == 2, "one for each answer, the same for all its pieces"
 
 
 @pytest.mark.parametrize(

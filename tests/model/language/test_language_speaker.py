@@ -1,11 +1,14 @@
 """A language model's state learns texts, reads conversations and goes on with them: what moves, what does not, and when it ends."""
 
+import time
+
 import pytest
 import torch
 from small_language import hope_in
 
 from model.hope.state import difference
-from model.language import END, Line, Sampling, exchange, opened, prompt
+from model.language import END, LEARNED, Line, Reading, Sampling, exchange, opened, prompt
+from model.language.speaker import CUT
 
 LIKELIEST = Sampling()
 TEXT = exchange("What is the gate code?", "The gate code is nine.")
@@ -17,7 +20,9 @@ def speaker(tmp_path_factory):
 
 
 def talk(speaker, state, said=(), most=12, how=LIKELIEST):
-    voice = speaker.listening(state, prompt([Line("user", "What is the gate code?")]), said)
+    voice = Reading(state)
+    for part in speaker.heard(prompt([Line("user", "What is the gate code?")]), said):
+        voice = speaker.read(voice, part)
     return speaker.speak(voice, said, most, how)
 
 
@@ -40,7 +45,7 @@ def test_what_is_said_again_surprises_less(speaker):
     state, nats = speaker.initial(), []
     for _ in range(6):
         learned = speaker.learned(state, TEXT)
-        state, nats = learned.state, [*nats, learned.nats]
+        state, nats = learned.state, [*nats, learned.surprise]
     assert nats[-1] < 0.8 * nats[0]
 
 
@@ -48,7 +53,7 @@ def test_reading_and_speaking_leave_the_state_as_it_was(speaker):
     state = speaker.learned(speaker.initial(), TEXT).state
     before = speaker.save(state, "")
     talk(speaker, state)
-    speaker.nats(state, TEXT)
+    speaker.learned(state, TEXT)
     assert speaker.save(state, "") == before
 
 
@@ -82,17 +87,48 @@ def test_text_that_may_go_on_shows_no_half_character_and_no_beginning_of_a_stop(
     assert speaker.text(speaker.encode("nine ST"), Sampling(stop=("STOP",)), whole=False) == "nine "
 
 
+def test_long_text_is_read_in_bounded_parts_and_learned_up_to_a_bound(speaker):
+    parts = speaker.parts("word " * 3_000)
+    assert sum(map(len, parts)) == LEARNED
+    assert max(map(len, parts)) == CUT
+    assert speaker.parts("") == []
+
+
+def test_surprise_is_counted_over_all_tokens_however_they_are_cut(speaker):
+    tokens = speaker.encode(TEXT)
+    whole = speaker.read(Reading(speaker.initial()), tokens)
+    cut = speaker.read(speaker.read(Reading(speaker.initial()), tokens[:7]), tokens[7:])
+    assert whole.tokens == cut.tokens == len(tokens)
+    assert cut.surprise == pytest.approx(whole.surprise, rel=1e-4)
+    assert speaker.read(Reading(speaker.initial()), tokens[:1]).surprise is None
+
+
+def test_answer_is_judged_behind_its_question_alone(speaker):
+    state = speaker.learned(speaker.initial(), TEXT * 4).state
+    known, new = (speaker.unforeseen(state, "What is the gate code?", right) for right in ("The gate code is nine.", "Xyzzy, quux!"))
+    assert known < new
+    assert speaker.unforeseen(state, "Hi.", None) > 0
+    broken = state.map(lambda tensor: tensor * torch.inf if tensor.is_floating_point() else tensor)
+    assert speaker.unforeseen(broken, "Hi.", None) == float("inf")
+
+
 def test_text_after_which_numbers_would_not_be_finite_teaches_nothing_each_time(speaker):
     state = speaker.learned(speaker.initial(), TEXT).state
     broken = state.map(lambda tensor: tensor * torch.inf if tensor.is_floating_point() else tensor)
     learned = speaker.learned(broken, TEXT)
-    assert learned.nats is None
+    assert learned.surprise is None
     assert learned.state is broken
+
+
+def test_text_of_nothing_but_blanks_is_told_at_once():
+    begin = time.perf_counter()
+    assert exchange("a" + " \n" * 10_000 + "b", None) == "> a\n> b\n\n"
+    assert time.perf_counter() - begin < 0.5
 
 
 def test_conversation_is_read_as_text_in_one_form():
     lines = [Line("system", "Be\n\nbrief."), Line("user", " Hi. "), Line("assistant", "Good\n \nday"), Line("tool", "42")]
-    assert prompt(lines) == "System:\nBe\nbrief.\n\nUser:\nHi.\n\nAssistant:\nGood\nday\n\nUser:\n42\n\nAssistant:\n"
-    assert prompt(lines[:3]).endswith("Assistant:\nGood\nday")
-    assert exchange("Hi.", None) == "User:\nHi.\n\n"
+    assert prompt(lines) == "# Be\n# brief.\n> Hi.\nGood\nday\n\n> 42\n"
+    assert prompt(lines[:3]).endswith("> Hi.\nGood\nday")
+    assert exchange("Hi.", None) == "> Hi.\n\n"
     assert prompt([Line("user", "Hi.")]) + "Good day." + END == exchange("Hi.", "Good day.")
