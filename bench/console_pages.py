@@ -12,7 +12,7 @@ import click
 import httpx
 from tqdm import tqdm
 
-from bench.large_bank import BATCH, fill
+from bench.large_bank import BATCH, fill, settle
 from bench.running import Running, running_service
 from bench.subjects import reply_of
 from service.store import banks
@@ -37,6 +37,7 @@ class Call:
     body: dict[str, Any] | None = field(default=None, hash=False)
     opens: bool = True
     patient: bool = False
+    of_bank: bool = True
 
     @property
     def name(self) -> str:
@@ -46,7 +47,8 @@ class Call:
     async def made(self, client: httpx.AsyncClient) -> Any:  # noqa: ANN401
         """Its reply."""
         if self.method == "GET":
-            return reply_of(await client.get(f"{self.path}{'&' if '?' in self.path else '?'}bank={BANK}", timeout=FOLD_S))
+            bank = f"{'&' if '?' in self.path else '?'}bank={BANK}" if self.of_bank else ""
+            return reply_of(await client.get(f"{self.path}{bank}", timeout=FOLD_S))
         return reply_of(await client.post(self.path, json={"bank": BANK, **(self.body or {})}, timeout=FOLD_S))
 
 
@@ -70,7 +72,7 @@ async def page_times(many: int, calls: int) -> dict[Call, list[float]]:
 
 
 async def _taught(running: Running, client: httpx.AsyncClient, many: int) -> None:
-    """A bank that nobody has loaded is filled beside the service; the first question folds it."""
+    """A bank that nobody has loaded is filled beside the service, and given weights."""
     assert running.var_dir is not None
     made = reply_of(await client.post("/v1/banks", json={"name": BANK}))
     tenant = reply_of(await client.get("/v1/whoami"))["tenant"]
@@ -78,10 +80,11 @@ async def _taught(running: Running, client: httpx.AsyncClient, many: int) -> Non
     async with database.read(tenant) as conn:
         row = await banks.find_bank(conn, tenant, made["id"])
     await fill(database, row, many, begin=datetime.now(UTC) - timedelta(hours=many // BATCH))
+    await settle(database, running.var_dir, row, many)
     await database.close()
     begin = time.perf_counter()
-    await Call("fold", "GET", "/v1/memory").made(client)
-    click.echo(f"folded {many} corrections in {time.perf_counter() - begin:.0f} s")
+    await Call("load", "GET", "/v1/memory").made(client)
+    click.echo(f"loaded {many} corrections in {time.perf_counter() - begin:.1f} s")
 
 
 async def _calls(client: httpx.AsyncClient) -> Sequence[Call]:
@@ -115,7 +118,7 @@ async def _calls(client: httpx.AsyncClient) -> Sequence[Call]:
         Call("quarantine", "GET", "/v1/quarantine?limit=50"),
         Call("quarantine", "GET", "/v1/forget?limit=50"),
         Call("jobs", "GET", "/v1/jobs?order=newest&limit=50"),
-        Call("audit", "GET", "/v1/audit?limit=50"),
-        Call("audit", "GET", "/v1/audit/verify"),
-        Call("keys", "GET", "/v1/keys?limit=50"),
+        Call("audit", "GET", "/v1/audit?limit=50", of_bank=False),
+        Call("audit", "GET", "/v1/audit/verify", of_bank=False),
+        Call("keys", "GET", "/v1/keys?limit=50", of_bank=False),
     )

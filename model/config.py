@@ -16,7 +16,7 @@ READING = ("score_weight", "log_score_weight", "margin_weight", "bias", "abstain
 
 @dataclass(frozen=True, slots=True)
 class RecallConfig:
-    """Configuration of the associative memory. The defaults hold 15.8 MiB of weights, and 44 bytes for each distinct answer.
+    """Configuration of the associative memory. The defaults hold 13.6 MiB of weights, and 44 bytes for each distinct answer.
 
     `middle_period` and `slow_period` are in encoder tokens (hope.md, continuum memory system); the fast level is written on
     every event.
@@ -34,7 +34,7 @@ class RecallConfig:
     own_words: float = 0.5  # share of that rate for an answer's own words, taught with its first lesson; 0: they are not
     same: float = 0.99  # cosine from which two situations are one: the newer answer is that of both
     sharpness: float = 5.0  # β of the kernel exp(β(x·x' − 1))
-    frequencies: int = 3_072  # middle level: random frequencies, two features each
+    frequencies: int = 1_920  # middle level: random frequencies, two features each
     places: int = 3_072  # slow level: corrections that it holds, a multiple of 1,024 or a multiple of 8 below it
     slow_sharpness: float = 3.0  # β there: what many corrections say together reaches further than a single lesson
     slow_from: int = 100  # corrections that hold from which a consolidation trains the slow level; fewer are told apart by the others
@@ -66,9 +66,8 @@ class RecallConfig:
             wrong.append(f"periods 1, {self.middle_period}, {self.slow_period} do not grow")
         if self.window <= self.reserve:
             wrong.append(f"window {self.window} is not above {self.reserve}, the pairs that one middle_period may bring")
-        if (
-            min(self.key_width, self.frequencies, self.places, self.max_responses) < 1
-            or not 0.0 < min(self.sharpness, self.slow_sharpness) < math.inf
+        if min(self.key_width, self.frequencies, self.places, self.max_responses) < 1 or not all(
+            0.0 < sharpness < math.inf for sharpness in (self.sharpness, self.slow_sharpness)
         ):
             wrong.append("key_width, frequencies, places, max_responses and sharpnesses must be positive and finite")
         if self.places % 8 or (self.places > PLACES and self.places % PLACES):

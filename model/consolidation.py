@@ -1,8 +1,8 @@
 """Consolidation: what all corrections say that still hold, moved into the slow level, on a copy of the memory.
 
     turn     where keys lie, and how much of a correction is noise                               (`model/choosing.py`, `model/turning.py`)
-    places   the turned keys of the corrections; where they are more than `places`, of each answer as many of the newest as fit, into the
-             places and half of the window
+    places   the turned keys of the corrections; where they are more than `places`, of those that the others tell least about, as many as
+             the places and half of the window have room for
     errors   E = (K + noise)⁻¹ V, kernel ridge regression (`model/solving.py`); where they are more than the places, the least squares of
              all corrections on places and pairs together. Rows of V are not the codes of answers but the vectors that say an answer
              without a murmur of the others (`clear`): codes are only nearly orthogonal
@@ -39,6 +39,7 @@ from model.window import Ring
 JITTER = 1e-3  # on the diagonal of the system
 MURMUR = 0.1  # of other codes that is let pass, so that vectors stay short where answers are more than numbers in a code
 BLOCK = 1_024  # rows of a product of all corrections with each other
+GROUP = 8_000  # corrections in one system: 256 MB
 NUMBERS = 2**24  # of such a product at once: 64 MiB, however many corrections there are
 
 Work = Generator[float, None, State]
@@ -163,38 +164,50 @@ def clear(codes: Tensor) -> Tensor:
     return found / (found * codes).sum(dim=1, keepdim=True)
 
 
-def newest_of_each(answers: Tensor, most: int) -> Tensor:
-    """At most `most` rows of `answers` (n,), in order: of each answer as many of the newest as of every other, if it has them."""
-    if len(answers) <= most:
-        return torch.arange(len(answers))
-    flipped = answers.flip(0)
-    order = flipped.argsort(stable=True)
-    counts = flipped.bincount()
-    ages = torch.empty_like(order)  # how many newer ones have the same answer
-    ages[order] = torch.arange(len(order)) - (counts.cumsum(0) - counts)[flipped[order]]
-    return (ages.flip(0) * len(answers) + torch.arange(len(answers)).flip(0)).argsort()[:most].sort().values
+def hardest(config: RecallConfig, material: Material, values: Tensor, noise: float, most: int) -> Generator[float, None, Tensor]:
+    """At most `most` rows of the corrections, in order: those that the others tell least about; of equal ones the newer.
+
+    That is the length of a correction's error in a kernel ridge regression in which all are places, taken in random groups where they are
+    more than one system holds.
+    """
+    count = len(material.keys)
+    if count <= most:
+        return torch.arange(count)
+    drawn = torch.randperm(count, generator=torch.Generator().manual_seed(config.seed))
+    lengths, groups = torch.zeros(count), drawn.chunk(-(-count // GROUP))
+    for done, rows in enumerate(groups):
+        keys, errors = material.keys[rows], values[rows]
+        near = torch.empty(len(rows), len(rows))
+        for begin in range(0, len(rows), BLOCK):
+            near[begin : begin + BLOCK] = kernel(keys[begin : begin + BLOCK] @ keys.T, config.slow_sharpness)
+            yield done / len(groups)
+        near.diagonal().add_(noise / material.shares[rows])
+        yield from within(solve(near, errors), done / len(groups), (done + 1) / len(groups))
+        lengths[rows] = errors.norm(dim=1)
+    newest_first = lengths.flip(0).argsort(descending=True, stable=True)
+    return (count - 1 - newest_first[:most]).sort().values
 
 
 def _settle(config: RecallConfig, state: State, turn: Tensor, material: Material, noise: float) -> Generator[float, None, list[int]]:
     """Write the slow level, and pairs of the window; the rows of `material` that are pairs, in their order."""
     room, fast = config.window - config.reserve, state.levels[FAST]
     exact = len(material.keys) <= config.places
-    chosen = newest_of_each(material.answers, config.places if exact else config.places + room // 2)
+    values = clear(torch.from_numpy(unpacked(fast["codes"].numpy())))[material.answers]
+    chosen = yield from within(hardest(config, material, values, noise, config.places if exact else config.places + room // 2), 0.0, 0.5)
     drawn = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(config.seed))
     places = chosen[drawn[: config.places].sort().values]
     pairs = chosen[drawn[config.places :].sort().values]
     keys, scales = kept(material.keys[places])
-    values = clear(torch.from_numpy(unpacked(fast["codes"].numpy())))[material.answers]
     basis = Basis(keys * scales, material.keys[pairs], config)  # keys as they are kept, so that errors are of what is read
     if exact:
         system, errors = basis.among(), values[places]
         system.diagonal().add_(noise / material.shares[places])
     else:
-        system, errors = yield from within(basis.equations(material, values, noise), 0.0, 0.6)
-    yield from within(solve(system, errors), 0.6, 1.0)
+        system, errors = yield from within(basis.equations(material, values, noise), 0.5, 0.8)
+    yield from within(solve(system, errors), 0.8, 1.0)
     Slow(config).put(state.levels[SLOW], turn, keys, scales, errors[: len(places)].float(), state.clock)
     if exact:
-        pairs = torch.arange(len(places)) if len(places) <= room else newest_of_each(material.answers, room // 2)
+        pairs = torch.arange(len(places)) if len(places) <= room else torch.arange(len(places))[-(room // 2) :]
     _take(config, fast, material, pairs)
     fast["errors"][: len(errors) - len(places)] = errors[len(places) :].float()
     return pairs.tolist()

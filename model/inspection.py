@@ -49,15 +49,17 @@ def capacity(config: RecallConfig) -> dict[str, int]:
 def _weights(named: Named) -> dict[str, Tensor]:
     if "turn" not in named:
         return {name: tensor for name, tensor in named.items() if name in HEAVY}
-    sizes = named["sizes"].unflatten(0, (-1, named["errors"].shape[1])).unsqueeze(1)  # (blocks, 1, places of a block)
-    errors = named["errors"].unflatten(0, (len(sizes), -1)).double()  # (blocks, code_width, places of a block)
+    size = named["errors"].shape[1]  # places of a block
+    sizes = named["sizes"].view(-1, 1, size)
+    errors = named["errors"].view(len(sizes), -1, size).double()  # (blocks, code_width, places of a block)
     return {"turn": named["turn"], "keys": named["keys"].double() * named["scales"], "errors": errors * sizes}
 
 
 def _pieces(weights: dict[str, Tensor]) -> Iterator[Tensor]:
     for name in sorted(weights):
-        for piece in weights[name].reshape(-1).split(PIECE):
-            yield piece.double()
+        flat = weights[name].reshape(-1)
+        for start in range(0, len(flat), PIECE):
+            yield flat[start : start + PIECE].double()
 
 
 def _square(numbers: Tensor) -> float:

@@ -174,15 +174,18 @@ class Recall:
         """(n, key_width) where keys lie, as the slow level turns them."""
         return np.stack([self._turned_key(state, key).numpy() for key in keys])
 
-    def share(self, state: State, key: Vector, other: Vector) -> Reading:
-        """What the pairs and places that lie where `other` does say at a key; the wide weights do not keep places apart."""
+    def shares(self, state: State, key: Vector, others: NDArray[np.float32]) -> list[Reading]:
+        """What the pairs and places that lie where each of `others` (n, key_width) does say at a key.
+
+        Where several lie in one place, the last of them has it. The wide weights do not keep places apart.
+        """
         fast, slow = state.levels[FAST], state.levels[SLOW]
-        at, there = (self._turned_key(state, each) for each in (key, other))
-        keys, errors = fast["keys"][: int(fast["marks"][0, 0])].cpu(), fast["errors"][: int(fast["marks"][0, 0])].cpu()
-        said = kernel(keys @ at, self.config.sharpness) * (keys @ there > ONE_PLACE) @ errors
-        places, owed = self._slow.places(slow)
-        placed = kernel(places @ at, self.config.slow_sharpness) * (places @ there > ONE_PLACE) @ owed
-        return Reading(said.numpy(), torch.zeros_like(said).numpy(), placed.numpy())
+        at, there = self._turned_key(state, key), torch.from_numpy(self.turned(state, others))
+        taken = int(fast["marks"][0, 0])
+        pairs = (fast["keys"][:taken].cpu(), fast["errors"][:taken].cpu())
+        said = _portions(pairs, at, there, self.config.sharpness)
+        placed = _portions(self._slow.places(slow), at, there, self.config.slow_sharpness)
+        return [Reading(mine, np.zeros_like(mine), yours) for mine, yours in zip(said.numpy(), placed.numpy(), strict=True)]
 
     def read(self, state: State, key: Vector) -> Vector:
         """(code_width,) the read-out at a key: near the code of what was taught there."""
@@ -226,3 +229,12 @@ class Recall:
 def _aligned(key: Vector) -> Tensor:
     """The key in memory of its own: where bytes lie must not choose between kernels that round differently."""
     return torch.tensor(np.ascontiguousarray(key, np.float32))
+
+
+def _portions(pairs: tuple[Tensor, Tensor], at: Tensor, there: Tensor, sharpness: float) -> Tensor:
+    """(n, code_width) what of the pairs (keys, errors) says at a key, by the last of n places in which each lies."""
+    keys, errors = pairs
+    inside = keys @ there.T > ONE_PLACE
+    whose = (inside * torch.arange(1, len(there) + 1)).amax(dim=1)  # 0: in none of them
+    said = kernel(keys @ at, sharpness).unsqueeze(1) * errors
+    return torch.zeros(len(there) + 1, errors.shape[1]).index_add_(0, whose, said)[1:]

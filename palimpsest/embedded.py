@@ -8,7 +8,7 @@ acknowledged correction survives whatever ends the process) holds here.
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ import httpx
 
 FEED = "/v1/stream"
 PARTS = 64  # of an answer that nobody has read yet
-ASGI = Callable[[dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
+Told = MutableMapping[str, Any]
+ASGI = Callable[[Told, Callable[[], Awaitable[Told]], Callable[[Told], Awaitable[None]]], Awaitable[None]]
 
 
 class InProcess(httpx.BaseTransport, httpx.AsyncBaseTransport):
@@ -130,7 +131,12 @@ class Flowing(httpx.SyncByteStream, httpx.AsyncByteStream):
         self.close()
 
     def _asked(self) -> Future[bytes | None]:
-        return asyncio.run_coroutine_threadsafe(self._next(), self._loop)
+        try:
+            return asyncio.run_coroutine_threadsafe(self._next(), self._loop)
+        except RuntimeError:  # the loop was closed this moment
+            ended: Future[bytes | None] = Future()
+            ended.set_result(None)
+            return ended
 
     async def _next(self) -> bytes | None:
         part = await self._parts.get()
@@ -138,31 +144,35 @@ class Flowing(httpx.SyncByteStream, httpx.AsyncByteStream):
         return part
 
     async def _told(self, app: ASGI, request: httpx.Request) -> None:
-        asked = False
+        asked, ended = False, asyncio.Event()
 
-        async def receive() -> dict[str, Any]:
+        async def receive() -> Told:
             nonlocal asked
             if not asked:
                 asked = True
                 return {"type": "http.request", "body": b"", "more_body": False}
-            await asyncio.Event().wait()  # who leaves cancels all of this
+            await ended.wait()  # who leaves cancels all of this
             return {"type": "http.disconnect"}
 
-        async def send(message: Any) -> None:  # noqa: ANN401 (as the application says it)
+        async def send(message: Told) -> None:
             if message["type"] == "http.response.start":
                 self.head.set_result((message["status"], list(message.get("headers", ()))))
-            elif body := message.get("body"):
+                return
+            if body := message.get("body"):
                 await self._room.acquire()  # who reads slowly is told slowly
                 self._parts.put_nowait(body)
+            if not message.get("more_body", False):
+                ended.set()
 
         try:
             await app(_scope(request), receive, send)
         finally:
             self._parts.put_nowait(None)
-            self.head.cancel()  # does nothing to one that was told
+            if not self.head.done():
+                self.head.set_exception(httpx.ReadError("the service ended before it answered", request=request))
 
 
-def _scope(request: httpx.Request) -> dict[str, Any]:
+def _scope(request: httpx.Request) -> Told:
     url = request.url
     return {
         "type": "http",

@@ -50,7 +50,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     encoder_threads: Annotated[int, Meta(ge=1, le=64)] = 1
     model_threads: Annotated[int, Meta(ge=1, le=64)] = 1
     device: Annotated[str, Meta(pattern=r"^(cpu|cuda:[0-9]+)\Z")] = "cpu"  # where banks are computed; a process serves one
-    warm_bytes: Annotated[int, Meta(ge=0)] = 0  # for banks on the device, 15.8 MiB each; 0: 1 GiB on a CPU, 0.7 of a GPU's free memory
+    warm_bytes: Annotated[int, Meta(ge=0)] = 0  # for banks on the device, 13.6 MiB each; 0: 1 GiB on a CPU, 0.7 of a GPU's free memory
     host_bytes: Annotated[int, Meta(ge=0)] = (
         2**29
     )  # for banks that left the device: only what they have learned, 80 KB after twenty lessons

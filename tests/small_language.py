@@ -27,7 +27,7 @@ def llama_in(folder: Path, **changes) -> Path:
     torch.manual_seed(6)
     config = LlamaConfig(
         vocab_size=256, hidden_size=16, num_hidden_layers=4, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=256, bos_token_id=None, eos_token_id=None, pad_token_id=None, **changes,
+        max_position_embeddings=256, initializer_range=0.2, bos_token_id=None, eos_token_id=None, pad_token_id=None, **changes,
     )  # fmt: skip
     return _saved(LlamaForCausalLM(config), folder)
 

@@ -7,7 +7,7 @@ belong to one, and comes into its weights when the quarantine is lifted.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from service import wire
 from service.errors import Conflict, Invalid, NotFound
@@ -18,6 +18,17 @@ from service.store.rows import SnapshotRow
 from workers.replay import Lineage
 from workers.versions import refuse_tainted
 
+LATEST = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a state of another moment grows from: the snapshot `first`, or else what grew from the `head` of then; when that was."""
+
+    at: datetime
+    head: str | None = None
+    first: str | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class Aim:
@@ -27,7 +38,9 @@ class Aim:
     held: Spans  # quarantined events that belong to it and are not in its weights
     name: str  # for the head's history and the audit
     snapshot: SnapshotRow | None  # whose weights are these, as they were saved
-    sleeps: tuple[int, ...] = ()  # where its language model has slept
+    origin: Origin | None  # None: it grows from the present head
+    bases: tuple[SnapshotRow, ...]  # what it may be folded from, in this order
+    sleeps: tuple[int, ...]  # where its language model has slept
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +52,7 @@ class _Base:
     name: str
     sleeps: tuple[int, ...]
     snapshot: SnapshotRow | None = None
+    origin: Origin | None = None
 
 
 async def aim(database: Database, tenant: str, found: Lineage, request: wire.RollbackRequest) -> Aim:
@@ -57,7 +71,28 @@ async def aim(database: Database, tenant: str, found: Lineage, request: wire.Rol
     apart = [row.seq for row in found.quarantined]
     spans, held = subtract(spans, apart), among(spans, apart)
     saved = base.snapshot if base.snapshot is not None and base.snapshot.spans == spans else None
-    return Aim(spans, held, base.name, saved, base.sleeps)
+    bases = await bases_of(database, tenant, found, base.origin)
+    return Aim(spans, held, base.name, saved, base.origin, bases, base.sleeps)
+
+
+async def bases_of(database: Database, tenant: str, found: Lineage, origin: Origin | None) -> tuple[SnapshotRow, ...]:
+    """The snapshots that a state may be folded from, those that it grows from first.
+
+    No other has a slow level that came later: a state of before a consolidation is not what that made of it.
+    """
+    if origin is None:
+        return found.bases
+    async with database.read(tenant) as conn:
+        heads = {row.snapshot: row.created_at for row in await snapshots.heads(conn, tenant, found.bank.id)}
+        first = [] if origin.first is None else [await snapshots.get_kept(conn, tenant, origin.first, found.bank.id)]
+
+    def head_of(row: SnapshotRow) -> str:
+        """The head whose slow level it has."""
+        return row.id if row.id in heads or row.parent is None else row.parent
+
+    head = head_of(first[0]) if first else origin.head
+    rest = [row for row in found.bases if row.id != origin.first and heads.get(head_of(row), LATEST) <= origin.at]
+    return (*first, *sorted(rest, key=lambda row: head_of(row) != head))  # stable: newest first
 
 
 async def _base(database: Database, tenant: str, found: Lineage, request: wire.RollbackRequest) -> _Base:
@@ -65,7 +100,8 @@ async def _base(database: Database, tenant: str, found: Lineage, request: wire.R
         async with database.read(tenant) as conn:
             target = await snapshots.get_snapshot(conn, tenant, request.to, found.bank.id)
         refuse_tainted(target, list(found.tombstones))
-        return _Base(_belonging(target, found), target.seq, target.id, target.sleeps, target)
+        origin = Origin(target.created_at, first=target.id)
+        return _Base(_belonging(target, found), target.seq, target.id, target.sleeps, target, origin)
     if request.to_time is not None:
         return await _at_time(database, tenant, found, request.to_time)
     if request.source is None:
@@ -84,7 +120,7 @@ async def _at_time(database: Database, tenant: str, found: Lineage, at: datetime
         raise NotFound(f"the bank had no state at {at.isoformat()}; it was created at {bank.created_at.isoformat()}")
     seq = min(max(head.seq, newest), bank.seq)
     exact = [row.seq for row in found.tombstones if row.exact]
-    return _Base(live(_belonging(head, found), head.seq, seq, exact), seq, at.isoformat(), head.sleeps)
+    return _Base(live(_belonging(head, found), head.seq, seq, exact), seq, at.isoformat(), head.sleeps, origin=Origin(at, head.id))
 
 
 async def _without_source(database: Database, tenant: str, found: Lineage, source: wire.Source) -> _Base:

@@ -110,10 +110,10 @@ class LocalEngine:
         self.speak = self._talk.speak
         self._notes = Notes(database, self._whole.own)
         self.words, self._judge = encoding.words, Judge(database, self._reader, encoding.words)
-        self._teacher = Teacher(
-            Appending(database), self.banks, self._reader, self._judge, recall, self._lessons, stage, self._notes.take, now
-        )
         self._reads: Batcher[Read, Found] = Batcher(self._reader.read_together, self._model, size=READS, waiting=8_192, waited=waited)
+        self._teacher = Teacher(
+            Appending(database), self.banks, self._reader, self._judge, recall, self._reads, self._lessons, stage, self._notes.take, now
+        )
         self._old = OldViews(replay, self.banks)
         looking = Inspection(replay, self.banks, self._old, self._judge, self._reads, encoding, self.heavy, now)
         self.levels, self.trace, self.probe, self.explain = looking.levels, looking.trace, looking.probe, looking.explain

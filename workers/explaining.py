@@ -228,9 +228,13 @@ def parts_in_window(seen: Seen, owner: Mapping[int, int], gone: Collection[int])
 
 
 def parts_at(recall: Recall, view: View, key: Keys, beside: Sequence[tuple[int, Keys]]) -> dict[int, Part]:
-    """What lies at each of some corrections of a consolidated memory adds at a key, by their seqs."""
-    middle = parts_in_wide_weights(recall, view, key, beside)
-    return {seq: Part(middle[seq].near, _sum(recall.share(view.state, key, there), middle[seq].adds)) for seq, there in beside}
+    """What each of some corrections adds at a key in a consolidated memory; what lies in one place is the newest one's."""
+    if not beside:
+        return {}
+    told = sorted(beside, key=lambda each: each[0])
+    middle = parts_in_wide_weights(recall, view, key, told)
+    lying = recall.shares(view.state, key, np.stack([each for _, each in told]))
+    return {seq: Part(middle[seq].near, _sum(mine, middle[seq].adds)) for (seq, _), mine in zip(told, lying, strict=True)}
 
 
 def parts_in_wide_weights(recall: Recall, view: View, key: Keys, older: Sequence[tuple[int, Keys]]) -> dict[int, Part]:

@@ -53,10 +53,11 @@ class Inspection:
         """See `Engine.levels`."""
         bank_id = await self.banks.id_of(tenant, bank)
         async with self.banks.using(tenant, bank_id, await self.banks.fence(tenant, bank_id)) as warm:
-            before, cleared = self._newest(await lineage(self.replay.database, tenant, bank_id)), self.old.cleared
+            epoch, cleared = warm.row.epoch, self.old.cleared
+            before = self._newest(await lineage(self.replay.database, tenant, bank_id))
             view = await self.judge.reader.thread.run(warm.view.frozen)
             newest = None if before is None else before.id
-            finding = ("levels", bank_id, warm.row.epoch, view.snapshot_id, view.seq, newest, sample)
+            finding = ("levels", bank_id, epoch, view.snapshot_id, view.seq, newest, sample)
             known: wire.Levels | None = self.old.found(finding)
             if known is not None:
                 return known

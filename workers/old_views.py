@@ -4,7 +4,10 @@ What was found by looking at states is kept a while as well: it holds as long as
 again. All of it goes when anything is forgotten.
 """
 
+from collections import OrderedDict
 from typing import Any
+
+import msgspec
 
 from service.store import snapshots
 from workers.replay import Replay, lineage
@@ -14,7 +17,8 @@ from workers.warm import WarmBanks
 from workers.warm_bank import Kept, WarmBank
 
 KEPT = 4  # snapshots other than the head that stay in memory after they were asked
-TOLD = 1_024  # findings
+TOLD, LONGEST = 8 * 2**20, 2**20  # bytes of findings, as they are sent, and of one of them
+ENTRY = 512  # bytes of one beside what it says
 
 Finding = tuple[object, ...]  # what was asked, and of which states: names that are never used for others
 
@@ -25,7 +29,8 @@ class OldViews:
     def __init__(self, replay: Replay, banks: WarmBanks) -> None:
         self._replay, self._banks = replay, banks
         self._kept: Kept[tuple[str, int, str], View] = Kept(KEPT)
-        self._told: Kept[Finding, Any] = Kept(TOLD)
+        self._told: OrderedDict[Finding, tuple[Any, int]] = OrderedDict()  # least recently used first
+        self._bytes = 0
         self.cleared = 0
 
     def __len__(self) -> int:
@@ -57,15 +62,24 @@ class OldViews:
 
     def found(self, finding: Finding) -> Any:  # noqa: ANN401 (whatever was kept)
         """What was found, None if it is not here."""
-        return self._told.recent(finding)
+        if finding not in self._told:
+            return None
+        self._told.move_to_end(finding)
+        return self._told[finding][0]
 
     def keep(self, finding: Finding, told: object, cleared: int) -> None:
         """Keep what was found when it had been `cleared` so often: what quotes the forgotten is not kept after that."""
-        if cleared == self.cleared:
-            self._told.keep(finding, told)
+        size = ENTRY + len(msgspec.json.encode(told))
+        if cleared != self.cleared or size > LONGEST:
+            return
+        self._bytes += size - self._told.pop(finding, (None, 0))[1]
+        self._told[finding] = (told, size)
+        while self._bytes > TOLD:
+            self._bytes -= self._told.popitem(last=False)[1][1]
 
     def clear(self) -> None:
         """Something was forgotten, or a bank is gone: they are loaded again."""
         self.cleared += 1
         self._kept.clear()
         self._told.clear()
+        self._bytes = 0

@@ -247,18 +247,27 @@ class Reader:
     async def _live_rows(self, tenant: str, warm: WarmBank, view: View, response: int, newest: int) -> list[SupportRow]:
         live: list[SupportRow] = []
         asking, below, size = self.database.asking(tenant), view.seq + 1, newest  # as a rule all of them are in the weights
-        pages = warm.pages if newest == NEWEST else None
         for page in range(PAGES):
-            rows = pages.rows.get(response) if pages is not None and not page else None
+            rows = await self._shared(tenant, warm, response, size, below) if not page and newest == NEWEST else None
             if rows is None:
-                rows = await history.newest_of(asking, tenant, warm.row.id, response, size, pages.below if pages and not page else below)
-            if pages is not None and not page:
-                pages.rows[response] = rows
+                rows = await history.newest_of(asking, tenant, warm.row.id, response, size, below)
             live += [row for row in rows if row.seq not in view.gone and holds(view.weights, row.seq)]
             if len(live) >= newest or len(rows) < size:
                 break
             below, size = rows[-1].seq, 4 * newest
         return live[:newest]
+
+    async def _shared(self, tenant: str, warm: WarmBank, response: int, size: int, below: int) -> list[SupportRow] | None:
+        """The first page below a position, from what views that are compared share; None where it is not the same for all of them."""
+        pages = warm.pages
+        if pages is None:
+            return None
+        rows = pages.rows.get(response)
+        if rows is None:
+            rows = await history.newest_of(self.database.asking(tenant), tenant, warm.row.id, response, size, pages.below)
+            pages.rows[response] = rows
+        mine = [row for row in rows if row.seq < below]
+        return mine if len(mine) == len(rows) or len(rows) < size else None
 
 
 def by_closeness(rows: Sequence[SupportRow], key: Keys) -> Near:

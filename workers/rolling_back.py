@@ -138,8 +138,8 @@ class RollBack:
         aimed = await aim(self.replay.database, tenant, found, request)
         if aimed.snapshot is not None:
             return None
-        wanted = replace(found, wanted=aimed.spans, held=aimed.held)
-        job = await Preparing(self.replay, self.versions).begin(tenant, wanted, aimed.name, key_id)
+        wanted = replace(found, wanted=aimed.spans, held=aimed.held, bases=aimed.bases)
+        job = await Preparing(self.replay, self.versions).begin(tenant, wanted, aimed, request, key_id)
         if job is not None:
             return job
         view, _ = await self.replay.current(tenant, wanted, thread=self.versions.heavy)
@@ -164,7 +164,7 @@ class RollBack:
             view = await self.replay.at(tenant, found, aimed.snapshot)
             view.held = aimed.held
             return view
-        wanted = replace(found, wanted=aimed.spans, held=aimed.held)
+        wanted = replace(found, wanted=aimed.spans, held=aimed.held, bases=aimed.bases)
         if beside is None or restrict(aimed.spans, beside.seq) != beside.weights:  # it aims elsewhere by now
             view, _ = await self.replay.current(tenant, wanted, thread=self.versions.heavy)
             return view

@@ -29,13 +29,14 @@ from workers.batch import Batcher
 from workers.encoding import EncodedText, text_of
 from workers.judging import Judge, Looking
 from workers.learning import SEEN, Ahead, Taken, Taking
-from workers.reading import HEARD, NEWEST, Keys, Reader
+from workers.reading import HEARD, NEWEST, Found, Keys, Read, Reader
 from workers.replay import lesson_of
 from workers.view import NO_KEYS, View
 from workers.warm import WarmBanks
 from workers.warm_bank import WarmBank
 
 OTHERS, OTHERS_MOST = 4, 64  # corrections beside a lesson that are asked before and after it; and all that one request asks
+AGAIN_S = 15.0  # after which one of unknown outcome is not made again: its caller will not wait for ever
 TRIES = 3  # appends before a caller is told that another writer holds the bank, or that nobody can say
 
 
@@ -79,6 +80,7 @@ class Teacher:
     reader: Reader
     judge: Judge
     recall: Recall
+    reads: Batcher[Read, Found]
     lessons: Batcher[Taking, Taken | Exception]
     stage: Stage
     noted: Callable[[str, str, Sequence[Before]], None]  # told what was said before each correction
@@ -157,6 +159,7 @@ class Teacher:
         one can come through then.
         """
         lost: CommitUnknown | None = None
+        until = time.monotonic() + AGAIN_S
         for _ in range(TRIES):
             looking: asyncio.Future[Around] | None = None
             try:
@@ -165,8 +168,9 @@ class Teacher:
                 believed = _believed(warm, drafts)
                 looking = asyncio.ensure_future(look_round(warm))
                 with self.stage("append"):
-                    how = {"key": idempotency_key, "check": self._refuse_too_many, "now": self.now()}
-                    rows = await self.appending.append(tenant, bank_id, drafts, believed, **how)
+                    rows = await self.appending.append(
+                        tenant, bank_id, drafts, believed, key=idempotency_key, check=self._refuse_too_many, now=self.now()
+                    )
                 warm.tail = warm.tail.after(rows)
                 return warm, rows, looking
             except BaseException as error:
@@ -174,8 +178,10 @@ class Teacher:
                     await asyncio.gather(looking, return_exceptions=True)  # nobody leaves the view while it is asked
                 if isinstance(error, NotOwner | CommitUnknown) or not isinstance(error, PalimpsestError):
                     self.warm.drop(bank_id)  # another process took the bank, or nobody can say what was kept: from the ledger, then
-                if isinstance(error, CommitUnknown):
+                if isinstance(error, CommitUnknown) and looking is not None:  # the append itself
                     lost = error
+                    if time.monotonic() >= until:
+                        break
                 elif not isinstance(error, NotOwner):
                     if lost is not None and isinstance(error, PalimpsestError) and not isinstance(error, AlreadyTaught):
                         raise lost from error  # this try has kept nothing; that says nothing of the one before
@@ -201,10 +207,11 @@ class Teacher:
         return Around(beside, [*same, *await self.judge.same_inputs(tenant, warm.row.id, [row.input for row in beside])], ahead)
 
     async def _look_beside(self, tenant: str, warm: WarmBank, text: EncodedText, others: int) -> tuple[list[SupportRow], Ahead]:
-        thread, view = self.reader.thread, warm.view
-        (found,) = await thread.run(self.reader.candidates, view, text.key[None], SEEN)
+        view = warm.view
+        ((found,),) = [read.candidates for read in await self.reads.submit([Read(view, text.key[None], SEEN)], tenant)]
         beside = await self.reader.neighbours(tenant, warm, view, text.key, others, found)
-        return beside, Ahead(found, await thread.run(self.reader.survey, view, _stacked([text_of(row) for row in beside]), HEARD))
+        keys = _stacked([text_of(row) for row in beside])
+        return beside, Ahead(found, await self.reader.thread.run(self.reader.survey, view, keys, HEARD))
 
     async def _measure(
         self,

@@ -25,6 +25,7 @@ from workers.view import View
 from workers.warm_bank import WarmBank
 
 Note = Callable[[Any], Awaitable[None]]  # writes something more in an open transaction
+PREPARED = timedelta(hours=1)  # what was folded for a rollback to come waits so long for it
 STAGED = timedelta(hours=1)  # longer than any save or deletion: a blob that is still in one then was left by a process that died
 TRIES = 3  # of a save that meets deletions
 
@@ -243,7 +244,7 @@ class Versions:
         """Drop the oldest automatic snapshots beyond `keep` and the blobs that nothing needs any more; pinned and labelled ones stay."""
         async with self.database.write(tenant) as conn:
             await banks.lock(conn, tenant, bank_id)  # a pin that is being set comes before or finds nothing
-            spare = await snapshots.spare_autos(conn, tenant, bank_id, keep)
+            spare = await snapshots.spare_autos(conn, tenant, bank_id, keep, self.now() - PREPARED)
             digests = await snapshots.destroy_snapshots(conn, tenant, bank_id, spare, self.now()) if spare else []
         await self.drop_blobs(tenant, digests)
 

@@ -14,6 +14,7 @@ from model.language.speaker import Speaker
 
 SMALL = Path(__file__).with_name("small")
 PERIODS = (64, 1_048_576)  # tokens, of a converted decoder's levels: within a conversation; in sleep alone
+RATE = 0.3  # of their online steps; of a model that knows much, not measured
 WINDOW = 512  # tokens that a converted decoder's attention sees
 STATE_MAX = 256 * 2**20  # bytes that a bank may carry: it goes into snapshots
 
@@ -51,7 +52,7 @@ def opened(folder: Path | None = None) -> Speaker:
 def _converted(where: Path, told: dict[str, object]) -> HopeLM:
     longest, layers = told.get("max_position_embeddings"), told.get("num_hidden_layers")
     window = min(WINDOW, longest) if isinstance(longest, int) else None
-    return from_decoder(where, periods=PERIODS[-1:] if layers == 1 else PERIODS, adapt="down", window=window)
+    return from_decoder(where, rate=RATE, periods=PERIODS[-1:] if layers == 1 else PERIODS, adapt="down", window=window)
 
 
 def _tokenizer(where: Path) -> Path:

@@ -118,8 +118,8 @@ async def _surely(caller: Caller, name: str, work: Work, recover: Recover) -> re
 
 async def _finish(caller: Caller, name: str, status: int, reply: bytes, quotes_since: datetime | None) -> None:
     try:
-        told = {"status": status, "reply": reply, "now": caller.deps.now(), "quotes_since": quotes_since}
-        await Keyed(caller.deps.database).finish(caller.tenant, name, **told)
+        keyed, now = Keyed(caller.deps.database), caller.deps.now()
+        await keyed.finish(caller.tenant, name, status=status, reply=reply, now=now, quotes_since=quotes_since)
     except PalimpsestError as error:  # what was asked is done and durable: say so, although a retry cannot be answered from here
         log.warning("reply not stored", action="finish", request=caller.request_id, why=error.code)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from workers.maintenance import Maintenance
 
 KEPT_REPLIES = timedelta(hours=24)  # how long an Idempotency-Key is remembered
-ERASED = timedelta(days=1)  # longer than this process may have been stopped
+ERASED, ERASED_NOW = timedelta(days=1), timedelta(minutes=5)  # how far the first look for erased tenants goes back, and all others
 AGAIN_S = 60.0  # a message that no runner has taken by then is lost
 TIDY_S = 3_600.0  # between looks for blobs that nothing needs
 SWEPT = 100  # jobs rung, and banks found due, at once
@@ -46,7 +46,7 @@ class Sweeper:
         erased: Callable[[str], None] | None = None,
     ) -> None:
         self._settings, self._database, self._maintenance, self._ring, self._metrics = settings, database, maintenance, ring, metrics
-        self._erased, self._erased_before = erased, set[str]()
+        self._erased, self._looks_back = erased, ERASED
         self._rung: dict[str, float] = {}  # when this process rang for a job that it has not seen begun
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -72,12 +72,13 @@ class Sweeper:
             waiting = await jobs.ready(conn, utc_now(), SWEPT)
             await idempotency.purge(conn, utc_now() - KEPT_REPLIES)
             await bundles.purge(conn, utc_now())
-            gone = set(await erasure.erased_since(conn, utc_now() - ERASED)) if self._erased else set[str]()
+            gone = set(await erasure.erased_since(conn, utc_now() - self._looks_back)) if self._erased else set[str]()
         ages = [(utc_now() - job.created_at).total_seconds() for job in waiting]
         self._metrics.jobs_waiting(Counter(job.kind for job in waiting), max(ages, default=0.0))
-        for tenant in gone - self._erased_before if self._erased else ():
-            self._erased(tenant)
-        self._erased_before = gone
+        if self._erased is not None:
+            for tenant in gone:
+                self._erased(tenant)  # again and again for a while: one of its banks may just have been on its way into memory
+        self._looks_back = ERASED_NOW
         now = time.monotonic()
         self._rung = {job_id: at for job_id, at in self._rung.items() if now - at < AGAIN_S}
         for job in waiting:

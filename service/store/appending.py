@@ -108,8 +108,7 @@ class Appending:
         self, tenant: str, bank: str, drafts: Sequence[Draft], believed: Believed, *, key: str | None, check: Check, now: datetime
     ) -> list[EventRow]:
         tail, given = believed.tail, first_words(drafts)
-        new = [text for text in given if text not in believed.ordinals]
-        new.sort(key=[draft.right for draft in drafts].index)  # in order of first use
+        new = [text for text in dict.fromkeys(draft.right for draft in drafts) if text not in believed.ordinals]
         ordinals = {**believed.ordinals, **{text: tail.responses + place for place, text in enumerate(new)}}
         events = link(tenant, bank, drafts, ordinals, tail.seq + 1, believed.epoch, tail.last_hash, now)
         rows = [event_of(draft, values, given[draft.right]) for draft, values in zip(drafts, events, strict=True)]
@@ -124,7 +123,7 @@ class Appending:
         try:
             found = await self._database.send(tenant, [(LOCK, {"tenant": tenant, "bank": bank}), (APPEND, values)])
         except psycopg.errors.UniqueViolation as error:  # ordinals are given out under the row's lock, so it is an id
-            if error.diag.table_name == event.name:
+            if error.diag.constraint_name == "uq_event_id":
                 raise ledger.AlreadyTaught() from error
             raise NotOwner() from error  # a response that the owner does not know
         moved, pending = found[0][:2]

@@ -87,7 +87,7 @@ async def spoken(conn: AsyncConnection, tenant: str, bank: str, spans: Spans) ->
 
 
 async def newest_said(conn: AsyncConnection, tenant: str, bank: str, spans: Spans, limit: int) -> list[tuple[int, int]]:
-    """`(seq, response)` of the newest corrections at the positions in `spans`, at most `limit`, in order."""
+    """`(seq, response)` of the newest corrections at the positions in `spans`, which the ledger has, at most `limit`, in order."""
     said: list[tuple[int, int]] = []
     seqs = newest(spans, limit)
     for start in range(0, len(seqs), CHUNK):

@@ -26,7 +26,10 @@ ERASED = b'{"erased": true}'  # what is left of a reply that quoted an erased co
 # Constants, so that they are compiled once; values of an UPDATE may not have the name of a column that they are not for.
 MINE = (idempotency.c.tenant == bindparam("of_tenant"), idempotency.c.key == bindparam("of_key"))
 KNOWN = select(idempotency).where(*MINE)
-BEGIN = {name: insert(idempotency).on_conflict_do_nothing() for name, insert in (("sqlite", in_a_file), ("postgresql", in_a_server))}
+BEGIN = {
+    name: insert(idempotency).on_conflict_do_nothing().returning(idempotency.c.key)
+    for name, insert in (("sqlite", in_a_file), ("postgresql", in_a_server))
+}
 TAKE_OVER = update(idempotency).where(*MINE, idempotency.c.lease_until < bindparam("ended_by")).values(lease_until=bindparam("until"))
 COMMIT = (
     update(idempotency)
@@ -71,12 +74,12 @@ async def begin(
     row = (await conn.execute(KNOWN, mine)).first()
     if row is None:
         values = {"tenant": tenant, "key": key, "request_hash": request_hash, "status": "pending", "lease_until": lease, "created_at": now}
-        if (await conn.execute(BEGIN[conn.dialect.name], values)).rowcount == 0:
+        if (await conn.execute(BEGIN[conn.dialect.name], values)).first() is None:
             raise IdempotencyInFlight(retry_after_s=1)
         return Fresh()
     if row.request_hash != request_hash:
         raise IdempotencyMismatch()
-    void = quotes and row.status == "done" and (row.reply == ERASED or await any_since(conn, tenant, row.created_at))
+    void = quotes and row.status == "done" and (row.reply == ERASED or await any_since(conn, tenant, row.created_at - OVERLAP))
     if row.status == "done" and not (void and row.bank):
         return Done(row.reply_status, ERASED if void else row.reply)
     if row.bank:

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from functools import partial
+from math import ceil
 
 from service.errors import Capacity
 from service.store import idempotency
@@ -42,7 +43,7 @@ class Keyed:
                 if await self._database.send(tenant, [(BEGIN, values)]):
                     return Fresh()
             except CommitUnknown as error:  # of the key; of what was asked nothing was begun
-                raise Capacity(retry_after_s=1) from error
+                raise Capacity(retry_after_s=ceil(lease_s)) from error  # until then the key may be taken by this one
         return await self._database.at_once(tenant, begin)
 
     async def finish(self, tenant: str, key: str, *, status: int, reply: bytes, now: datetime, quotes_since: datetime | None) -> None:

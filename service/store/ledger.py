@@ -38,10 +38,10 @@ TAKE = (
     .returning(banks.c.seq, banks.c.last_hash, banks.c.responses)
 )
 END = update(banks).where(*MINE).values(last_hash=bindparam("ends_with"), responses=bindparam("given_out"))
-SAID = select(response.c.text_hash, response.c.ordinal, response.c.embedding).where(
-    response.c.tenant == bindparam("of_tenant"), response.c.bank == bindparam("of_bank")
+SAID = select(response.c.text_hash, response.c.ordinal, response.c.embedding)
+SAID_ONE = SAID.where(
+    response.c.tenant == bindparam("of_tenant"), response.c.bank == bindparam("of_bank"), response.c.text_hash == bindparam("digest")
 )
-SAID_ONE = SAID.where(response.c.text_hash == bindparam("digest"))
 ADD_EVENT, ADD_RESPONSE, ADD_LOOKUP = insert(event), insert(response), insert(lookup)
 USED = {
     name: added.on_conflict_do_update(index_elements=["tenant", "bank", "id"], set_={"last_used_at": added.excluded.last_used_at})
@@ -131,7 +131,8 @@ async def _said(conn: AsyncConnection, mine: dict[str, Any], drafts: Sequence[Dr
     if len(digests) == 1:
         rows = await conn.execute(SAID_ONE, mine | {"digest": next(iter(digests.values()))})
     else:
-        rows = await conn.execute(SAID.where(response.c.text_hash.in_(list(digests.values()))), mine)
+        whose = (response.c.tenant == mine["of_tenant"], response.c.bank == mine["of_bank"])
+        rows = await conn.execute(SAID.where(*whose, response.c.text_hash.in_(list(digests.values()))))
     stored = {row.text_hash: _Said(row.ordinal, row.embedding) for row in rows}
     new = []
     for text, digest in digests.items():

@@ -15,6 +15,8 @@ from service.store.rows import HeadMove, HeadRow, LevelBlob, SnapshotDraft, Snap
 from service.store.tables import bank as banks
 from service.store.tables import head, snapshot
 
+PREPARED = "prepared for a rollback"  # how the note begins of an automatic snapshot that waits for one
+
 
 async def commit_snapshot(
     conn: AsyncConnection,
@@ -154,9 +156,12 @@ async def retire(conn: AsyncConnection, tenant: str, bank: str, snapshot_id: str
     return await destroy_snapshots(conn, tenant, bank, [row.id], now)
 
 
-async def spare_autos(conn: AsyncConnection, tenant: str, bank: str, keep: int) -> list[str]:
-    """The automatic snapshots beyond the newest `keep`, pinned and labelled ones left alone; none of them is ever the head."""
-    query = select(snapshot.c.id).where(
+async def spare_autos(conn: AsyncConnection, tenant: str, bank: str, keep: int, prepared_before: datetime | None = None) -> list[str]:
+    """The automatic snapshots beyond the newest `keep`, pinned and labelled ones left alone; none of them is ever the head.
+
+    Those that were prepared for a rollback are not counted among them, and are spare from some time on.
+    """
+    query = select(snapshot.c.id, snapshot.c.note, snapshot.c.created_at).where(
         snapshot.c.tenant == tenant,
         snapshot.c.bank == bank,
         snapshot.c.kind == "auto",
@@ -164,7 +169,10 @@ async def spare_autos(conn: AsyncConnection, tenant: str, bank: str, keep: int) 
         snapshot.c.label.is_(None),
         snapshot.c.destroyed_at.is_(None),
     )
-    return list((await conn.execute(query.order_by(snapshot.c.ordinal.desc()))).scalars())[keep:]
+    rows = (await conn.execute(query.order_by(snapshot.c.ordinal.desc()))).all()
+    prepared = [row for row in rows if (row.note or "").startswith(PREPARED)]
+    spare = [row.id for row in rows if row not in prepared][keep:]
+    return spare + [row.id for row in prepared if prepared_before is not None and row.created_at < prepared_before]
 
 
 async def _tell(conn: AsyncConnection, tenant: str, bank: str, draft: SnapshotDraft, now: datetime) -> None:

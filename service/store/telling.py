@@ -27,15 +27,17 @@ from sqlalchemy import Executable, exc
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql import ClauseElement
 
+from service.errors import Capacity
 from service.store.asking import WORD
 from service.store.failures import CommitUnknown
 
 T = TypeVar("T")
 
 SENDERS = 6  # connections to PostgreSQL: writers of as many banks do not wait for each other
+WAIT_S = 10.0  # for a free connection, and for a new one
 ANSWER_S = 40.0  # longer than any statement may take; then the connection is given up
 STATEMENTS = 256  # compiled ones that are kept; those of the store are constants of its modules
-DIALECT = sqlite.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
+DIALECT = sqlite.dialect(paramstyle="named")
 TENANT = "SELECT set_config('app.tenant', %s, true)"
 
 Values = Mapping[str, Any]
@@ -154,42 +156,63 @@ class Senders:
         """
         if not WORD.fullmatch(tenant):
             raise ValueError(f"no tenant can be {tenant!r}")
-        async with self._free:
-            connection = self._pop() or await self._connect()
-            try:
-                async with asyncio.timeout(ANSWER_S):
-                    rows = await _sent(connection, tenant, message)
-            except BaseException as error:
-                if isinstance(error, psycopg.Error) and connection.pgconn.transaction_status == TransactionStatus.IDLE:
-                    self._idle.append(connection)  # the server has answered, and kept nothing
-                    raise
-                await connection.close()
-                if isinstance(error, (psycopg.Error, TimeoutError)):
-                    raise CommitUnknown() from error
+        try:
+            async with asyncio.timeout(WAIT_S):
+                await self._free.acquire()
+        except TimeoutError:
+            raise Capacity("the database is busy", retry_after_s=1) from None
+        try:
+            return await self._sent(await self._connection(), tenant, message)
+        finally:
+            self._free.release()
+
+    async def _connection(self) -> psycopg.AsyncConnection:
+        while self._idle:
+            connection = self._idle.pop()
+            if _is_silent(connection):
+                return connection
+            await connection.close()  # it says goodbye, or something that nobody asked for: of what it was sent nobody could tell
+        try:
+            async with asyncio.timeout(WAIT_S):
+                return await self._connect()
+        except TimeoutError:
+            raise Capacity("the database cannot be reached", retry_after_s=1) from None
+
+    async def _sent(self, connection: psycopg.AsyncConnection, tenant: str, message: Message) -> list[tuple[Any, ...]]:
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                rows = await _rows(connection, tenant, message)
+        except BaseException as error:
+            if isinstance(error, psycopg.Error) and connection.pgconn.transaction_status == TransactionStatus.IDLE:
+                self._idle.append(connection)  # the server has answered, and kept nothing
                 raise
-            self._idle.append(connection)
-            return rows
+            await connection.close()
+            if isinstance(error, (psycopg.Error, TimeoutError)):
+                raise CommitUnknown() from error
+            raise
+        self._idle.append(connection)
+        return rows
 
     async def close(self) -> None:
         """End the connections."""
         while self._idle:
             await self._idle.pop().close()
 
-    def _pop(self) -> psycopg.AsyncConnection | None:
-        """An idle connection that the server has not closed: whether it took a message in could not be told afterwards."""
-        while self._idle:
-            connection = self._idle.pop()
-            if not select.select([connection.fileno()], [], [], 0)[0]:
-                return connection
-            connection.pgconn.finish()  # it says goodbye, or something that nobody asked for
-        return None
+
+def _is_silent(connection: psycopg.AsyncConnection) -> bool:
+    """Whether the server has said nothing since the last answer. For any number of a socket, unlike `select`."""
+    heard = select.poll()
+    heard.register(connection.fileno(), select.POLLIN | select.POLLPRI)
+    return not heard.poll(0)
 
 
-async def _sent(connection: psycopg.AsyncConnection, tenant: str, message: Message) -> list[tuple[Any, ...]]:
-    async with connection.pipeline():
-        await connection.execute(TENANT, (tenant,), prepare=True)
-        for statement, values in message:
-            cursor = await connection.execute(statement, values, prepare=True)  # type: ignore[arg-type]  # constants of ours
+async def _rows(connection: psycopg.AsyncConnection, tenant: str, message: Message) -> list[tuple[Any, ...]]:
+    """Sent as one text: half of it cannot arrive and leave a lock behind."""
+    cursor = psycopg.AsyncClientCursor(connection)
+    said = [cursor.mogrify(TENANT, (tenant,)), *(cursor.mogrify(statement, values) for statement, values in message)]
+    await cursor.execute(";".join(said).encode())
+    while cursor.nextset():
+        pass
     return await cursor.fetchall()
 
 
@@ -197,8 +220,10 @@ class _Said:
     """A statement as SQLite reads it."""
 
     def __init__(self, statement: ClauseElement, names: tuple[str, ...]) -> None:
-        given = {"column_keys": list(names)} if names else {}
-        compiled: Any = statement.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True}, **given)
+        keys = list(names) or None
+        compiled: Any = statement.compile(dialect=DIALECT, column_keys=keys)
+        if compiled.post_compile_params:  # a list after IN, whose values the statement has
+            compiled = statement.compile(dialect=DIALECT, column_keys=keys, compile_kwargs={"render_postcompile": True})
         self.text = str(compiled)
         self._fixed = compiled.params
         kinds = {name: bind.type.dialect_impl(DIALECT).bind_processor(DIALECT) for name, bind in compiled.binds.items()}

@@ -181,3 +181,9 @@ async def test_method_that_a_path_does_not_take_is_refused_with_those_it_takes(t
     response = await taught.client.request(method, "/v1/corrections")
     refused(response, 405, "method-not-allowed")
     assert {"GET", "POST"} <= set(response.headers["allow"].replace(" ", "").split(","))
+
+
+@pytest.mark.parametrize(("path", "methods"), [("/v1/banks/default", "DELETE, GET, OPTIONS"), ("/v1/webhooks", "GET, OPTIONS, POST")])
+async def test_options_names_all_methods_of_a_path(taught, path, methods):
+    response = await taught.client.options(path)
+    assert (response.status_code, response.headers.get_list("allow")) == (204, [methods])

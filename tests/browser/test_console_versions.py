@@ -205,7 +205,7 @@ def test_correction_that_changed_an_answer_is_found(context, url, lab, shots):
     found = page.locator(".culprit")
     expect(found).to_contain_text(WRONG)
     expect(found).to_contain_text("in session chat-bad")
-    expect(page.get_by_text("Right until between")).to_be_visible()
+    expect(page.get_by_text("Still right in between")).to_be_visible()
     watched.shown(shots / "find-a-change", full_page=True)
     page.reload()
     expect(found).to_contain_text(WRONG)  # the address names the search

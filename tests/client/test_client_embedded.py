@@ -12,7 +12,7 @@ import pytest
 from saying import PIN
 
 from palimpsest import AsyncClient, Client, errors
-from palimpsest.client import IN_PROCESS
+from palimpsest.client import IN_PROCESS, NO_KEY
 from palimpsest.embedded import InProcess
 
 pytestmark = pytest.mark.timeout(240)  # each program loads the model, and other tests run beside
@@ -64,7 +64,7 @@ def test_feed_is_one_answer_that_comes_as_it_is_read(tmp_path):
         assert time.monotonic() - begin < 30, "it was not read to its end first"
         with http.stream("GET", "/v1/stream", params={"events": "never.heard"}) as refused:
             assert refused.status_code == 400
-        memory = Client(IN_PROCESS, api_key="of the transport", http=http)
+        memory = Client(IN_PROCESS, api_key=NO_KEY, http=http)
         feed = memory.changes(wait_s=2)
         assert list(feed) == []
         told = http.get("/metrics").text

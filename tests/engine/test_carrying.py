@@ -54,7 +54,7 @@ async def test_bundle_is_a_tar_of_weights_manifest_and_answers_and_comes_back_as
     saved = await snapshot(client)
     _, data = await exported(client, saved["id"])
     inside = files(data)
-    assert list(inside) == [SIGNATURE, MANIFEST, "levels/fast.safetensors", "levels/middle.safetensors", PROBES]
+    assert list(inside) == [SIGNATURE, MANIFEST, *(f"levels/{level}.safetensors" for level in ("fast", "middle", "slow")), PROBES]
     manifest = json.loads(inside[MANIFEST])
     assert (manifest["snapshot"], manifest["digest"], manifest["spans"]) == (saved["id"], saved["digest"], [[0, 2]])
     answers = [json.loads(line) for line in inside[PROBES].splitlines()]

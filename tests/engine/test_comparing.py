@@ -1,5 +1,7 @@
 """The diff of two snapshots is what brute force finds, and verifying tells what is wrong with one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from saying import PIN, SPAIN, snapshot, teach
@@ -7,7 +9,9 @@ from test_lineage_property import RESPONSES, SITUATIONS
 
 from model.state import HEAVY
 from service.store import snapshots
+from workers.reading import NEWEST
 from workers.replay import lineage
+from workers.warm_bank import Pages
 
 WHOLE = {"blob fast": True, "blob middle": True, "blob slow": True, "ledger": True, "load": True}
 
@@ -56,13 +60,34 @@ async def test_diff_of_a_sample_says_so_and_is_a_part_of_the_whole(client):
     assert (whole["probes"], whole["probes_of"]) == (15, 15)
     told = (await client.get(f"/v1/snapshots/{saved}/diff/head", params={"probes": 6})).json()
     assert (told["probes"], told["probes_of"], told["gained_total"]) == (6, 15, 3)
-    assert all(flip in whole["flips"] for flip in told["flips"])
+    differ = {flip["correction"]: (flip["before"]["value"], flip["after"]["value"]) for flip in whole["flips"]}
+    assert all(differ[flip["correction"]] == (flip["before"]["value"], flip["after"]["value"]) for flip in told["flips"])
     assert [flip["correction"] for flip in told["flips"]][:3] == [row["id"] for row in told["gained"]], "half are what one of them lacks"
     assert await diff(client, saved, "head") == whole, "and again, from memory"
     await teach(client, "question 4", "another")
     assert (await diff(client, saved, "head"))["gained_total"] == 4, "the present state is another one now"
     refused = await client.get(f"/v1/snapshots/{saved}/diff/head", params={"probes": 1_001})
     assert refused.status_code == 400
+
+
+async def test_compared_views_rest_on_the_corrections_that_each_rests_on_alone(client, service):
+    """However many newer ones say the same answer."""
+    items = [{"input": f"question {number}", "right": f"answer {number % 2}"} for number in range(12)]
+    assert (await client.post("/v1/corrections/batch", json={"items": items})).status_code == 201
+    saved = (await snapshot(client))["id"]
+    items = [{"input": f"another {number}", "right": "answer 0"} for number in range(70)]
+    assert (await client.post("/v1/corrections/batch", json={"items": items})).status_code == 201
+    engine, tenant = service.engine, service.tenant
+    warm = engine.banks.peek(await engine.banks.id_of(tenant, "default"))
+    views, reader, pages = [await engine._old.at(tenant, warm, saved), warm.view], engine._reader, Pages(warm.view.seq + 1)
+    for view in views:
+        for response in (0, 1):
+            found = [
+                await reader._live_rows(tenant, replace(warm, view=view, pages=shared), view, response, NEWEST) for shared in (None, pages)
+            ]
+            alone, together = found
+            assert together == alone
+            assert len(alone) == (6 if view is views[0] or response else NEWEST)
 
 
 async def test_kept_diff_does_not_quote_what_was_forgotten_since(client):

@@ -1,6 +1,7 @@
 """What a consolidation moves into the slow level stays: over restarts, lessons and forgetting. Its gate asks all that was taught."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from fixtures_service import client_of, finished, serving
@@ -219,3 +220,52 @@ async def test_a_search_over_a_consolidation_ends_at_the_correction_that_brought
         started = (await client.post("/v1/memory/bisect", json={"input": question})).json()
         job = await finished(client, started["job_id"])
         assert (job["status"], job["result"]["changed"], job["result"]["correction"]) == ("succeeded", True, planted["id"]), job
+
+
+async def test_of_two_corrections_of_one_situation_the_newest_carries_a_consolidated_answer(tmp_path, encoder):
+    async with serving(tmp_path / "var", encoder, memory=SOON) as service, client_of(service) as client:
+        names = await teach_all(client)
+        question = "My card is gone"
+        newest = (await teach(client, question, "exchange_rate"))["id"]
+        await consolidated(client)
+        told = (await client.post("/v1/memory/explain", json={"input": question, "sample": 16})).json()
+        carries = {carrier["correction"]: carrier["carries"] for carrier in told["carriers"]}
+        assert (told["value"], max(carries, key=carries.__getitem__)) == ("exchange_rate", newest)
+        assert abs(carries.get(names[question], 0.0)) < 0.05 < carries[newest], "what lies there is the newest one's"
+
+
+@pytest.mark.parametrize("long", [5_000, 1], ids=["in the request", "by a job"])
+async def test_rollback_gets_behind_a_consolidation(tmp_path, encoder, monkeypatch, long):
+    """The events are the same before and after it, the weights are not."""
+    monkeypatch.setattr("workers.preparing.LONG", long)
+    more = ("Can my daughter get a card of her own?", "get_card")
+    async with serving(tmp_path / "var", encoder, memory=SOON) as service, client_of(service) as client:
+        await teach_all(client)
+        saved, then, moment = await snapshot(client), await digest(client), datetime.now(UTC)
+        await consolidated(client)
+        after = await digest(client)
+        assert after != then
+        undone = await rolled_back(client, to_time=moment.isoformat())
+        assert await digest(client) == then
+        await rolled_back(client, to=undone["pre_rollback"])
+        assert await digest(client) == after
+        await teach(client, *more)
+        await rolled_back(client, to=saved["id"], keep="corrections_after")
+        await client.post("/v1/banks", json={"name": "twin"})
+        for text, right in (*IN_TURN, more):
+            await teach(client, text, right, bank="twin")
+        wanted = (await client.get("/v1/memory", params={"bank": "twin"})).json()["digest"]
+        assert await digest(client) == wanted, "no consolidation is in what came before it"
+        service.engine.banks.drop(await service.engine.banks.id_of(service.tenant, "default"))
+        assert await digest(client) == wanted
+
+
+async def rolled_back(client, **body):
+    """The rollback, once what it leads to is folded."""
+    told = await client.post("/v1/rollback", json=body)
+    if told.status_code == 202:
+        job = await finished(client, told.json()["job_id"])
+        assert job["status"] == "succeeded", job
+        told = await client.post("/v1/rollback", json=body)
+    assert told.status_code == 200, told.text
+    return told.json()

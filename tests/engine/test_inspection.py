@@ -264,8 +264,9 @@ async def test_answer_that_lies_in_the_middle_level_has_its_carriers(client, mon
     question = "Where can I get another PIN?"
     told = await posted(client, "/v1/memory/explain", input=question, sample=4)
     assert (told["value"], told["method"]) == ("change_pin", "fold")
-    fast, middle = (level["score"] for level in told["levels"])
-    assert middle > 4 * abs(fast), "the pairs have left the window"
+    scores = {level["name"]: level["score"] for level in told["levels"]}
+    middle = scores["middle"]
+    assert middle > 4 * abs(scores["fast"]), "the pairs have left the window"
     exact = {carrier["correction"]: carrier for carrier in told["carriers"]}
     assert {one["id"] for one in mine} <= exact.keys()
     assert {exact[one["id"]]["level"] for one in mine} == {"middle"}

@@ -80,7 +80,7 @@ async def test_probes_of_head_and_snapshot_are_what_recalls_say(client, bank):
         said = await recalled(client, ASKED, at=at)
         for text, row in zip(ASKED, matrix["rows"], strict=True):
             assert (row[column]["value"], row[column]["abstained"]) == (said[text][0], said[text][2]), text
-            assert row[column]["confidence"] == pytest.approx(said[text][1], abs=1e-6)
+            assert row[column]["confidence"] == pytest.approx(said[text][1], abs=1e-5), "many are read together"
 
 
 async def test_explanations_and_traces_are_of_what_recalls_say(client, bank):

@@ -1,16 +1,15 @@
 """An acknowledged correction is durable, in the weights, and visible to the next question (I1, I2)."""
 
 import asyncio
-import contextlib
 from statistics import median
 
 import pytest
 from fixtures_service import client_of, finished, serving
 from saying import PIN, SPAIN, ask, digest, teach
+from sqlalchemy import text as said
 
 from service.errors import Invalid, StorageFull
 from service.processes.parts import SYSTEM
-from service.store.db import POOL
 from service.wire import NewCorrection
 
 
@@ -73,18 +72,22 @@ async def test_full_disk_at_the_append_acknowledges_and_keeps_nothing(client, se
     await teach(client, PIN, "change_pin")
     lived = await digest(client)
     database = service.engine.replay.database
-    async with database.write(service.tenant) as conn:
-        await conn.exec_driver_sql(f"PRAGMA max_page_count = {(await conn.exec_driver_sql('PRAGMA page_count')).scalar()}")
+
+    async def limit(conn) -> None:  # it belongs to a connection: to the one that corrections are written over
+        pages = (await conn.execute(said("PRAGMA page_count"))).scalar()
+        await conn.execute(said(f"PRAGMA max_page_count = {pages}"))
+
+    async def lift(conn) -> None:
+        await conn.execute(said("PRAGMA max_page_count = 1000000"))
+
+    await database.at_once(service.tenant, limit)
     long = {"input": SPAIN, "right": "transfer_time", "metadata": {"filler": "x" * 7_000}}
     replies = [await client.post("/v1/corrections", json=long) for _ in range(10)]
     refused = [reply for reply in replies if reply.status_code != 201]
     assert refused, "the database had room after all"
     assert {(reply.status_code, reply.json()["code"]) for reply in refused} == {(StorageFull.status, StorageFull.code)}
     acknowledged = 1 + len(replies) - len(refused)
-    async with contextlib.AsyncExitStack() as stack:  # the limit belongs to a connection: lift it from all of the pool
-        for _ in range(POOL):
-            conn = await stack.enter_async_context(database.read(service.tenant))
-            await conn.exec_driver_sql("PRAGMA max_page_count = 1000000")
+    await database.at_once(service.tenant, lift)
     memory = (await client.get("/v1/memory")).json()
     assert memory["events"] == acknowledged
     service.engine.banks.drop(await service.engine.banks.id_of(service.tenant, "default"))

@@ -17,7 +17,8 @@ from model.tiers import Tier
 from service.cluster.engine import Actor
 from service.errors import Capacity, PalimpsestError
 from service.settings import SettingsRefused
-from service.store import history, ledger, tenants
+from service.store import history, tenants
+from service.store.appending import Appending
 from service.wire import NewCorrection
 from workers.replay import Replay
 
@@ -269,7 +270,7 @@ async def test_more_banks_in_use_than_slots_are_served_outside_the_slots(one_slo
 async def test_a_bank_keeps_its_slot_while_its_lock_is_held(one_slot, monkeypatch):
     """A teacher halts between its append's begin and its lesson."""
     house = one_slot
-    with halted(monkeypatch, ledger, "append") as (begun, go):
+    with halted(monkeypatch, Appending, "append") as (begun, go):
         teaching = asyncio.ensure_future(house.teach("a", SITUATIONS[2]))
         await begun.wait()
         warm = house.banks.peek(await house.id_of("a"))

@@ -10,10 +10,13 @@ import torch
 from memory_reference import MINUTE, TINY, bits_of, book_of, policies, reference_code, stream, unit, unit_keys
 from numpy.typing import NDArray
 
-from model import Lesson, Parcel, Recall, RecallConfig, Slots, State, checkpoint, inspection, solving, turning
+from model import Lesson, Parcel, Recall, RecallConfig, Slots, State, checkpoint, consolidation, inspection, solving, turning
 from model.choosing import NOISES, USUAL, choose
-from model.consolidation import consolidate, newest_of_each
+from model.codes import packed_code
+from model.consolidation import Material, consolidate, hardest
+from model.repairing import SURE, Repair
 from model.solving import solve
+from model.survey import Survey
 
 T = TypeVar("T")
 
@@ -70,11 +73,11 @@ def right(config: RecallConfig, state: State, lessons: Sequence[Lesson], answers
     return [f"answer {one[0].index}" == lesson.right for one, lesson in zip(found, lessons, strict=True)]
 
 
-def distinct(config: RecallConfig, count: int, seed: int, *, answers: int = 6) -> list[Lesson]:
+def distinct(config: RecallConfig, count: int, seed: int, *, answers: int = 6, spread: float = 0.8) -> list[Lesson]:
     """Lessons whose answer follows from the situation, without own words."""
     rng = np.random.default_rng(seed)
     centres, at = rng.standard_normal((answers, config.key_width)), rng.integers(answers, size=count)
-    keys = unit(centres[at] + 0.8 * rng.standard_normal((count, config.key_width)))
+    keys = unit(centres[at] + spread * rng.standard_normal((count, config.key_width)))
     return [Lesson(key, f"answer {answer}", 3, 1 + place) for place, (key, answer) in enumerate(zip(keys, at, strict=True))]
 
 
@@ -128,14 +131,30 @@ def test_the_errors_are_those_of_kernel_ridge_regression_on_the_keys_as_they_are
     np.testing.assert_allclose(Recall(ROOMY).read(state, other), near @ errors, atol=1e-4)
 
 
-def test_where_corrections_are_more_than_places_the_newest_of_each_answer_are_held() -> None:
-    answers = torch.tensor([0, 0, 1, 0, 2, 1, 1, 2, 0])
-    assert newest_of_each(answers, 4).tolist() == [5, 6, 7, 8]
-    assert newest_of_each(answers, 5).tolist() == [4, 5, 6, 7, 8]
-    assert newest_of_each(answers, 9).tolist() == newest_of_each(answers, 99).tolist() == list(range(9))
+def test_where_corrections_are_more_than_places_those_that_the_others_tell_least_about_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
     lessons = distinct(FEW, 90, 7)
+    keys, values = np.array([lesson.key for lesson in lessons]), clear_values(lessons, FEW.code_width)
+    material = Material(torch.tensor(keys), torch.zeros(90, dtype=torch.int64), torch.tensor([1.0, 0.5] * 45))
+    among = np.exp(FEW.slow_sharpness * (keys.astype(np.float64) @ keys.T - 1.0)) + np.diag(0.1 / material.shares.double().numpy())
+    lengths = np.linalg.norm(np.linalg.solve(among, values), axis=1)
+
+    def held(most: int) -> list[int]:
+        found: list[int] = ended(hardest(FEW, material, torch.tensor(values, dtype=torch.float32), 0.1, most)).tolist()
+        return found
+
+    assert held(72) == sorted(np.argsort(-lengths)[:72].tolist())
+    assert held(90) == held(99) == list(range(90))
+    monkeypatch.setattr(consolidation, "GROUP", 40)
+    apart = held(72)
+    assert apart == sorted(set(apart)), "three groups of thirty"
+    assert len(apart) == 72 > len(set(apart) & set(np.argsort(-lengths)[:72].tolist())) > 55
+    same = Material(torch.tensor(keys[:1]).repeat(90, 1), material.answers, torch.ones(90))
+    once = torch.tensor(values[:1], dtype=torch.float32).repeat(90, 1)
+    monkeypatch.setattr(consolidation, "GROUP", 1)
+    assert ended(hardest(FEW, same, once, 0.1, 10)).tolist() == list(range(80, 90)), "of equal ones the newest"
     state = consolidated(FEW, learned(FEW, lessons), lessons)
-    assert (int(state.levels["slow"]["held"][0, 0]), int(state.levels["fast"]["marks"][0, 0])) == (32, 40), "half of the room of the window"
+    counts = int(state.levels["slow"]["held"][0, 0]), int(state.levels["fast"]["marks"][0, 0])
+    assert counts == (32, 40), "half of the room of the window"
 
 
 def test_with_fewer_places_errors_of_places_and_pairs_are_the_best_that_they_can_say_together() -> None:
@@ -215,22 +234,28 @@ def test_where_no_two_corrections_say_the_same_keys_are_not_turned() -> None:
 
 
 def test_what_is_wrong_is_written_with_the_least_change_that_makes_it_right() -> None:
-    lessons = distinct(ROOMY, 90, 23)
-    odd = [replace(lesson, right="answer 5" if lesson.right != "answer 5" else "answer 4") for lesson in lessons[10:14]]
-    told = [*lessons[:10], *odd, *lessons[14:]]
-    state = consolidated(ROOMY, learned(ROOMY, told), told)
-    assert all(right(ROOMY, state, told, 6))
-    errors = state.levels["fast"]["errors"]
-    written = errors.any(dim=1).nonzero()[:, 0].tolist()
-    assert set(written) <= set(range(90))
-    assert {10, 11, 12, 13} <= set(written), "pairs lie in the order of the corrections"
-    candidates = Recall(ROOMY).answer(state, np.stack([lesson.key for lesson in odd]), book_of(6, ROOMY), top_k=1)
-    assert all(0.04 < one[0].margin < 0.1 for one in candidates), "no louder than it has to be"
-    keys = state.levels["fast"]["keys"][written].double().numpy()
-    wanted = np.exp(ROOMY.sharpness * (keys @ keys.T - 1.0)) @ errors[written].double().numpy()
-    codes = np.array([reference_code(f"answer {answer}", ROOMY.code_width) for answer in range(6)])
-    between = wanted - wanted @ np.linalg.pinv(codes) @ codes
-    assert np.abs(between).max() < 1e-3, "from one answer towards another and nowhere else"
+    lessons = distinct(ROOMY, 60, 23)
+    state = consolidated(ROOMY, learned(ROOMY, lessons), lessons)
+    fast, keys = state.levels["fast"], state.levels["fast"]["keys"][:60].clone()  # all pairs are in the window, in this order
+    rows = {packed.tobytes(): row for row, packed in enumerate(fast["codes"].numpy())}
+    become = torch.tensor([rows[packed_code(lesson.right, ROOMY.code_width).tobytes()] for lesson in lessons])
+    become[10:14] = (become[10:14] + 1) % 6  # four are told otherwise
+    before = ended(Survey(ROOMY, state).whole(keys))
+    repair = Repair(ROOMY, state, keys, become, before.clone())
+    written: list[int] = []
+    for _ in range(6):
+        below, standing = repair.below(torch.arange(60))
+        written = sorted({*written, *below.tolist()})
+        if len(below):
+            ended(repair.write(torch.tensor(written), torch.tensor(written), standing))
+    assert {10, 11, 12, 13} <= set(written)
+    margins = repair.below(torch.arange(60))[1].margins
+    assert bool((margins[written] > SURE).all()), "right"
+    assert bool((margins[written] < 1.5 * SURE).all()), "and no louder than it has to be"
+    change = ended(Survey(ROOMY, state).whole(keys)) - before
+    among = np.exp(ROOMY.sharpness * (keys[written].double().numpy() @ keys[written].double().numpy().T - 1.0))
+    np.testing.assert_allclose(fast["errors"][written].numpy(), np.linalg.solve(among, change[written].double().numpy()), atol=0.02)
+    assert not fast["errors"][[row for row in range(60) if row not in written]].any()
 
 
 # --- what it promises

@@ -98,7 +98,7 @@ def test_tensors_in_a_stack_lie_as_those_of_a_state_do(config: RecallConfig) -> 
 
 
 def test_what_a_slot_takes_is_told() -> None:
-    device = 3_000 * (384 + 256) * 4 + 256 * 6_144 * 4 + 3_072 * (384 + 256 + 8)
+    device = 3_000 * (384 + 256) * 4 + 256 * 3_840 * 4 + 3_072 * (384 + 256 + 8)
     assert bytes_of_slot(DEFAULT) == (device, 3_000 * 8 + 20 + 384 * 384 * 4 + 24)
     slots = Slots(DEFAULT, 3)
     empty = 3 * sum(bytes_of_slot(DEFAULT))
@@ -218,4 +218,4 @@ def test_zeros_on_the_host_are_zeros_of_their_own() -> None:
     one, other = Recall(DEFAULT).initial(), Recall(DEFAULT).initial()
     one.levels["fast"]["keys"].fill_(1.0)
     assert not other.levels["fast"]["keys"].any()
-    assert torch.equal(Recall(DEFAULT).initial().levels["middle"]["weights"], torch.zeros(256, 6_144))
+    assert torch.equal(Recall(DEFAULT).initial().levels["middle"]["weights"], torch.zeros(256, 3_840))

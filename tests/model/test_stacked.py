@@ -74,8 +74,8 @@ def test_shapes_depend_on_the_bank_alone() -> None:
     state = Recall(RecallConfig("e" * 64)).initial()
     for used, rows in ((0, 256), (256, 256), (257, 1_024), (1_024, 1_024), (1_025, 3_000), (3_000, 3_000), (9_000, 3_000)):
         state.levels["fast"]["marks"][0, 0] = used
-        assert default._step(state) == (rows, False)
-    assert products._step(Recall(MINUTE).initial()) == (MINUTE.window, False)
+        assert default._step(state) == (rows, False, 0)
+    assert products._step(Recall(MINUTE).initial()) == (MINUTE.window, False, 0)
     assert (products._width, default._width) == (8, 16)
 
 
@@ -161,7 +161,7 @@ def test_no_kernel_mixes_host_and_device_and_the_host_waits_a_few_times_in_a_bat
         recall, slots = Recall(config, "meta"), Slots(config, BANKS, "meta")
         views = learned(recall, slots, 50)
         heavy = {name for named in views[0].levels.values() for name, tensor in named.items() if tensor.device.type == "meta"}
-        assert heavy == {"keys", "errors", "weights"}
+        assert heavy == {"keys", "errors", "weights", "scales", "sizes"}
         assert 50 < pretended.waits < 50 * 3 * 2, "three groups of banks that share kernels, each asked once, seldom twice"
         keys, book = unit_keys(9, 5, config.key_width), book_of(7, config)
         answers = recall.answer_many([Asked(view, keys, book, 3) for view in views])

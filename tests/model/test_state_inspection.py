@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model import Asked, CodeBook, Lesson, Recall, RecallConfig, inspection
-from model.config import FAST, MIDDLE
+from model.config import FAST, MIDDLE, SLOW
 
 CONFIG = RecallConfig.tiny(encoder_digest="e", key_width=16, window=48, frequencies=64)
 RECALL = Recall(CONFIG)
@@ -119,10 +119,10 @@ def test_norms_and_drifts_are_those_of_the_weights():
         assert inspection.norms(now.levels)[level] == pytest.approx(float(ours.norm()))
         apart = float((ours - theirs).norm() / torch.maximum(ours.norm(), theirs.norm()))
         assert inspection.drifts(now, then)[level] == pytest.approx(apart)
-    assert inspection.drifts(now, now.clone()) == {FAST: 0.0, MIDDLE: 0.0}
+    assert inspection.drifts(now, now.clone()) == {FAST: 0.0, MIDDLE: 0.0, SLOW: 0.0}
     empty = RECALL.initial()
-    assert inspection.drifts(empty, empty.clone()) == {FAST: 0.0, MIDDLE: 0.0}
-    assert inspection.drifts(now, empty) == {FAST: 1.0, MIDDLE: 1.0}
+    assert inspection.drifts(empty, empty.clone()) == {FAST: 0.0, MIDDLE: 0.0, SLOW: 0.0}
+    assert inspection.drifts(now, empty) == {FAST: 1.0, MIDDLE: 1.0, SLOW: 0.0}
 
 
 def test_books_beside_the_weights_are_no_part_of_their_size():
@@ -137,7 +137,7 @@ def test_pairs_that_were_handed_on_are_the_middle_levels():
     held = inspection.held(state)
     assert held[FAST] + held[MIDDLE] == 93
     assert held[FAST] <= CONFIG.window
-    assert inspection.capacity(CONFIG) == {FAST: CONFIG.window, MIDDLE: 2 * CONFIG.frequencies}
+    assert inspection.capacity(CONFIG) == {FAST: CONFIG.window, MIDDLE: 2 * CONFIG.frequencies, SLOW: CONFIG.places}
 
 
 def test_looking_changes_no_bit():

@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 import itertools
+import os
+import resource
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from keeping import NOW, append, behind_its_back, chain_length, draft, find, later, new_bank, new_tenant
@@ -18,6 +21,7 @@ from service.store.keyed import Keyed
 from service.store.ledger import AlreadyTaught
 from service.store.tables import bank as bank_table
 from service.store.tables import event, metadata, response
+from service.store.telling import SENDERS
 
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 WORDS = b"w" * 8
@@ -65,7 +69,9 @@ async def test_append_in_one_go_writes_what_one_step_by_step_writes(database, te
     assert await chain_length(database, one) == await chain_length(database, other) == 299
     rows = await everything(database)
     for table in ("bank", "session", "response", "event", "lookup", "change"):
-        halves = [[_comparable(row) for row in rows[table] if row.get("bank", row["id"]) == each.id] for each in (one, other)]
+        halves = [
+            [_comparable(row) for row in rows[table] if (row["bank"] if "bank" in row else row["id"]) == each.id] for each in (one, other)
+        ]
         assert sorted(halves[0], key=str) == sorted(halves[1], key=str), table
         assert halves[0], table
     told = {row["bank"]: [] for row in rows["change"]}
@@ -272,6 +278,34 @@ async def test_append_survives_that_the_server_has_closed_every_idle_connection(
         postgres.kill_backend(pid)
     await asyncio.sleep(0.1)
     assert (await go(database, bank, draft("q2")))[0].seq == 2
+
+
+@on_postgresql
+async def test_process_with_many_open_sockets_appends_as_well(database, bank):
+    """As an api with a thousand clients: the numbers of its connections are high."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4_096, before[1]), before[1]))
+    with contextlib.ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        for _ in range(1_100):
+            stack.enter_context(Path(os.devnull).open())  # noqa: ASYNC230 (of no disk)
+        for number in range(3):
+            await go(database, bank, draft(f"q{number}"))
+    assert await chain_length(database, bank) == 3
+
+
+@on_postgresql
+async def test_message_for_which_no_connection_is_free_is_refused_in_time(database, bank, monkeypatch):
+    monkeypatch.setattr("service.store.telling.WAIT_S", 0.2)
+    what = await believed(database, bank)
+    async with database.write(bank.tenant) as conn:
+        await banks.lock(conn, bank.tenant, bank.id)
+        waiting = [asyncio.create_task(go(database, bank, draft(f"q{number}"), what=what)) for number in range(SENDERS)]
+        await asyncio.sleep(0.3)
+        with pytest.raises(Capacity):
+            await begun(database, bank.tenant)
+    told = await asyncio.gather(*waiting, return_exceptions=True)
+    assert sorted(type(each).__name__ for each in told) == ["NotOwner"] * (SENDERS - 1) + ["list"]
 
 
 @on_postgresql

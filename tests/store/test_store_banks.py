@@ -143,7 +143,8 @@ async def test_deleted_bank_leaves_no_row_and_its_neighbour_whole(database, tena
     async with database.write(tenant) as conn:
         assert await blob_rows.begin_delete(conn, tenant, condemned, now=NOW, before=NOW) == condemned
         await blob_rows.strike(conn, tenant, condemned)
-    assert await counts() == alone | {"change": both["change"]}, "who follows the feed is still told of it"
+    left = {name: both[name] for name in ("change", "forget")}
+    assert await counts() == alone | left, "who follows the feed is still told of it, and what was forgotten can be proved"
     assert (await find(database, kept)).seq == 2
     async with database.write(tenant) as conn:
         with pytest.raises(NotFound):

@@ -144,7 +144,7 @@ CASES = {
     "forgets.list_forgets": lambda c, t, w: forgets.list_forgets(c, t, w.bank.id, None, 9),
     "history.lessons": lambda c, t, w: history.lessons(c, t, w.bank.id, 0, 9, 9),
     "history.spoken": lambda c, t, w: history.spoken(c, t, w.bank.id, ((0, 99),)),
-    "history.newest_said": lambda c, t, w: history.newest_said(c, t, w.bank.id, ((0, 99),), 9),
+    "history.newest_said": lambda c, t, w: history.newest_said(c, t, w.bank.id, ((0, 1),), 9),
     "history.newest_of": lambda c, t, w: history.newest_of(c, t, w.bank.id, 0, 9),
     "history.same_input": lambda c, t, w: history.same_input(c, t, w.bank.id, "same Olga", 9),
     "history.same_inputs": lambda c, t, w: told(history.same_inputs(c, t, w.bank.id, ["same Olga"], 9), {"same Olga": []}),

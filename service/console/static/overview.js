@@ -10,6 +10,7 @@ import { Code, number, plural, size, Time, words } from './parts/words.js';
 export function Overview() {
   const { bank, openTeach } = useFrame();
   const { data: memory, error } = useLoad(() => api.memory(bank), [bank]);
+  const there = memory || error; // asking every level takes longer, and the counts would have to wait behind it
   return html`
     <div class="head"><h1>${bank}</h1><${TeachButton} open=${openTeach} /></div>
     <${Fault} error=${error} />
@@ -25,7 +26,7 @@ export function Overview() {
         <span>Digest <${Code} value=${memory.digest} keep=${16} /></span>
         ${memory.rebuild_pending && html`<${Chip} name="being rebuilt" tone="busy" />`}
       </p>`}
-    <${Levels} />
+    ${there && html`<${Levels} />`}
     <${History} />
     <${Recent} />`;
 }

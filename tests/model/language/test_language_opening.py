@@ -16,7 +16,7 @@ def test_folder_of_a_model_learns_what_is_said(tmp_path, make):
     speaker = opened(make(tmp_path / "lm"))
     text = exchange("What is the gate code?", "The gate code is nine, as it always was and as it will be.")
     state, nats = speaker.initial(), []
-    for _ in range(6):
+    for _ in range(12):
         learned = speaker.learned(state, text)
         state, nats = learned.state, [*nats, learned.surprise]
     assert nats[-1] < nats[0]

@@ -41,9 +41,9 @@ export function Teach({ given, onClose }) {
       </div><//>`;
   }
   return html`<${Dialog} title=${`Teach${where}`} onClose=${close}><form onSubmit=${submit}>
-    <${Line} label="In this situation" name="input" rows="2" required autofocus maxlength="20000" value=${given.input} />
+    <${Line} label="In this situation" name="input" rows="2" required autofocus maxlength="20000" defaultValue=${given.input} />
     <${Line} label="the right answer is" name="right" rows="2" required maxlength="20000" />
-    <${Line} label="and not (optional)" name="wrong" rows="1" maxlength="20000" value=${given.wrong}
+    <${Line} label="and not (optional)" name="wrong" rows="1" maxlength="20000" defaultValue=${given.wrong}
       hint="What the agent said, if it said something wrong. It is kept beside the correction." />
     <${Fault} error=${teaching.error} />
     <div class="actions"><button class="main" disabled=${teaching.busy}>${teaching.busy ? 'Teaching…' : 'Teach'}</button></div>

@@ -25,7 +25,8 @@ export function Keys() {
       <button type="button" class="main" onClick=${() => setMinting(true)}>Mint a key</button></div>
     <${Fault} error=${list.error} />
     ${list.items.length > 0 && html`<${Table} label="Keys" rows=${list.items} columns=${[
-    { name: 'Name', class: 'wide', show: (row) => html`${row.name}${row.id === me.key_id && html` <span class="soft small">(yours)</span>`}` },
+    { name: 'Name', class: 'wide', show: (row) => html`
+      <span>${row.name}${row.id === me.key_id && html` <span class="soft small">(yours)</span>`}</span>` },
     { name: 'Begins with', show: (row) => html`<code>${row.prefix}</code>` },
     { name: 'May', class: 'wide', show: (row) => html`<span class="small">${row.scopes.join(', ')}${row.banks && within(row.banks)}</span>` },
     { name: 'State', show: (row) => html`<${Chip} name=${state(row)} tone=${state(row) === 'active' ? 'good' : 'bad'} />` },

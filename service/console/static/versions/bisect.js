@@ -46,7 +46,8 @@ export function Bisect({ id }) {
     ${versions && !usable.length && html`<${Empty}>There is no version to compare with yet. Take a snapshot while the answers are right; then a
       change can be found later.<//>`}
     ${both.data && question && !both.error && html`
-      <p role="status">${alike ? html`<strong>Both answer alike.</strong> Choose an older version, in which the answer was another one.` : ''}</p>
+      <p class="compared" role="status">${alike && html`<strong>Both answer alike.</strong> Choose an older version, in which the answer was
+        another one.`}</p>
       <div class="sides">${[[nameOf(since), then], ['Now', now]].map(([title, cell]) => html`<section class="side"><h2>${title}</h2>
         <${Said} cell=${cell} /></section>`)}</div>`}
     ${id && html`<${Search} key=${id} id=${id} nameOf=${nameOf} versions=${versions || []} />`}`;
@@ -74,9 +75,8 @@ function Found({ found, nameOf, versions }) {
   const one = { what: { corrections: [found.correction] }, named: '1 correction' };
   const close = () => setOpen({});
   return html`<div class="found" role="status">
-    <p>Right until <strong>${nameOf(found.last_snapshot_before)}</strong>, changed by
-      ${found.first_snapshot_after ? html`${' '}the time of <strong>${nameOf(found.first_snapshot_after)}</strong>` : ' now'}.
-      ${' '}This correction did it:</p>
+    <p>Still right in <strong>${nameOf(found.last_snapshot_before)}</strong>${found.first_snapshot_after
+  && html`, no more in <strong>${nameOf(found.first_snapshot_after)}</strong>`}. This correction changed it:</p>
     <${Fault} error=${error} />
     ${data ? html`<article class="culprit">
       <p class="lead">${data.input ?? 'Its text was erased.'}</p>

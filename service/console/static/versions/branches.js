@@ -57,7 +57,7 @@ function Make({ onClose }) {
     onClose();
   };
   return html`<${Dialog} title=${`New branch of ${bank}`} onClose=${onClose}><form onSubmit=${submit}>
-    <${Line} label="Name" name="name" required maxlength="128" autofocus spellcheck=${false} value=${`${bank}-try`}
+    <${Line} label="Name" name="name" required maxlength="128" autofocus spellcheck=${false} defaultValue=${`${bank}-try`}
       hint="It is a bank of this name; agents may be pointed at it." />
     <${VersionChoice} label="It begins with the bank as of" hint="What was forgotten, or is in quarantine, is not taken along." value=${from}
       versions=${versions || []} onChange=${setFrom} />

@@ -35,9 +35,10 @@ function Labels({ title, action, given = {}, onSubmit, onClose, children }) {
   };
   return html`<${Dialog} title=${title} onClose=${onClose}><form onSubmit=${submit}>
     ${children}
-    <${Line} label="Label" name="label" maxlength="128" autofocus value=${given.label} />
-    <${Line} label="Note" name="note" rows="2" maxlength="1000" value=${given.note} />
-    <label class="check"><input type="checkbox" name="pinned" checked=${given.pinned} /> Pin it: nobody can delete it before it is unpinned</label>
+    <${Line} label="Label" name="label" maxlength="128" autofocus defaultValue=${given.label} />
+    <${Line} label="Note" name="note" rows="2" maxlength="1000" defaultValue=${given.note} />
+    <label class="check"><input type="checkbox" name="pinned" defaultChecked=${given.pinned} />
+      ${' '}Pin it: nobody can delete it before it is unpinned</label>
     <p class="hint">What has a label or is pinned is never cleaned up.</p>
     <${Fault} error=${saving.error} />
     <div class="actions"><button class="main" disabled=${saving.busy}>${saving.busy ? 'Saving…' : action}</button></div>

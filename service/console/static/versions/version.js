@@ -8,6 +8,8 @@ import { Sheet } from '../parts/table.js';
 import { Code, number, plural, size, Time, words } from '../parts/words.js';
 import { named } from './choice.js';
 
+const DIGEST = /^[0-9a-f]{64}$/;
+
 export function Version({ one, onClose }) {
   const { bank, can, changed, say } = useFrame();
   const [verified, setVerified] = useState(null);
@@ -43,7 +45,8 @@ export function Version({ one, onClose }) {
         ${verified.ok ? ' Its bytes, its part of the ledger and a load of it are as they should be.'
     : html` <strong>Do not go back to it.</strong> Nothing that was learned is lost: the ledger has it.`}</p>
         <${Sheet} names=${['Looked at', 'Found']} rows=${verified.checks.map((check) => [words(check.name),
-    html`<${Chip} name=${check.ok ? 'good' : 'bad'} tone=${check.ok ? 'good' : 'bad'} /> ${check.detail}`])} />`
+    html`<${Chip} name=${check.ok ? 'good' : 'bad'} tone=${check.ok ? 'good' : 'bad'} /> ${DIGEST.test(check.detail)
+    ? html`<${Code} value=${check.detail} keep=${16} />` : check.detail}`])} />`
     : html`<p class="soft small">Reads its bytes and every row of the ledger that it covers, and loads it.</p>`}
       <${Fault} error=${verifying.error} />
       <p><button type="button" onClick=${verify} disabled=${verifying.busy}>${verifying.busy ? 'Reading…' : 'Verify'}</button></p></section>
