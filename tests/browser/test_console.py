@@ -441,5 +441,5 @@ def test_revoked_key_leads_back_to_the_form(context, url, lab):
         "Jobs\ng j",
     ]
     lab.call("DELETE", f"/v1/keys/{minted['id']}", expect=200)
-    page.get_by_role("link", name="Corrections").click()
+    page.evaluate("location.hash = '#/default/corrections'")  # a request of the page before may have led back already
     expect(page.get_by_label("API key")).to_be_visible()

@@ -9,12 +9,12 @@ import { number, Time, words } from '../parts/words.js';
 
 const SHOWN = 50;
 
-/** `of` is a webhook. Looked at again while something is on its way. */
+/** `of` is a webhook. Looked at again while something is on its way, or nothing has been yet. */
 export function Deliveries({ of, onClose }) {
   const { say } = useFrame();
   const { data, error, reload } = useLoad(() => api.deliveries(of.id, { limit: SHOWN }), [of.id]);
   const trying = useDeed();
-  useEvery(2000, Boolean(data?.items.some((one) => one.status === 'pending')), reload);
+  useEvery(2000, Boolean(data && (!data.items.length || data.items.some((one) => one.status === 'pending'))), reload);
   const again = async (one) => {
     if (!(await trying.run(() => api.redeliver(of.id, one.id)))) return;
     say('It is sent once more.');
