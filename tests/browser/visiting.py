@@ -48,6 +48,7 @@ def fill_lesson(page: Page, situation: str, right: str, wrong: str | None = None
 
 def ask(page: Page, question: str, beside: str) -> list[str]:
     """What the versions named now and `beside` answer first."""
+    expect(page.get_by_role("dialog")).to_have_count(0)  # keys are an open dialog's
     page.keyboard.press("g")
     page.keyboard.press("a")
     page.get_by_label("Question or situation").fill(question)
