@@ -17,7 +17,7 @@ import click
 import httpx
 from tqdm import tqdm
 
-from bench.killing import Fold, Victim, Writers
+from bench.killing import Fold, Victim, Writers, is_fold
 from bench.operations import KINDS, Operation
 from bench.promises import Broken, Report
 from bench.remains import examine
@@ -172,9 +172,9 @@ class Rig:
         """Compare the ledger and the weights with what the writers were told."""
         fresh = await self._new_rows(client)
         digest = self._fold.learn(fresh) if fresh else self._fold.state.digest()
-        told = (await client.get("/v1/memory")).json()["digest"]
-        if told != digest:
-            self.report.tell(Broken("digest", f"round {self.report.rounds}: {told}, the ledger folds to {digest}"))
+        memory = (await client.get("/v1/memory")).json()
+        if is_fold(memory) and memory["digest"] != digest:
+            self.report.tell(Broken("digest", f"round {self.report.rounds}: {memory['digest']}, the ledger folds to {digest}"))
         known: dict[str, int] = {}
         for seq, (text, _) in enumerate(self._rows, start=1):
             if text in known:

@@ -20,6 +20,7 @@ from bench.ending import end_with_parent
 from bench.promises import Broken
 from bench.running import address_of, client_of, until_ready
 from model import Lesson, Recall, State
+from model.config import SLOW
 from model.encoder import Encoder
 from workers.encoding import own_words
 from workers.reading import Keys
@@ -89,6 +90,11 @@ class Victim:
     def client(self) -> httpx.AsyncClient:
         """An admin's client."""
         return client_of(self.url, self.key)
+
+
+def is_fold(memory: dict[str, Any]) -> bool:
+    """Whether the weights of a bank (`GET /v1/memory`) are a fold of its lessons; those of a trained slow level are not."""
+    return all(level["norm"] == 0.0 for level in memory["levels"] if level["name"] == SLOW)
 
 
 @dataclass(slots=True)
