@@ -17,7 +17,7 @@ import click
 import httpx
 from tqdm import tqdm
 
-from bench.killing import Fold, Victim, Writers, is_fold
+from bench.killing import Fold, Victim, Writers, consolidated_at
 from bench.operations import KINDS, Operation
 from bench.promises import Broken, Report
 from bench.remains import examine
@@ -121,7 +121,9 @@ class Rig:
             await self._new_rows(client)
         if self._rows != seen:
             self.report.tell(Broken("lost", "the ledger is not what it was seen to be"))
-        if self._fold.of(self._rows) != self._fold.state.digest():
+        whole = self._fold.empty()
+        whole.learn(self._rows)
+        if whole.consolidate(self._fold.consolidations) != self._fold.state.digest():
             self.report.tell(Broken("digest", "the fold of the whole ledger is not the fold of its parts"))
         if code := await self.victim.stop():
             self.report.tell(Broken("other", f"SIGTERM: exit code {code}"))
@@ -171,10 +173,11 @@ class Rig:
     async def _look(self, client: httpx.AsyncClient) -> None:
         """Compare the ledger and the weights with what the writers were told."""
         fresh = await self._new_rows(client)
-        digest = self._fold.learn(fresh) if fresh else self._fold.state.digest()
-        memory = (await client.get("/v1/memory")).json()
-        if is_fold(memory) and memory["digest"] != digest:
-            self.report.tell(Broken("digest", f"round {self.report.rounds}: {memory['digest']}, the ledger folds to {digest}"))
+        self._fold.learn(fresh or [])
+        digest = self._fold.consolidate(await consolidated_at(client))
+        told = (await client.get("/v1/memory")).json()["digest"]
+        if told != digest:
+            self.report.tell(Broken("digest", f"round {self.report.rounds}: {told}, the ledger folds to {digest}"))
         known: dict[str, int] = {}
         for seq, (text, _) in enumerate(self._rows, start=1):
             if text in known:

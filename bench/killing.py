@@ -20,7 +20,7 @@ from bench.ending import end_with_parent
 from bench.promises import Broken
 from bench.running import address_of, client_of, until_ready
 from model import Lesson, Recall, State
-from model.config import SLOW
+from model.consolidation import Work, consolidate
 from model.encoder import Encoder
 from workers.encoding import own_words
 from workers.reading import Keys
@@ -92,23 +92,33 @@ class Victim:
         return client_of(self.url, self.key)
 
 
-def is_fold(memory: dict[str, Any]) -> bool:
-    """Whether the weights of a bank (`GET /v1/memory`) are a fold of its lessons; those of a trained slow level are not."""
-    return all(level["norm"] == 0.0 for level in memory["levels"] if level["name"] == SLOW)
+async def consolidated_at(client: httpx.AsyncClient, bank: str | None = None) -> list[int]:
+    """The positions up to which the bank's weights were consolidated, oldest first: those from its head back, not refused candidates."""
+    named: dict[str, str | int] = {"limit": 200} if bank is None else {"limit": 200, "bank": bank}
+    kept = {one["id"]: one for one in (await client.get("/v1/snapshots", params=named)).json()["items"]}
+    found, at = [], next(iter(name for name, one in kept.items() if one["is_head"]), None)
+    while at in kept:
+        if kept[at]["kind"] == "consolidation":
+            found.append(kept[at]["seq"])
+        at = kept[at]["parent"]
+    return found[::-1]
 
 
 @dataclass(slots=True)
 class Fold:
-    """The weights that a ledger should have, folded from its texts."""
+    """The weights that a ledger should have, folded from its texts and consolidated where the service has done so."""
 
     recall: Recall
     encoder: Encoder
     words: dict[str, Keys] = field(default_factory=dict)  # own words of responses, encoded
     state: State = field(init=False)
+    consolidations: list[int] = field(default_factory=list)  # after so many lessons
+    _lessons: list[Lesson] = field(default_factory=list)
+    _settled: State = field(init=False)  # as the last consolidation left it
     _known: dict[tuple[tuple[str, str], ...], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.state = self.recall.initial()
+        self.state, self._settled = self.recall.initial(), self.recall.initial()
 
     def empty(self) -> "Fold":
         """Another one that has learned nothing."""
@@ -121,6 +131,17 @@ class Fold:
             own = self._own_words(right)
             lesson = Lesson(encoded.vectors[place], right, encoded.tokens[place], self.state.watermark + 1, own)
             self.recall.apply_(self.state, lesson)
+            self._lessons.append(lesson)
+        return self.state.digest()
+
+    def consolidate(self, after: Sequence[int]) -> str:
+        """Consolidate after so many lessons each time, in order, where that was not done yet; the digest then."""
+        for number in after[len(self.consolidations) :]:
+            begun = self.consolidations[-1] if self.consolidations else 0
+            state = self.recall.fold(self._settled.to("cpu"), self._lessons[begun:number])
+            self._settled = _done(consolidate(self.recall.config, state, self._lessons[:number]))
+            self.consolidations.append(number)
+            self.state = self.recall.fold(self._settled.to("cpu"), self._lessons[number:])
         return self.state.digest()
 
     def of(self, taught: Sequence[tuple[str, str]]) -> str:
@@ -135,6 +156,15 @@ class Fold:
         if text is not None and text not in self.words:
             self.words[text] = self.encoder.encode([text]).vectors[0]
         return None if text is None else self.words[text]
+
+
+def _done(work: Work) -> State:
+    while True:
+        try:
+            next(work)
+        except StopIteration as ended:
+            state: State = ended.value
+            return state
 
 
 @dataclass(slots=True)

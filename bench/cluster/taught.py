@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from bench.killing import Fold, is_fold
+from bench.killing import Fold, consolidated_at
 from bench.promises import Broken
 
 PAGE = 200
@@ -34,7 +34,9 @@ class TaughtBank:
         fresh = await self._new_rows(client)
         broken = [Broken("other", f"{self.name}: the seqs have a gap")] if fresh is None else []
         self.rows += fresh or []
-        if await self._differs(client, await asyncio.to_thread(self.fold.learn, fresh or [])):
+        await asyncio.to_thread(self.fold.learn, fresh or [])
+        digest = await asyncio.to_thread(self.fold.consolidate, await consolidated_at(client, self.name))
+        if await self._digest(client) != digest:
             broken.append(Broken("digest", f"{self.name}: the digest is not that of the fold of its ledger"))
         return broken + list(self._wrong())
 
@@ -43,7 +45,7 @@ class TaughtBank:
         seen, self.rows, self._cursor = self.rows, [], None
         self.rows = await self._new_rows(client) or []
         broken = [] if self.rows == seen else [Broken("lost", f"{self.name}: the ledger is not what it was seen to be")]
-        if await self._differs(client, self.fold.state.digest()):
+        if await self._digest(client) != self.fold.state.digest():
             broken.append(Broken("digest", f"{self.name}: the digest has changed, and nobody has taught"))
         return broken + list(self._wrong())
 
@@ -75,7 +77,5 @@ class TaughtBank:
             return None
         return [(row["input"], row["right"]) for row in fresh]
 
-    async def _differs(self, client: httpx.AsyncClient, digest: str) -> bool:
-        """Whether the weights are a fold of lessons and another than this."""
-        memory = (await client.get("/v1/memory", params={"bank": self.name})).json()
-        return is_fold(memory) and memory["digest"] != digest
+    async def _digest(self, client: httpx.AsyncClient) -> str:
+        return str((await client.get("/v1/memory", params={"bank": self.name})).json()["digest"])
