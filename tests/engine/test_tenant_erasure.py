@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import AsyncGenerator
 
 import pytest
 from fixtures_redis import redis_running
@@ -24,13 +25,27 @@ from service.processes.worker import Station
 ACTOR = Actor(key_id="test", request_id="test")
 
 
+class Coord(MemoryCoord):
+    """One that knows when its listener has dealt with what it heard first: that it may have missed something."""
+
+    def __init__(self) -> None:
+        super().__init__(time.monotonic)
+        self.dealt = asyncio.Event()
+
+    async def listen(self) -> AsyncGenerator[Notice, None]:
+        async for notice in super().listen():
+            yield notice
+            self.dealt.set()
+
+
 @contextlib.asynccontextmanager
 async def following(service: Embedded):
     """The service's engine as a worker's, following notices; the coordinator that they come from."""
-    coord = MemoryCoord(time.monotonic)
+    coord = Coord()
     station = Station(service.settings, coord, service.engine, FrameServer(serve_engine(service.engine), max_in_flight=1), "wrk", 0.0)
     task = asyncio.ensure_future(station.follow())
     try:
+        await coord.dealt.wait()
         yield coord
     finally:
         task.cancel()
