@@ -219,10 +219,19 @@ class WarmBanks:
         turn.given.clear()
 
     async def _load(self, tenant: str, bank_id: str) -> WarmBank:
-        async with self._database.write(tenant) as conn:
-            acquired = await banks.acquire(conn, tenant, bank_id, self.owner)
+        """Fold, and take the bank only then: taken before, it would be lost again during the fold as long as others want it, too."""
         found = await lineage(self._database, tenant, bank_id)
         view, base = await self._replay.current(tenant, found, thread=self._thread)
+        async with self._database.write(tenant) as conn:
+            acquired = await banks.acquire(conn, tenant, bank_id, self.owner)
+        seen = found.bank
+        if (acquired.epoch, acquired.head_version, acquired.seq) != (seen.epoch + 1, seen.head_version, seen.seq):
+            head, found = found.head, await lineage(self._database, tenant, bank_id)
+            if found.head.id == head.id and restrict(found.wanted, view.seq) == view.weights:
+                await self._replay.fold(tenant, found, view, thread=self._thread)
+                await self._replay.admit(tenant, bank_id, view)
+            else:
+                view, base = await self._replay.current(tenant, found, thread=self._thread)
         # Our own epoch, not the one read just now: that may be another's who has taken the bank since, and would unfence us.
         row = msgspec.structs.replace(found.bank, epoch=acquired.epoch)
         if not found.has_level_of_head(base):  # damaged, or of an older build: what was consolidated has to be so again

@@ -38,6 +38,7 @@ PARTS = 10  # times that everything is compared
 TOGETHER, IN_A_ROW = 8, 6  # corrections of a call, and calls to the same worker, at most
 ACTOR = Actor(key_id="contention", request_id="contention")
 DEADLINE_S = 120.0
+FIRST_WAIT_S, LAST_WAIT_S = 0.05, 2.0  # at most, before the first retry and before late ones
 SETTINGS = {"SNAPSHOT_EVERY": "64", "AUTO_SNAPSHOTS": "2", "LOG_LEVEL": "warning"}
 ANSWERS = [f"answer {number}" for number in range(40)]
 
@@ -184,12 +185,14 @@ class Contest:
 
     async def _teach(self, worker: FrameClient, bank: TaughtBank, items: Sequence[wire.NewCorrection]) -> None:
         """Until it is done; what was refused for the moment was not kept."""
+        longest = FIRST_WAIT_S
         while True:
             try:
                 taught = await self._call(worker, "teach", bank.name, items, actor=ACTOR, idempotency_key=None)
             except (Refused, WriterBusy):
                 self.report.calls["busy"] += 1
-                await asyncio.sleep(self._dice.uniform(0, 0.05))
+                await asyncio.sleep(self._dice.uniform(0, longest))
+                longest = min(2 * longest, LAST_WAIT_S)
                 continue
             except PalimpsestError as error:
                 self.report.broken.append(Broken("other", f"{bank.name}: {type(error).__name__}: {error.detail}"))
