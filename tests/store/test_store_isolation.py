@@ -184,7 +184,6 @@ CASES = {
     "quarantines.held": lambda c, t, w: quarantines.held(c, t, w.bank.id),
     "quarantines.hidden": lambda c, t, w: quarantines.hidden(c, t, w.bank.id),
     "quarantines.closed": lambda c, t, w: quarantines.closed(c, t, w.bank.id),
-    "lookup.note": lambda c, t, w: lookup.note(c, t, w.bank.id, [lookup.Before(1, "wrong", 0.5)]),
     "lookup.search": lambda c, t, w: lookup.search(c, t, w.bank.id, ["same"], None, 9),
     "lookup.course": lambda c, t, w: lookup.course(c, t, w.bank.id, "day", NOW, later(9)),
     "lookup.add_drift": lambda c, t, w: lookup.add_drift(c, t, w.bank.id, w.head.id, {"fast": 0.1}, NOW),
