@@ -91,7 +91,7 @@ class Versioning:
             states = [_name(warm, name) for name in (before, after)]
             finding, cleared = ("diff", bank_id, warm.row.epoch, *states, probes), self.old.cleared
             known: wire.SnapshotDiff | None = self.old.found(finding)
-            if known is not None:
+            if known is not None and all([await self.old.is_kept(tenant, bank_id, name) for name in (before, after) if name != wire.HEAD]):
                 return known
             old, new = [await self._still(tenant, warm, name) for name in (before, after)]
             told = await self._diff(tenant, warm, old, new, probes)
