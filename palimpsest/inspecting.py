@@ -115,6 +115,12 @@ class Inspecting(Asking[Way]):
         return self._get(f"/v1/probe-sets/{segment(probe_set_id)}", ProbeSet, None, by_bank=False)
 
     @method
+    def change_probe_set(self, probe_set_id: str, probes: Mapping[str, str | None]) -> Steps[ProbeSet]:
+        """Put other questions in the place of all that a probe set has."""
+        asked = [Probe(input=asked, expected=expected) for asked, expected in probes.items()]
+        return self._call("PUT", f"/v1/probe-sets/{segment(probe_set_id)}", ProbeSet, None, body={"probes": asked}, by_bank=False)
+
+    @method
     def delete_probe_set(self, probe_set_id: str) -> Steps[None]:
         """Delete a probe set for good."""
         return self._call("DELETE", f"/v1/probe-sets/{segment(probe_set_id)}", NoneType, None, by_bank=False)
