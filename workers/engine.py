@@ -42,6 +42,7 @@ from workers.old_views import OldViews
 from workers.previewing import Previewing
 from workers.quarantining import Quarantining
 from workers.reading import HEARD, Found, Question, Read, Reader
+from workers.receipts import Receipts
 from workers.replay import Replay, lineage
 from workers.rolling_back import RollBack
 from workers.teaching import Teacher
@@ -104,9 +105,9 @@ class LocalEngine:
         self._notes = Notes(database, self._whole.own)
         self.words, self._judge = encoding.words, Judge(database, self._reader, encoding.words)
         self._reads: Batcher[Read, Found] = Batcher(self._reader.read_together, self._model, size=READS, waiting=8_192, waited=waited)
-        self._teacher = Teacher(
-            Appending(database), self.banks, self._reader, self._judge, recall, self._reads, self._lessons, stage, self._notes.take, now
-        )
+        receipts = Receipts(self._reader, self._judge, recall, self._reads, self._lessons, stage)
+        most = recall.config.max_responses
+        self._teacher = Teacher(Appending(database), self.banks, receipts, most, stage, self._notes.take, now)
         self._old = OldViews(replay, self.banks)
         looking = Inspection(replay, self.banks, self._old, self._judge, self._reads, encoding, self.heavy, now)
         self.levels, self.trace, self.probe, self.explain = looking.levels, looking.trace, looking.probe, looking.explain

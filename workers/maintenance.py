@@ -104,7 +104,7 @@ class Maintenance:
         if "input" not in asked:
             raise Conflict("what was asked is gone since something in the bank was erased; ask again")
         text = EncodedText(key_of(base64.b64decode(asked["key"])), 0, asked["input"])
-        return await self.bisection.run(tenant, bank_id, text, asked["since"], progress=progress)
+        return await self.bisection.run(tenant, bank_id, text, asked["since"], asked.get("until"), progress=progress)
 
     async def prepare(self, tenant: str, bank_id: str, asked: Mapping[str, Any], *, progress: Progress) -> dict[str, Any]:
         """Fold what a rollback to come leads to; see `workers.preparing`."""

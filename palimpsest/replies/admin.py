@@ -7,7 +7,7 @@ from palimpsest.replies.parts import Reply, StateRef
 
 
 class Bank(Reply, frozen=True, kw_only=True):
-    """A bank; `etag` names its head."""
+    """A bank; `etag` names its head, `branch_of` the bank that it is a branch of."""
 
     id: str
     name: str
@@ -17,6 +17,7 @@ class Bank(Reply, frozen=True, kw_only=True):
     encoder_digest: str
     config_hash: str
     created_at: datetime
+    branch_of: str | None = None
 
 
 class Key(Reply, frozen=True, kw_only=True):

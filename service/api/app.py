@@ -67,6 +67,7 @@ ROUTES = (
     probe_sets.save_probe_set,
     probe_sets.list_probe_sets,
     probe_sets.get_probe_set,
+    probe_sets.change_probe_set,
     probe_sets.delete_probe_set,
     probe_sets.run_probe_set,
     banks.create_bank,

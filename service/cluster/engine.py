@@ -97,8 +97,10 @@ class Engine(Protocol):
     async def verify(self, tenant: str, bank: str, snapshot: str) -> wire.Verified:
         """Look at a snapshot's bytes and the ledger that it covers, and load it."""
 
-    async def bisect(self, tenant: str, bank: str, input: str, *, since: str | None, actor: Actor) -> wire.JobStarted:
-        """Queue a job that finds what brought the present answer to `input`."""
+    async def bisect(
+        self, tenant: str, bank: str, input: str, *, since: str | None, actor: Actor, until: str | None = None
+    ) -> wire.JobStarted:
+        """Queue a job that finds what brought the present answer to `input`, or that of the snapshot `until`."""
 
     async def import_bundle(self, tenant: str, bank: str, bundle: str, *, actor: Actor) -> wire.Imported:
         """Make a snapshot of a bundle in the database whose signature and digests were checked; the head stays."""

@@ -135,7 +135,9 @@ def _banks(tenant: str) -> Select[Any]:
     joined = banks.outerjoin(
         head, (head.c.tenant == banks.c.tenant) & (head.c.bank == banks.c.id) & (head.c.version == banks.c.head_version)
     )
-    return select(banks, head.c.snapshot.label("head")).select_from(joined).where(banks.c.tenant == tenant)
+    joined = joined.outerjoin(branch, (branch.c.tenant == banks.c.tenant) & (branch.c.id == banks.c.id))
+    told = (head.c.snapshot.label("head"), branch.c.bank.label("branch_of"))
+    return select(banks, *told).select_from(joined).where(banks.c.tenant == tenant)
 
 
 def _bank(row: Row[Any]) -> BankRow:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, bindparam, delete, insert, select, update
+from sqlalchemy import Row, bindparam, delete, exists, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import NotFound
@@ -17,10 +17,10 @@ from service.store.tables import event, forget, lookup, quarantine, response, to
 
 WEIGHT = {"suppress": 0, "rebuild": 1, "erase": 2}  # a later, more thorough forget raises an earlier one, never lowers it
 
-SINCE = [
-    select(table.c.id).where(table.c.tenant == bindparam("of_tenant"), table.c.created_at >= bindparam("since")).limit(1)
-    for table in (forget, quarantine)
-]
+SINCE = or_(  # whether anything of `of_tenant` was forgotten, or quarantined, at `since` or later; at no time if that is None
+    *(exists().where(table.c.tenant == bindparam("of_tenant"), table.c.created_at >= bindparam("since")) for table in (forget, quarantine))
+)
+ANY_SINCE = select(SINCE)
 
 
 async def add_forget(
@@ -85,10 +85,7 @@ async def tombstones(conn: AsyncConnection, tenant: str, bank: str) -> list[Tomb
 
 async def any_since(conn: AsyncConnection, tenant: str, at: datetime) -> bool:
     """Whether anything of the tenant was forgotten, or quarantined, at `at` or later."""
-    for query in SINCE:
-        if (await conn.execute(query, {"of_tenant": tenant, "since": at})).first() is not None:
-            return True
-    return False
+    return bool((await conn.execute(ANY_SINCE, {"of_tenant": tenant, "since": at})).scalar())
 
 
 async def set_job(conn: AsyncConnection, tenant: str, forget_id: str, job_id: str) -> None:

@@ -18,6 +18,7 @@ def bank(row: BankRow) -> wire.Bank:
         encoder_digest=row.encoder_digest,
         config_hash=row.config_hash,
         created_at=row.created_at,
+        branch_of=row.branch_of,
     )
 
 

@@ -99,6 +99,7 @@ class BankRow(Row, frozen=True, kw_only=True):
     debt_tokens: int = 0  # of what was learned and no consolidation has covered
     debt_events: int = 0
     responses: int = 0  # ordinals of responses given out so far
+    branch_of: str | None = None  # the bank that it is a branch of
 
 
 class DueBank(Row, frozen=True, kw_only=True):

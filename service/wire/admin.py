@@ -26,7 +26,7 @@ class NewBank(Request, frozen=True, kw_only=True):
 
 
 class Bank(Reply, frozen=True, kw_only=True):
-    """A bank. `etag` names its head and is what `If-Match` takes."""
+    """A bank. `etag` names its head and is what `If-Match` takes; `branch_of` is the bank that it is a branch of."""
 
     id: str
     name: str
@@ -36,6 +36,7 @@ class Bank(Reply, frozen=True, kw_only=True):
     encoder_digest: str
     config_hash: str
     created_at: datetime
+    branch_of: str | None = None
 
 
 class NewKey(Request, frozen=True, kw_only=True):

@@ -48,6 +48,7 @@ BANK = {
     "encoder_digest": SHA,
     "config_hash": TEXT,
     "created_at": TIME,
+    "branch_of": Maybe(Id("bank")),
 }
 LEVEL = {"name": TEXT, "period_tokens": Maybe(int), "bytes": int, "norm": NUMBER, "digest": SHA}
 MEMORY = {

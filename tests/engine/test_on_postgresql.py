@@ -323,6 +323,22 @@ async def test_rollback_of_one_service_to_what_the_other_deletes_is_whole_or_ref
                 assert (await first.post(f"/v1/snapshots/{row['id']}/verify")).json()["ok"], "no snapshot points at deleted bytes"
 
 
+async def test_snapshot_that_one_service_deleted_the_other_does_not_ask_any_more(tmp_path, encoder, url):
+    """It may have the state in memory still."""
+    async with two_services(tmp_path, encoder, url) as (first, second):
+        await teach(first, PIN, "change_pin")
+        saved = await snapshot(first)
+        await teach(first, PIN, "ask_the_branch")
+        diff = f"/v1/snapshots/{saved['id']}/diff/head"
+        for client in (first, second):
+            assert (await ask(client, PIN, at=saved["id"]))["answers"][0]["value"] == "change_pin"
+            assert (await client.get(diff)).json()["gained_total"] == 1
+        assert (await first.delete(f"/v1/snapshots/{saved['id']}")).status_code == 204
+        for client in (first, second):
+            assert (await client.post("/v1/recall", json={"input": PIN, "at": saved["id"]})).status_code == 404
+            assert (await client.get(diff)).status_code == 404
+
+
 async def test_bundle_leaves_by_one_service_and_comes_back_by_the_other(tmp_path, encoder, url):
     async with two_services(tmp_path, encoder, url) as (first, second):
         taught = await teach(first, PIN, "change_pin")
