@@ -30,12 +30,15 @@ from service.tracing import Stage
 from workers import lifecycle, summary
 from workers.batch import Batcher
 from workers.comparing import Comparing
+from workers.conversing import Conversing
 from workers.encoding import EncodedText, Encoding, own_words
 from workers.forgetting import Forgetting
 from workers.governing import Governing
 from workers.housing import Room
 from workers.inspection import Inspection
 from workers.judging import Judge
+from workers.language import LanguageModel
+from workers.language_fold import LanguageFold
 from workers.learning import Taken, Taking, learn_together
 from workers.noting import Notes
 from workers.old_views import OldViews
@@ -75,6 +78,7 @@ class LocalEngine:
         blobs: Blobs,
         recall: Recall,
         encoding: Encoding,
+        language: LanguageModel,
         *,
         policy: Policy,
         stage: Stage,
@@ -100,7 +104,10 @@ class LocalEngine:
         self._lessons: Batcher[Taking, Taken | Exception] = Batcher(
             partial(learn_together, recall), self._model, size=LESSONS, waiting=1_024
         )
-        self._whole = Whole()
+        self._whole, self.language = Whole(), language
+        fold = LanguageFold(database, blobs, language)
+        self._talk = Conversing(database, self.banks, fold, thread=self._model, whole=self._whole, stage=stage, now=now)
+        self.speak = self._talk.speak
         self._notes = Notes(database, self._whole.own)
         self.words, self._judge = encoding.words, Judge(database, self._reader, encoding.words)
         self._reads: Batcher[Read, Found] = Batcher(self._reader.read_together, self._model, size=READS, waiting=8_192, waited=waited)
@@ -216,7 +223,14 @@ class LocalEngine:
             warm = await self.banks.current(tenant, bank_id)
             taken = await self.versions.take(warm, warm.view)
             found = await lineage(self._database, tenant, bank_id)
-        return await summary.describe(self._database, tenant, found, taken, self.heavy, self.recall_model.config)
+        told = await summary.describe(self._database, tenant, found, taken, self.heavy, self.recall_model.config)
+        return structs.replace(told, language=await self._talk.describe(tenant, found))
+
+    async def observe(self, tenant: str, bank: str, turn: wire.NewTurn, *, actor: Actor, ids: Sequence[str]) -> wire.TurnTaken:
+        """See `Engine.observe`."""
+        taken = await self._talk.observe(tenant, bank, turn, actor=actor, ids=ids)
+        self._save_when_due(tenant, await self.banks.id_of(tenant, bank))
+        return taken
 
     async def snapshot(self, tenant: str, bank: str, *, label: str | None, note: str | None, pin: bool, actor: Actor) -> wire.Snapshot:
         """See `Engine.snapshot`."""
@@ -254,11 +268,18 @@ class LocalEngine:
     async def changed(self, tenant: str, bank_id: str) -> None:
         """A job, here or elsewhere, has moved the bank's head or erased from it: the warm copy follows."""
         self._old.clear()  # old views learn of it when they are loaded again
+        self._talk.drop(bank_id)
         await self._whole(self.banks.refresh(tenant, bank_id))
+
+    def forget_bank(self, bank_id: str) -> None:
+        """The bank was deleted elsewhere: nothing of it stays in memory."""
+        self.banks.drop(bank_id)
+        self._talk.drop(bank_id)
 
     def forget_tenant(self, tenant: str) -> None:
         """The tenant was erased: nothing of it stays in memory."""
         self._old.clear()
+        self._talk.drop()
         for warm in self.banks.all():
             if warm.row.tenant == tenant:
                 self.banks.drop(warm.row.id)
@@ -275,6 +296,7 @@ class LocalEngine:
         """Let what has begun come to its end, then stop the threads. A fold that takes longer is given up, as by a crash."""
         await self._whole.end(within_s)
         self._encoding.close()
+        self.language.close()
         self._model.close()
         self.heavy.close()
 
@@ -306,13 +328,14 @@ class LocalEngine:
     ) -> list[wire.Taught]:
         async with self.banks.lock(bank_id):
             taught = await self._teacher.teach(tenant, bank_id, items, ids, encoded, words, asked, idempotency_key, key_id)
-            warm = self.banks.peek(bank_id)
-            due = warm is not None and warm.view.seq - warm.saved_seq >= self._policy.snapshot_every
-            if warm is not None and due:
-                warm.saved_seq = warm.view.seq  # one at a time; a failed one is tried again after as many events
-        if due:
-            self._whole.own(self._auto_snapshot(tenant, bank_id))
+        self._save_when_due(tenant, bank_id)
         return taught
+
+    def _save_when_due(self, tenant: str, bank_id: str) -> None:
+        warm = self.banks.peek(bank_id)
+        if warm is not None and warm.view.seq - warm.saved_seq >= self._policy.snapshot_every:
+            warm.saved_seq = warm.view.seq  # one at a time; a failed one is tried again after as many events
+            self._whole.own(self._auto_snapshot(tenant, bank_id))
 
     async def _auto_snapshot(self, tenant: str, bank_id: str) -> None:
         try:
@@ -326,6 +349,7 @@ class LocalEngine:
         async with self.banks.lock(bank_id):
             warm = await self.banks.current(tenant, bank_id)
             taken = await self.versions.take(warm, warm.view)
+        taken = replace(taken, language=await self._talk.part(tenant, bank_id, taken.seq))
         with self._stage("snapshot"):
             row = await self.versions.save(tenant, taken, kind, label)
         if kind == "auto":
@@ -338,6 +362,7 @@ class LocalEngine:
         async with self.banks.lock(bank_id):
             self.banks.drop(bank_id)
             self._old.clear()
+            self._talk.drop(bank_id)
             try:
                 await lifecycle.delete(self.versions, tenant, bank_id, actor)
             finally:

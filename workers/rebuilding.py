@@ -92,7 +92,7 @@ class Rebuilding:
                 await snapshots.destroy_snapshots(conn, tenant, bank_id, kept, now)
             needed = await blob_rows.in_use(conn, tenant)
             texts = await forgets.texts_of(conn, tenant, bank_id, row.seqs)
-            replies = await idempotency.scrub(conn, tenant, texts)
+            replies = await idempotency.scrub(conn, tenant, texts, told_by_banks=True)
             await probe_sets.scrub(conn, tenant, bank_id, texts)
             await proposals.scrub(conn, tenant, bank_id, texts)
             await jobs.scrub(conn, tenant, bank_id)

@@ -19,7 +19,7 @@ from msgspec import structs
 from service import wire
 from service.errors import Conflict, HeadMoved, NotOwner, WriterBusy
 from service.store import audit, idempotency, snapshots
-from service.store.lineage import Spans, count, normal, restrict, without
+from service.store.lineage import count, normal, restrict, subtract, without
 from service.store.rows import HeadMove, SnapshotRow
 from workers.aiming import Aim, aim
 from workers.comparing import Comparing
@@ -176,8 +176,8 @@ class RollBack:
         self, tenant: str, found: Lineage, warm: WarmBank, old: View, new: View, state: wire.StateRef, probes: int
     ) -> wire.RolledBack:
         """The reply of a dry run."""
-        whole: Spans = ((0, found.bank.seq),)
-        removed, restored = without(old.weights, new.weights), without(new.weights, old.weights)
+        whole = subtract(((0, found.bank.seq),), found.turns)
+        removed, restored = without(old.taught, new.taught), without(new.taught, old.taught)
         sample = await self.comparing.sample(tenant, found.bank.id, whole, normal((*removed, *restored)), new.gone, probes)
         return wire.RolledBack(
             head=None,
@@ -220,7 +220,7 @@ class RollBack:
 
         label, epoch = Label(key_id, note=reason), warm.row.epoch
         if aimed.snapshot is None:
-            taken = replace(Taken.of(bank_id, view), parent=before.id, seq=warm.view.seq)
+            taken = replace(Taken.of(bank_id, view), parent=before.id, seq=warm.view.seq, sleeps=aimed.sleeps)
             with self.replay.stage("snapshot"):
                 return before, await self.versions.save(tenant, taken, "rollback", label, move, note=note, epoch=epoch)
         head = await self.versions.copy(

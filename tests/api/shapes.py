@@ -49,6 +49,7 @@ BANK = {
     "config_hash": TEXT,
     "created_at": TIME,
 }
+LANGUAGE = {"digest": SHA, "turns": int, "sleeps": [int], "bytes": int, "model": SHA}
 LEVEL = {"name": TEXT, "period_tokens": Maybe(int), "bytes": int, "norm": NUMBER, "digest": SHA}
 MEMORY = {
     "bank": Id("bank"),
@@ -64,6 +65,7 @@ MEMORY = {
     "bytes": int,
     "config_hash": TEXT,
     "encoder_digest": SHA,
+    "language": Maybe(LANGUAGE),
 }
 CORRECTION = {
     "id": Id("cor"),
@@ -339,7 +341,15 @@ PROPOSAL = {
     "created_by": Id("key"),
     "created_at": TIME,
 }
-REMEMBERED = {"recall_id": Maybe(Id("rec")), "used": [Id("cor")], "abstained": bool, "state": Maybe(STATE), "proposal": Maybe(PROPOSAL)}
+TURN = {"id": Id("trn"), "seq": int, "tokens": int, "surprise": Maybe(NUMBER), "state": STATE}
+REMEMBERED = {
+    "recall_id": Maybe(Id("rec")),
+    "used": [Id("cor")],
+    "abstained": bool,
+    "state": Maybe(STATE),
+    "proposal": Maybe(PROPOSAL),
+    "turn": Maybe(TURN),
+}
 CHAT_COMPLETION = {
     "id": TEXT,
     "object": OneOf("chat.completion"),

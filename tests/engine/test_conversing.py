@@ -1,0 +1,317 @@
+"""A bank's own language model is a fold over its ledger: what is said is learned once, leaves with a rollback, is gone once forgotten."""
+
+import asyncio
+import hashlib
+from dataclasses import replace
+
+import pytest
+import pytest_asyncio
+from fixtures_service import client_of, finished, serving
+from fixtures_store import fresh_url
+from saying import PIN, ask, snapshot, teach
+from small_language import hope_in
+
+from service import wire
+from service.cluster.engine import Actor
+from service.ids import new_id
+from workers.language_fold import LanguageFold, Wanted
+from workers.replay import lineage
+
+GATE, CODE = "What is the gate code?", "The gate code is nine."
+WIFI, WORD = "What is the password of the network?", "The password is tulip seven."
+BY = Actor(key_id="key_test", request_id="test")
+
+
+@pytest_asyncio.fixture
+async def service(tmp_path, encoder):
+    """A fresh service with a very small language model."""
+    async with serving(tmp_path / "var", encoder, lm=str(hope_in(tmp_path / "lm"))) as running:
+        yield running
+
+
+async def say(client, text, right=None, *, bank="default", at="", memory=None, most=8, expect=200):
+    messages = [{"role": "user", "content": text}] + ([] if right is None else [{"role": "assistant", "content": right}])
+    body = {"model": f"hope:{bank}{at}", "messages": messages, "max_tokens": most, "memory": memory or {}}
+    response = await client.post("/v1/chat/completions", json=body)
+    assert response.status_code == expect, response.text
+    return response.json()
+
+
+async def answer(client, text=GATE, **more):
+    """What is said to a question that teaches nothing."""
+    reply = await say(client, text, memory={"learn": False}, **more)
+    assert reply["memory"]["turn"] is None
+    return reply["choices"][0]["message"]["content"]
+
+
+async def language(client, bank="default"):
+    return (await client.get("/v1/memory", params={"bank": bank})).json()["language"]
+
+
+async def digest(client, bank="default"):
+    return (await language(client, bank))["digest"]
+
+
+async def new_bank(client) -> str:
+    return (await client.post("/v1/banks", json={"name": new_id("name")})).json()["name"]
+
+
+async def forget(client, *ids, mode):
+    response = await client.post("/v1/forget", json={"corrections": list(ids), "mode": mode})
+    assert response.status_code == 202, response.text
+    if response.json()["job_id"] is not None:
+        assert (await finished(client, response.json()["job_id"]))["status"] == "succeeded"
+
+
+async def consolidate(client, bank="default"):
+    job = await finished(client, (await client.post("/v1/consolidations", json={"bank": bank})).json()["job_id"])
+    assert job["status"] == "succeeded", job
+    return job["result"]
+
+
+# --- what is learned
+
+
+async def test_what_is_said_again_surprises_less_and_is_in_the_ledger_before_the_answer(client):
+    told = [(await say(client, GATE, CODE))["memory"]["turn"] for _ in range(5)]
+    assert told[-1]["surprise"] < told[0]["surprise"]
+    assert [turn["seq"] for turn in told] == [1, 2, 3, 4, 5]
+    events = (await client.get("/v1/events")).json()["items"]
+    assert [(event["id"], event["kind"], event["input"], event["right"]) for event in events] == [
+        (turn["id"], "turn", GATE, CODE) for turn in told
+    ]
+
+
+async def test_same_turns_make_the_same_state_and_a_question_without_learning_none(client):
+    banks = [await new_bank(client) for _ in range(3)]
+    for bank in banks[:2]:
+        await say(client, GATE, CODE, bank=bank)
+        await answer(client, bank=bank)
+        await say(client, WIFI, bank=bank)
+    assert await digest(client, banks[0]) == await digest(client, banks[1])
+    assert await answer(client, bank=banks[0]) == await answer(client, bank=banks[1])
+    await answer(client, bank=banks[2])
+    assert await language(client, banks[2]) is None
+
+
+async def test_state_and_answer_are_the_same_after_a_restart_and_folded_from_the_ledger_alone(tmp_path, encoder):
+    folder = str(hope_in(tmp_path / "lm"))
+    async with serving(tmp_path / "var", encoder, lm=folder) as service, client_of(service) as client:
+        await say(client, GATE, CODE)
+        await teach(client, PIN, "change_pin")  # learned as well, from the first turn on
+        await consolidate(client)
+        await say(client, WIFI, WORD)
+        before = await language(client), await answer(client)
+    async with serving(tmp_path / "var", encoder, lm=folder) as service, client_of(service) as client:
+        assert (await language(client), await answer(client)) == before
+        found = await lineage(service.database, service.tenant, "default")
+        fold = LanguageFold(service.database, service.engine.replay.blobs, service.engine.language)
+        known = await fold.reach(service.tenant, replace(Wanted.now(found), bases=()), None)
+        assert hashlib.sha256((await service.engine.language.speaker()).save(known.state, "")).hexdigest() == before[0]["digest"]
+
+
+async def test_recall_memory_learns_nothing_from_turns_and_goes_on_being_taught(client):
+    first, second = await new_bank(client), await new_bank(client)
+    for bank, talked in ((first, True), (second, False)):
+        await teach(client, PIN, "change_pin", bank=bank)
+        if talked:
+            await say(client, GATE, CODE, bank=bank)
+        await teach(client, GATE, "gate", bank=bank)
+        if talked:
+            await say(client, WIFI, bank=bank)
+    memories = [(await client.get("/v1/memory", params={"bank": bank})).json() for bank in (first, second)]
+    assert memories[0]["digest"] == memories[1]["digest"]
+    assert [memory["corrections"] for memory in memories] == [2, 2]
+    assert [memory["events"] for memory in memories] == [4, 2]
+    assert memories[0]["language"]["turns"] == 2
+    assert len((await client.get("/v1/corrections", params={"bank": first})).json()["items"]) == 2
+    assert (await ask(client, PIN, bank=first))["answers"][0]["value"] == "change_pin"
+
+
+async def test_corrections_are_learned_as_text_from_the_first_turn_on(client):
+    banks = [await new_bank(client) for _ in range(3)]
+    await teach(client, PIN, "change_pin", bank=banks[0])  # nobody had talked to it yet
+    for bank in banks:
+        await say(client, GATE, CODE, bank=bank)
+    await teach(client, PIN, "change_pin", bank=banks[1])
+    digests = [await digest(client, bank) for bank in banks]
+    assert digests[0] == digests[2] != digests[1]
+
+
+async def test_turn_that_is_sent_again_under_its_id_is_learned_once(service):
+    turn = wire.NewTurn(input=GATE, right=CODE)
+    taken = [await service.engine.observe(service.tenant, "default", turn, actor=BY, ids=["trn_once"]) for _ in range(2)]
+    assert [each.seq for each in taken] == [1, 1]
+    async with client_of(service) as client:
+        assert (await client.get("/v1/memory")).json()["events"] == 1
+
+
+async def test_many_who_talk_to_one_bank_at_once_are_all_learned_in_one_order(service):
+    async with client_of(service) as client:
+        await asyncio.gather(*(say(client, f"{GATE} {n}", most=4) for n in range(6)), teach(client, PIN, "change_pin"))
+        said = [event["input"] for event in (await client.get("/v1/events")).json()["items"]]
+        assert sorted(said) == sorted([PIN, *(f"{GATE} {n}" for n in range(6))])
+        lived = await digest(client)
+        await service.engine.changed(service.tenant, (await client.get("/v1/memory")).json()["bank"])  # nothing stays in memory
+        assert await digest(client) == lived
+
+
+# --- versions
+
+
+async def test_snapshot_answers_as_it_did_and_learns_nothing(client):
+    await say(client, GATE, CODE)
+    saved, then = await snapshot(client), await answer(client)
+    assert "language" in [level["name"] for level in saved["levels"]]
+    for _ in range(6):
+        await say(client, GATE, WORD)
+    reply = await say(client, GATE, at=f"@{saved['id']}")
+    assert reply["choices"][0]["message"]["content"] == then
+    assert reply["memory"]["turn"] is None
+    assert (await client.get("/v1/memory")).json()["events"] == 7
+
+
+async def test_rollback_takes_what_was_said_since_out_of_the_weights_and_is_undone(client):
+    await say(client, GATE, CODE)
+    saved, before = await snapshot(client), await digest(client)
+    await say(client, GATE, WORD)
+    after = await digest(client)
+    rolled = (await client.post("/v1/rollback", json={"to": saved["id"]})).json()
+    assert await digest(client) == before
+    await client.post("/v1/rollback", json={"to": rolled["pre_rollback"]})
+    assert await digest(client) == after
+    await say(client, WIFI)  # and goes on from there
+
+
+async def test_rollback_without_a_session_leaves_what_was_said_elsewhere(client):
+    await say(client, GATE, CODE, memory={"session_id": "good"})
+    before = await digest(client)
+    await say(client, GATE, WORD, memory={"session_id": "bad"})
+    assert (await client.post("/v1/rollback", json={"source": {"session_id": "bad"}})).status_code == 200
+    assert await digest(client) == before
+
+
+# --- forgetting
+
+
+@pytest.mark.parametrize("mode", ["suppress", "rebuild", "erase"])
+async def test_forgotten_turn_is_as_never_said(client, service, mode):
+    never, bank = await new_bank(client), await new_bank(client)
+    await say(client, GATE, CODE, bank=never)
+    await say(client, WIFI, bank=never)
+    await say(client, GATE, CODE, bank=bank)
+    bad = await say(client, "the canary sings at noon", "oh", bank=bank)
+    await say(client, WIFI, bank=bank)
+    (await client.post("/v1/snapshots", json={"bank": bank})).raise_for_status()
+    await forget(client, bad["memory"]["turn"]["id"], mode=mode)
+    assert await digest(client, bank) == await digest(client, never)
+    assert await answer(client, bank=bank) == await answer(client, bank=never)
+    texts = [event["input"] for event in (await client.get("/v1/events", params={"bank": bank})).json()["items"]]
+    assert (texts[1] is None) == (mode == "erase")
+    if mode == "erase":
+        folder = service.settings.var_dir
+        assert not [file for file in folder.rglob("*") if file.is_file() and b"canary sings" in file.read_bytes()]
+
+
+async def test_snapshot_that_was_taken_before_a_suppression_does_not_speak_of_it(client):
+    await say(client, GATE, CODE)
+    bad = await say(client, WIFI, WORD)
+    saved = await snapshot(client)
+    never = await new_bank(client)
+    await say(client, GATE, CODE, bank=never)
+    await forget(client, bad["memory"]["turn"]["id"], mode="suppress")
+    assert await answer(client, WIFI, at=f"@{saved['id']}") == await answer(client, WIFI, bank=never)
+
+
+async def test_quarantined_source_is_not_heard_and_comes_back_when_it_is_lifted(client):
+    await say(client, GATE, CODE)
+    before = await digest(client)
+    await say(client, GATE, WORD, memory={"session_id": "odd"})
+    after = await digest(client)
+    held = (await client.post("/v1/quarantine", json={"source": {"session_id": "odd"}})).json()
+    assert await digest(client) == before
+    await say(client, GATE, WORD, memory={"session_id": "odd"}, expect=409)
+    assert (await client.delete(f"/v1/quarantine/{held['id']}")).status_code == 202
+    assert await digest(client) == after
+
+
+# --- sleep
+
+
+async def test_consolidation_puts_the_language_model_to_sleep_and_equal_banks_equally(client):
+    banks = [await new_bank(client), await new_bank(client)]
+    for bank in banks:
+        for _ in range(3):
+            await say(client, GATE, CODE, bank=bank)
+    awake = await digest(client, banks[0])
+    done = [(await consolidate(client, bank))["language"] for bank in banks]
+    assert done[0]["slept"] is True
+    assert done[0]["surprise_after"] <= done[0]["surprise_before"]
+    told = [await language(client, bank) for bank in banks]
+    assert told[0]["digest"] == told[1]["digest"] != awake
+    assert told[0]["sleeps"] == [3]
+    assert "language" not in await consolidate(client, banks[0]), "nothing was said since"
+    await say(client, WIFI, WORD, bank=banks[0])
+    assert (await consolidate(client, banks[0]))["language"]["events"] == 1
+
+
+async def test_what_was_forgotten_leaves_a_sleep_as_well(client):
+    never, bank = await new_bank(client), await new_bank(client)
+    await say(client, GATE, CODE, bank=never)
+    await say(client, GATE, CODE, bank=bank)
+    bad = await say(client, WIFI, WORD, bank=bank)
+    for each in (never, bank):
+        await consolidate(client, each)
+    await forget(client, bad["memory"]["turn"]["id"], mode="rebuild")
+    assert await digest(client, bank) == await digest(client, never)
+
+
+async def test_rollback_before_a_sleep_wakes(client):
+    await say(client, GATE, CODE)
+    saved, awake = await snapshot(client), await digest(client)
+    await consolidate(client)
+    assert await digest(client) != awake
+    await client.post("/v1/rollback", json={"to": saved["id"]})
+    assert await digest(client) == awake
+    assert (await language(client))["sleeps"] == []
+
+
+# --- beside all else
+
+
+async def test_branch_begins_without_conversations_and_comes_back(client):
+    await teach(client, PIN, "change_pin")
+    await say(client, GATE, CODE)
+    made = (await client.post("/v1/branches", json={"name": "what if"})).json()
+    assert await language(client, made["id"]) is None
+    await teach(client, GATE, "gate", bank=made["id"])
+    response = await client.post(f"/v1/branches/{made['id']}/promote", json={})
+    assert response.status_code == 200, response.text
+    assert (await language(client))["turns"] == 1
+
+
+async def test_ledger_with_turns_verifies_and_leaves_in_a_bundle(client):
+    await teach(client, PIN, "change_pin")
+    await say(client, GATE, CODE)
+    saved = await snapshot(client)
+    checked = (await client.post(f"/v1/snapshots/{saved['id']}/verify")).json()
+    assert checked["ok"], checked
+    job = (await client.post(f"/v1/snapshots/{saved['id']}/export", json={"ledger": True})).json()["job_id"]
+    assert (await finished(client, job))["status"] == "succeeded"
+
+
+async def test_same_turns_make_the_same_state_on_postgresql_and_in_two_services_that_take_turns(tmp_path, encoder, request):
+    folder = str(hope_in(tmp_path / "lm"))
+    told = []
+    with fresh_url("postgresql", tmp_path, request) as url:
+        for name, database in (("lite", ""), ("post", url)):
+            async with (
+                serving(tmp_path / name, encoder, lm=folder, database=database) as one,
+                serving(tmp_path / f"{name} 2", encoder, lm=folder, database=database or "") as other,
+                client_of(one) as first,
+                client_of(other if database else one) as second,
+            ):
+                for client, text in ((first, GATE), (second, WIFI), (first, PIN), (second, GATE)):
+                    await say(client, text, CODE)
+                told.append((await digest(first), await answer(second)))
+    assert told[0] == told[1]
