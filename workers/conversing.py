@@ -4,65 +4,32 @@ The ledger first, as in teaching: a turn is durable before a weight moves, and i
 it, from the state after the turn: the conversation is read on a copy of that and gone on with, piece by piece, and the copy is dropped.
 Between two pieces it is kept under the name of the answer; where it is gone (another worker, a restart) all that is read again.
 
-States are values, so nobody who reads one needs a lock. Who may answer from which is told by the bank's row, looked up for every piece.
+States are kept by `workers/language_states.py`. Who may answer from which is told by the bank's row, looked up for every piece.
 """
 
-import asyncio
-import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
-from typing import Any
-from weakref import WeakValueDictionary
 
 from model.hope.state import NotFinite
-from model.language import LEARNED, Line, Reading, Sampling, Speaker, exchange, prompt
+from model.language import LEARNED, Line, Reading, Sampling, exchange, prompt
 from service import wire
 from service.cluster.engine import Actor
 from service.errors import Invalid, NotOwner, PalimpsestError, StateUnavailable, WriterBusy
-from service.store import banks, snapshots, turns
+from service.store import banks, idempotency, turns
 from service.store.appending import Tail
 from service.store.db import Database
 from service.store.failures import CommitUnknown
 from service.store.ledger import AlreadyTaught
-from service.store.lineage import holds
 from service.store.rows import BankRow
 from service.tracing import Stage
 from workers.language import LanguageModel
-from workers.language_fold import Known, LanguageFold, Wanted
-from workers.replay import Lineage, lineage
+from workers.language_states import Key, LanguageStates
 from workers.teaching import TRIES, refuse_closed
 from workers.threads import OwnThread
-from workers.versions import LanguagePart, refuse_tainted
 from workers.warm import WarmBanks
-from workers.warm_bank import Kept
 from workers.whole import Whole
 
-STATES = 256 * 2**20  # bytes of banks' states that stay in memory, and of copies between two pieces
-LEAST = 2  # states that stay, however large
 PIECE = 64  # tokens at most for one call
-Key = tuple[Any, ...]
-
-
-@dataclass(slots=True)
-class _Kept:
-    """What stays in memory: the banks' states, those of snapshots that were asked, and voices between two pieces."""
-
-    now: Kept[str, Known]
-    old: Kept[tuple[str, str], Known]
-    voices: Kept[Key, Reading]
-    turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
-
-    @classmethod
-    def of(cls, state_bytes: int) -> "_Kept":
-        """Room for states of a size."""
-        most = max(LEAST, STATES // max(1, state_bytes))
-        return cls(Kept(most), Kept(LEAST), Kept(most))
-
-    def turn_of(self, name: str) -> asyncio.Lock:
-        """One at a time folds what has this name."""
-        return self.turns.setdefault(name, asyncio.Lock())
 
 
 class Conversing:
@@ -72,21 +39,20 @@ class Conversing:
         self,
         database: Database,
         warm: WarmBanks,
-        fold: LanguageFold,
+        states: LanguageStates,
         *,
         thread: OwnThread,
         whole: Whole,
         stage: Stage,
         now: Callable[[], datetime],
     ) -> None:
-        self._database, self._warm, self._fold, self._thread = database, warm, fold, thread
+        self._database, self._warm, self._states, self._thread = database, warm, states, thread
         self._whole, self._stage, self._now = whole, stage, now
-        self._kept: _Kept | None = None
 
     @property
     def model(self) -> LanguageModel:
         """The language model."""
-        return self._fold.model
+        return self._states.fold.model
 
     async def observe(self, tenant: str, bank: str, turn: wire.NewTurn, *, actor: Actor, ids: Sequence[str]) -> wire.TurnTaken:
         """See `Engine.observe`."""
@@ -99,12 +65,14 @@ class Conversing:
                 )
                 raise Invalid(f"messages: {message}", errors=[{"field": "messages", "message": message}])
             draft = turns.TurnDraft(ids[0], turn.session_id, turn.input, turn.right, tokens, actor.key_id)
-            seq = await self._whole(self._append(tenant, bank_id, draft))
             with self._stage("converse"):
-                known, found = await self._whole(self._now_of(tenant, bank_id))
+                await self._states.now(tenant, bank_id)  # before anything is appended: who has to come back must not teach it twice
+            id, seq = await self._whole(self._append(tenant, bank_id, draft, ids))
+            with self._stage("converse"):
+                known, found = await self._states.now(tenant, bank_id)
             told = known.surprise if known.seq == seq else None  # somebody else has said something since
             state = wire.StateRef(snapshot_id=found.head.id, seq=known.seq)
-            return wire.TurnTaken(id=draft.id, seq=seq, tokens=tokens, surprise=told, state=state)
+            return wire.TurnTaken(id=id, seq=seq, tokens=tokens, surprise=told, state=state)
 
     async def speak(
         self,
@@ -126,7 +94,7 @@ class Conversing:
             speaker, sampling = await self.model.speaker(), Sampling(how.temperature, how.top_p, how.seed, how.stop)
             if any(not 0 <= token < speaker.config.vocab_size for token in said):
                 raise Invalid("said: these are no tokens of this language model")
-            kept, state = self._room(speaker), wire.StateRef(snapshot_id=row.head if at is None else at, seq=row.seq)
+            kept, state = self._states.room(speaker), wire.StateRef(snapshot_id=row.head if at is None else at, seq=row.seq)
             try:
                 with self._stage("converse"):
                     voice = kept.voices.pop(_name(row, at, talk, said), None) or await self._listened(tenant, row.id, at, lines, said)
@@ -139,85 +107,21 @@ class Conversing:
             whole = await self.model.run(speaker.text, told, sampling, whole=ended or last)
             return wire.Spoken(tokens=told, text=whole, ended=ended, read=read, state=state)
 
-    async def describe(self, tenant: str, found: Lineage) -> wire.Language | None:
-        """What the bank's language model is; None where nobody has talked to the bank, or there is no model to tell of it."""
-        if await self._fold.first(tenant, Wanted.now(found)) is None:
-            return None
-        try:
-            known, _ = await self._whole(self._now_of(tenant, found.bank.id))
-            speaker = await self.model.speaker()
-        except StateUnavailable:
-            return None
-        if known.digest is None:
-            data = await self.model.run(speaker.save, known.state, "")
-            known = replace(known, digest=hashlib.sha256(data).hexdigest())
-            self._room(speaker).now.keep(found.bank.id, known)
-        said = [seq for seq in found.turns if holds(known.spans, seq)]
-        return wire.Language(
-            digest=known.digest or "", turns=len(said), sleeps=list(known.sleeps), bytes=speaker.state_bytes, model=speaker.digest
-        )
-
-    async def part(self, tenant: str, bank_id: str, seq: int) -> LanguagePart | None:
-        """The bank's state for a snapshot at a position, where somebody talks to it here and it stands there."""
-        if self._kept is None or self._kept.now.get(bank_id) is None:
-            return None
-        known, _ = await self._whole(self._now_of(tenant, bank_id))
-        if known.seq != seq or not known.spans:
-            return None  # more was said meanwhile: the next snapshot has it
-        speaker = await self.model.speaker()
-        return LanguagePart(await self.model.run(speaker.save, known.state, ""), known.spans, known.sleeps)
-
-    def drop(self, bank_id: str | None = None) -> None:
-        """Something of the bank (None: of many) was forgotten, or it is gone: nothing of it stays in memory."""
-        if self._kept is None:
-            return
-        self._kept.old.clear()
-        self._kept.voices.clear()
-        if bank_id is None:
-            self._kept.now.clear()
-        else:
-            self._kept.now.pop(bank_id, None)
-
     # --- inside
 
     async def _listened(self, tenant: str, bank_id: str, at: str | None, lines: Sequence[wire.ChatLine], said: Sequence[int]) -> Reading:
         """Where a conversation stands once it was read, with so much of its answer."""
-        folding = self._now_of(tenant, bank_id) if at is None else self._then(tenant, bank_id, at)
-        known, _ = await self._whole(folding)  # a long fold is of use to the next who asks, also where this one has left
+        known, _ = await (self._states.now(tenant, bank_id) if at is None else self._states.then(tenant, bank_id, at))
         speaker, voice = await self.model.speaker(), Reading(known.state)
         for part in await self.model.run(speaker.heard, prompt([Line(line.role, line.text) for line in lines]), said):
             voice = await self.model.run(speaker.read, voice, part)
         return voice
 
-    async def _now_of(self, tenant: str, bank_id: str) -> tuple[Known, Lineage]:
-        """The state that the bank has now."""
-        kept = self._room(await self.model.speaker())
-        async with kept.turn_of(bank_id):  # who comes meanwhile need not fold the same
-            found = await lineage(self._database, tenant, bank_id)
-            known = kept.now.recent(bank_id)
-            return await self._fold.reach(tenant, Wanted.now(found), known, partial(kept.now.keep, bank_id)), found
-
-    async def _then(self, tenant: str, bank_id: str, at: str) -> tuple[Known, Lineage]:
-        """The state that the bank had at a snapshot, without what was hidden since."""
-        kept = self._room(await self.model.speaker())
-        async with kept.turn_of(f"{bank_id} {at}"):
-            found = await lineage(self._database, tenant, bank_id)
-            async with self._database.read(tenant) as conn:
-                snapshot = await snapshots.get_snapshot(conn, tenant, at, bank_id)
-            if snapshot.destroyed_at is not None:
-                refuse_tainted(snapshot, list(found.tombstones))
-            known = await self._fold.reach(tenant, Wanted.at(found, snapshot), kept.old.recent((bank_id, at)))
-            kept.old.keep((bank_id, at), known)
-        return known, found
-
-    def _room(self, speaker: Speaker) -> _Kept:
-        if self._kept is None:
-            self._kept = _Kept.of(speaker.state_bytes)
-        return self._kept
-
-    async def _append(self, tenant: str, bank_id: str, draft: turns.TurnDraft) -> int:
-        """Append the turn and let the warm bank pass it; its seq."""
+    async def _append(self, tenant: str, bank_id: str, draft: turns.TurnDraft, ids: Sequence[str]) -> tuple[str, int]:
+        """Append the turn and let the warm bank pass it; its id and seq. One that was said under any of the ids is not said again."""
         async with self._warm.lock(bank_id):
+            if len(ids) > 1 and (known := await self._known(tenant, bank_id, ids)) is not None:
+                return known
             for _ in range(TRIES):
                 warm = await self._warm.locked(tenant, bank_id)
                 refuse_closed(warm.view.closed, [draft])
@@ -232,7 +136,10 @@ class Conversing:
                     self._warm.drop(bank_id)
                     continue
                 except AlreadyTaught:
-                    return await self._seq_of(tenant, bank_id, draft.id)
+                    known = await self._known(tenant, bank_id, ids)
+                    if known is None:
+                        raise Invalid("the id of this turn is that of something else") from None
+                    return known
                 except BaseException as error:
                     if isinstance(error, CommitUnknown) or not isinstance(error, PalimpsestError):
                         self._warm.drop(bank_id)
@@ -243,15 +150,12 @@ class Conversing:
                 except BaseException:
                     self._warm.drop(bank_id)  # the ledger has it: fold again
                     raise
-                return place.seq
+                return draft.id, place.seq
         raise WriterBusy(retry_after_s=1)
 
-    async def _seq_of(self, tenant: str, bank_id: str, id: str) -> int:
+    async def _known(self, tenant: str, bank_id: str, ids: Sequence[str]) -> tuple[str, int] | None:
         async with self._database.read(tenant) as conn:
-            seq = await turns.seq_of(conn, tenant, bank_id, id)
-        if seq is None:
-            raise Invalid("the id of this turn is that of something else")
-        return seq
+            return await turns.known(conn, tenant, bank_id, ids, since=self._now() - idempotency.KEPT)
 
 
 def _name(row: BankRow, at: str | None, talk: str, said: Sequence[int]) -> Key:

@@ -39,6 +39,7 @@ from workers.inspection import Inspection
 from workers.judging import Judge
 from workers.language import LanguageModel
 from workers.language_fold import LanguageFold
+from workers.language_states import LanguageStates
 from workers.learning import Taken, Taking, learn_together
 from workers.noting import Notes
 from workers.old_views import OldViews
@@ -106,7 +107,8 @@ class LocalEngine:
         )
         self._whole, self.language = Whole(), language
         fold = LanguageFold(database, blobs, language)
-        self._talk = Conversing(database, self.banks, fold, thread=self._model, whole=self._whole, stage=stage, now=now)
+        self.language_states = LanguageStates(database, fold, self._whole, self._save_soon)
+        self._talk = Conversing(database, self.banks, self.language_states, thread=self._model, whole=self._whole, stage=stage, now=now)
         self.speak = self._talk.speak
         self._notes = Notes(database, self._whole.own)
         self.words, self._judge = encoding.words, Judge(database, self._reader, encoding.words)
@@ -119,7 +121,7 @@ class LocalEngine:
         self.levels, self.trace, self.probe, self.explain = looking.levels, looking.trace, looking.probe, looking.explain
         self._note_drift = looking.note_drift
         comparing = Comparing(self._judge)
-        rolling = RollBack(replay, self.banks, comparing, self.versions, self._old)
+        rolling = RollBack(replay, self.banks, comparing, self.versions, self._old, partial(self.language_states.part, locked=True))
         going = Versioning(self.banks, replay, self.versions, comparing, rolling, self._old, encoding, self._whole, ring, now)
         self.roll_back, self.rolled_back, self.delete_snapshot = going.roll_back, going.rolled_back, going.delete_snapshot
         self.diff, self.verify, self.bisect, self.import_bundle = going.diff, going.verify, going.bisect, going.import_bundle
@@ -132,6 +134,7 @@ class LocalEngine:
             Previewing(replay, self.banks, comparing, self._model),
             self._whole,
             self._old.clear,
+            self.language_states.follow,
             ring,
         )
         self.forget, self.preview_forget, self.membership = governing.forget, governing.preview_forget, governing.membership
@@ -224,7 +227,7 @@ class LocalEngine:
             taken = await self.versions.take(warm, warm.view)
             found = await lineage(self._database, tenant, bank_id)
         told = await summary.describe(self._database, tenant, found, taken, self.heavy, self.recall_model.config)
-        return structs.replace(told, language=await self._talk.describe(tenant, found))
+        return structs.replace(told, language=await self.language_states.describe(tenant, found))
 
     async def observe(self, tenant: str, bank: str, turn: wire.NewTurn, *, actor: Actor, ids: Sequence[str]) -> wire.TurnTaken:
         """See `Engine.observe`."""
@@ -268,18 +271,18 @@ class LocalEngine:
     async def changed(self, tenant: str, bank_id: str) -> None:
         """A job, here or elsewhere, has moved the bank's head or erased from it: the warm copy follows."""
         self._old.clear()  # old views learn of it when they are loaded again
-        self._talk.drop(bank_id)
         await self._whole(self.banks.refresh(tenant, bank_id))
+        await self.language_states.settle(tenant, bank_id)
 
     def forget_bank(self, bank_id: str) -> None:
         """The bank was deleted elsewhere: nothing of it stays in memory."""
         self.banks.drop(bank_id)
-        self._talk.drop(bank_id)
+        self.language_states.drop(bank_id)
 
     def forget_tenant(self, tenant: str) -> None:
         """The tenant was erased: nothing of it stays in memory."""
         self._old.clear()
-        self._talk.drop()
+        self.language_states.drop()
         for warm in self.banks.all():
             if warm.row.tenant == tenant:
                 self.banks.drop(warm.row.id)
@@ -335,7 +338,10 @@ class LocalEngine:
         warm = self.banks.peek(bank_id)
         if warm is not None and warm.view.seq - warm.saved_seq >= self._policy.snapshot_every:
             warm.saved_seq = warm.view.seq  # one at a time; a failed one is tried again after as many events
-            self._whole.own(self._auto_snapshot(tenant, bank_id))
+            self._save_soon(tenant, bank_id)
+
+    def _save_soon(self, tenant: str, bank_id: str) -> None:
+        self._whole.own(self._auto_snapshot(tenant, bank_id))
 
     async def _auto_snapshot(self, tenant: str, bank_id: str) -> None:
         try:
@@ -349,7 +355,7 @@ class LocalEngine:
         async with self.banks.lock(bank_id):
             warm = await self.banks.current(tenant, bank_id)
             taken = await self.versions.take(warm, warm.view)
-        taken = replace(taken, language=await self._talk.part(tenant, bank_id, taken.seq))
+        taken = replace(taken, language=await self.language_states.part(tenant, bank_id, taken.seq))
         with self._stage("snapshot"):
             row = await self.versions.save(tenant, taken, kind, label)
         if kind == "auto":
@@ -362,7 +368,7 @@ class LocalEngine:
         async with self.banks.lock(bank_id):
             self.banks.drop(bank_id)
             self._old.clear()
-            self._talk.drop(bank_id)
+            self.language_states.drop(bank_id)
             try:
                 await lifecycle.delete(self.versions, tenant, bank_id, actor)
             finally:

@@ -30,6 +30,7 @@ from service.store.rows import SnapshotRow
 from service.store.turns import Said
 from workers.language import LanguageModel
 from workers.replay import LANGUAGE, Lineage
+from workers.versions import LanguagePart
 
 FEW = 4  # texts that a sleep reads without a break
 PAGE = 256  # events read from the ledger at once
@@ -58,6 +59,10 @@ class Wanted:
         """What a snapshot of the bank should hold, but for what was hidden since."""
         spans = subtract(snapshot.spans, [row.seq for row in found.hidden])
         return cls(found.bank.id, snapshot.id, snapshot.seq, spans, snapshot.sleeps, (snapshot, *found.bases))
+
+    def still(self, now: "Wanted") -> bool:
+        """Whether what was wanted is, up to there, what is wanted `now`."""
+        return self.spans == restrict(now.spans, self.seq) and self.sleeps == tuple(seq for seq in now.sleeps if seq <= self.seq)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,17 @@ class LanguageFold:
                 )
             keep(state)
         return state
+
+    async def part(self, tenant: str, wanted: Wanted) -> LanguagePart | None:
+        """The wanted state as bytes; None where nobody has talked to the bank.
+
+        Raises:
+            StateUnavailable: the model cannot be used now.
+        """
+        if await self.first(tenant, wanted) is None:
+            return None
+        known, speaker = await self.reach(tenant, wanted, None), await self.model.speaker()
+        return LanguagePart(await self.model.run(speaker.save, known.state, ""), known.spans, known.sleeps)
 
     async def _learned(self, speaker: Speaker, wanted: Wanted, state: Known, row: Said) -> Known:
         """The state after one event; others may use the model between any two parts of its text."""

@@ -11,6 +11,7 @@ What would take a request longer than a request may take is folded by a job firs
 fold from. Nothing has changed then: the same request is made again.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,10 +27,12 @@ from workers.comparing import Comparing
 from workers.old_views import OldViews
 from workers.preparing import Preparing
 from workers.replay import Lineage, Replay, lineage
-from workers.versions import Label, Taken, Versions
+from workers.versions import Label, LanguagePart, Taken, Versions
 from workers.view import View
 from workers.warm import WarmBanks
 from workers.warm_bank import WarmBank
+
+Part = Callable[[str, str, int], Awaitable[LanguagePart | None]]  # a bank's language model at a position, where it is in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class RollBack:
     comparing: Comparing
     versions: Versions
     old: OldViews
+    part: Part
 
     async def preview(
         self, tenant: str, bank_id: str, request: wire.RollbackRequest, *, if_match: str | None, key_id: str
@@ -205,7 +209,9 @@ class RollBack:
     ) -> tuple[SnapshotRow, SnapshotRow]:
         bank_id = found.bank.id
         with self.replay.stage("snapshot"):
-            before = await self.versions.save(tenant, await self.versions.take(warm, warm.view), "pre_rollback", Label(key_id))
+            taken = await self.versions.take(warm, warm.view)
+            taken = replace(taken, language=await self.part(tenant, bank_id, taken.seq))
+            before = await self.versions.save(tenant, taken, "pre_rollback", Label(key_id))
         move = HeadMove(expected_version=warm.head_version, moved_by=key_id, reason=reason or f"rollback to {aimed.name}")
         after = aimed.snapshot.digest if aimed.snapshot is not None else await self.versions.heavy.run(view.state.digest)
         detail = {"to": aimed.name, "before": before.digest, "after": after, "pre_rollback": before.id}

@@ -61,6 +61,18 @@ def _weights(made: dict[str, Any]) -> wire.CertifiedWeights | None:
         digest_after=after["digest"] if after else None,
         seq=(after or before)["seq"],
         snapshot=after["snapshot"] if after else None,
+        language=_language(before.get("language"), (after or {}).get("language")),
+    )
+
+
+def _language(before: dict[str, str] | None, after: dict[str, str] | None) -> wire.CertifiedLanguage | None:
+    if before is None:
+        return None
+    after = after or {}
+    return wire.CertifiedLanguage(
+        digest_before=before.get("digest"),
+        digest_after=after.get("digest"),
+        unavailable=before.get("unavailable") or after.get("unavailable"),
     )
 
 

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -166,11 +167,16 @@ async def _observed(talk: Talk, asked: Asked, name: str | None) -> wire.TurnTake
     turn = turn_of(asked.messages, talk.data.memory.session_id) if talk.learns else None
     if turn is None:
         return None
-    caller, id = talk.caller, new_id("trn")
-    if name is not None:  # one id for one request: of the key, the bank and what is said
-        told = "\n".join([name, asked.bank, turn.input, turn.right or ""])
-        id = f"trn_{hashlib.sha256(told.encode()).hexdigest()[:26].upper()}"
-    return await caller.deps.engine.observe(caller.tenant, asked.bank, turn, actor=caller.actor, ids=[id])
+    caller = talk.caller
+    ids = [new_id("trn")] if name is None else _turn_ids(name, asked.bank, turn, caller.deps.now())
+    return await caller.deps.engine.observe(caller.tenant, asked.bank, turn, actor=caller.actor, ids=ids)
+
+
+def _turn_ids(name: str, bank: str, turn: wire.NewTurn, now: datetime) -> list[str]:
+    """What the turn of a request under an Idempotency-Key is called today, and what it was called yesterday: a key is known for a day."""
+    today = int(now.timestamp() // 86_400)
+    told = [[str(day), name, bank, turn.input, turn.right or ""] for day in (today, today - 1)]
+    return [f"trn_{hashlib.sha256(msgspec.json.encode(each)).hexdigest()[:26].upper()}" for each in told]
 
 
 async def _recalled(talk: Talk, bank: str) -> tuple[list[wire.Answer], wire.StateRef | None]:

@@ -168,9 +168,10 @@ class Engine(Protocol):
         """Why the version `at` answers `text` so; at most `sample` corrections are left out for it."""
 
     async def observe(self, tenant: str, bank: str, turn: wire.NewTurn, *, actor: Actor, ids: Sequence[str]) -> wire.TurnTaken:
-        """Append a turn of a conversation to the ledger, under the one id of `ids`, and let the bank's language model learn it.
+        """Append a turn of a conversation to the ledger, under the first of `ids`, and let the bank's language model learn it.
 
-        A call that was lost on the way can be made again: the second finds the id in the ledger, and nothing is learned twice.
+        A call that was lost on the way can be made again: the second finds the id in the ledger, and nothing is learned twice. The other
+        ids are what a retry may have called the same turn, which counts for as long as an Idempotency-Key is known.
         """
 
     async def speak(

@@ -19,6 +19,7 @@ from service.errors import IdempotencyInFlight, IdempotencyMismatch
 from service.store.forgets import any_since
 from service.store.tables import idempotency
 
+KEPT = timedelta(hours=24)  # how long an answered key is remembered
 OVERLAP = timedelta(seconds=30)  # longer than any forget takes from its time to its commit
 OF_A_BANK = b'"model":"hope'  # in a reply of a bank's own language model
 ERASED = b'{"erased": true}'  # what is left of a reply that quoted an erased correction

@@ -5,6 +5,7 @@ embedding: only the bank's language model learns from it. Whatever forgets, quar
 """
 
 import secrets
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -126,10 +127,12 @@ async def seqs(conn: AsyncConnection, tenant: str, bank: str, upto: int) -> list
     return list((await conn.execute(query.order_by(event.c.seq))).scalars())
 
 
-async def seq_of(conn: AsyncConnection, tenant: str, bank: str, id: str) -> int | None:
-    """The position of a turn by its id."""
-    query = select(event.c.seq).where(event.c.tenant == tenant, event.c.bank == bank, event.c.id == id)
-    return (await conn.execute(query)).scalar()
+async def known(conn: AsyncConnection, tenant: str, bank: str, ids: Sequence[str], *, since: datetime) -> tuple[str, int] | None:
+    """Id and position of the turn that has the first of the ids, or was said `since` then under another of them."""
+    mine = (event.c.tenant == tenant) & (event.c.bank == bank) & event.c.id.in_(ids)
+    query = select(event.c.id, event.c.seq).where(mine, (event.c.id == ids[0]) | (event.c.created_at >= since))
+    row = (await conn.execute(query.order_by(event.c.seq.desc()).limit(1))).first()
+    return None if row is None else (row.id, row.seq)
 
 
 def _said(seq: int, kind: str, body: bytes) -> Said:

@@ -57,10 +57,14 @@ class Spoken(Struct, frozen=True, kw_only=True):
 
 
 class Language(Reply, frozen=True, kw_only=True):
-    """A bank's language model: the digest of what it has learned, the turns in it, where it slept, its size, and the model's own digest."""
+    """A bank's language model: the digest of what it has learned, the turns in it, where it slept, its size, and the model's own digest.
 
-    digest: str
+    `unavailable` says why what is null cannot be told now.
+    """
+
+    digest: str | None
     turns: int
     sleeps: list[int]
-    bytes: int
-    model: str
+    bytes: int | None
+    model: str | None
+    unavailable: str | None = None

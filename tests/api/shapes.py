@@ -49,7 +49,14 @@ BANK = {
     "config_hash": TEXT,
     "created_at": TIME,
 }
-LANGUAGE = {"digest": SHA, "turns": int, "sleeps": [int], "bytes": int, "model": SHA}
+LANGUAGE = {
+    "digest": Maybe(SHA),
+    "turns": int,
+    "sleeps": [int],
+    "bytes": Maybe(int),
+    "model": Maybe(SHA),
+    "unavailable": Maybe(TEXT),
+}
 LEVEL = {"name": TEXT, "period_tokens": Maybe(int), "bytes": int, "norm": NUMBER, "digest": SHA}
 MEMORY = {
     "bank": Id("bank"),
@@ -165,7 +172,15 @@ CERTIFICATE = {
     "requested_at": TIME,
     "completed_at": Maybe(TIME),
     "job_id": Maybe(Id("job")),
-    "weights": Maybe({"digest_before": Maybe(SHA), "digest_after": Maybe(SHA), "seq": int, "snapshot": Maybe(Id("snap"))}),
+    "weights": Maybe(
+        {
+            "digest_before": Maybe(SHA),
+            "digest_after": Maybe(SHA),
+            "seq": int,
+            "snapshot": Maybe(Id("snap")),
+            "language": Maybe({"digest_before": Maybe(SHA), "digest_after": Maybe(SHA), "unavailable": Maybe(TEXT)}),
+        }
+    ),
     "removed": {
         "tombstones": int,
         "redacted_events": int,

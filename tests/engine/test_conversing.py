@@ -9,12 +9,14 @@ import pytest_asyncio
 from fixtures_service import client_of, finished, serving
 from fixtures_store import fresh_url
 from saying import PIN, ask, snapshot, teach
-from small_language import hope_in
+from small_language import hope_in, llama_in
 
 from service import wire
 from service.cluster.engine import Actor
 from service.ids import new_id
+from service.settings import from_environment
 from workers.language_fold import LanguageFold, Wanted
+from workers.language_states import LONG
 from workers.replay import lineage
 
 GATE, CODE = "What is the gate code?", "The gate code is nine."
@@ -110,6 +112,24 @@ async def test_state_and_answer_are_the_same_after_a_restart_and_folded_from_the
         assert hashlib.sha256((await service.engine.language.speaker()).save(known.state, "")).hexdigest() == before[0]["digest"]
 
 
+async def test_decoder_of_hugging_face_learns_sleeps_goes_back_and_is_the_same_after_a_restart(tmp_path, encoder):
+    folder = str(llama_in(tmp_path / "lm"))
+    assert from_environment({"PALIMPSEST_LM": folder}).lm == folder
+    async with serving(tmp_path / "var", encoder, lm=folder) as service, client_of(service) as client:
+        told = [(await say(client, GATE, CODE, most=1))["memory"]["turn"]["surprise"] for _ in range(6)]
+        assert told[-1] < told[0]
+        saved, then = await snapshot(client), await answer(client)
+        before = await digest(client)
+        assert (await consolidate(client))["language"]["slept"] is True
+        await say(client, WIFI, WORD)
+        assert await answer(client, at=f"@{saved['id']}") == then
+        lived = await language(client), await answer(client)
+    async with serving(tmp_path / "var", encoder, lm=folder) as service, client_of(service) as client:
+        assert (await language(client), await answer(client)) == lived
+        await client.post("/v1/rollback", json={"to": saved["id"]})
+        assert await digest(client) == before
+
+
 async def test_recall_memory_learns_nothing_from_turns_and_goes_on_being_taught(client):
     first, second = await new_bank(client), await new_bank(client)
     for bank, talked in ((first, True), (second, False)):
@@ -142,6 +162,8 @@ async def test_turn_that_is_sent_again_under_its_id_is_learned_once(service):
     turn = wire.NewTurn(input=GATE, right=CODE)
     taken = [await service.engine.observe(service.tenant, "default", turn, actor=BY, ids=["trn_once"]) for _ in range(2)]
     assert [each.seq for each in taken] == [1, 1]
+    again = await service.engine.observe(service.tenant, "default", turn, actor=BY, ids=["trn_today", "trn_once"])
+    assert (again.id, again.seq) == ("trn_once", 1)  # as a request of last night is called today
     async with client_of(service) as client:
         assert (await client.get("/v1/memory")).json()["events"] == 1
 
@@ -191,6 +213,70 @@ async def test_rollback_without_a_session_leaves_what_was_said_elsewhere(client)
     assert await digest(client) == before
 
 
+async def test_snapshot_before_a_rollback_and_what_is_rebuilt_hold_the_language_model(client, service):
+    await say(client, GATE, CODE)
+    saved = await snapshot(client)
+    bad = await say(client, WIFI, WORD)
+    rolled = (await client.post("/v1/rollback", json={"to": saved["id"]})).json()
+    await client.post("/v1/rollback", json={"to": rolled["pre_rollback"]})
+    await forget(client, bad["memory"]["turn"]["id"], mode="rebuild")
+    for name in (rolled["pre_rollback"], (await client.get("/v1/memory")).json()["state"]["snapshot_id"]):
+        held = (await client.get(f"/v1/snapshots/{name}")).json()["levels"]
+        assert "language" in [level["name"] for level in held], name
+
+
+# --- waiting
+
+
+async def test_who_talks_while_the_model_is_made_anew_is_told_how_far_it_is_and_answered_when_he_comes_again(client, service):
+    for n in range(12):
+        told = await say(client, f"{GATE} {n}", CODE, most=1)
+    states = service.engine.language_states
+    states.drop()
+    states.patience_s = 0.0
+    body = {"model": "hope:default", "messages": [{"role": "user", "content": GATE}], "max_tokens": 1}
+    refused = await client.post("/v1/chat/completions", json=body)
+    assert refused.status_code == 409, refused.text
+    assert refused.json()["error"]["code"] == "state-unavailable"
+    assert "goes on by itself" in refused.json()["error"]["message"]
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    memory = (await client.get("/v1/memory")).json()
+    assert memory["events"] == told["memory"]["turn"]["seq"] == 12, "who has to come again has taught nothing"
+    assert memory["language"]["unavailable"] is None or memory["language"]["digest"] is None
+    states.patience_s = 20.0
+    assert (await say(client, GATE, most=1))["memory"]["turn"]["seq"] == 13
+
+
+async def test_long_fold_is_saved_so_that_it_is_not_done_again(client, service):
+    await teach(client, PIN, "change_pin")
+    await say(client, GATE, CODE, most=1)
+    lines = [{"input": f"What is the code of gate {n}?", "right": "nine"} for n in range(LONG)]
+    for start in range(0, LONG, 64):
+        (await client.post("/v1/corrections/batch", json={"items": lines[start : start + 64]})).raise_for_status()
+    service.engine.language_states.drop()
+    await answer(client, most=1)
+    for _ in range(400):
+        saved = [row for row in (await client.get("/v1/snapshots")).json()["items"] if row["kind"] == "auto"]
+        if saved:
+            break
+        await asyncio.sleep(0.02)
+    assert "language" in [level["name"] for level in saved[0]["levels"]]
+
+
+async def test_model_that_cannot_be_used_is_told_of_with_the_reason(tmp_path, encoder):
+    folder = hope_in(tmp_path / "lm")
+    async with serving(tmp_path / "var", encoder, lm=str(folder)) as service, client_of(service) as client:
+        turn = (await say(client, GATE, CODE))["memory"]["turn"]["id"]
+    (folder / "model.safetensors").write_bytes(b"nothing")
+    async with serving(tmp_path / "var", encoder, lm=str(folder)) as service, client_of(service) as client:
+        told = await language(client)
+        assert told == {"digest": None, "turns": 1, "sleeps": [], "bytes": None, "model": None, "unavailable": told["unavailable"]}
+        assert "cannot be used" in told["unavailable"]
+        await forget(client, turn, mode="erase")  # what is to be forgotten does not wait for it
+        certificate = (await client.get("/v1/forget")).json()["items"][0]
+        assert "cannot be used" in certificate["weights"]["language"]["unavailable"]
+
+
 # --- forgetting
 
 
@@ -211,6 +297,31 @@ async def test_forgotten_turn_is_as_never_said(client, service, mode):
     if mode == "erase":
         folder = service.settings.var_dir
         assert not [file for file in folder.rglob("*") if file.is_file() and b"canary sings" in file.read_bytes()]
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_certificate_has_the_digests_of_the_language_model_with_and_without(client, others):
+    never, bank = await new_bank(client), await new_bank(client)
+    for each in (never, bank)[: 2 * others]:
+        await say(client, GATE, CODE, bank=each)
+    bad = await say(client, WIFI, WORD, bank=bank)
+    before = await digest(client, bank)
+    await forget(client, bad["memory"]["turn"]["id"], mode="erase")
+    told = (await client.get("/v1/forget")).json()["items"][0]
+    assert told["weights"]["language"]["digest_before"] == before
+    assert told["weights"]["language"]["unavailable"] is None
+    assert told["passed"] is None, "there is no question to ask again"
+    if others:
+        assert told["weights"]["language"]["digest_after"] == await digest(client, never) == await digest(client, bank)
+    else:
+        assert told["weights"]["language"]["digest_after"] != before  # that of a model that nobody has talked to
+        assert await language(client, bank) is None
+
+
+async def test_certificate_of_a_bank_that_nobody_talks_to_has_no_language_model(client):
+    taught = await teach(client, PIN, "change_pin")
+    await forget(client, taught["id"], mode="rebuild")
+    assert (await client.get("/v1/forget")).json()["items"][0]["weights"]["language"] is None
 
 
 async def test_snapshot_that_was_taken_before_a_suppression_does_not_speak_of_it(client):

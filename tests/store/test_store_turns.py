@@ -1,5 +1,7 @@
 """Turns of conversations in the ledger: in order and in the chain with corrections, fenced like them, and no correction to anybody."""
 
+from datetime import timedelta
+
 import pytest
 from keeping import NOW, append, chain_length, draft, find
 from sqlalchemy import text
@@ -59,7 +61,16 @@ async def test_id_is_said_once(database, bank, read):
     with pytest.raises(AlreadyTaught):
         await say(database, bank, "again", id="trn_1")
     assert (await find(database, bank)).seq == 1
-    assert await read(turns.seq_of, "trn_1") == 1
+    assert await read(turns.known, ["trn_1"], since=NOW) == ("trn_1", 1)
+
+
+async def test_other_name_of_a_turn_counts_for_as_long_as_it_is_known(database, bank, read):
+    await say(database, bank, id="trn_yesterday")
+    names = ["trn_today", "trn_yesterday"]
+    assert await read(turns.known, names, since=NOW) == ("trn_yesterday", 1)
+    assert await read(turns.known, names, since=NOW + timedelta(seconds=1)) is None
+    await say(database, bank, id="trn_today")
+    assert await read(turns.known, names, since=NOW + timedelta(seconds=1)) == ("trn_today", 2)
 
 
 async def test_turn_uses_its_session_and_is_found_as_of_that_source(database, bank, read):
