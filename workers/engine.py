@@ -95,8 +95,7 @@ class LocalEngine:
         self.recall_model = recall
         self._model = OwnThread("model", start_thread)
         self.heavy = OwnThread("heavy", start_thread)  # folds and checkpoints, beside the requests
-        replay = Replay(database, blobs, recall, refused, stage)
-        self.replay = replay
+        self.replay = replay = Replay(database, blobs, recall, refused, stage)
         self.banks = WarmBanks(
             database, replay, thread=self._model, heavy=self.heavy, room=policy.room, shared=policy.shared, stage=stage, hit=hit, now=now
         )
@@ -106,8 +105,7 @@ class LocalEngine:
             partial(learn_together, recall), self._model, size=LESSONS, waiting=1_024
         )
         self._whole, self.language = Whole(), language
-        fold = LanguageFold(database, blobs, language)
-        self.language_states = LanguageStates(database, fold, self._whole, self._save_soon)
+        self.language_states = LanguageStates(database, LanguageFold(database, blobs, language), self._whole, self._save_soon)
         self._talk = Conversing(database, self.banks, self.language_states, thread=self._model, whole=self._whole, stage=stage, now=now)
         self.speak = self._talk.speak
         self._notes = Notes(database, self._whole.own)
@@ -126,17 +124,7 @@ class LocalEngine:
         self.roll_back, self.rolled_back, self.delete_snapshot = going.roll_back, going.rolled_back, going.delete_snapshot
         self.diff, self.verify, self.bisect, self.import_bundle = going.diff, going.verify, going.bisect, going.import_bundle
         self.create_branch, self.diff_branch, self.promote_branch = going.create_branch, going.diff_branch, going.promote_branch
-        governing = Governing(
-            self.banks,
-            self._judge,
-            Forgetting(replay, self.banks, now),
-            Quarantining(replay, self.banks, now),
-            Previewing(replay, self.banks, comparing, self._model),
-            self._whole,
-            self._old.clear,
-            self.language_states.follow,
-            ring,
-        )
+        governing = self._governing(comparing, ring)
         self.forget, self.preview_forget, self.membership = governing.forget, governing.preview_forget, governing.membership
         self.quarantine, self.lift = governing.quarantine, governing.lift
 
@@ -304,6 +292,19 @@ class LocalEngine:
         self.heavy.close()
 
     # --- inside
+
+    def _governing(self, comparing: Comparing, ring: Callable[[str, str], None]) -> Governing:
+        return Governing(
+            self.banks,
+            self._judge,
+            Forgetting(self.replay, self.banks, self._now),
+            Quarantining(self.replay, self.banks, self._now),
+            Previewing(self.replay, self.banks, comparing, self._model),
+            self._whole,
+            self._old.clear,
+            self.language_states.follow,
+            ring,
+        )
 
     def _new_responses(self, bank_id: str, items: Sequence[wire.NewCorrection]) -> dict[str, str]:
         """The responses that the bank may not know yet, with their own words: of a bank that is not warm nothing is known."""

@@ -28,7 +28,7 @@ from workers.whole import Whole
 STATES = 256 * 2**20  # bytes of banks' states that stay in memory, and of copies between two pieces
 LEAST = 2  # states that stay, however large
 PATIENCE_S = 20.0  # somebody waits for a fold; less than a call to a worker may take
-LONG = 128  # events of a fold: it is worth a snapshot
+LONG = 64  # events of a fold: it is worth a snapshot
 FEW = 16  # events that may be folded while a bank's lock is held
 Name = tuple[str, ...]
 Key = tuple[Any, ...]

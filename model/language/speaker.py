@@ -91,7 +91,8 @@ class Speaker:
 
     def initial(self) -> HopeState:
         """Nothing was said yet."""
-        return self.model.initial_state(1)
+        state: HopeState = self.model.initial_state(1)
+        return state
 
     def parts(self, text: str) -> list[list[int]]:
         """The tokens of a text as it is learned, its first `LEARNED`, cut into what is read at once."""

@@ -122,7 +122,7 @@ async def bank_names(database: Database, tenant: str, only: Collection[str] | No
     return [row.name for row in rows]
 
 
-def _talk(caller: Caller, backend: Backend, data: wire.ChatRequest, header: str | None, seen: int | None) -> Talk:
+def _talk(caller: Caller, backend: Backend, data: wire.ChatRequest, header: str | None, seen: Seen | None) -> Talk:
     """The conversation, and where it is held: as the name of its model says, else `memory`, else the header.
 
     Raises:

@@ -184,8 +184,8 @@ def turn_of(messages: Sequence[wire.ChatMessage], session_id: str | None) -> wir
     text = "\n".join(part for part in reversed(said) if part)
     for field, told in (("input", text), ("right", right or "")):
         if len(told) > wire.TEXT_MAX:
-            message = f"what is said has {len(told):,} characters, more than the {wire.TEXT_MAX:,} that are learned at once; say less"
-            raise Invalid(f"{field}: {message}", errors=[{"field": "messages", "message": message}])
+            why = f"what is said has {len(told):,} characters, more than the {wire.TEXT_MAX:,} that are learned at once; say less"
+            raise Invalid(f"{field}: {why}", errors=[{"field": "messages", "message": why}])
     return wire.NewTurn(input=text, right=right, session_id=session_id) if text else None
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import func, insert, literal, literal_column, select, update
+from sqlalchemy import ColumnElement, func, insert, literal, literal_column, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -52,7 +52,7 @@ class Said(NamedTuple):
     right: str | None
 
 
-_INDEXED = literal_column("'turn'")  # a bound value would not find the index that has turns alone
+_INDEXED: ColumnElement[str] = literal_column("'turn'")  # a bound value would not find the index that has turns alone
 
 
 class _Words(msgspec.Struct):

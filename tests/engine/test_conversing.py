@@ -24,10 +24,19 @@ WIFI, WORD = "What is the password of the network?", "The password is tulip seve
 BY = Actor(key_id="key_test", request_id="test")
 
 
+TRAINED = pytest.mark.parametrize("lm", [""], indirect=True)  # the model that is shipped: one of random weights may sleep badly
+
+
+@pytest.fixture
+def lm(request, tmp_path):
+    """The folder of the language model: a very small one, unless the test names another."""
+    return request.param if hasattr(request, "param") else str(hope_in(tmp_path / "lm"))
+
+
 @pytest_asyncio.fixture
-async def service(tmp_path, encoder):
-    """A fresh service with a very small language model."""
-    async with serving(tmp_path / "var", encoder, lm=str(hope_in(tmp_path / "lm"))) as running:
+async def service(tmp_path, encoder, lm):
+    """A fresh service with that language model."""
+    async with serving(tmp_path / "var", encoder, lm=lm) as running:
         yield running
 
 
@@ -58,8 +67,8 @@ async def new_bank(client) -> str:
     return (await client.post("/v1/banks", json={"name": new_id("name")})).json()["name"]
 
 
-async def forget(client, *ids, mode):
-    response = await client.post("/v1/forget", json={"corrections": list(ids), "mode": mode})
+async def forget(client, *ids, mode, bank="default"):
+    response = await client.post("/v1/forget", json={"corrections": list(ids), "mode": mode, "bank": bank})
     assert response.status_code == 202, response.text
     if response.json()["job_id"] is not None:
         assert (await finished(client, response.json()["job_id"]))["status"] == "succeeded"
@@ -251,15 +260,15 @@ async def test_long_fold_is_saved_so_that_it_is_not_done_again(client, service):
     await teach(client, PIN, "change_pin")
     await say(client, GATE, CODE, most=1)
     lines = [{"input": f"What is the code of gate {n}?", "right": "nine"} for n in range(LONG)]
-    for start in range(0, LONG, 64):
-        (await client.post("/v1/corrections/batch", json={"items": lines[start : start + 64]})).raise_for_status()
+    (await client.post("/v1/corrections/batch", json={"items": lines})).raise_for_status()
     service.engine.language_states.drop()
+    service.engine.language_states.patience_s = 120.0  # a test may meet a busy machine
     await answer(client, most=1)
     for _ in range(400):
         saved = [row for row in (await client.get("/v1/snapshots")).json()["items"] if row["kind"] == "auto"]
         if saved:
             break
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.05)
     assert "language" in [level["name"] for level in saved[0]["levels"]]
 
 
@@ -289,7 +298,7 @@ async def test_forgotten_turn_is_as_never_said(client, service, mode):
     bad = await say(client, "the canary sings at noon", "oh", bank=bank)
     await say(client, WIFI, bank=bank)
     (await client.post("/v1/snapshots", json={"bank": bank})).raise_for_status()
-    await forget(client, bad["memory"]["turn"]["id"], mode=mode)
+    await forget(client, bad["memory"]["turn"]["id"], mode=mode, bank=bank)
     assert await digest(client, bank) == await digest(client, never)
     assert await answer(client, bank=bank) == await answer(client, bank=never)
     texts = [event["input"] for event in (await client.get("/v1/events", params={"bank": bank})).json()["items"]]
@@ -306,7 +315,7 @@ async def test_certificate_has_the_digests_of_the_language_model_with_and_withou
         await say(client, GATE, CODE, bank=each)
     bad = await say(client, WIFI, WORD, bank=bank)
     before = await digest(client, bank)
-    await forget(client, bad["memory"]["turn"]["id"], mode="erase")
+    await forget(client, bad["memory"]["turn"]["id"], mode="erase", bank=bank)
     told = (await client.get("/v1/forget")).json()["items"][0]
     assert told["weights"]["language"]["digest_before"] == before
     assert told["weights"]["language"]["unavailable"] is None
@@ -349,6 +358,7 @@ async def test_quarantined_source_is_not_heard_and_comes_back_when_it_is_lifted(
 # --- sleep
 
 
+@TRAINED
 async def test_consolidation_puts_the_language_model_to_sleep_and_equal_banks_equally(client):
     banks = [await new_bank(client), await new_bank(client)]
     for bank in banks:
@@ -366,6 +376,7 @@ async def test_consolidation_puts_the_language_model_to_sleep_and_equal_banks_eq
     assert (await consolidate(client, banks[0]))["language"]["events"] == 1
 
 
+@TRAINED
 async def test_what_was_forgotten_leaves_a_sleep_as_well(client):
     never, bank = await new_bank(client), await new_bank(client)
     await say(client, GATE, CODE, bank=never)
@@ -373,7 +384,7 @@ async def test_what_was_forgotten_leaves_a_sleep_as_well(client):
     bad = await say(client, WIFI, WORD, bank=bank)
     for each in (never, bank):
         await consolidate(client, each)
-    await forget(client, bad["memory"]["turn"]["id"], mode="rebuild")
+    await forget(client, bad["memory"]["turn"]["id"], mode="rebuild", bank=bank)
     assert await digest(client, bank) == await digest(client, never)
 
 
@@ -411,18 +422,20 @@ async def test_ledger_with_turns_verifies_and_leaves_in_a_bundle(client):
     assert (await finished(client, job))["status"] == "succeeded"
 
 
-async def test_same_turns_make_the_same_state_on_postgresql_and_in_two_services_that_take_turns(tmp_path, encoder, request):
-    folder = str(hope_in(tmp_path / "lm"))
+async def test_same_turns_make_the_same_state_on_postgresql_and_in_two_services_that_take_turns(tmp_path, encoder, request, lm):
     told = []
     with fresh_url("postgresql", tmp_path, request) as url:
-        for name, database in (("lite", ""), ("post", url)):
-            async with (
-                serving(tmp_path / name, encoder, lm=folder, database=database) as one,
-                serving(tmp_path / f"{name} 2", encoder, lm=folder, database=database or "") as other,
-                client_of(one) as first,
-                client_of(other if database else one) as second,
-            ):
-                for client, text in ((first, GATE), (second, WIFI), (first, PIN), (second, GATE)):
-                    await say(client, text, CODE)
-                told.append((await digest(first), await answer(second)))
+        shared = {"lm": lm, "database": url, "key_pepper": "one pepper for all services of a database", "blobs": (tmp_path / "o").as_uri()}
+        async with (
+            serving(tmp_path / "lite", encoder, lm=lm) as alone,
+            serving(tmp_path / "one", encoder, **shared) as one,
+            serving(tmp_path / "other", encoder, **shared) as other,
+            client_of(alone) as lite,
+            client_of(one) as first,
+            client_of(other) as second,
+        ):
+            for clients in ((lite, lite), (first, second)):
+                for n, text in enumerate((GATE, WIFI, PIN, GATE)):
+                    await say(clients[n % 2], text, CODE)
+                told.append((await digest(clients[0]), await answer(clients[1])))
     assert told[0] == told[1]

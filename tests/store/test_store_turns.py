@@ -44,7 +44,7 @@ async def test_turns_and_corrections_stand_in_one_order_and_one_chain(database, 
 async def test_what_reads_corrections_meets_no_turn(database, bank, read):
     await say(database, bank)
     assert await read(history.lessons, 0, 9, 9) == []
-    assert await read(history.event_responses) == []
+    assert await read(history.spoken, ((0, 9),)) == []
     assert await read(history.by_seqs, [1]) == []
     assert len(await read(history.by_seqs, [1], turns=True)) == 1
 
