@@ -54,7 +54,7 @@ def bank(lab) -> str:
 
 def key(lab, *scopes, banks=None) -> str:
     body = {"name": "k", "scopes": list(scopes)} | ({"banks": banks} if banks else {})
-    return lab.call("POST", "/v1/api-keys", body, expect=201)["key"]
+    return lab.call("POST", "/v1/keys", body, expect=201)["key"]
 
 
 def say(client, bank, messages=ASK, *, learn=True, **more):
