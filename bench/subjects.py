@@ -123,6 +123,7 @@ class EngineMemory:
             replay.blobs,
             engine.recall_model,
             engine.words,
+            engine.language,
             thread=engine.heavy,
             stage=tracing.span,
             changed=engine.changed,

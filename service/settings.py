@@ -83,6 +83,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     session_ttl_s: Annotated[float, Meta(ge=1, le=31_536_000)] = 86_400.0  # a session that is unused for so long is gone
     upstreams: tuple[Upstream, ...] = ()  # whom /v1/chat/completions may ask; in the environment a JSON list
     upstream_silence_s: Annotated[float, Meta(ge=0.05, le=3_600)] = 120.0  # an upstream that says nothing for so long is given up
+    lm: str = ""  # folder of the language model that `hope:<bank>` speaks with; default: the small one that is shipped
     note_tokens: Annotated[int, Meta(ge=0, le=100_000)] = 512  # of what is remembered, in a conversation's system message
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -19,7 +19,7 @@ from msgspec import structs
 from service import wire
 from service.errors import ChecksumMismatch, Conflict, StateUnavailable
 from service.store import history, snapshots
-from service.store.lineage import can_serve, count, events_of
+from service.store.lineage import count, events_of
 from service.store.rows import SnapshotRow
 from workers.comparing import Comparing
 from workers.encoding import EncodedText
@@ -98,7 +98,7 @@ class Bisection:
             if since is None:
                 return (await snapshots.usable(conn, tenant, found.bank.id))[-1]  # genesis
             begin = await snapshots.get_kept(conn, tenant, since, found.bank.id)
-        if not can_serve(begin.spans, begin.seq, found.wanted):
+        if not found.serves(begin):
             raise Conflict(
                 f"that state did not grow from snapshot {begin.id}: a rollback, forget or quarantine lies between; choose another"
             )
@@ -109,7 +109,7 @@ class Bisection:
         on_the_way = {
             count(row.spans): row
             for row in search.found.bases
-            if can_serve(row.spans, row.seq, search.found.wanted) and row.config_hash == self.replay.recall.config.hash
+            if search.found.serves(row) and row.config_hash == self.replay.recall.config.hash
         }
         between = [row for held, row in sorted(on_the_way.items()) if search.below[0] < held < search.above]
         last, first, low, high = begin, on_the_way.get(search.above), 0, len(between)

@@ -117,7 +117,7 @@ class Carrying:
         return wire.Imported(snapshot=present.snapshot(row, found.head.id, []), probes=asked, agreeing=agreeing)
 
     async def _answers(self, tenant: str, found: Lineage, view: View) -> list[Probe]:
-        rows = await self.comparing.probes(tenant, found.bank.id, view.weights, view.gone, ASKED)
+        rows = await self.comparing.probes(tenant, found.bank.id, view.taught, view.gone, ASKED)
         said = await self.comparing.said(tenant, _nobodys(found, view), view, [text_of(row) for row in rows])
         return [
             Probe(correction=row.id, input=row.input or "", value=each.value, confidence=each.confidence)
@@ -128,7 +128,7 @@ class Carrying:
         lines, after = [], 0
         while after < upto:
             async with self.replay.database.read(tenant) as conn:
-                rows = await history.page(conn, tenant, bank_id, after, min(PAGE, upto - after))
+                rows = await history.page(conn, tenant, bank_id, after, min(PAGE, upto - after), turns=True)
             lines.append(_lines.encode_lines([_line(row, whole=holds(inside, row.seq)) for row in rows]))
             after = rows[-1].seq
         return b"".join(lines)

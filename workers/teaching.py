@@ -19,6 +19,7 @@ from service.store.ledger import AlreadyTaught
 from service.store.lookup import Before
 from service.store.quarantines import Source
 from service.store.rows import Draft, EventRow
+from service.store.turns import TurnDraft
 from service.tracing import Stage
 from workers.encoding import EncodedText
 from workers.receipts import Around, Measured, Receipts, others_beside
@@ -161,8 +162,8 @@ def refuse_blank(items: Sequence[wire.NewCorrection]) -> None:
         raise Invalid(f"{faults[0]['field']}: blank", errors=faults)
 
 
-def refuse_closed(closed: frozenset[Source], drafts: Sequence[Draft]) -> None:
-    """Raise `Conflict` where a session or key that teaches the bank nothing now has taught one of them."""
+def refuse_closed(closed: frozenset[Source], drafts: Sequence[Draft | TurnDraft]) -> None:
+    """Raise `Conflict` where a session or key that teaches the bank nothing now has taught, or said, one of them."""
     for draft in drafts:
         sources = {Source(session=draft.session_id): "session", Source(key=draft.taught_by): "key"}
         for source in closed & sources.keys():

@@ -149,8 +149,8 @@ class Versioning:
     # --- inside
 
     async def _diff(self, tenant: str, warm: WarmBank, old: View, new: View, probes: int) -> wire.SnapshotDiff:
-        bank_id, whole = warm.row.id, normal((*old.weights, *new.weights))
-        gained, lost = without(new.weights, old.weights), without(old.weights, new.weights)
+        bank_id, whole = warm.row.id, normal((*old.taught, *new.taught))
+        gained, lost = without(new.taught, old.taught), without(old.taught, new.taught)
         sample = await self.comparing.sample(tenant, bank_id, whole, normal((*gained, *lost)), new.gone, probes)
         apart = asyncio.ensure_future(self.versions.heavy.run(drifts, old.state, new.state))
         try:

@@ -9,6 +9,7 @@ import gc
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service import keys
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from model.wording import Words
     from workers.engine import LocalEngine
     from workers.housing import Room
+    from workers.language import LanguageModel
 
 DEFAULT = "default"  # the first tenant and its first bank
 SYSTEM = Actor(key_id="system", request_id="start")
@@ -62,6 +64,21 @@ def load_words(settings: Settings) -> "Words":
     from model.wording import Words
 
     return Words(tokenizer_in(find_weights(settings.encoder or None)))
+
+
+def language_model(settings: Settings) -> "LanguageModel":
+    """The language model that the settings name, opened when it is first needed.
+
+    Raises:
+        SettingsRefused: there is no such folder.
+    """
+    import torch
+
+    from workers.language import LanguageModel
+
+    if settings.lm and not (Path(settings.lm) / "config.json").is_file():
+        raise SettingsRefused(f"PALIMPSEST_LM is {settings.lm}, and there is no config.json: give the folder of a language model")
+    return LanguageModel(Path(settings.lm) if settings.lm else None, lambda: torch.set_num_threads(settings.model_threads))
 
 
 def encoder_digest(settings: Settings) -> str:
@@ -132,6 +149,7 @@ async def local_engine(
         WatchedBlobs(open_blobs(settings.blobs_url), metrics.stage),
         recall,
         Encoding(encoder, metrics.stage, metrics.queue_wait),
+        language_model(settings),
         policy=Policy(room(settings, recall), settings.snapshot_every, settings.auto_snapshots, shared=database.dialect != "sqlite"),
         stage=metrics.stage,
         waited=metrics.queue_wait,

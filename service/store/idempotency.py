@@ -20,7 +20,9 @@ from service.errors import IdempotencyInFlight, IdempotencyMismatch
 from service.store.forgets import SINCE, any_since
 from service.store.tables import idempotency
 
+KEPT = timedelta(hours=24)  # how long an answered key is remembered
 OVERLAP = timedelta(seconds=30)  # longer than any forget takes from its time to its commit
+OF_A_BANK = b'"model":"hope'  # in a reply of a bank's own language model
 ERASED = b'{"erased": true}'  # what is left of a reply that quoted an erased correction
 
 # Constants, so that they are compiled once; values of an UPDATE may not have the name of a column that they are not for.
@@ -143,9 +145,9 @@ async def abandon(conn: AsyncConnection, tenant: str, key: str) -> None:
     await conn.execute(delete(idempotency).where(pending))
 
 
-async def scrub(conn: AsyncConnection, tenant: str, texts: Sequence[str]) -> int:
-    """Empty the stored replies that quote one of the texts; how many they were."""
-    quoted = [msgspec.json.encode(text)[1:-1] for text in texts]
+async def scrub(conn: AsyncConnection, tenant: str, texts: Sequence[str], *, told_by_banks: bool = False) -> int:
+    """Empty the stored replies that quote one of the texts, and what banks' own language models told, in whatever words; how many."""
+    quoted = [msgspec.json.encode(text)[1:-1] for text in texts] + ([OF_A_BANK] if told_by_banks else [])
     query = select(idempotency.c.key, idempotency.c.reply).where(idempotency.c.tenant == tenant, idempotency.c.status == "done")
     found = [row.key for row in (await conn.execute(query)).all() if row.reply and any(text in row.reply for text in quoted)]
     for key in found:

@@ -205,6 +205,8 @@ class SnapshotDraft(Row, frozen=True, kw_only=True):
     created_by: str
     gate: dict[str, Any] | None
     held: Spans = ()  # events that belong to it and were quarantined when it was folded
+    sleeps: tuple[int, ...] = ()  # positions at which its language model has slept: what was said up to there was consolidated
+    heard: Spans = ()  # the events in its level `language`, where it has one
 
 
 class SnapshotRow(SnapshotDraft, frozen=True, kw_only=True):

@@ -58,6 +58,8 @@ async def commit_snapshot(
     ordinal = (await conn.execute(newest)).scalar()
     values = msgspec.to_builtins(draft) | {
         "held": draft.held or None,
+        "sleeps": draft.sleeps or None,
+        "heard": draft.heard or None,
         "tenant": tenant,
         "bank": bank,
         "ordinal": 0 if ordinal is None else ordinal + 1,
@@ -209,5 +211,7 @@ def _snapshot(row: Row[Any]) -> SnapshotRow:
         del fields[gone]
     fields["spans"] = tuple((after, upto) for after, upto in fields["spans"])
     fields["held"] = tuple((after, upto) for after, upto in fields["held"] or ())
+    fields["sleeps"] = tuple(fields["sleeps"] or ())
+    fields["heard"] = tuple((after, upto) for after, upto in fields["heard"] or ())
     fields["levels"] = tuple(LevelBlob(**level) for level in fields["levels"])
     return SnapshotRow(**fields)

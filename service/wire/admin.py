@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+from service.wire.language import Language
 from service.wire.parts import (
     Id,
     JobKind,
@@ -111,6 +112,7 @@ class Memory(Reply, frozen=True, kw_only=True):
     bytes: int
     config_hash: str
     encoder_digest: str
+    language: Language | None = None  # null in a bank that no conversation was learned in
 
 
 class NewSnapshot(Request, frozen=True, kw_only=True):
