@@ -10,9 +10,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from multiprocessing.queues import Queue
+
+from msgspec import structs
 
 from bench.data import DataSet
 from bench.rivals import RIVALS
@@ -21,6 +23,7 @@ from bench.subjects import engine_memory, rest_memory
 from bench.table import Run
 from bench.vectors import VectorFile, Vectors, encode_all
 from service.embedded import load_encoder
+from service.processes.parts import encoder_digest
 from service.settings import Settings
 from workers.encoding import own_words
 
@@ -87,11 +90,28 @@ class Plan:
             yield data, kind, seed, stream(data.rows, kind, seed=seed, requests=self.requests)
 
 
+def encodings(settings: Settings, *, same: bool) -> list[Settings]:
+    """Those of the encoder that the settings name and those of the same without its start, which rivals have; `same`: the first only."""
+    if same or encoder_digest(settings) == encoder_digest(plain := structs.replace(settings, encoder_start="none")):
+        return [settings]
+    return [settings, plain]
+
+
+def encode_both(texts: Sequence[str], settings: Settings, progress: Progress, *, same: bool, jobs: int = 1) -> Vectors:
+    """The vectors of all distinct `texts` for Palimpsest, with those for its rivals beside them.
+
+    Raises:
+        EncoderRefused: files of the encoder are not there, or not the expected ones.
+    """
+    ours, *plain = [encode(texts, one, progress, jobs=jobs) for one in encodings(settings, same=same)]
+    return replace(ours, plain=plain[0]) if plain else ours
+
+
 def encode(texts: Sequence[str], settings: Settings, progress: Progress, *, jobs: int = 1) -> Vectors:
     """The vectors of all distinct `texts`, from earlier runs or by the encoder that the settings name.
 
     Raises:
-        EncoderRefused: its files are not there.
+        EncoderRefused: its files are not there, or not the expected ones.
     """
     encoder = load_encoder(settings)
     kept = VectorFile.of(encoder.digest)
@@ -129,7 +149,7 @@ async def play_unit(unit: Unit, progress: Progress) -> list[Run]:
         runs.append(Run(unit.data, unit.kind, unit.seed, name, await play(memory, unit.requests, unit.vectors, progress, every=unit.every)))
 
     for name, rival in RIVALS:
-        await one(name, rival(unit.vectors))
+        await one(name, rival(unit.vectors.rivals))
     async with engine_memory(unit.settings, unit.vectors) as memory:
         await one(ENGINE, memory)
     if unit.rest is not None:

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.data import DataSet
 from bench.streams import CHANGE_SEED, Tally
+
+if TYPE_CHECKING:
+    from bench.vectors import Vectors
 
 NOT_SAID = ("--json", "--png", "--key")
 HEAD = (
@@ -56,15 +59,23 @@ def render(runs: Sequence[Run]) -> str:
     return "\n\n".join(blocks)
 
 
-def as_json(runs: Sequence[Run], sets: Sequence[DataSet], *, encoder: str, seconds: float) -> dict[str, Any]:
+def as_json(runs: Sequence[Run], sets: Sequence[DataSet], *, vectors: "Vectors", seconds: float) -> dict[str, Any]:
     """Everything that was measured, and what it was measured with."""
     lines = [{"data": run.data, "stream": run.stream, "seed": run.seed, "memory": run.memory, **run.tally.as_json()} for run in runs]
     data = [{"name": data.name, "rows": len(data.rows), "sha256": data.sha256} for data in sets]
-    return report("corrections", lines, data, encoder=encoder, seconds=seconds, change_seed=CHANGE_SEED)
+    encoders = {"encoder": vectors.digest, "rivals_encoder": vectors.rivals.digest}
+    return report("corrections", lines, data, **encoders, seconds=seconds, change_seed=CHANGE_SEED)
 
 
 def report(
-    benchmark: str, runs: Sequence[dict[str, Any]], data: Sequence[dict[str, Any]], *, encoder: str, seconds: float, **more: object
+    benchmark: str,
+    runs: Sequence[dict[str, Any]],
+    data: Sequence[dict[str, Any]],
+    *,
+    encoder: str,
+    rivals_encoder: str,
+    seconds: float,
+    **more: object,
 ) -> dict[str, Any]:
     """The JSON of a benchmark: its runs, and what they were measured with and on."""
     return {
@@ -73,6 +84,7 @@ def report(
         "version": version("palimpsest"),
         "machine": {"python": platform.python_version(), "processor": platform.machine(), "system": platform.system()},
         "encoder": encoder,
+        "rivals_encoder": rivals_encoder,
         **more,
         "seconds": round(seconds, 1),
         "data": list(data),

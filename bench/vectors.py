@@ -31,21 +31,34 @@ Keys = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """Unit vectors and token counts of texts, under the encoder with this digest."""
+    """Unit vectors and token counts of texts, under the encoder with this digest. `plain`: those of the same texts without a start."""
 
     places: dict[str, int]
     keys: Keys  # (texts, width)
     tokens: list[int]
     digest: str
+    plain: "Vectors | None" = None
 
     def __getitem__(self, text: str) -> Keys:
         """(width,) the vector of a text."""
         return np.asarray(self.keys[self.places[text]])
 
+    @property
+    def rivals(self) -> "Vectors":
+        """What rivals are given: vectors of the plain encoder, which people have today; these themselves if there are no others."""
+        return self.plain or self
+
+    @property
+    def encoders(self) -> str:
+        """Which they are of, for a line below a table."""
+        ours, theirs = self.digest[:12], self.rivals.digest[:12]
+        return f"encoder {ours}" if ours == theirs else f"encoder {ours}, of rivals {theirs}"
+
     def only(self, texts: Sequence[str]) -> "Vectors":
         """Those of `texts`, which are distinct."""
         at = [self.places[text] for text in texts]
-        return Vectors({text: place for place, text in enumerate(texts)}, self.keys[at], [self.tokens[place] for place in at], self.digest)
+        places, tokens = {text: place for place, text in enumerate(texts)}, [self.tokens[place] for place in at]
+        return Vectors(places, self.keys[at], tokens, self.digest, self.plain and self.plain.only(texts))
 
 
 class RememberedEncoder(Encoder):

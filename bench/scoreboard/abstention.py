@@ -78,7 +78,7 @@ def command(chosen: Chosen, taught: int | None, asked: int | None, consolidate: 
                     if consolidate:
                         await memory.consolidate()
                         await asked_all(memory, f"{name}, consolidated", len(order), seed)
-            store = Store(bench.vectors)
+            store = Store(bench.rivals)
             await store.tell_many(order, progress)
             await asked_all(store, STORE, len(order), seed)
         return lines

@@ -15,7 +15,7 @@ import click
 from tqdm import tqdm
 
 from bench.asking import Palimpsest, Progress
-from bench.corrections import SCRATCH, quiet
+from bench.corrections import SAME_VECTORS, SCRATCH, quiet
 from bench.data import DataAbsent, directory
 from bench.scoreboard.report import Line, Table, as_text
 from bench.scoreboard.sources import Loaded
@@ -41,6 +41,7 @@ class Chosen:
     key: str | None
     json_path: Path | None
     png: Path | None
+    same_vectors: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,11 @@ class Bench:
     settings: Settings
     vectors: "Vectors"
     chosen: Chosen
+
+    @property
+    def rivals(self) -> "Vectors":
+        """The vectors that rivals are given."""
+        return self.vectors.rivals
 
     def products(self) -> list[tuple[str, AbstractAsyncContextManager[Palimpsest]]]:
         """A new bank of the product at its engine port, and one of the running service if that is to be measured too; to be opened."""
@@ -72,13 +78,16 @@ def options(seeds: int) -> Callable[[Decorated], Decorated]:
         @click.option("--seeds", default=seeds, show_default=True, type=click.IntRange(1), help="Number of random orders.")
         @click.option("--rest", is_flag=False, flag_value=SCRATCH, metavar="[URL]", help=over)
         @click.option("--key", envvar="PALIMPSEST_KEY", help="Key for --rest URL; it must be an admin's.")
+        @click.option("--same-vectors", is_flag=True, help=SAME_VECTORS)
         @click.option("--json", "json_path", type=path, help="Also write everything measured to this file.")
         @click.option("--png", type=path, help="Curves, where the board has some. Default: beside the JSON.")
         @functools.wraps(command)  # with the options that were given below this one
-        def called(seeds: int, rest: str | None, key: str | None, json_path: Path | None, png: Path | None, **others: object) -> None:
+        def called(
+            seeds: int, rest: str | None, key: str | None, json_path: Path | None, png: Path | None, same_vectors: bool, **others: object
+        ) -> None:
             if rest not in (None, SCRATCH) and not key:
                 raise click.UsageError("--rest URL needs --key or PALIMPSEST_KEY")
-            command(chosen=Chosen(seeds, rest, key, json_path, png), **others)
+            command(chosen=Chosen(seeds, rest, key, json_path, png, same_vectors), **others)
 
         return called
 
@@ -107,12 +116,13 @@ def run_board(
     """Encode the texts, measure, print the tables, write the files. `steps` is how much progress `measure` will tell of."""
     begin = time.perf_counter()
     with told():
-        from bench.runs import encode  # torch loads from here on, after all that can be refused at once
+        from bench.runs import encode_both, encodings  # torch loads from here on, after all that can be refused at once
 
         settings = quiet(from_environment(os.environ))
         wanted = list(dict.fromkeys(text for text in texts if text))
-        with tqdm(desc="encode", total=len(wanted), unit=" texts") as bar:
-            vectors = encode(wanted, settings, bar.update)
+        total = len(wanted) * len(encodings(settings, same=chosen.same_vectors))
+        with tqdm(desc="encode", total=total, unit=" texts") as bar:
+            vectors = encode_both(wanted, settings, bar.update, same=chosen.same_vectors)
         bench = Bench(settings, vectors, chosen)
 
         async def measured() -> list[Line]:
@@ -121,10 +131,11 @@ def run_board(
 
         lines = asyncio.run(measured())
     seconds = time.perf_counter() - begin
-    click.echo(f"{as_text(tables, lines)}\n\n{seconds:,.0f} s in all, encoder {vectors.digest[:12]}")
+    click.echo(f"{as_text(tables, lines)}\n\n{seconds:,.0f} s in all, {vectors.encoders}")
     if chosen.json_path is not None:
         facts = [{"name": loaded.name, "rows": loaded.rows, "sha256": loaded.sha256} for loaded in data]
-        write_json(chosen.json_path, report(name, lines, facts, encoder=vectors.digest, seconds=seconds))
+        encoders = {"encoder": vectors.digest, "rivals_encoder": vectors.rivals.digest}
+        write_json(chosen.json_path, report(name, lines, facts, **encoders, seconds=seconds))
     png = chosen.png or (chosen.json_path.with_suffix(".png") if chosen.json_path else None)
     if draw is not None and png is not None:
         png.parent.mkdir(parents=True, exist_ok=True)

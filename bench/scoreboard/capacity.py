@@ -128,7 +128,7 @@ def command(chosen: Chosen, sizes: tuple[int, ...]) -> None:
             for name, product in bench.products():
                 async with product as memory:
                     lines += await filled(name, memory, order, sizes, asked[seed], seed, progress)
-            lines += await filled(STORE, Store(bench.vectors), order, sizes, asked[seed], seed, progress)
+            lines += await filled(STORE, Store(bench.rivals), order, sizes, asked[seed], seed, progress)
         return lines
 
     answers = {right for order in orders for _, right in order}

@@ -68,7 +68,7 @@ def command(chosen: Chosen, corrections: int, step: int, mem0: bool) -> None:
         lines: list[Line] = []
         for seed, order in enumerate(orders):
             memories: list[tuple[str, AbstractAsyncContextManager[Asked]]] = [*bench.products()]
-            memories.append((STORE, contextlib.nullcontext(Store(bench.vectors))))
+            memories.append((STORE, contextlib.nullcontext(Store(bench.rivals))))
             if mem0:
                 memories.append((MEM0, _mem0(bench)))
             for name, opened in memories:
@@ -82,7 +82,7 @@ def command(chosen: Chosen, corrections: int, step: int, mem0: bool) -> None:
 
 @contextlib.asynccontextmanager
 async def _mem0(bench: Bench) -> AsyncIterator[Asked]:
-    with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as scratch, mem0_memory(bench.vectors, Path(scratch)) as memory:
+    with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as scratch, mem0_memory(bench.rivals, Path(scratch)) as memory:
         yield memory
 
 

@@ -145,7 +145,7 @@ def command(chosen: Chosen, names: tuple[str, ...], when: When, per_class: int |
                     async with product as memory:
                         lines += [{"data": name, "seed": seed, **line} for line in await taught(named, memory, one, when, progress)]
             if heads:
-                lines += [{"data": name, **line} for line in rivals(bench.vectors, loaded[name].holds, orders, per_class, features)]
+                lines += [{"data": name, **line} for line in rivals(bench.rivals, loaded[name].holds, orders, per_class, features)]
         return [{"table": "incremental", **line} for line in lines]
 
     run_board("incremental", TABLES, chosen, list(loaded.values()), texts, measure, steps=steps, draw=draw)

@@ -118,4 +118,6 @@ def _what(name: str) -> str:
 
 def _how(report: dict[str, Any]) -> str:
     data = ", ".join(f"{one['name']} {one['sha256'][:8]}" for one in report["data"])
-    return f"`{report['command']}`, {report['seconds']:,.0f} s; encoder {report['encoder'][:12]}; data {data}."
+    ours, rivals = report["encoder"], report.get("rivals_encoder", report["encoder"])
+    encoder = ours[:12] if ours == rivals else f"{ours[:12]}, of rivals {rivals[:12]}"
+    return f"`{report['command']}`, {report['seconds']:,.0f} s; encoder {encoder}; data {data}."

@@ -9,6 +9,7 @@ import gc
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service import keys
@@ -49,11 +50,17 @@ def utc_now() -> datetime:
 
 
 def load_encoder(settings: Settings) -> "Encoder":
-    """The sentence encoder that the settings name. Reads and checks 90 MB: not on the event loop."""
+    """The sentence encoder that the settings name, with its start. Reads and checks 90 MB: not on the event loop."""
     from model.encoder import PINNED, Encoder, find_weights
+    from model.start.weights import read_start
 
-    directory = find_weights(settings.encoder or None)
-    return Encoder.load(directory, expected_sha256=settings.encoder_sha256 or PINNED, threads=settings.encoder_threads)
+    directory, named = find_weights(settings.encoder or None), _start_of(settings)
+    return Encoder.load(
+        directory,
+        expected_sha256=settings.encoder_sha256 or PINNED,
+        start=read_start(*named) if named else None,
+        threads=settings.encoder_threads,
+    )
 
 
 def load_words(settings: Settings) -> "Words":
@@ -67,8 +74,36 @@ def load_words(settings: Settings) -> "Words":
 def encoder_digest(settings: Settings) -> str:
     """The digest of the encoder that the settings name, for a process that folds keys and encodes nothing."""
     from model.encoder_weights import PINNED
+    from model.start.weights import digest_with
 
-    return settings.encoder_sha256.strip().lower() or PINNED
+    named = _start_of(settings)
+    return digest_with(_lower(settings.encoder_sha256) or PINNED, named[1] if named else "")
+
+
+def _start_of(settings: Settings) -> tuple[Path, str] | None:
+    """The file of the encoder's start that the settings name, and its digest; None for an encoder as it is.
+
+    Raises:
+        SettingsRefused: a file is named and its digest is not.
+    """
+    from model.encoder_weights import PINNED
+    from model.start.weights import SHIPPED, SHIPPED_SHA256
+
+    if settings.encoder_start == "none":
+        return None
+    if settings.encoder_start == "shipped":
+        # The shipped one is for the pinned encoder. Who vouches for another encoder has it as it is, as before there was a start.
+        return (SHIPPED, SHIPPED_SHA256) if _lower(settings.encoder_sha256) in ("", PINNED) else None
+    if not settings.encoder_start_sha256:
+        raise SettingsRefused(
+            f"PALIMPSEST_ENCODER_START is the file {settings.encoder_start}: "
+            "set PALIMPSEST_ENCODER_START_SHA256 to the digest that it must have"
+        )
+    return Path(settings.encoder_start), _lower(settings.encoder_start_sha256)
+
+
+def _lower(digest: str) -> str:
+    return digest.strip().lower()
 
 
 def memory(settings: Settings, config: "RecallConfig") -> "Recall":
