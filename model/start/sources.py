@@ -134,13 +134,12 @@ class Sources:
         for row in self._lines(_EDITS[0]):
             if row["subject"].casefold() not in closed:
                 yield row["prompt"], row["rephrase_prompt"]
-        hops: dict[str, Group] = {}
+        wordings: dict[str, Group] = {}
         for row in self._lines(_HOPS):
-            yield tuple(row["questions"])
+            wordings[row["questions"][0]] = tuple(row["questions"])
             for hop in (*row["single_hops"], *row["new_single_hops"]):
-                hops[hop["question"]] = (hop["question"], hop["cloze"])
-        # A hop names no subject by itself; those whose words hold one that an evaluation file edits are left out like the rest.
-        for question, group in hops.items():
+                wordings[hop["question"]] = (hop["question"], hop["cloze"])
+        for question, group in wordings.items():  # these name no subject by itself
             words = question.casefold()
             if not any(subject in words for subject in closed):
                 yield group
