@@ -68,24 +68,25 @@ def corrections(
     from httpx import HTTPError  # torch loads from here on, after all that can be refused at once
 
     from bench.running import NotServing
-    from bench.runs import Plan, Rest, encode_both, encodings, measure
+    from bench.runs import Plan, Rest, encode_sets, measure, to_encode
     from bench.subjects import Refused
     from bench.table import as_json, render, write_json
+    from bench.vectors import encoders_of
     from model.encoder import EncoderRefused
 
     over = None if rest is None else Rest(None, None) if rest == SCRATCH else Rest(rest, key)
     plan = Plan(sets, kinds or KINDS, seeds, requests, quiet(settings), over, jobs, every)
     begin = time.perf_counter()
     try:
-        total = len(plan.texts()) * len(encodings(settings, same=same_vectors))
-        with tqdm(desc="encode", total=total, unit=" texts") as bar:
-            vectors = encode_both(plan.texts(), settings, bar.update, same=same_vectors, jobs=jobs)
+        texts = plan.texts()
+        with tqdm(desc="encode", total=to_encode(texts, settings, same=same_vectors), unit=" texts") as bar:
+            vectors = encode_sets(texts, settings, bar.update, same=same_vectors, jobs=jobs)
         with tqdm(desc="play", total=plan.steps, unit=" requests") as bar:
             runs = measure(plan, vectors, bar.update)
     except (EncoderRefused, HTTPError, NotServing, Refused) as refused:
         raise click.ClickException(str(refused) or type(refused).__name__) from None
     seconds = time.perf_counter() - begin
-    click.echo(f"{render(runs)}\n\n{seconds:,.0f} s in all, {vectors.encoders}")
+    click.echo(f"{render(runs)}\n\n{seconds:,.0f} s in all, {encoders_of(vectors)}")
     report = as_json(runs, sets, vectors=vectors, seconds=seconds)
     if json_path is not None:
         write_json(json_path, report)

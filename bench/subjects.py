@@ -219,11 +219,12 @@ async def engine_memory(settings: Settings, vectors: Vectors) -> AsyncIterator[E
 
 
 @contextlib.asynccontextmanager
-async def rest_memory(url: str | None, key: str | None) -> AsyncIterator[RestMemory]:
-    """A new bank in the service at `url`, deleted afterwards; without an address in a service started for it."""
+async def rest_memory(url: str | None, key: str | None, settings: Settings) -> AsyncIterator[RestMemory]:
+    """A new bank in the service at `url`, deleted afterwards; without an address in one started for it, with the start of `settings`."""
     async with contextlib.AsyncExitStack() as stack:
         if url is None or key is None:
-            running = await stack.enter_async_context(running_service(os.environ))
+            start = {f"PALIMPSEST_{name.upper()}": getattr(settings, name) for name in ("encoder_start", "encoder_start_sha256")}
+            running = await stack.enter_async_context(running_service(os.environ | start))
             url, key = running.url, running.key
         client = await stack.enter_async_context(client_of(url, key))
         bank = str(reply_of(await client.post("/v1/banks", json={"name": f"bench-{uuid4().hex[:12]}"}))["id"])

@@ -48,17 +48,20 @@ class Vectors:
         """What rivals are given: vectors of the plain encoder, which people have today; these themselves if there are no others."""
         return self.plain or self
 
-    @property
-    def encoders(self) -> str:
-        """Which they are of, for a line below a table."""
-        ours, theirs = self.digest[:12], self.rivals.digest[:12]
-        return f"encoder {ours}" if ours == theirs else f"encoder {ours}, of rivals {theirs}"
-
     def only(self, texts: Sequence[str]) -> "Vectors":
         """Those of `texts`, which are distinct."""
         at = [self.places[text] for text in texts]
         places, tokens = {text: place for place, text in enumerate(texts)}, [self.tokens[place] for place in at]
         return Vectors(places, self.keys[at], tokens, self.digest, self.plain and self.plain.only(texts))
+
+
+def encoders_of(vectors: Mapping[str, Vectors]) -> str:
+    """Which encoders the vectors of data sets are of, for a line below a table."""
+    said = [f"encoder {next(iter(vectors.values())).rivals.digest[:12]}"]
+    for name, some in vectors.items():
+        if some.digest != some.rivals.digest:
+            said.append(f"with a start {some.digest[:12]}{name and f' ({name})'}")
+    return ", ".join(said)
 
 
 class RememberedEncoder(Encoder):

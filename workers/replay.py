@@ -17,6 +17,7 @@ import numpy as np
 import structlog
 
 from model import CheckpointRefused, Lesson, Recall, State, checkpoint
+from model.encoder_weights import PINNED
 from service import tracing
 from service.errors import ChecksumMismatch, StateUnavailable
 from service.store import banks, forgets, history, quarantines, snapshots
@@ -138,8 +139,10 @@ class Replay:
         """Keys of one encoder mean nothing to another: no configuration can make up for it."""
         theirs, ours = found.bank.encoder_digest, self.recall.config.encoder_digest
         if theirs != ours:
+            way = "PALIMPSEST_ENCODER_START=none is that encoder" if theirs == PINNED else "start the service with that encoder"
             raise StateUnavailable(
-                f"bank {found.bank.id} was taught with the encoder {theirs[:12]}, this service has {ours[:12]}: start it with that encoder"
+                f"bank {found.bank.id} was taught with the encoder {theirs[:12]}, this service has {ours[:12]}: {way}, and "
+                'docs/operations.md says under "Rebuild on a new base" how a bank is taught again with another'
             )
 
     def _decoded(self, snapshot: SnapshotRow, blobs: dict[str, bytes]) -> State:

@@ -58,25 +58,26 @@ def command(chosen: Chosen, names: tuple[str, ...], per_class: int | None, reque
         for name, one in loaded.items()
         for seed in range(chosen.seeds)
     }
-    texts = [text for one in courses.values() for part in (*one.train, *one.test) for text, _ in part]
-    texts += [request.text for one in streams.values() for request in one]
-    answers = {request.right for one in streams.values() for request in one}
-    answers |= {intent for one in loaded.values() for intent in one.holds.classes}
+    texts: dict[str, list[str]] = {name: [] for name in loaded}
+    for (name, seed), one in courses.items():
+        texts[name] += [text for part in (*one.train, *one.test) for text, _ in part]
+        texts[name] += [request.text for request in streams[name, seed]]
+        texts[name] += words_of(sorted({*(request.right for request in streams[name, seed]), *loaded[name].holds.classes}))
     steps = sum(_steps(one) + 2 * len(streams[key]) for key, one in courses.items())
 
     async def measure(bench: Bench, progress: Progress) -> list[Line]:
         lines: list[Line] = []
         for (data, seed), one in courses.items():
-            async with _product(bench) as memory:
+            async with _product(bench.on(data)) as memory:
                 before, after = await taught("", memory, whole(one), "end", progress)
             found = {WITH: _classes(after), WITHOUT: _classes(before)}
             for label, often in ((WITH, every), (WITHOUT, None)):
-                async with _product(bench) as memory:
-                    found[label] |= await _streamed(bench, memory, streams[data, seed], often, progress)
+                async with _product(bench.on(data)) as memory:
+                    found[label] |= await _streamed(bench.on(data), memory, streams[data, seed], often, progress)
             lines += [{"table": "ablation", "data": data, "seed": seed, "memory": memory, **line} for memory, line in found.items()]
         return lines
 
-    run_board("ablation", TABLES, chosen, list(loaded.values()), [*texts, *words_of(sorted(answers))], measure, steps=steps, draw=draw)
+    run_board("ablation", TABLES, chosen, list(loaded.values()), texts, measure, steps=steps, draw=draw)
 
 
 def whole(one: Course) -> Course:

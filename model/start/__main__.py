@@ -7,7 +7,6 @@ python -m model.start train --out model/start/start.safetensors     # what is sh
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -40,6 +39,8 @@ QUIET = click.option("--quiet", is_flag=True, help="No progress bar.")
 DATA_OPTION = click.option(
     "--data", type=click.Path(path_type=Path, file_okay=False), envvar=DATA, default=DEFAULT, show_default=True, help="The shared sets."
 )
+ENCODER = click.option("--encoder", envvar="PALIMPSEST_ENCODER", help="Directory of the encoder. Default: the packaged one.")
+ENCODER_DIGEST = click.option("--encoder-sha256", envvar="PALIMPSEST_ENCODER_SHA256", default=PINNED, help="Digest of its weights.")
 
 
 @click.group()
@@ -65,16 +66,25 @@ def main() -> None:
 )
 @click.option("--seed", default=USUAL.seed, show_default=True, type=click.IntRange(0))
 @DATA_OPTION
+@ENCODER
+@ENCODER_DIGEST
 @QUIET
-def train(out: Path, left_out: tuple[str, ...], data: Path, quiet: bool, **told: Any) -> None:  # noqa: ANN401
+def train(
+    out: Path,
+    left_out: tuple[str, ...],
+    data: Path,
+    encoder: str | None,
+    encoder_sha256: str,
+    quiet: bool,
+    **told: Any,  # noqa: ANN401
+) -> None:
     """Learn a start. Minutes on one core; the same command gives the same file on one kind of processor."""
     torch.set_num_threads(1)  # several threads would add in another order
     recipe, sources = Recipe(**told), Sources(data)
     with clear_errors():
         domains, files = sources.domains(left_out), sources.digests()
-        directory = find_weights(os.environ.get("PALIMPSEST_ENCODER") or None)
-        expected = os.environ.get("PALIMPSEST_ENCODER_SHA256") or PINNED
-        weights, tokenizer = read_weights(directory, expected), tokenizer_in(directory)
+        directory, base = find_weights(encoder), encoder_sha256.strip().lower()
+        weights, tokenizer = read_weights(directory, base), tokenizer_in(directory)
         network = ChangedEncoder(weights, recipe.rank, recipe.seed)
 
         def tokens(text: str) -> Sequence[int]:
@@ -88,10 +98,10 @@ def train(out: Path, left_out: tuple[str, ...], data: Path, quiet: bool, **told:
             wordings_share=recipe.wordings_share,
             hard_share=recipe.hard_share,
         )
-        steps = run(Training(network, batches, tokens, recipe), recipe.steps, quiet=quiet)
+        changes, steps = run(Training(network, batches, tokens, recipe), recipe.steps, quiet=quiet)
         out.parent.mkdir(parents=True, exist_ok=True)
-        start = write_start(out, steps[0], expected.strip().lower())
-        beside = write_beside(out, Record(recipe, left_out, domains, files, steps[1]), start)
+        start = write_start(out, changes, base)
+        beside = write_beside(out, Record(recipe, left_out, domains, files, steps), start)
     click.echo(f"{out} {start.sha256}\n{beside}")
 
 
@@ -114,19 +124,20 @@ def run(training: Training, steps: int, *, quiet: bool) -> tuple[Any, list[Step]
 @click.option("--domain", "names", multiple=True, type=click.Choice(DOMAINS), help="Repeatable. Default: those that it has not seen.")
 @click.option("--validation", is_flag=True, help="Validation rows instead of test rows: for choosing between recipes.")
 @DATA_OPTION
+@ENCODER
 @QUIET
-def evaluate(start: Path, names: tuple[str, ...], validation: bool, data: Path, quiet: bool) -> None:
+def evaluate(start: Path, names: tuple[str, ...], validation: bool, data: Path, encoder: str | None, quiet: bool) -> None:
     """Judge a START beside the plain encoder; JSON on standard output. Ends with 1 where it is worse in a figure of a domain."""
     torch.set_num_threads(1)
     with clear_errors():
         given = read_start(start, sha256_of(start))
-        directory = find_weights(os.environ.get("PALIMPSEST_ENCODER") or None)
+        directory = find_weights(encoder)
         encoders = {
             "plain": Encoder.load(directory, expected_sha256=given.base),
             "start": Encoder.load(directory, expected_sha256=given.base, start=given),
         }
         chosen = names or left_out_of(start)
-        found = {name: {said: judged(encoder, data, name, validation, quiet) for said, encoder in encoders.items()} for name in chosen}
+        found = {name: {said: judged(one, data, name, validation, quiet) for said, one in encoders.items()} for name in chosen}
     behind = {name: worse(figures["plain"], figures["start"]) for name, figures in found.items()}
     click.echo(json.dumps({"start_sha256": given.sha256, "domains": found, "worse": behind}, indent=2))
     sys.exit(any(behind.values()))
