@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from model.encoder import PINNED, Encoder, EncoderRefused, find_weights, tokenizer_in
 from model.encoder_weights import read_weights
+from model.start import resuming
 from model.start.batches import Batches
 from model.start.judging import Figures, judge, worse
 from model.start.network import ChangedEncoder
@@ -78,7 +80,7 @@ def train(
     quiet: bool,
     **told: Any,  # noqa: ANN401
 ) -> None:
-    """Learn a start. Minutes on one core; the same command gives the same file on one kind of processor."""
+    """Learn a start. Minutes on one core; the same command gives the same file on one kind of processor, also when it was stopped."""
     torch.set_num_threads(1)  # several threads would add in another order
     recipe, sources = Recipe(**told), Sources(data)
     with clear_errors():
@@ -98,25 +100,31 @@ def train(
             wordings_share=recipe.wordings_share,
             hard_share=recipe.hard_share,
         )
-        changes, steps = run(Training(network, batches, tokens, recipe), recipe.steps, quiet=quiet)
         out.parent.mkdir(parents=True, exist_ok=True)
-        start = write_start(out, changes, base)
+        training, made_of = (
+            Training(network, batches, tokens, recipe),
+            {**asdict(recipe), "base": base, "left_out": left_out, "files": files},
+        )
+        steps = run(training, recipe.steps, resuming.beside(out), made_of, quiet=quiet)
+        start = write_start(out, training.changes(), base)
+        resuming.beside(out).unlink(missing_ok=True)
         beside = write_beside(out, Record(recipe, left_out, domains, files, steps), start)
     click.echo(f"{out} {start.sha256}\n{beside}")
 
 
-def run(training: Training, steps: int, *, quiet: bool) -> tuple[Any, list[Step]]:
-    """The changes after all steps, and what each step showed."""
-    done: list[Step] = []
-    loss = None
-    with tqdm(total=steps, unit=" steps", disable=quiet, dynamic_ncols=True) as bar:
-        for number in range(steps):
+def run(training: Training, steps: int, part: Path, made_of: dict[str, Any], *, quiet: bool) -> list[Step]:
+    """All steps, from where an earlier run stopped; what each showed."""
+    done, loss = resuming.take_up(part, training, made_of), None
+    with tqdm(total=steps, initial=len(done), unit=" steps", disable=quiet, dynamic_ncols=True) as bar:
+        for number in range(len(done), steps):
             step = training.step(number)
             loss = step.loss if loss is None else SHOWN * loss + (1.0 - SHOWN) * step.loss
             bar.set_postfix_str(f"loss {loss:.3f}, drift {step.drift:.4f}", refresh=False)
             bar.update()
             done.append(step)
-    return training.changes(), done
+            if len(done) % resuming.EVERY == 0 and len(done) < steps:
+                resuming.keep(part, training, done, made_of)
+    return done
 
 
 @main.command()

@@ -27,8 +27,8 @@ class Recipe:
 
     steps: int = 300
     rank: int = 8
-    rate: float = 1e-3
-    keep: float = 2.0  # weight of the distance to the plain vectors
+    rate: float = 2e-3
+    keep: float = 1.0  # weight of the distance to the plain vectors
     temperature: float = 0.05
     wordings_share: float = 0.35  # batches of facts and rewordings
     hard_share: float = 0.5
@@ -59,21 +59,22 @@ class Training:
 
     def __init__(self, network: ChangedEncoder, batches: Batches, tokens: Callable[[str], Sequence[int]], recipe: Recipe) -> None:
         self._network, self._batches, self._recipe, self._tokens = network, batches, recipe, tokens
-        self._optimizer = torch.optim.AdamW(network.learned(), lr=recipe.rate, weight_decay=recipe.weight_decay)
+        self.parameters = network.learned()
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=recipe.rate, weight_decay=recipe.weight_decay)
 
     def step(self, number: int) -> Step:
         """One step, counted from 0."""
         recipe, batch = self._recipe, self._batches(number)
-        for group in self._optimizer.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = recipe.rate * rate_at(number, recipe.steps)
         rows = [self._tokens(text)[:LONGEST] for text in batch.texts]
         vectors, before = self._network(rows), self._network.plain(rows)
         loss = contrast(vectors, torch.from_numpy(batch.groups), recipe.temperature)
         drift = (1.0 - (vectors * before).sum(dim=1)).mean()
         (loss + recipe.keep * drift).backward()
-        torch.nn.utils.clip_grad_norm_(self._network.learned(), recipe.clip)
-        self._optimizer.step()
-        self._optimizer.zero_grad()
+        torch.nn.utils.clip_grad_norm_(self.parameters, recipe.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
         return Step(loss.item(), drift.item())
 
     def changes(self) -> Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:

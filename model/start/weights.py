@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from model.encoder_weights import LAYERS, EncoderRefused, shapes
 
 SHIPPED = Path(__file__).with_name("start.safetensors")
-SHIPPED_SHA256 = ""
+SHIPPED_SHA256 = "0ece5cebd857b59e9e6247e146776c6076628c3e7878a55395cbc111346facd6"
 LARGEST_RANK = 64
 MAPS = tuple(
     f"encoder.layer.{layer}.{part}"

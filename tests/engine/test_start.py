@@ -42,7 +42,7 @@ async def test_a_bank_of_the_plain_encoder_is_refused_by_a_service_with_the_star
         assert (await client.get("/v1/memory")).json()["encoder_digest"] == PINNED
     async with serving(tmp_path / "var", encoder) as service, client_of(service) as client:
         refused = await ask(client)
-        assert refused.status_code == 503
+        assert refused.status_code == 409
         assert "PALIMPSEST_ENCODER_START=none" in refused.json()["detail"]
         made = (await client.post("/v1/banks", json={"name": "new"})).json()
         assert made["encoder_digest"] == encoder.digest

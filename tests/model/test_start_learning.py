@@ -11,12 +11,13 @@ from click.testing import CliRunner
 
 from model.encoder import PINNED, find_weights, tokenizer_in
 from model.encoder_weights import read_weights
+from model.start import resuming
 from model.start.__main__ import main
 from model.start.batches import Batches
 from model.start.judging import judge, worse
 from model.start.network import ChangedEncoder
 from model.start.sources import DOMAINS, Asked, SourceAbsent, Sources, bag
-from model.start.training import contrast, rate_at
+from model.start.training import Training, contrast, rate_at
 from model.start.weights import read_start
 
 WISHES = {
@@ -166,6 +167,32 @@ def test_a_run_gives_the_same_file_twice_and_a_record_that_says_how(sets, tmp_pa
     found = json.loads(judged.output)
     assert set(found["domains"]) == {"rewordings"}
     assert judged.exit_code == int(bool(found["worse"]["rewordings"]))
+
+
+def test_a_run_that_was_stopped_ends_in_the_file_it_would_have_ended_in(sets, tmp_path, monkeypatch):
+    def train(name: str):
+        told = ["train", "--out", str(tmp_path / name), "--data", str(sets), "--steps", "3", "--rank", "2", "--quiet"]
+        return CliRunner().invoke(main, told)
+
+    assert train("whole.safetensors").exit_code == 0
+    with monkeypatch.context() as broken:
+        broken.setattr(resuming, "EVERY", 1)
+        learn = Training.step
+
+        def until_the_third(training, number):
+            if number == 2:
+                raise KeyboardInterrupt
+            return learn(training, number)
+
+        broken.setattr(Training, "step", until_the_third)
+        assert train("stopped.safetensors").exit_code != 0
+    assert not (tmp_path / "stopped.safetensors").exists()
+    other = CliRunner().invoke(main, ["train", "--out", str(tmp_path / "stopped.safetensors"), "--data", str(sets), "--steps", "4"])
+    assert (other.exit_code, "another recipe" in other.output) == (1, True)
+    assert train("stopped.safetensors").exit_code == 0
+    for end in (".safetensors", ".json"):
+        assert (tmp_path / f"stopped{end}").read_bytes() == (tmp_path / f"whole{end}").read_bytes()
+    assert not (tmp_path / "stopped.part").exists()
 
 
 def test_what_a_user_can_repair_is_one_message(tmp_path):
