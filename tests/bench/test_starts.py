@@ -1,0 +1,58 @@
+"""Nobody is measured on what its encoder has learned from: sets are played with a start that left them out, rivals have none."""
+
+import hashlib
+import json
+
+import pytest
+
+from bench.runs import encode_sets, to_encode
+from bench.starts import LEARNED, unseen
+from bench.vectors import encoders_of
+from model.encoder import PINNED
+from model.start.weights import SHIPPED
+from service.processes.parts import encoder_digest
+from service.settings import Settings
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_a_set_is_played_with_a_start_that_left_it_out(name):
+    chosen = unseen(Settings(), name)
+    with open(chosen.encoder_start, "rb") as file:
+        assert hashlib.sha256(file.read()).hexdigest() == chosen.encoder_start_sha256
+    with open(chosen.encoder_start.replace(".safetensors", ".json")) as file:
+        record = json.load(file)
+    shipped = json.loads(SHIPPED.with_suffix(".json").read_text())
+    assert record["left_out"] == [name]
+    assert record["recipe"] == shipped["recipe"]  # judged is the recipe that ships
+    assert name not in record["learned_from"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        (Settings(), "counterfact"),
+        (Settings(encoder_start="none"), "hwu64"),
+        (Settings(encoder_start="/own", encoder_start_sha256="f" * 64), "hwu64"),
+        (Settings(encoder_sha256="f" * 64), "hwu64"),
+    ],
+    ids=["nothing learned from it", "none", "own", "another encoder"],
+)
+def test_a_choice_is_taken_as_it_is(settings, name):
+    assert unseen(settings, name) == settings
+
+
+def test_rivals_have_the_plain_encoder_unless_they_are_given_ours(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    texts = {"": ["where is my card", "a new pin please", "where is my card"], "hwu64": ["play a song"]}
+    done: list[int] = []
+    vectors = encode_sets(texts, Settings(), done.append, same=False)
+    assert sum(done) == to_encode(texts, Settings(), same=False) == 6
+    assert vectors[""].digest == encoder_digest(Settings())
+    assert vectors["hwu64"].digest == encoder_digest(unseen(Settings(), "hwu64"))
+    assert {some.rivals.digest for some in vectors.values()} == {PINNED}
+    assert vectors[""].only(["a new pin please"]).rivals.places == {"a new pin please": 0}
+    assert (vectors[""]["a new pin please"] != vectors[""].rivals["a new pin please"]).any()
+    assert encoders_of(vectors).count("with a start") == 2
+    same = encode_sets(texts, Settings(), done.append, same=True)
+    assert same["hwu64"].rivals is same["hwu64"]
+    assert to_encode(texts, Settings(), same=True) == 3
