@@ -165,6 +165,7 @@ def test_page_is_made_from_the_files_and_leaves_the_rest_alone(tmp_path):
         "benchmark": "abstention",
         "command": "python -m bench abstention --seeds 1",
         "encoder": "e" * 64,
+        "encoders": {"clinc150": {"Palimpsest": "d" * 64, "rivals": "e" * 64}},
         "seconds": 12.3,
         "data": [{"name": "clinc150", "rows": 1, "sha256": "f" * 64}],
         "runs": [{"table": "abstention", "memory": "it", "taught": 15_000, "seed": 0, "auroc": 0.954}],
@@ -176,7 +177,7 @@ def test_page_is_made_from_the_files_and_leaves_the_rest_alone(tmp_path):
     assert CliRunner().invoke(main, arguments).exit_code == 0
     made = page.read_text()
     assert "| it | 15,000 | 0.954 | – |" in made
-    assert "`python -m bench abstention --seeds 1`, 12 s" in made
+    assert "`python -m bench abstention --seeds 1`, 12 s; encoder eeeeeeeeeeee, Palimpsest's start of it dddddddddddd (without" in made
     assert "Not measured yet: `python -m bench facts`." in made
     assert made.startswith("# Results\n\nbefore\n")
     assert made.endswith("\nafter\n")
