@@ -27,6 +27,7 @@ from service import tracing, wire
 from service.cluster.engine import Actor
 from service.embedded import DEFAULT, open_engine, utc_now
 from service.errors import GateFailed
+from service.processes.parts import encoder_digest
 from service.settings import Settings
 from workers.maintenance import Maintenance
 
@@ -227,8 +228,13 @@ async def rest_memory(url: str | None, key: str | None, settings: Settings) -> A
             running = await stack.enter_async_context(running_service(os.environ | start))
             url, key = running.url, running.key
         client = await stack.enter_async_context(client_of(url, key))
-        bank = str(reply_of(await client.post("/v1/banks", json={"name": f"bench-{uuid4().hex[:12]}"}))["id"])
+        made = reply_of(await client.post("/v1/banks", json={"name": f"bench-{uuid4().hex[:12]}"}))
+        bank, theirs = str(made["id"]), made["encoder_digest"]
         try:
+            if theirs != encoder_digest(settings):
+                own = f"PALIMPSEST_ENCODER_START={settings.encoder_start} PALIMPSEST_ENCODER_START_SHA256={settings.encoder_start_sha256}"
+                ours = encoder_digest(settings)[:12]
+                raise Refused(f"the service at {url} has the encoder {theirs[:12]}, this board is played with {ours}: start it with {own}")
             yield RestMemory(client, bank)
         finally:
             reply_of(await client.delete(f"/v1/banks/{bank}"))

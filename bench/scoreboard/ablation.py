@@ -52,6 +52,8 @@ TABLES = (
 @click.option("--every", default=1_000, show_default=True, type=click.IntRange(1), help="Requests between two consolidations.")
 def command(chosen: Chosen, names: tuple[str, ...], per_class: int | None, requests: int, every: int) -> None:
     """Class-incremental accuracy and a stream with a policy change, with and without the slow level, and without the start."""
+    if chosen.same_vectors:
+        raise click.UsageError("ablation has no rivals: --same-vectors says nothing here")
     loaded = {name: data_of(lambda below, name=name: intents(name, below)) for name in dict.fromkeys(names)}  # type: ignore[misc]
     courses = {(name, seed): course(one.holds, seed, per_class) for name, one in loaded.items() for seed in range(chosen.seeds)}
     streams = {
@@ -73,10 +75,14 @@ def command(chosen: Chosen, names: tuple[str, ...], per_class: int | None, reque
             plain = replace(full, vectors=full.rivals)
             async with _product(full) as memory:
                 before, after = await taught("", memory, whole(one), "end", progress)
-            async with _product(plain) as memory:
-                _, unstarted = await taught("", memory, whole(one), "end", progress)
-            found = {WITH: _classes(after), WITHOUT: _classes(before), PLAIN: _classes(unstarted)}
-            for label, often, on in ((WITH, every, full), (WITHOUT, None, full), (PLAIN, every, plain)):
+            found = {WITH: _classes(after), WITHOUT: _classes(before)}
+            streamed = [(WITH, every, full), (WITHOUT, None, full)]
+            if plain.vectors.digest != full.vectors.digest:  # where there is a start to leave out
+                async with _product(plain) as memory:
+                    _, unstarted = await taught("", memory, whole(one), "end", progress)
+                found[PLAIN] = _classes(unstarted)
+                streamed.append((PLAIN, every, plain))
+            for label, often, on in streamed:
                 async with _product(on) as memory:
                     found[label] |= await _streamed(on, memory, streams[data, seed], often, progress)
             lines += [{"table": "ablation", "data": data, "seed": seed, "memory": memory, **line} for memory, line in found.items()]

@@ -2,7 +2,7 @@
 
 CLINC150's training utterances in random order, one correction a call, each acknowledged when it is durable (but for the bare store, which
 has everything in memory). After every thousand, test utterances are asked one a call. Times are medians in the same run on the same
-vectors, without the encoder, which is the same for all. *on disk* is what the directory has grown by, for each correction.
+vectors, without the encoder, whose cost is the same for all. *on disk* is what the directory has grown by, for each correction.
 """
 
 import contextlib

@@ -144,10 +144,14 @@ def evaluate(start: Path, names: tuple[str, ...], validation: bool, data: Path, 
             "plain": Encoder.load(directory, expected_sha256=given.base),
             "start": Encoder.load(directory, expected_sha256=given.base, start=given),
         }
-        chosen = names or left_out_of(start)
+        left_out = left_out_of(start)
+        chosen = names or left_out
+        if not chosen:
+            raise click.ClickException(f"{start} has learned from every domain: judge one that leaves some out, or name one by --domain")
         found = {name: {said: judged(one, data, name, validation, quiet) for said, one in encoders.items()} for name in chosen}
     behind = {name: worse(figures["plain"], figures["start"]) for name, figures in found.items()}
-    click.echo(json.dumps({"start_sha256": given.sha256, "domains": found, "worse": behind}, indent=2))
+    seen = sorted(set(chosen) - set(left_out))  # judged on what it has learned from: that says little
+    click.echo(json.dumps({"start_sha256": given.sha256, "domains": found, "worse": behind, "seen": seen}, indent=2))
     sys.exit(any(behind.values()))
 
 
@@ -176,9 +180,7 @@ def left_out_of(start: Path) -> Sequence[str]:
     try:
         left: list[str] = json.loads(beside.read_text(encoding="utf-8"))["left_out"]
     except (OSError, ValueError, KeyError) as error:
-        raise click.ClickException(f"{beside} does not say what was left out ({error}); name domains by --domain") from error
-    if not left:
-        raise click.ClickException(f"{start} has learned from every domain: judge one that leaves some out, or name domains by --domain")
+        raise click.ClickException(f"{beside} does not say what was left out ({error}); keep the record that `train` writes") from error
     return left
 
 

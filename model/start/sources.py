@@ -1,9 +1,10 @@
 """What a start is learned from: five public domains, each a list of groups of texts that mean the same.
 
 D1  Only training rows are learned from. A row that a test or validation file holds too, in whatever order of its words, is left out.
-D2  What a board asks is not learned from: no fact about a subject that an evaluation file edits, no zsRE (all its rows are asked), no
-    cheat-sheet entry whose command was ever corrected (those make the board).
-D3  A domain that is left out leaves its equals out, too: no text of another domain that it holds, in whatever order of its words.
+D2  What the boards of facts and of supersession ask is not learned from: no fact about a subject that an evaluation file edits, no zsRE
+    (all its rows are asked), no cheat-sheet entry whose command was ever corrected (those make the board).
+D3  A domain that is left out leaves its equals out, too: no text of another domain that it holds, in whatever order of its words. What is
+    only alike stays: two sets may know the same kind of intent under other names.
 """
 
 import csv
@@ -87,7 +88,7 @@ class Sources:
                 continue
             groups = (tuple(dict.fromkeys(text for text in group if bag(text) not in closed)) for group in self._groups(name))
             found.append(Domain(name, tuple(group for group in groups if len(group) > 1)))
-        return found
+        return [domain for domain in found if domain.groups]
 
     def asked(self, name: str, *, validation: bool = False) -> Asked:
         """What a domain is judged by: its test rows, or its validation rows for choosing between recipes.

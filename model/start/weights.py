@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.encoder_weights import LAYERS, EncoderRefused, shapes
+from model.encoder_weights import LAYERS, PINNED, EncoderRefused, shapes
 
 SHIPPED = Path(__file__).with_name("start.safetensors")
 SHIPPED_SHA256 = "ea437fcc2085f5ac72dcc3a8820ed7ef8c336540a038cdfb02b86b390258903e"
@@ -68,10 +68,14 @@ def read_start(path: Path, expected_sha256: str) -> Start:
         ) from error
     digest = hashlib.sha256(raw).hexdigest()
     if digest != expected_sha256.strip().lower():
+        way = "install the package again"
+        if path != SHIPPED:
+            way = (
+                "if this start is meant, set PALIMPSEST_ENCODER_START_SHA256 to its digest "
+                "(what was learned with another start will not be found with this one)"
+            )
         raise EncoderRefused(
-            f"the encoder's start {path} has SHA-256 {digest}, expected {expected_sha256 or 'none, since none was given'}; install the "
-            "package again, or, if this start is meant, set PALIMPSEST_ENCODER_START_SHA256 to its digest (what was learned with another "
-            "start will not be found with this one)"
+            f"the encoder's start {path} has SHA-256 {digest}, expected {expected_sha256 or 'none, since none was given'}; {way}"
         )
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -107,6 +111,19 @@ def merged(weights: Mapping[str, Tensor], start: Start) -> dict[str, Tensor]:
 def digest_with(base: str, start: str) -> str:
     """The digest of an encoder with a start, of the digests of both; that of the encoder alone if `start` is empty."""
     return hashlib.sha256(f"{base}\n{start}\n".encode()).hexdigest() if start else base
+
+
+def told_apart(theirs: str, ours: str) -> str:
+    """What was learned with the encoder `theirs` is not for a service that has `ours`: which these are, and what to do about it."""
+    ways = {
+        PINNED: "PALIMPSEST_ENCODER_START=none is that encoder",
+        digest_with(PINNED, SHIPPED_SHA256): "PALIMPSEST_ENCODER_START=shipped is that encoder",
+    }
+    way = ways.get(theirs, "start the service with that encoder")
+    return (
+        f"the encoder {theirs[:12]}, this service has {ours[:12]}: {way}, and docs/operations.md says under "
+        '"Rebuild on a new base" how a bank is taught again with another'
+    )
 
 
 def _checked(tensors: Mapping[str, Tensor], path: Path) -> dict[str, tuple[Tensor, Tensor]]:

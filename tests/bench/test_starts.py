@@ -6,15 +6,15 @@ import json
 import pytest
 
 from bench.runs import encode_sets, to_encode
-from bench.starts import LEARNED, unseen
+from bench.starts import EVERYTHING, WITHOUT, unseen
 from bench.vectors import encoders_of
-from model.encoder import PINNED
+from model.encoder import PINNED, EncoderRefused
 from model.start.weights import SHIPPED
 from service.processes.parts import encoder_digest
 from service.settings import Settings
 
 
-@pytest.mark.parametrize("name", LEARNED)
+@pytest.mark.parametrize("name", WITHOUT)
 def test_a_set_is_played_with_a_start_that_left_it_out(name):
     chosen = unseen(Settings(), name)
     with open(chosen.encoder_start, "rb") as file:
@@ -39,6 +39,13 @@ def test_a_set_is_played_with_a_start_that_left_it_out(name):
 )
 def test_a_choice_is_taken_as_it_is(settings, name):
     assert unseen(settings, name) == settings
+
+
+def test_a_board_of_everything_is_played_without_a_start_and_a_start_that_is_not_there_is_told(tmp_path, monkeypatch):
+    assert unseen(Settings(), EVERYTHING).encoder_start == "none"
+    monkeypatch.setattr("bench.starts.STARTS", tmp_path)
+    with pytest.raises(EncoderRefused, match="without-hwu64"):
+        unseen(Settings(), "hwu64")
 
 
 def test_rivals_have_the_plain_encoder_unless_they_are_given_ours(tmp_path, monkeypatch):

@@ -84,8 +84,7 @@ def test_only_what_no_board_asks_is_learned_from(sets):
 
 def test_a_domain_that_is_left_out_takes_its_equals_along(sets):
     found = {domain.name: domain for domain in Sources(sets).domains(["clinc150"])}
-    assert "clinc150" not in found
-    assert found["banking77"].groups == ()  # the same utterances
+    assert {"clinc150", "banking77"}.isdisjoint(found)  # the second has the same utterances
     assert len(found["hwu64"].groups) == 3
 
 
