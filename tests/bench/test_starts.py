@@ -2,13 +2,18 @@
 
 import hashlib
 import json
+import os
 
 import pytest
 
+from bench.data import directory
 from bench.runs import encode_sets, to_encode
+from bench.scoreboard.sources import cheat_sheet, facts, intents
+from bench.scoreboard.supersession import corrected
 from bench.starts import EVERYTHING, WITHOUT, unseen
 from bench.vectors import encoders_of
 from model.encoder import PINNED, EncoderRefused
+from model.start.sources import Sources, bag
 from model.start.weights import SHIPPED
 from service.processes.parts import encoder_digest
 from service.settings import Settings
@@ -39,6 +44,22 @@ def test_a_set_is_played_with_a_start_that_left_it_out(name):
 )
 def test_a_choice_is_taken_as_it_is(settings, name):
     assert unseen(settings, name) == settings
+
+
+@pytest.mark.skipif(not directory(os.environ).is_dir(), reason="the public data sets are not there")
+def test_what_ships_was_learned_from_these_files_and_from_nothing_that_facts_supersession_or_test_rows_ask():
+    below, record = directory(os.environ), json.loads(SHIPPED.with_suffix(".json").read_text())
+    sources = Sources(below)
+    domains = sources.domains()
+    assert record["files"] == sources.digests()
+    assert record["learned_from"] == {domain.name: {"groups": len(domain.groups), "texts": domain.texts} for domain in domains}
+    learned = {bag(text) for domain in domains for group in domain.groups for text in group}
+    asked = [text for name in ("banking77", "clinc150", "hwu64") for text, _ in intents(name, below).holds.test]
+    asked += [
+        text for name in ("counterfact", "zsre") for edit in facts(name, below).holds for text in (edit.prompt, edit.rephrase, edit.near)
+    ]
+    asked += [version.wording for item in corrected(cheat_sheet(below).holds) for version in item]
+    assert [text for text in asked if text and bag(text) in learned] == []
 
 
 def test_a_board_of_everything_is_played_without_a_start_and_a_start_that_is_not_there_is_told(tmp_path, monkeypatch):
