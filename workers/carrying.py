@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from model import CheckpointRefused, State, checkpoint
+from model.start.weights import told_apart
 from service import wire
 from service.bundling import (
     BLOCK,
@@ -147,9 +148,7 @@ class Carrying:
         if manifest.bank != bank.id:
             raise BundleRefused(f"the bundle is of bank {manifest.bank}; it can be imported there and nowhere else")
         if manifest.encoder_digest != config.encoder_digest:
-            raise BundleRefused(
-                f"the bundle is of the encoder {manifest.encoder_digest[:12]}, this service has {config.encoder_digest[:12]}"
-            )
+            raise BundleRefused(f"the bundle is of {told_apart(manifest.encoder_digest, config.encoder_digest)}")
         if manifest.config_hash != config.hash:
             raise BundleRefused(f"the bundle has configuration {manifest.config_hash[:12]}, this service runs {config.hash[:12]}")
         async with self.replay.database.read(tenant) as conn:

@@ -17,8 +17,9 @@ import numpy as np
 import structlog
 
 from model import CheckpointRefused, Lesson, Recall, State, checkpoint
+from model.start.weights import told_apart
 from service import tracing
-from service.errors import ChecksumMismatch, StateUnavailable
+from service.errors import ChecksumMismatch, OtherEncoder, StateUnavailable
 from service.store import banks, forgets, history, quarantines, snapshots, turns
 from service.store.blobs import Blobs
 from service.store.db import Database
@@ -104,7 +105,11 @@ class Replay:
     stage: Stage = tracing.span
 
     async def base(self, tenant: str, found: Lineage) -> tuple[State, SnapshotRow]:
-        """The newest snapshot that can be loaded and from which the wanted state can be folded."""
+        """The newest snapshot that can be loaded and from which the wanted state can be folded.
+
+        Raises:
+            OtherEncoder: the bank's keys are of another encoder. StateUnavailable: no snapshot can be loaded.
+        """
         self._check_encoder(found)
         for snapshot in found.bases:
             if snapshot.seq > found.bank.seq or not found.serves(snapshot):
@@ -146,9 +151,7 @@ class Replay:
         """Keys of one encoder mean nothing to another: no configuration can make up for it."""
         theirs, ours = found.bank.encoder_digest, self.recall.config.encoder_digest
         if theirs != ours:
-            raise StateUnavailable(
-                f"bank {found.bank.id} was taught with the encoder {theirs[:12]}, this service has {ours[:12]}: start it with that encoder"
-            )
+            raise OtherEncoder(f"bank {found.bank.id} was taught with {told_apart(theirs, ours)}")
 
     def _decoded(self, snapshot: SnapshotRow, blobs: dict[str, bytes]) -> State:
         try:

@@ -1,17 +1,18 @@
-"""`python -m bench ablation`: what is lost when consolidation leaves the slow level out, with everything else as it is?
+"""`python -m bench ablation`: what is lost without the slow level, and without the encoder's start, with everything else as it is?
 
-Two things are measured with it and without it, on the same orders:
+Two things are measured with and without, on the same orders:
 
 - *classes*: the class-incremental protocol (`bench.scoreboard.incremental`): the share of the test utterances whose best guess is right
   when all classes were taught, one task after the other; with the slow level the bank was consolidated then
 - *stream*: policy change (`bench.streams`): avoidable mistakes, accuracy at the end, and corrections that were right before a consolidation
   and wrong after it; with the slow level the bank is consolidated each time after so many requests
 
-Without it nothing is consolidated: a consolidation that trains no slow level changes no answer.
+Without the slow level nothing is consolidated: a consolidation that trains none changes no answer.
 """
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 
 import click
 from matplotlib.figure import Figure as Picture
@@ -25,11 +26,11 @@ from bench.scoreboard.report import Figure, Line, Table
 from bench.scoreboard.sources import INTENTS, intents
 from bench.streams import Request, play, stream
 
-WITH, WITHOUT = "all levels", "without the slow level"
+WITH, WITHOUT, PLAIN = "all levels", "without the slow level", "without the start"
 TABLES = (
     Table(
         "ablation",
-        "With and without the slow level",
+        "With and without a level",
         ("data", "memory"),
         (
             Figure("guess", "classes, best guess", ".1f", 100.0),
@@ -50,7 +51,9 @@ TABLES = (
 @click.option("--requests", default=10_000, show_default=True, type=click.IntRange(2), help="Length of the stream.")
 @click.option("--every", default=1_000, show_default=True, type=click.IntRange(1), help="Requests between two consolidations.")
 def command(chosen: Chosen, names: tuple[str, ...], per_class: int | None, requests: int, every: int) -> None:
-    """Class-incremental accuracy and a stream with a policy change, with and without the slow level."""
+    """Class-incremental accuracy and a stream with a policy change, with and without the slow level, and without the start."""
+    if chosen.same_vectors:
+        raise click.UsageError("ablation has no rivals: --same-vectors says nothing here")
     loaded = {name: data_of(lambda below, name=name: intents(name, below)) for name in dict.fromkeys(names)}  # type: ignore[misc]
     courses = {(name, seed): course(one.holds, seed, per_class) for name, one in loaded.items() for seed in range(chosen.seeds)}
     streams = {
@@ -58,25 +61,34 @@ def command(chosen: Chosen, names: tuple[str, ...], per_class: int | None, reque
         for name, one in loaded.items()
         for seed in range(chosen.seeds)
     }
-    texts = [text for one in courses.values() for part in (*one.train, *one.test) for text, _ in part]
-    texts += [request.text for one in streams.values() for request in one]
-    answers = {request.right for one in streams.values() for request in one}
-    answers |= {intent for one in loaded.values() for intent in one.holds.classes}
-    steps = sum(_steps(one) + 2 * len(streams[key]) for key, one in courses.items())
+    texts: dict[str, list[str]] = {name: [] for name in loaded}
+    for (name, seed), one in courses.items():
+        texts[name] += [text for part in (*one.train, *one.test) for text, _ in part]
+        texts[name] += [request.text for request in streams[name, seed]]
+        texts[name] += words_of(sorted({*(request.right for request in streams[name, seed]), *loaded[name].holds.classes}))
+    steps = sum(2 * _steps(one) + 3 * len(streams[key]) for key, one in courses.items())
 
     async def measure(bench: Bench, progress: Progress) -> list[Line]:
         lines: list[Line] = []
         for (data, seed), one in courses.items():
-            async with _product(bench) as memory:
+            full = bench.on(data)
+            plain = replace(full, vectors=full.rivals)
+            async with _product(full) as memory:
                 before, after = await taught("", memory, whole(one), "end", progress)
             found = {WITH: _classes(after), WITHOUT: _classes(before)}
-            for label, often in ((WITH, every), (WITHOUT, None)):
-                async with _product(bench) as memory:
-                    found[label] |= await _streamed(bench, memory, streams[data, seed], often, progress)
+            streamed = [(WITH, every, full), (WITHOUT, None, full)]
+            if plain.vectors.digest != full.vectors.digest:  # where there is a start to leave out
+                async with _product(plain) as memory:
+                    _, unstarted = await taught("", memory, whole(one), "end", progress)
+                found[PLAIN] = _classes(unstarted)
+                streamed.append((PLAIN, every, plain))
+            for label, often, on in streamed:
+                async with _product(on) as memory:
+                    found[label] |= await _streamed(on, memory, streams[data, seed], often, progress)
             lines += [{"table": "ablation", "data": data, "seed": seed, "memory": memory, **line} for memory, line in found.items()]
         return lines
 
-    run_board("ablation", TABLES, chosen, list(loaded.values()), [*texts, *words_of(sorted(answers))], measure, steps=steps, draw=draw)
+    run_board("ablation", TABLES, chosen, list(loaded.values()), texts, measure, steps=steps, draw=draw)
 
 
 def whole(one: Course) -> Course:

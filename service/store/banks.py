@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, case, delete, insert, literal, or_, select, update
+from sqlalchemy import Row, Select, case, delete, func, insert, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -82,6 +82,13 @@ async def list_banks(conn: AsyncConnection, tenant: str, after: str | None, limi
     if only is not None:
         query = query.where(banks.c.id.in_(only))
     return [_bank(row) for row in await conn.execute(query)]
+
+
+async def of_other_encoders(conn: AsyncConnection, tenant: str, digest: str) -> dict[str, int]:
+    """How many of the tenant's banks were taught with another encoder than that of `digest`, by the digests of those."""
+    mine = (banks.c.tenant == tenant) & (banks.c.encoder_digest != digest)
+    rows = await conn.execute(select(banks.c.encoder_digest, func.count()).where(mine).group_by(banks.c.encoder_digest))
+    return {row[0]: row[1] for row in rows}
 
 
 async def acquire(conn: AsyncConnection, tenant: str, bank: str, owner: str) -> BankRow:

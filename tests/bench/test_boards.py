@@ -11,7 +11,7 @@ from bench.__main__ import main
 from bench.data import directory
 from bench.runs import ENGINE
 from bench.scoreboard import results
-from bench.scoreboard.ablation import WITH, WITHOUT
+from bench.scoreboard.ablation import PLAIN, WITH, WITHOUT
 from bench.scoreboard.peers import mem0_memory, why_absent
 from bench.scoreboard.report import Figure, Table, as_markdown, as_text, rows, spread
 from bench.scoreboard.sources import INTENTS, cheat_sheet, facts, far_questions, intents, sentences
@@ -98,7 +98,7 @@ def test_short_incremental(tmp_path):
 @pytest.mark.timeout(180)
 def test_short_ablation(tmp_path):
     lines = measured("ablation", tmp_path, "--data", "hwu64", "--per-class", "3", "--requests", "300", "--every", "150")
-    assert set(lines) == {("hwu64", WITH), ("hwu64", WITHOUT)}
+    assert set(lines) == {("hwu64", WITH), ("hwu64", WITHOUT), ("hwu64", PLAIN)}
     assert all(line["guess"] > 0.4 and line["mistakes"] >= line["avoidable"] > 0 for line in lines.values())
     assert (lines["hwu64", WITH]["lost"], lines["hwu64", WITHOUT]["lost"]) == (0, None)
 
@@ -165,6 +165,7 @@ def test_page_is_made_from_the_files_and_leaves_the_rest_alone(tmp_path):
         "benchmark": "abstention",
         "command": "python -m bench abstention --seeds 1",
         "encoder": "e" * 64,
+        "encoders": {"clinc150": {"Palimpsest": "d" * 64, "rivals": "e" * 64}},
         "seconds": 12.3,
         "data": [{"name": "clinc150", "rows": 1, "sha256": "f" * 64}],
         "runs": [{"table": "abstention", "memory": "it", "taught": 15_000, "seed": 0, "auroc": 0.954}],
@@ -176,7 +177,7 @@ def test_page_is_made_from_the_files_and_leaves_the_rest_alone(tmp_path):
     assert CliRunner().invoke(main, arguments).exit_code == 0
     made = page.read_text()
     assert "| it | 15,000 | 0.954 | – |" in made
-    assert "`python -m bench abstention --seeds 1`, 12 s" in made
+    assert "`python -m bench abstention --seeds 1`, 12 s; encoder eeeeeeeeeeee, Palimpsest's start of it dddddddddddd (without" in made
     assert "Not measured yet: `python -m bench facts`." in made
     assert made.startswith("# Results\n\nbefore\n")
     assert made.endswith("\nafter\n")
