@@ -72,7 +72,9 @@ class Bisection:
             async with self.replay.database.read(tenant) as conn:
                 end = await snapshots.get_kept(conn, tenant, until, bank_id)
             refuse_tainted(end, list(found.tombstones))
-            found = replace(found, bank=structs.replace(found.bank, seq=end.seq), wanted=end.spans)
+            before = tuple(row for row in found.bases if row.created_at <= end.created_at)
+            then = structs.replace(found.bank, seq=end.seq)
+            found = replace(found, bank=then, wanted=end.spans, held=end.held or (), bases=before)
             begin = await self._begin(tenant, found, since)
             now = await self.replay.at(tenant, found, end)
         warm = WarmBank(found.bank, found.bank.head_version, now, now.seq, now.snapshot_id)

@@ -15,6 +15,7 @@ from service.store.db import Database
 from service.store.lookup import Before
 
 LATER_S = 0.1  # the answer leaves first, and who teaches much has one transaction for several corrections
+AT_ONCE = 64
 log = structlog.get_logger()
 
 
@@ -39,7 +40,9 @@ class Notes:
             while self._waiting:
                 (tenant, bank_id), befores = self._waiting.popitem()
                 try:
-                    await self._database.send(tenant, lookup.notes(tenant, bank_id, befores), durable=False)
+                    for start in range(0, len(befores), AT_ONCE):  # appends wait for these connections
+                        notes = lookup.notes(tenant, bank_id, befores[start : start + AT_ONCE])
+                        await self._database.send(tenant, notes, durable=False)
                 except PalimpsestError as error:  # a full disk, a busy database: they stay unknown
                     log.warning("receipts not noted", action="note", bank=bank_id, why=error.code)
         finally:

@@ -104,7 +104,7 @@ async def complete_chat(
             completion = await _unless_left(caller.request, talk.backend.complete(asked))
         return completion | {"memory": remembered}
 
-    return await once(caller, work, status=200, quotes=True, reads=True)
+    return await once(caller, work, status=200, quotes=True, reads=True, durable=True)  # asked twice, the upstream costs twice
 
 
 @get("/v1/models", operation_id="list_models", summary="The models of conversations", tags=TAGS, opt=needs("recall:read"))

@@ -40,11 +40,14 @@ async def once(
     stored: Callable[[Any], replies.Sent] | None = None,
     quotes: bool = False,
     reads: bool = False,
+    durable: bool = False,
 ) -> Response[Any]:
     """The reply of `work(name)`, run at most once for the request's Idempotency-Key.
 
     `name` is what the store knows the key by (None without one); `stored` is what is kept of a reply that may not be kept whole. A reply
-    that `quotes` the memory is not given again once something was forgotten: work that only `reads` is done again then.
+    that `quotes` the memory is not given again once something was forgotten: work that only `reads` is done again then. The key's own steps
+    wait for the disk unless work only `reads`, or `recover` tells what it has written (which marks the key in its own transaction): after a
+    crash of the database such work may be done again. What has other effects says that its key is `durable`.
 
     Raises:
         Invalid, IdempotencyMismatch, IdempotencyInFlight: about the key. Whatever `work` raises.
@@ -54,7 +57,7 @@ async def once(
         return replies.send(await work(None), status)
     tenant, now = caller.tenant, caller.deps.now()
     request_hash = await _request_hash(caller)
-    keyed = Keyed(caller.deps.database, durable=recover is None and not reads)
+    keyed = Keyed(caller.deps.database, durable=durable or (recover is None and not reads))
     begun = await keyed.begin(tenant, name, request_hash=request_hash, now=now, lease_s=LEASE_S, quotes=quotes)
     match begun:
         case idempotency.Done() if begun.reply != idempotency.ERASED:

@@ -7,7 +7,7 @@ plan is kept (`prepared.py`).
 
 Questions that come while every connection is busy share the next message, whoever's they are, each under its own tenant's name; equal ones
 are asked once. So a question is answered by a statement that began after it was asked, never by an older one. What fails fails for all who
-share the message: these statements cannot fail but with the server.
+share the message: these statements cannot fail but with the server, or once where its tables have changed; then they are asked again.
 
 Of a SQLite file they are asked over a connection of their own as well, in a thread: a tenth of a millisecond, where a transaction of
 `Database.read` takes more than one.
@@ -29,7 +29,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql.psycopg import dialect
 from sqlalchemy.engine import Compiled
 
-from service.store.prepared import Connection, Prepared, prepared
+from service.store.prepared import STALE, Connection, Prepared, prepared
 
 LINES = 2  # connections; a slow question on one does not hold up the fences on the other
 MOST = 64  # questions in one message
@@ -157,16 +157,16 @@ class Lines:
             answer.set_result(rows)
 
     async def _sent(self, questions: Sequence[_Question]) -> list[Rows]:
-        """The answers to the questions in one message. It is sent again, once and by a new connection, if the server had closed the one."""
+        """The answers to the questions in one message. It is sent again, once, by a new connection if the old one is of no use any more."""
         while True:
             fresh = not self._idle
             connection = await self._connect() if fresh else self._idle.pop()
             try:
                 answers = await _rows(connection, questions)
-            except BaseException:
-                closed = connection.broken
+            except BaseException as error:
+                again = connection.broken or isinstance(error, STALE)
                 await connection.close()
-                if fresh or not closed:
+                if fresh or not again:
                     raise
                 while self._idle:  # as old as this one
                     await self._idle.pop().close()

@@ -2,8 +2,8 @@
 
 - A write is one transaction. On SQLite it begins with BEGIN IMMEDIATE behind a lock of this process: with the driver's own late
   begin, concurrent read-modify-writes lose updates without an error.
-- SQLite is opened with WAL, synchronous=FULL (a commit that was acknowledged is on the disk) and secure_delete (erased text is
-  overwritten).
+- SQLite is opened with WAL, synchronous=FULL (a commit that was acknowledged is on the disk, but for those that say they need not be)
+  and secure_delete (erased text is overwritten).
 - On PostgreSQL every transaction says for which tenant it is, and row-level security holds it to that (migration 0003), whatever a
   statement forgets. Only `sweep` sees rows of all tenants: those about jobs, blobs and replies, none with a memory's text or weights.
 """
@@ -93,7 +93,8 @@ class Database:
     async def send(self, tenant: str, message: Message, *, durable: bool = True) -> list[Any]:
         """The rows of the last of some statements, none of which depends on another's: one transaction of the tenant in one go.
 
-        One that is not `durable` may be lost with the server, together with all that was committed after it.
+        One that is not `durable` may be lost with the server, together with all that was committed after it: so nothing in the database
+        depends on it and stays, but what was done elsewhere meanwhile does.
 
         Raises:
             StorageFull, Capacity, NotFound: as `write`. CommitUnknown: the connection broke before the answer came. psycopg.Error: others.

@@ -18,7 +18,7 @@ from service.store.tables import event, forget, lookup, quarantine, response, to
 NO_RESPONSE = -1  # in the tombstone of a turn
 WEIGHT = {"suppress": 0, "rebuild": 1, "erase": 2}  # a later, more thorough forget raises an earlier one, never lowers it
 
-SINCE = or_(  # whether anything of `of_tenant` was forgotten, or quarantined, at `since` or later; at no time if that is None
+SINCE = or_(  # whether anything of `of_tenant` was forgotten, or quarantined, at `since` or later
     *(exists().where(table.c.tenant == bindparam("of_tenant"), table.c.created_at >= bindparam("since")) for table in (forget, quarantine))
 )
 ANY_SINCE = select(SINCE)

@@ -38,12 +38,10 @@ COMMIT = (
     .where(*MINE, idempotency.c.status == "pending")
     .values(status="committed", bank=bindparam("in_bank"), first_seq=bindparam("from_seq"), last_seq=bindparam("to_seq"))
 )
-REPLY = case((SINCE, cast(ERASED, LargeBinary)), else_=cast(bindparam("told"), LargeBinary))
-FINISH = (
-    update(idempotency)
-    .where(*MINE)
-    .values(status="done", reply_status=bindparam("answered"), reply=REPLY, created_at=bindparam("at"), lease_until=None)
-)
+DONE = {"status": "done", "reply_status": bindparam("answered"), "created_at": bindparam("at"), "lease_until": None}
+REPLY = cast(bindparam("told"), LargeBinary)
+FINISH = update(idempotency).where(*MINE).values(**DONE, reply=REPLY)
+FINISH_QUOTING = update(idempotency).where(*MINE).values(**DONE, reply=case((SINCE, cast(ERASED, LargeBinary)), else_=REPLY))
 
 
 class Fresh(msgspec.Struct, frozen=True):
@@ -129,8 +127,8 @@ def finishing(
     tenant: str, key: str, *, status: int, reply: bytes, now: datetime, quotes_since: datetime | None
 ) -> tuple[Executable, dict[str, Any]]:
     """The statement of `finish` with its values."""
-    since = None if quotes_since is None else quotes_since - OVERLAP
-    return FINISH, {"of_tenant": tenant, "of_key": key, "answered": status, "told": reply, "at": now, "since": since}
+    values = {"of_tenant": tenant, "of_key": key, "answered": status, "told": reply, "at": now}
+    return (FINISH, values) if quotes_since is None else (FINISH_QUOTING, values | {"since": quotes_since - OVERLAP})
 
 
 async def renew(conn: AsyncConnection, tenant: str, key: str, *, now: datetime, lease_s: float) -> None:

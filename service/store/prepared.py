@@ -4,8 +4,8 @@ For a statement with a dozen parts, as the one that appends a correction, planni
 connection of ours is told each statement once, under a name, and from then on the name with the values. These are written into the text
 (`EXECUTE name ('…')`) and not sent as parameters beside it: so several statements are still one message, of which no half can arrive.
 
-A plan serves all values and all sizes of the tables, and may be made while they are empty. Therefore it goes by an index wherever there is
-one, and the statements are such that this is right: each finds its rows by a key.
+A plan serves all values, and may be made while tables are empty. Therefore it goes by an index wherever there is one. Which of two is as
+good in a table of few rows the server decides anew whenever that was analyzed, as autovacuum does after a tenth of it has changed.
 """
 
 import functools
@@ -16,7 +16,8 @@ from typing import Any
 
 import psycopg
 
-PLANNED_ONCE = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off"  # options of a connection that keeps plans
+PLANNED_ONCE = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off"  # options of a connection that keeps plans
+STALE = (psycopg.errors.FeatureNotSupported, psycopg.errors.InvalidSqlStatementName)  # a column has another type now; the session was reset
 STATEMENTS = 256  # kept here; those of the store are constants of its modules
 
 

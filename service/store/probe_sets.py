@@ -60,7 +60,7 @@ async def delete_probe_set(conn: AsyncConnection, tenant: str, id: str) -> None:
 
 async def scrub(conn: AsyncConnection, tenant: str, bank: str, texts: Sequence[str]) -> None:
     """Take the probes out that quote one of the texts; a set that loses all of them stays, empty."""
-    query = select(probe_set.c.id, probe_set.c.probes).where(probe_set.c.tenant == tenant, probe_set.c.bank == bank)
+    query = select(probe_set.c.id, probe_set.c.probes).where(probe_set.c.tenant == tenant, probe_set.c.bank == bank).with_for_update()
     for id, probes in (await conn.execute(query)).all():
         kept = [probe for probe in probes if not any(text in (probe["input"], probe["expected"]) for text in texts)]
         if len(kept) < len(probes):

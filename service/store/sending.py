@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql.psycopg import dialect
 from service.errors import Capacity
 from service.store.asking import local
 from service.store.failures import CommitUnknown
-from service.store.prepared import STATEMENTS, Connection, Prepared, prepared
+from service.store.prepared import STALE, STATEMENTS, Connection, Prepared, prepared
 from service.store.telling import Message, Values
 
 SENDERS = 6  # connections: writers of as many banks do not wait for each other
@@ -53,7 +53,13 @@ class Senders:
         try:
             known = [_for_a_server(statement, tuple(values)) for statement, values in message]
             calls = [(statement.call, {**fixed, **values}) for (statement, fixed), (_, values) in zip(known, message, strict=True)]
-            return await self._sent(await self._connection([statement for statement, _ in known]), whose, calls)
+            statements = [statement for statement, _ in known]
+            try:
+                return await self._sent(await self._connection(statements), whose, calls)
+            except STALE:  # nothing was kept, and the connections of now know what is not so any more
+                while self._idle:
+                    await self._idle.pop().close()
+                return await self._sent(await self._connection(statements), whose, calls)
         finally:
             self._free.release()
 
@@ -88,11 +94,12 @@ class Senders:
             async with asyncio.timeout(ANSWER_S):
                 rows = await _rows(connection, whose, calls)
         except BaseException as error:
-            if isinstance(error, psycopg.Error) and connection.pgconn.transaction_status == TransactionStatus.IDLE:
-                await self._keep(connection)  # the server has answered, and kept nothing
+            answered = isinstance(error, psycopg.Error) and connection.pgconn.transaction_status == TransactionStatus.IDLE  # kept nothing
+            if answered and not isinstance(error, STALE):
+                await self._keep(connection)
                 raise
             await connection.close()
-            if isinstance(error, (psycopg.Error, TimeoutError)):
+            if isinstance(error, (psycopg.Error, TimeoutError)) and not answered:
                 raise CommitUnknown() from error
             raise
         await self._keep(connection)

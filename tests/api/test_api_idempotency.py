@@ -9,6 +9,7 @@ from saying import PIN, SPAIN, snapshot, teach
 from tenancy import client_over, deps_of, kept, refused
 
 from service.errors import Capacity, StorageFull
+from service.store.db import Database
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -54,6 +55,30 @@ async def test_repeated_request_gets_the_same_answer_and_changes_nothing(tenant,
         for name in ("content-type", "memory-state", "location", "cache-control"):
             assert again.headers.get(name) == first.headers.get(name), name
     assert kept(tenant) == before
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "waited"),
+    [
+        ("/v1/corrections", GOOD, False),  # the append is waited for, and takes the step before it along
+        ("/v1/recall", {"input": PIN}, False),
+        ("/v1/banks", {"name": "waited for"}, True),  # nothing else tells that it was made
+        ("/v1/keys", {"name": "waited for", "scopes": ["recall:read"]}, True),
+        ("/v1/snapshots", {}, True),
+    ],
+)
+async def test_steps_of_a_key_wait_for_the_disk_where_nothing_else_tells_what_was_done(tenant, monkeypatch, path, body, waited):
+    told, send = [], Database.send
+
+    async def watched(self, tenant, message, *, durable=True):
+        if any("idempotency" in str(statement) for statement, _ in message):
+            told.append(durable)
+        return await send(self, tenant, message, durable=durable)
+
+    monkeypatch.setattr(Database, "send", watched)
+    answer = await tenant.client.post(path, json=body, headers=ONCE)
+    assert answer.is_success, answer.text
+    assert told == [waited, waited]
 
 
 async def test_cancel_may_be_repeated_too(tenant):

@@ -149,10 +149,10 @@ async def test_probe_set_of_the_same_name_is_refused_and_free_again_once_deleted
     refused(await tenant.client.put(f"/v1/probe-sets/{first['id']}", json={"probes": [PROBE]}), 404, "not-found")
     audit = (await tenant.client.get("/v1/audit")).json()["items"]
     assert [entry["action"] for entry in audit if entry["action"].startswith("probe_set")] == [
+        "probe_set.change",
         "probe_set.create",
         "probe_set.delete",
         "probe_set.create",
-        "probe_set.change",
     ]
     assert PIN not in str(audit)
 

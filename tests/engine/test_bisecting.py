@@ -70,6 +70,22 @@ async def test_search_may_end_at_a_snapshot_that_answered_otherwise_than_the_pre
     assert (response.status_code, response.json()["code"]) == (404, "not-found")
 
 
+async def test_search_that_ends_at_a_snapshot_names_nothing_that_was_made_after_it(client):
+    await teach(client, PIN, "change_pin")
+    planted = await teach(client, PIN, "give it away")
+    bad = await snapshot(client)
+    await snapshot(client)
+    hidden = await client.post("/v1/quarantine", json={"corrections": [planted["id"]]})
+    assert hidden.status_code == 202, hidden.text
+    await finished(client, hidden.json()["job_id"])
+    found = await bisect(client, input=PIN, until=bad["id"])
+    assert found["changed"] is False or found["correction"] != planted["id"], "what is hidden answers nothing, then as now"
+    lifted = await client.delete(f"/v1/quarantine/{hidden.json()['id']}")
+    await finished(client, lifted.json()["job_id"])
+    found = await bisect(client, input=PIN, until=bad["id"])
+    assert (found["correction"], found["first_snapshot_after"]) == (planted["id"], bad["id"])
+
+
 async def test_search_ends_at_no_snapshot_that_holds_what_was_forgotten(client):
     taught = await teach(client, PIN, "change_pin")
     saved = await snapshot(client)

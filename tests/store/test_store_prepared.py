@@ -7,30 +7,39 @@ from sqlalchemy import text
 from sqlalchemy.dialects.postgresql.psycopg import dialect
 from test_store_appending import begun, go
 
-from service.store import fences, history, idempotency, lookup
+from service.store import fences, history, idempotency, lookup, snapshots
 from service.store.appending import APPEND, LOCK
+from service.store.db import OPTIONS, Database
 from service.store.idempotency import Done
 from service.store.keyed import Keyed
 from service.store.prepared import PLANNED_ONCE, Connection, prepared
+from service.store.telling import OneWriter
 
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 PLANS = "SELECT sum(generic_plans), sum(custom_plans) FROM pg_prepared_statements WHERE statement LIKE %(said)s::text"
 
 
+MANY_BANKS = text(
+    "INSERT INTO bank (tenant, id, name, epoch, seq, last_hash, responses, config_hash, encoder_digest, head_version, created_at)"
+    " SELECT tenant, id || n, name || n, 0, 0, '', 0, '', '', 0, created_at FROM bank, generate_series(1, 300) AS n"
+)
+
+
 def as_sent(statement, *names: str) -> str:
     return str(statement.compile(dialect=dialect(), column_keys=list(names) or None))
 
 
-SENT = {
-    "append": APPEND,
-    "lock": LOCK,
-    "begin": as_sent(idempotency.BEGIN["postgresql"], "tenant", "key", "request_hash", "status", "lease_until", "created_at"),
-    "finish": as_sent(idempotency.FINISH),
-    "note": as_sent(lookup.NOTE),
-    "fence": as_sent(fences.FENCE),
-    "support": as_sent(history.NEWEST_OF),
-    "same input": as_sent(history.SAME_INPUT),
+SENT = {  # and by what the index finds its rows
+    "append": (APPEND, ["key", "ordinal"]),
+    "lock": (LOCK, ["id"]),
+    "finish": (as_sent(idempotency.FINISH), ["key"]),
+    "finish, quoting": (as_sent(idempotency.FINISH_QUOTING), ["key"]),
+    "note": (as_sent(lookup.NOTE), ["seq"]),
+    "fence": (as_sent(fences.FENCE), ["id"]),
+    "support": (as_sent(history.NEWEST_OF), ["response"]),
+    "same input": (as_sent(history.SAME_INPUT), ["input_hash"]),
+    "kept": (as_sent(snapshots.KEPT), ["bank"]),
 }
 
 
@@ -53,13 +62,50 @@ async def test_statements_are_planned_once_for_each_connection(database, bank):
 
 
 @on_postgresql
-@pytest.mark.parametrize("said", SENT.values(), ids=SENT.keys())
-async def test_plan_made_for_empty_tables_reads_none_of_them_through(database, database_url, said):
+@pytest.mark.parametrize(("said", "found_by"), SENT.values(), ids=SENT.keys())
+async def test_plan_made_for_empty_tables_and_many_banks_finds_rows_by_their_key(database, database_url, bank, said, found_by):
+    async with behind_its_back(database) as conn:
+        await conn.execute(MANY_BANKS)
+        await conn.execute(text("ANALYZE bank"))
     places = prepared(said).making.partition(" AS ")[2]
-    async with await Connection.connect(database_url.replace("+psycopg", ""), autocommit=True, options=PLANNED_ONCE) as connection:
+    async with await Connection.connect(
+        database_url.replace("+psycopg", ""), autocommit=True, options=f"{OPTIONS} {PLANNED_ONCE}"
+    ) as connection:
         cursor = await connection.execute(f"EXPLAIN (GENERIC_PLAN) {places}".encode())
         plan = "\n".join(line for (line,) in await cursor.fetchall())
     assert "Seq Scan" not in plan, plan
+    conditions = [line for line in plan.splitlines() if "Index Cond" in line]
+    for name in found_by:
+        assert any(f"{name} = " in line or f"({name})::text = " in line for line in conditions), plan
+
+
+@on_postgresql
+async def test_session_that_was_reset_knows_its_statements_again(database, bank):
+    await go(database, bank, draft("q1"))
+    await history.same_input(database.asking(bank.tenant), bank.tenant, bank.id, "q1", 8)
+    for line in (*database._senders._idle, *database._short._idle):
+        await line.execute("DEALLOCATE ALL")
+    assert (await go(database, bank, draft("q2")))[0].seq == 2
+    (found,) = await history.same_input(database.asking(bank.tenant), bank.tenant, bank.id, "q1", 8)
+    assert found.seq == 1
+
+
+async def test_append_is_waited_for(database, bank, monkeypatch):
+    """Everything else under a key may be lost with the server, as long as this is not."""
+    told, send, tell = [], Database.send, OneWriter.tell
+
+    async def watched(self, tenant, message, *, durable=True):
+        told.append(durable)
+        return await send(self, tenant, message, durable=durable)
+
+    async def watched_file(self, work, *, durable=True):
+        told.append(durable)
+        return await tell(self, work, durable=durable)
+
+    monkeypatch.setattr(Database, "send", watched)
+    monkeypatch.setattr(OneWriter, "tell", watched_file)
+    await go(database, bank, draft("q1"))
+    assert told == [True]
 
 
 @on_postgresql
@@ -82,9 +128,11 @@ async def test_statement_that_there_cannot_be_is_refused_and_the_next_message_is
 async def test_change_that_need_not_be_durable_is_not_waited_for_and_the_next_one_is(database, tenant):
     asking = [("SELECT current_setting('synchronous_commit')", {})]
     await set_here(database, "SET synchronous_commit = on")  # the server of the tests waits for no disk
-    for durable, said in ((False, "off"), (True, "on"), (False, "off"), (True, "on")):
-        assert await database.send(tenant, asking, durable=durable) == [(said,)]
-    await set_here(database, "RESET synchronous_commit")
+    try:
+        for durable, said in ((False, "off"), (True, "on"), (False, "off"), (True, "on")):
+            assert await database.send(tenant, asking, durable=durable) == [(said,)]
+    finally:
+        await set_here(database, "RESET synchronous_commit")
 
 
 async def set_here(database, what: str) -> None:
