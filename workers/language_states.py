@@ -177,9 +177,8 @@ class LanguageStates:
             if known is not None and not known.serves(wanted):
                 self._kept.now.pop(bank_id, None)
             if way is not None and (way.wanted is None or not way.wanted.still(wanted)):
-                self._ways.pop((bank_id,)).void = True
-        for name in [name for name in self._ways if len(name) > 1 and name[0] == bank_id]:
-            self._ways.pop(name).void = True
+                self._void(lambda name: self._ways[name] is way)
+        self._void(lambda name: len(name) > 1 and name[0] == bank_id)
         self._kept.old.clear()
         self._kept.voices.clear()
 
@@ -187,7 +186,7 @@ class LanguageStates:
         """The bank (None: many) is gone: nothing of it stays in memory."""
         if self._kept is None:
             return
-        self._void(bank_id)
+        self._void(lambda name: bank_id in (None, name[0]))
         self._kept.old.clear()
         self._kept.voices.clear()
         if bank_id is None:
@@ -217,9 +216,9 @@ class LanguageStates:
             if way.began >= came and not way.void:
                 return way.task.result()
 
-    def _void(self, bank_id: str | None) -> None:
+    def _void(self, which: Callable[[Name], bool]) -> None:
         """Whoever waits for these folds begins others."""
-        for name in [name for name in self._ways if bank_id in (None, name[0])]:
+        for name in list(filter(which, self._ways)):
             self._ways.pop(name).void = True
 
     def _ended(self, name: Name, task: "asyncio.Task[Reached]") -> None:
