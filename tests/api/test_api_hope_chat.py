@@ -151,6 +151,21 @@ def test_usage_counts_tokens_and_an_answer_is_no_longer_than_asked_for(client, b
     assert say(client, bank, learn=False, max_tokens=100_000).usage.completion_tokens <= 512
 
 
+def test_answer_of_several_pieces_is_as_long_as_asked_for_and_the_newer_name_of_that_counts(client, bank):
+    reply = say(client, bank, learn=False, max_completion_tokens=70, max_tokens=5, temperature=2.0, seed=1)
+    if reply.choices[0].finish_reason == "length":
+        assert reply.usage.completion_tokens == 70
+    else:
+        assert reply.usage.completion_tokens < 70
+
+
+def test_answers_that_are_drawn_without_a_seed_are_drawn_anew_and_with_one_are_the_same(client, bank):
+    drawn = {say(client, bank, learn=False, max_tokens=24, temperature=2.0).choices[0].message.content for _ in range(4)}
+    assert len(drawn) > 1
+    seeded = {say(client, bank, learn=False, max_tokens=24, temperature=2.0, seed=-3).choices[0].message.content for _ in range(2)}
+    assert len(seeded) == 1
+
+
 def test_who_leaves_in_the_middle_of_a_stream_has_taught_and_holds_nobody_up(client, lab, bank):
     stream = say(client, bank, stream=True, max_tokens=512)
     next(iter(stream))
