@@ -6,6 +6,7 @@ counted. How long pip takes depends on whether it has the packages in its cache;
 
 import os
 import re
+import resource
 import subprocess
 import tempfile
 import time
@@ -37,6 +38,12 @@ def told(page: str) -> Story:
     return Story(commands, program, "\n".join(line[2:] for line in lines if line.startswith("# ")) + "\n")
 
 
+def cpu_seconds() -> float:
+    """What the commands so far have computed."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @click.command()
 @click.option(
     "--wheel", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True, help="The wheel, see `make first-minutes`."
@@ -49,12 +56,12 @@ def command(wheel: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="palimpsest-first-") as empty:
         Path(empty, PROGRAM).write_text(story.program)
         for line in story.commands:
-            begin = time.monotonic()
+            begin, worked = time.monotonic(), cpu_seconds()
             words, environ = ["/bin/bash", "-c", line], kept | {"WHEEL": str(wheel.resolve())}
             done = subprocess.run(words, cwd=empty, env=environ, capture_output=True, text=True, check=False)  # noqa: S603 (our own page)
             seconds = time.monotonic() - begin
             total += seconds
-            click.echo(f"{seconds:7.1f} s  {line}")
+            click.echo(f"{seconds:7.1f} s, {cpu_seconds() - worked:6.1f} of CPU  {line}")
             if done.returncode:
                 raise click.ClickException(done.stderr or done.stdout)
         size = sum(file.stat().st_size for file in Path(empty, ".venv").rglob("*") if file.is_file() and not file.is_symlink())

@@ -27,6 +27,7 @@ class PalimpsestError(Exception):
         self.detail = detail or (type(self).__doc__ or "").strip()
         self.errors = errors or []
         self.retry_after_s = retry_after_s
+        self.repeatable = True  # False: the request has done a part of its work, which another one like it would do again
         super().__init__(self.detail)
 
 

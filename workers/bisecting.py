@@ -19,7 +19,7 @@ from msgspec import structs
 from service import wire
 from service.errors import ChecksumMismatch, Conflict, StateUnavailable
 from service.store import history, snapshots
-from service.store.lineage import count, events_of
+from service.store.lineage import count, events_of, subtract
 from service.store.rows import SnapshotRow
 from workers.comparing import Comparing
 from workers.encoding import EncodedText
@@ -44,6 +44,10 @@ class _Search:
     probes: int = 1
     below: tuple[int, View] = field(init=False)  # answers otherwise: how many events it holds
     above: int = field(init=False)  # how many events one holds that answers as now
+
+    def held(self, row: SnapshotRow) -> int:
+        """How many of the present state's events a snapshot on the way holds."""
+        return count(subtract(row.spans, self.found.turns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +83,10 @@ class Bisection:
             now = await self.replay.at(tenant, found, end)
         warm = WarmBank(found.bank, found.bank.head_version, now, now.seq, now.snapshot_id)
         (said,) = await self.comparing.said(tenant, warm, now, [asked])
-        search = _Search(tenant, found, warm, asked, events_of(found.wanted), said, self.replay.recall.consolidated(now.state))
-        search.below, search.above = (count(begin.spans), await self.replay.at(tenant, found, begin)), len(search.events)
+        search = _Search(
+            tenant, found, warm, asked, events_of(subtract(found.wanted, found.turns)), said, self.replay.recall.consolidated(now.state)
+        )
+        search.below, search.above = (search.held(begin), await self.replay.at(tenant, found, begin)), len(search.events)
         if await self._as_now(search, search.below[1]):
             return {"changed": False, "probes": search.probes, "events": search.above - search.below[0]}
         events = search.above - search.below[0]
@@ -109,7 +115,7 @@ class Bisection:
     async def _among_snapshots(self, search: _Search, begin: SnapshotRow) -> tuple[SnapshotRow, SnapshotRow | None]:
         """Halve the snapshots on the way; the last that answers otherwise, and the first that answers as now if one does."""
         on_the_way = {
-            count(row.spans): row
+            search.held(row): row
             for row in search.found.bases
             if search.found.serves(row) and row.config_hash == self.replay.recall.config.hash
         }
@@ -125,9 +131,9 @@ class Bisection:
                 high -= 1
                 continue
             if await self._as_now(search, view):
-                first, high, search.above = row, middle, count(row.spans)
+                first, high, search.above = row, middle, search.held(row)
             else:
-                last, low, search.below = row, middle + 1, (count(row.spans), view)
+                last, low, search.below = row, middle + 1, (search.held(row), view)
         return last, first
 
     async def _grown(self, search: _Search) -> View:

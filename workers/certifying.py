@@ -80,7 +80,7 @@ class Certifying:
     async def _language(self, tenant: str, wanted: Wanted, *, talked: bool) -> dict[str, str] | None:
         """The digest of the bank's language model, or why there is none; None where nobody talks to the bank, and nobody has `talked`."""
         try:
-            part = await self.language.part(tenant, wanted)
+            part = await self.language.part_in_time(tenant, wanted)
             if part is None and not talked:
                 return None
             speaker = await self.language.model.speaker()

@@ -7,6 +7,7 @@ Between two pieces it is kept under the name of the answer; where it is gone (an
 States are kept by `workers/language_states.py`. Who may answer from which is told by the bank's row, looked up for every piece.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -66,12 +67,12 @@ class Conversing:
                 raise Invalid(f"messages: {message}", errors=[{"field": "messages", "message": message}])
             draft = turns.TurnDraft(ids[0], turn.session_id, turn.input, turn.right, tokens, actor.key_id)
             with self._stage("converse"):
-                await self._states.now(tenant, bank_id)  # before anything is appended: who has to come back must not teach it twice
+                known, found = await self._states.now(tenant, bank_id)  # before it is appended: who has to come again has taught nothing
             id, seq = await self._whole(self._append(tenant, bank_id, draft, ids))
-            with self._stage("converse"):
+            with self._stage("converse"), contextlib.suppress(StateUnavailable):  # it is taught, whatever it is answered
                 known, found = await self._states.now(tenant, bank_id)
             told = known.surprise if known.seq == seq else None  # somebody else has said something since
-            state = wire.StateRef(snapshot_id=found.head.id, seq=known.seq)
+            state = wire.StateRef(snapshot_id=found.head.id, seq=max(seq, known.seq))
             return wire.TurnTaken(id=id, seq=seq, tokens=tokens, surprise=told, state=state)
 
     async def speak(
@@ -88,7 +89,7 @@ class Conversing:
         how: wire.Speaking,
     ) -> wire.Spoken:
         """See `Engine.speak`."""
-        with self.model.taken():
+        with contextlib.nullcontext() if said else self.model.taken():  # an answer that has begun is gone on with
             async with self._database.read(tenant) as conn:
                 row = await banks.find_bank(conn, tenant, bank)
             speaker, sampling = await self.model.speaker(), Sampling(how.temperature, how.top_p, how.seed, how.stop)

@@ -38,7 +38,7 @@ from workers.housing import Room
 from workers.inspection import Inspection
 from workers.judging import Judge
 from workers.language import LanguageModel
-from workers.language_fold import LanguageFold
+from workers.language_fold import LanguageFold, Wanted
 from workers.language_states import LanguageStates
 from workers.learning import Taken, Taking, learn_together
 from workers.noting import Notes
@@ -120,7 +120,7 @@ class LocalEngine:
         self.levels, self.trace, self.probe, self.explain = looking.levels, looking.trace, looking.probe, looking.explain
         self._note_drift = looking.note_drift
         comparing = Comparing(self._judge)
-        rolling = RollBack(replay, self.banks, comparing, self.versions, self._old, partial(self.language_states.part, locked=True))
+        rolling = RollBack(replay, self.banks, comparing, self.versions, self._old, self.language_states.part)
         going = Versioning(self.banks, replay, self.versions, comparing, rolling, self._old, encoding, self._whole, ring, now)
         self.roll_back, self.rolled_back, self.delete_snapshot = going.roll_back, going.rolled_back, going.delete_snapshot
         self.diff, self.verify, self.bisect, self.import_bundle = going.diff, going.verify, going.bisect, going.import_bundle
@@ -220,8 +220,9 @@ class LocalEngine:
 
     async def observe(self, tenant: str, bank: str, turn: wire.NewTurn, *, actor: Actor, ids: Sequence[str]) -> wire.TurnTaken:
         """See `Engine.observe`."""
-        taken = await self._talk.observe(tenant, bank, turn, actor=actor, ids=ids)
-        self._save_when_due(tenant, await self.banks.id_of(tenant, bank))
+        bank_id = await self.banks.id_of(tenant, bank)
+        taken = await self._talk.observe(tenant, bank_id, turn, actor=actor, ids=ids)
+        self._save_when_due(tenant, bank_id)
         return taken
 
     async def snapshot(self, tenant: str, bank: str, *, label: str | None, note: str | None, pin: bool, actor: Actor) -> wire.Snapshot:
@@ -357,7 +358,10 @@ class LocalEngine:
         async with self.banks.lock(bank_id):
             warm = await self.banks.current(tenant, bank_id)
             taken = await self.versions.take(warm, warm.view)
-        taken = replace(taken, language=await self.language_states.part(tenant, bank_id, taken.seq))
+            talks = self.language_states.talks(bank_id)
+            wanted = Wanted.now(await lineage(self._database, tenant, bank_id)) if talks else None
+        if wanted is not None and (part := await self.language_states.part(tenant, bank_id, wanted)) is not None:
+            taken = replace(taken, language=part)
         with self._stage("snapshot"):
             row = await self.versions.save(tenant, taken, kind, label)
         if kind == "auto":

@@ -12,7 +12,9 @@ these are just the wanted ones up to its position, and it has slept at the same 
 lost with one.
 """
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -21,7 +23,7 @@ from model.hope.online import HopeState
 from model.hope.saved_state import StateRefused
 from model.hope.state import NotFinite
 from model.language import Reading, Speaker, exchange, sleep
-from service.errors import ChecksumMismatch
+from service.errors import ChecksumMismatch, StateUnavailable
 from service.store import turns
 from service.store.blobs import Blobs
 from service.store.db import Database
@@ -33,6 +35,7 @@ from workers.replay import LANGUAGE, Lineage
 from workers.versions import LanguagePart
 
 FEW = 4  # texts that a sleep reads without a break
+IN_TIME_S = 60.0  # for a fold in the job of a forget
 PAGE = 256  # events read from the ledger at once
 log = structlog.get_logger()
 
@@ -47,18 +50,24 @@ class Wanted:
     spans: Spans
     sleeps: tuple[int, ...]
     bases: tuple[SnapshotRow, ...]
+    turns: tuple[int, ...]  # positions of all that the bank's ledger has
+
+    @property
+    def first(self) -> int | None:
+        """The position of the first turn that is wanted; None: nobody has talked to the bank."""
+        return next((seq for seq in self.turns if seq <= self.seq and holds(self.spans, seq)), None)
 
     @classmethod
     def now(cls, found: Lineage) -> "Wanted":
         """What the bank should hold now."""
         spans = subtract(found.wanted, [row.seq for row in found.hidden])
-        return cls(found.bank.id, found.head.id, found.bank.seq, spans, found.head.sleeps, found.bases)
+        return cls(found.bank.id, found.head.id, found.bank.seq, spans, found.head.sleeps, found.bases, found.turns)
 
     @classmethod
     def at(cls, found: Lineage, snapshot: SnapshotRow) -> "Wanted":
         """What a snapshot of the bank should hold, but for what was hidden since."""
         spans = subtract(snapshot.spans, [row.seq for row in found.hidden])
-        return cls(found.bank.id, snapshot.id, snapshot.seq, spans, snapshot.sleeps, (snapshot, *found.bases))
+        return cls(found.bank.id, snapshot.id, snapshot.seq, spans, snapshot.sleeps, (snapshot, *found.bases), found.turns)
 
     def still(self, now: "Wanted") -> bool:
         """Whether what was wanted is, up to there, what is wanted `now`."""
@@ -96,16 +105,16 @@ class LanguageFold:
 
     async def reach(self, tenant: str, wanted: Wanted, known: Known | None, keep: Callable[[Known], None] = lambda known: None) -> Known:
         """The wanted state, from one that is `known` if that serves; `keep` is given every state on the way."""
-        speaker, first = await self.model.speaker(), await self.first(tenant, wanted)
+        speaker = await self.model.speaker()
         state = known if known is not None and known.serves(wanted) else await self._base(tenant, speaker, wanted)
         for seq in (*(each for each in wanted.sleeps if each > state.seq), None):
             upto = wanted.seq if seq is None else seq
-            for row in await self._said(tenant, wanted, first, state.seq, upto):
+            async for row in self._said(tenant, wanted, state.seq, upto):
                 state = await self._learned(speaker, wanted, state, row)
                 keep(state)
             state = replace(state, seq=upto, spans=restrict(wanted.spans, upto))
             if seq is not None:
-                said = await self.since_last_sleep(tenant, wanted, first, seq)
+                said = await self.since_last_sleep(tenant, wanted, seq)
                 state = replace(
                     state, state=await self.asleep(speaker, state.state, said), sleeps=(*state.sleeps, seq), surprise=None, digest=None
                 )
@@ -118,10 +127,22 @@ class LanguageFold:
         Raises:
             StateUnavailable: the model cannot be used now.
         """
-        if await self.first(tenant, wanted) is None:
+        if wanted.first is None:
             return None
         known, speaker = await self.reach(tenant, wanted, None), await self.model.speaker()
         return LanguagePart(await self.model.run(speaker.save, known.state, ""), known.spans, known.sleeps)
+
+    async def part_in_time(self, tenant: str, wanted: Wanted) -> LanguagePart | None:
+        """As `part`, for a job whose promise is another one: what is to be erased does not wait for a language model.
+
+        Raises:
+            StateUnavailable: it takes longer than `IN_TIME_S`, or as `part`.
+        """
+        try:
+            async with asyncio.timeout(IN_TIME_S):
+                return await self.part(tenant, wanted)
+        except TimeoutError:
+            raise StateUnavailable(f"folding the language model takes longer than {IN_TIME_S:.0f} seconds", retry_after_s=60) from None
 
     async def _learned(self, speaker: Speaker, wanted: Wanted, state: Known, row: Said) -> Known:
         """The state after one event; others may use the model between any two parts of its text."""
@@ -144,16 +165,12 @@ class LanguageFold:
                 levels = await self.model.run(sleep.dreamt, speaker, levels, pairs[start : start + FEW])
         return await self.model.run(sleep.ended, speaker, state, levels)
 
-    async def first(self, tenant: str, wanted: Wanted) -> int | None:
-        """The position of the first turn that is wanted; None: nobody has talked to the bank."""
-        async with self.database.read(tenant) as conn:
-            seqs = await turns.seqs(conn, tenant, wanted.bank, wanted.seq)
-        return next((seq for seq in seqs if holds(wanted.spans, seq)), None)
-
-    async def since_last_sleep(self, tenant: str, wanted: Wanted, first: int | None, seq: int) -> list[Said]:
+    async def since_last_sleep(self, tenant: str, wanted: Wanted, seq: int) -> list[Said]:
         """What was said up to a position since the sleep before it, the newest of it."""
-        last = max((each for each in wanted.sleeps if each < seq), default=0)
-        return (await self._said(tenant, wanted, first, last, seq))[-sleep.MOST :]
+        last, kept = max((each for each in wanted.sleeps if each < seq), default=0), deque[Said](maxlen=sleep.MOST)
+        async for row in self._said(tenant, wanted, last, seq):
+            kept.append(row)
+        return list(kept)
 
     async def _base(self, tenant: str, speaker: Speaker, wanted: Wanted) -> Known:
         nothing = Known(wanted.bank, 0, (), (), speaker.initial())
@@ -168,15 +185,16 @@ class LanguageFold:
                 log.warning("language state refused", action="language_refused", snapshot=snapshot.id, why=str(refused))
         return nothing
 
-    async def _said(self, tenant: str, wanted: Wanted, first: int | None, after: int, upto: int) -> list[Said]:
+    async def _said(self, tenant: str, wanted: Wanted, after: int, upto: int) -> AsyncIterator[Said]:
         """What the wanted events of a stretch say, in order, none from before the first turn."""
-        found: list[Said] = []
+        first = wanted.first
         at = upto if first is None else max(after, first - 1)
         while at < upto:
             async with self.database.read(tenant) as conn:
                 rows = await turns.said(conn, tenant, wanted.bank, at, upto, PAGE)
             if not rows:
                 break
-            found += [row for row in rows if holds(wanted.spans, row.seq)]
+            for row in rows:
+                if holds(wanted.spans, row.seq):
+                    yield row
             at = rows[-1].seq
-        return found

@@ -29,7 +29,9 @@ STATES = 256 * 2**20  # bytes of banks' states that stay in memory, and of copie
 LEAST = 2  # states that stay, however large
 PATIENCE_S = 20.0  # somebody waits for a fold; less than a call to a worker may take
 LONG = 64  # events of a fold: it is worth a snapshot
-FEW = 16  # events that may be folded while a bank's lock is held
+FEW = 16  # events that a snapshot folds for its language model
+PART_S = 1.0  # a snapshot waits for it
+OLD = 4  # folds of snapshots at once
 Name = tuple[str, ...]
 Key = tuple[Any, ...]
 log = structlog.get_logger()
@@ -124,7 +126,7 @@ class LanguageStates:
 
     async def describe(self, tenant: str, found: Lineage) -> wire.Language | None:
         """What the bank's language model is, as far as that can be told; None where nobody has talked to the bank."""
-        if await self.fold.first(tenant, Wanted.now(found)) is None:
+        if Wanted.now(found).first is None:
             return None
         try:
             known, speaker = (await self.now(tenant, found.bank.id)).known, await self.fold.model.speaker()
@@ -143,25 +145,23 @@ class LanguageStates:
             digest=known.digest, turns=said, sleeps=list(known.sleeps), bytes=speaker.state_bytes, model=speaker.digest, unavailable=None
         )
 
-    async def part(self, tenant: str, bank_id: str, seq: int, *, locked: bool = False) -> LanguagePart | None:
-        """The bank's state for a snapshot at a position, where somebody talks to it here and it stands there.
-
-        `locked`: the bank's lock is held, so nothing is waited for that takes long.
-        """
+    async def part(self, tenant: str, bank_id: str, taken: Wanted) -> LanguagePart | None:
+        """The bank's state for a snapshot of what was wanted when that was taken; None where it is not ready, or is another by now."""
         known = None if self._kept is None else self._kept.now.get(bank_id)
-        if known is None:
+        if known is None or not known.serves(taken) or known.sleeps != taken.sleeps or count(above(taken.spans, known.seq)) > FEW:
             return None
-        if locked:
-            wanted = Wanted.now(await lineage(self.database, tenant, bank_id))
-            if not known.serves(wanted) or (bank_id,) in self._ways or count(above(wanted.spans, known.seq)) > FEW:
-                return None
         try:
-            known, speaker = (await self.now(tenant, bank_id)).known, await self.fold.model.speaker()
+            known = (await self._shared((bank_id,), partial(self._now, tenant, bank_id), PART_S)).known
+            speaker = await self.fold.model.speaker()
         except StateUnavailable:
             return None
-        if known.seq != seq or not known.spans:
-            return None  # more was said meanwhile: the next snapshot has it
+        if (known.seq, known.spans, known.sleeps) != (taken.seq, taken.spans, taken.sleeps) or taken.first is None:
+            return None  # more was said meanwhile, or something hidden or rolled back: the next snapshot has it
         return LanguagePart(await self.fold.model.run(speaker.save, known.state, ""), known.spans, known.sleeps)
+
+    def talks(self, bank_id: str) -> bool:
+        """Whether somebody talks to the bank here."""
+        return self._kept is not None and bank_id in self._kept.now
 
     async def settle(self, tenant: str, bank_id: str) -> None:
         """The bank's head has moved, or something was erased from it: what holds anything else than is wanted now leaves the memory."""
@@ -177,7 +177,8 @@ class LanguageStates:
             if known is not None and not known.serves(wanted):
                 self._kept.now.pop(bank_id, None)
             if way is not None and (way.wanted is None or not way.wanted.still(wanted)):
-                self._void(bank_id)
+                self._void(lambda name: self._ways[name] is way)
+        self._void(lambda name: len(name) > 1 and name[0] == bank_id)
         self._kept.old.clear()
         self._kept.voices.clear()
 
@@ -185,7 +186,7 @@ class LanguageStates:
         """The bank (None: many) is gone: nothing of it stays in memory."""
         if self._kept is None:
             return
-        self._void(bank_id)
+        self._void(lambda name: bank_id in (None, name[0]))
         self._kept.old.clear()
         self._kept.voices.clear()
         if bank_id is None:
@@ -195,13 +196,16 @@ class LanguageStates:
 
     # --- inside
 
-    async def _shared(self, name: Name, fold: Callable[[Way], Coroutine[Any, Any, Reached]]) -> Reached:
+    async def _shared(self, name: Name, fold: Callable[[Way], Coroutine[Any, Any, Reached]], patience_s: float | None = None) -> Reached:
         """What a fold that begins from now on leads to: mine, or that of somebody who came at the same time."""
         loop = asyncio.get_running_loop()
-        came, until = loop.time(), loop.time() + self.patience_s
+        came = loop.time()
+        until = came + (self.patience_s if patience_s is None else patience_s)
         while True:
             way = self._ways.get(name)
             if way is None:
+                if len(name) > 1 and sum(len(each) > 1 for each in self._ways) >= OLD:
+                    raise StateUnavailable("too many snapshots' language models are being made at once", retry_after_s=5)
                 way = self._ways[name] = Way(loop.time())
                 way.task = self.whole.own(fold(way))
                 way.task.add_done_callback(partial(self._ended, name))
@@ -212,9 +216,9 @@ class LanguageStates:
             if way.began >= came and not way.void:
                 return way.task.result()
 
-    def _void(self, bank_id: str | None) -> None:
+    def _void(self, which: Callable[[Name], bool]) -> None:
         """Whoever waits for these folds begins others."""
-        for name in [name for name in self._ways if bank_id in (None, name[0])]:
+        for name in list(filter(which, self._ways)):
             self._ways.pop(name).void = True
 
     def _ended(self, name: Name, task: "asyncio.Task[Reached]") -> None:

@@ -16,7 +16,7 @@ from msgspec import structs
 from service import wire
 from service.errors import Conflict
 from service.store import jobs, snapshots
-from service.store.lineage import count, holds, normal
+from service.store.lineage import count, holds, normal, subtract
 from service.store.rows import SnapshotRow
 from service.store.snapshots import PREPARED
 from workers.aiming import Aim, Origin, bases_of
@@ -39,7 +39,7 @@ class Preparing:
         Of one request there is one such job, also when more was taught before it was made again.
         """
         base = self._base(wanted)
-        if base is not None and count(wanted.wanted) - count(base.spans) <= LONG:
+        if base is not None and count(subtract(wanted.wanted, wanted.turns)) - count(subtract(base.spans, wanted.turns)) <= LONG:
             return None
         bank = wanted.bank
         origin = None if aimed.origin is None else msgspec.to_builtins(aimed.origin)
@@ -66,7 +66,7 @@ class Preparing:
         wanted = replace(found, bank=bank, wanted=spans, held=normal(asked["held"]), bases=bases)
         there = self._base(wanted)
         if there is not None and there.spans == spans:
-            return {"snapshot": there.id, "events": count(spans)}
+            return {"snapshot": there.id, "events": count(subtract(spans, found.turns))}
         view, base = await self.replay.current(tenant, wanted, thread=self.versions.heavy, progress=progress)
         label = Label(asked["by"], note=f"{PREPARED} to {asked['name']}")
         async with self.replay.database.read(tenant) as conn:
@@ -74,7 +74,7 @@ class Preparing:
         parent = base.id if base.id in heads or base.parent is None else base.parent  # whose slow level it has
         with self.replay.stage("snapshot"):
             saved = await self.versions.save(tenant, replace(Taken.of(bank_id, view), parent=parent), "auto", label)
-        return {"snapshot": saved.id, "events": count(spans)}
+        return {"snapshot": saved.id, "events": count(subtract(spans, found.turns))}
 
     def _base(self, wanted: Lineage) -> SnapshotRow | None:
         """The newest snapshot that the state can be folded from, as far as one can tell without loading it."""

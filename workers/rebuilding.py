@@ -1,7 +1,8 @@
 """The job's half of forgetting: weights without the events, then the ledger and the snapshots without their texts.
 
 - `rebuild` folds the ledger without what is exactly forgotten, or quarantined, and moves the head. The digest is that of a bank that never
-  saw it. The bank's language model is folded with it, so that nobody who talks to the bank has to wait for that.
+  saw it. The bank's language model is folded with it where that takes no longer than a minute, so that nobody who talks
+  to the bank has to wait for that; else the first who does folds it.
 - `destroy`, for an erasure, takes the texts and keys out of the ledger, and destroys every snapshot whose weights held them and every
   export with them.
 
@@ -18,7 +19,7 @@ import structlog
 
 from service.errors import HeadMoved, StateUnavailable
 from service.store import banks, blob_rows, bundles, forgets, idempotency, jobs, probe_sets, proposals, snapshots
-from service.store.lineage import live, restrict
+from service.store.lineage import live, normal, restrict
 from service.store.rows import ForgetRow, HeadMove, SnapshotRow
 from workers.language_fold import LanguageFold, Wanted
 from workers.replay import Progress, Replay, lineage
@@ -77,7 +78,7 @@ class Rebuilding:
 
     async def _part(self, tenant: str, wanted: Wanted) -> LanguagePart | None:
         try:
-            return await self.language.part(tenant, wanted)
+            return await self.language.part_in_time(tenant, wanted)
         except StateUnavailable as error:  # nothing is lost with it, and what is to be forgotten does not wait for it
             log.warning("language state not saved", action="language_part", bank=wanted.bank, why=error.detail)
             return None
@@ -97,7 +98,7 @@ class Rebuilding:
             tombstones = [mark for mark in await forgets.tombstones(conn, tenant, bank_id) if mark.seq in mine]
             asked = min((mark.created_at for mark in tombstones), default=now)
             found = await snapshots.usable(conn, tenant, bank_id, gone_since=asked)
-            held = [each for each in found if tainting(each.spans, tombstones, erased_only=True)]
+            held = [each for each in found if tainting(normal((*each.spans, *each.heard)), tombstones, erased_only=True)]
             kept = [each.id for each in held if each.destroyed_at is None]
             if (await banks.find_bank(conn, tenant, bank_id)).head in kept:
                 raise HeadMoved("the head holds what is to be erased; it has to be rebuilt first")

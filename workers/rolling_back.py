@@ -24,6 +24,7 @@ from service.store.lineage import count, normal, restrict, subtract, without
 from service.store.rows import HeadMove, SnapshotRow
 from workers.aiming import Aim, aim
 from workers.comparing import Comparing
+from workers.language_fold import Wanted
 from workers.old_views import OldViews
 from workers.preparing import Preparing
 from workers.replay import Lineage, Replay, lineage
@@ -32,7 +33,7 @@ from workers.view import View
 from workers.warm import WarmBanks
 from workers.warm_bank import WarmBank
 
-Part = Callable[[str, str, int], Awaitable[LanguagePart | None]]  # a bank's language model at a position, where it is in memory
+Part = Callable[[str, str, Wanted], Awaitable[LanguagePart | None]]  # a bank's language model, where it is in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +211,7 @@ class RollBack:
         bank_id = found.bank.id
         with self.replay.stage("snapshot"):
             taken = await self.versions.take(warm, warm.view)
-            taken = replace(taken, language=await self.part(tenant, bank_id, taken.seq))
+            taken = replace(taken, language=await self.part(tenant, bank_id, Wanted.now(found)))
             before = await self.versions.save(tenant, taken, "pre_rollback", Label(key_id))
         move = HeadMove(expected_version=warm.head_version, moved_by=key_id, reason=reason or f"rollback to {aimed.name}")
         after = aimed.snapshot.digest if aimed.snapshot is not None else await self.versions.heavy.run(view.state.digest)

@@ -7,6 +7,7 @@ so the ledger and the heads decide what a bank knows, and the state that is save
 Gate: the right answers, or what was said without one, must not be more surprising after the sleep than before it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,16 +51,15 @@ class Sleeping:
     async def _run(self, tenant: str, bank_id: str, moved_by: str) -> dict[str, Any] | None:
         found = await lineage(self.versions.database, tenant, bank_id)
         wanted = Wanted.at(found, found.head)
-        first = await self.fold.first(tenant, wanted)
-        said = await self.fold.since_last_sleep(tenant, wanted, first, wanted.seq)
+        said = await self.fold.since_last_sleep(tenant, wanted, wanted.seq)
         if not said or wanted.seq in wanted.sleeps:
             return None
         speaker, known = await self.fold.model.speaker(), await self.fold.reach(tenant, wanted, None)
         rested = await self.fold.asleep(speaker, known.state, said)
         asked = said[-ASKED:]
         before, after = [await self._surprise(speaker, state, asked) for state in (known.state, rested)]
-        better = after <= before  # not where one of them is no number
-        told = {"events": len(said), "surprise_before": round(before, 4), "surprise_after": round(after, 4), "slept": better}
+        better = math.isfinite(after) and after <= before  # not where one of them is no number
+        told = {"events": len(said), "surprise_before": _finite(before), "surprise_after": _finite(after), "slept": better}
         if not better:
             log.warning("language model not put to sleep", action="sleep", bank=bank_id, before=before, after=after)
             return told
@@ -80,3 +80,8 @@ class Sleeping:
         label = Label(moved_by, gate={"passed": True, "language": told})
         move = HeadMove(expected_version=found.bank.head_version, moved_by=moved_by, reason="consolidation: the language model slept")
         return await self.versions.save(tenant, taken, "consolidation", label, move)
+
+
+def _finite(nats: float) -> float | None:
+    """As JSON can say it."""
+    return round(nats, 4) if math.isfinite(nats) else None

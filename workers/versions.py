@@ -17,7 +17,7 @@ from service.ids import new_id
 from service.store import banks, blob_rows, debt, forgets, snapshots
 from service.store.blobs import Blobs
 from service.store.db import Database
-from service.store.lineage import Spans, holds
+from service.store.lineage import Spans, holds, normal
 from service.store.rows import BankRow, HeadMove, LevelBlob, SnapshotDraft, SnapshotRow, TombstoneRow
 from workers.replay import LANGUAGE
 from workers.threads import OwnThread
@@ -133,8 +133,10 @@ class Versions:
         async with self.database.write(tenant) as conn:
             await banks.lock(conn, tenant, taken.bank_id)
             bank = await banks.find_bank(conn, tenant, taken.bank_id)
-            slept = await _sleeps(conn, tenant, bank, taken)
-            _refuse_erased(taken.weights, await forgets.tombstones(conn, tenant, taken.bank_id))  # before a byte of it is written
+            slept, heard = await _sleeps(conn, tenant, bank, taken), () if taken.language is None else taken.language.heard
+            _refuse_erased(
+                normal((*taken.weights, *heard)), await forgets.tombstones(conn, tenant, taken.bank_id)
+            )  # before a byte of it is written
             staged = await blob_rows.stage(conn, tenant, {(sha256, len(data)) for _, data, sha256 in encoded.parts}, self.now())
         levels = [LevelBlob(name=name, sha256=await self.blobs.put(tenant, data), bytes=len(data)) for name, data, _ in encoded.parts]
         draft = SnapshotDraft(
@@ -154,7 +156,7 @@ class Versions:
             gate=label.gate,
             held=taken.held,
             sleeps=slept,
-            heard=() if taken.language is None else taken.language.heard,
+            heard=heard,
         )
         return draft, staged
 
@@ -224,7 +226,7 @@ class Versions:
     ) -> SnapshotRow:
         """Insert the snapshot (and move the head) unless it holds what has been erased since; `staged` as in `commit_snapshot`."""
         async with self.database.write(tenant) as conn:
-            _refuse_erased(draft.spans, await forgets.tombstones(conn, tenant, bank_id))
+            _refuse_erased(normal((*draft.spans, *draft.heard)), await forgets.tombstones(conn, tenant, bank_id))
             row = await snapshots.commit_snapshot(
                 conn, tenant, bank_id, draft, now=self.now(), epoch=epoch, move_head=move_head, staged=staged
             )
@@ -316,7 +318,7 @@ def _refuse_erased(spans: Spans, tombstones: list[TombstoneRow]) -> None:
 
 def refuse_tainted(snapshot: SnapshotRow, tombstones: list[TombstoneRow]) -> None:
     """Raise `TaintedSnapshot` when the snapshot holds what must not come back, `NotFound` when it was dropped by retention."""
-    held = tainting(snapshot.spans, tombstones)
+    held = tainting(normal((*snapshot.spans, *snapshot.heard)), tombstones)
     if held:
         raise TaintedSnapshot(f"snapshot {snapshot.id} holds the forgotten {', '.join(held[:5])}; choose one that does not")
     if snapshot.destroyed_at is not None:
@@ -329,7 +331,8 @@ async def _sleeps(conn: Any, tenant: str, bank: BankRow, taken: Taken) -> tuple[
         return taken.sleeps
     if taken.language is not None:
         return taken.language.sleeps
-    return (await snapshots.get_snapshot(conn, tenant, bank.head, bank.id)).sleeps if bank.head else ()
+    slept = (await snapshots.get_snapshot(conn, tenant, bank.head, bank.id)).sleeps if bank.head else ()
+    return tuple(seq for seq in slept if seq <= taken.seq)
 
 
 def encode(state: State, language: LanguagePart | None = None) -> Encoded:

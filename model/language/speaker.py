@@ -26,6 +26,7 @@ from model.language.phrasing import END, exchange, question
 CUT = 128  # tokens that are read at once: bounds the memory that their logits take, and how long others wait
 LEARNED = 4_096  # tokens of a text that are learned, its first ones
 CONTEXT = 1_024  # tokens of a conversation that are read before it is gone on with, its last ones
+COLD = 1e-3  # a temperature below which only the likeliest token is chosen
 UNSURE = "\N{REPLACEMENT CHARACTER}"  # how a character shows of which not all bytes are there yet
 
 
@@ -174,9 +175,9 @@ class Speaker:
         return saved_state.decode(self.model, data)
 
     def _chosen(self, logits: Tensor, how: Sampling, place: int) -> int:
-        if how.temperature <= 0.0:
+        if how.temperature < COLD:
             return int(logits.argmax())
-        shares = torch.softmax(logits / how.temperature, -1)
+        shares = torch.softmax((logits - logits.max()) / how.temperature, -1)
         ranked, order = shares.sort(descending=True, stable=True)
         ranked = ranked * (ranked.cumsum(0) - ranked < how.top_p)  # always the first
         lot = torch.Generator().manual_seed((how.seed * 1_000_003 + place) % 2**63)

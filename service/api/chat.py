@@ -6,8 +6,9 @@ when the client leaves.
 """
 
 import asyncio
+import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Collection
+from collections.abc import AsyncIterator, Awaitable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
@@ -100,7 +101,7 @@ async def complete_chat(
 
     async def work(name: str | None) -> replies.Sent:
         asked, remembered = await _prepared(talk, name)
-        with caller.deps.metrics.stage("upstream", "client"):
+        with caller.deps.metrics.stage("upstream", "client"), _taught(remembered, name):
             completion = await _unless_left(caller.request, talk.backend.complete(asked))
         return completion | {"memory": remembered}
 
@@ -179,6 +180,18 @@ def _turn_ids(name: str, bank: str, turn: wire.NewTurn, now: datetime) -> list[s
     return [f"trn_{hashlib.sha256(msgspec.json.encode(each)).hexdigest()[:26].upper()}" for each in told]
 
 
+@contextlib.contextmanager
+def _taught(remembered: wire.ChatRemembered, name: str | None) -> Iterator[None]:
+    """Around an answer: where it fails after the bank has learned what was said, who asks is told, and not to send the same again."""
+    try:
+        yield
+    except PalimpsestError as error:
+        if remembered.turn is not None and name is None:  # under an Idempotency-Key the same may be sent again
+            error.repeatable = False
+            error.detail += f" (What was said is learned, as turn {remembered.turn.id}: ask again with memory.learn false.)"
+        raise
+
+
 async def _recalled(talk: Talk, bank: str) -> tuple[list[wire.Answer], wire.StateRef | None]:
     """What the memory says to the user's last message, and in which state; nothing and none where it is not asked."""
     text = last_said(talk.data.messages)[: wire.TEXT_MAX] if talk.backend.noted else ""
@@ -210,7 +223,7 @@ async def _proposed(talk: Talk) -> wire.Proposal | None:
 async def _streamed(talk: Talk) -> Response[Any]:
     caller = talk.caller
     asked, remembered = await _prepared(talk, None)
-    with caller.deps.metrics.stage("upstream", "client"):
+    with caller.deps.metrics.stage("upstream", "client"), _taught(remembered, None):
         streaming = await _unless_left(caller.request, talk.backend.stream(asked))
     ended = BackgroundTask(streaming.close)  # a client that leaves at once may leave the events unread
     told = _told(caller, streaming, remembered)

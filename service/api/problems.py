@@ -82,6 +82,8 @@ def headers_of(error: PalimpsestError | ChatError) -> dict[str, str]:
     wait = error.retry_after_s if error.retry_after_s is not None else RETRY_AFTER_S.get(error.status)
     if wait is not None:
         headers["Retry-After"] = str(wait)
+    if isinstance(error, PalimpsestError) and not error.repeatable:
+        headers["X-Should-Retry"] = "false"  # as OpenAI's clients know it
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = 'Bearer realm="palimpsest"'
     return headers

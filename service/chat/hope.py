@@ -17,7 +17,7 @@ from service import wire
 from service.chat import sse
 from service.chat.backends import Asked, Place, Streaming
 from service.chat.composing import text_of
-from service.errors import Invalid
+from service.errors import Capacity, Invalid
 from service.ids import new_id
 
 NAME = "hope"
@@ -26,6 +26,7 @@ TOKENS, TOKENS_MAX = 128, 512  # of an answer: unless asked for, and at most
 PIECE, SMALL_PIECE = 32, 4  # tokens of one call, for a whole answer and for a stream
 READ_MAX = 16_000  # characters of a conversation that the model is given, its last ones
 STOPS_MAX = 4
+CALLS = 64  # conversations at once in this process
 
 Count = Annotated[int, Meta(ge=1)]
 Stop = Annotated[str, Meta(max_length=wire.STOP_MAX)]
@@ -92,6 +93,7 @@ class Hope:
 
     def __init__(self, engine: Speaks, banks: BankNames) -> None:
         self._engine, self._banks = engine, banks
+        self._calls = 0
 
     def names(self) -> list[str]:
         """See `Backend.names`."""
@@ -111,16 +113,22 @@ class Hope:
         return Place(bank or None, at[1:] + snapshot) if at else Place(snapshot or None)
 
     def check(self, asked: Asked) -> None:
-        """See `Backend.check`."""
+        """See `Backend.check`. Before a bank learns from it: who has begun is never sent away."""
         _options(asked.body)
         _lines(asked.messages)
+        if self._calls >= CALLS:
+            raise Capacity("too many conversations with banks' own models are under way", retry_after_s=1)
 
     async def complete(self, asked: Asked) -> dict[str, Any]:
         """See `Backend.complete`."""
         options, lines, id = _options(asked.body), _lines(asked.messages), new_id("cmp")
-        spoken = await self._speak(asked, id, lines, options, [], PIECE)
-        while not _over(spoken, options):
-            spoken = await self._speak(asked, id, lines, options, spoken.tokens, PIECE)
+        self._calls += 1
+        try:
+            spoken = await self._speak(asked, id, lines, options, [], PIECE)
+            while not _over(spoken, options):
+                spoken = await self._speak(asked, id, lines, options, spoken.tokens, PIECE)
+        finally:
+            self._calls -= 1
         message = {"role": "assistant", "content": spoken.text, "refusal": None}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _reason(spoken)}
         return _made(asked, "chat.completion", id, [choice]) | {"usage": _usage(spoken)}
@@ -139,13 +147,17 @@ class Hope:
     ) -> AsyncIterator[bytes]:
         told = ""
         yield _chunk(asked, id, {"role": "assistant", "content": ""})
-        while True:
-            if len(spoken.text) > len(told):
-                yield _chunk(asked, id, {"content": spoken.text[len(told) :]})
-                told = spoken.text
-            if _over(spoken, options):
-                break
-            spoken = await self._speak(asked, id, lines, options, spoken.tokens, SMALL_PIECE)
+        self._calls += 1
+        try:
+            while True:
+                if len(spoken.text) > len(told):
+                    yield _chunk(asked, id, {"content": spoken.text[len(told) :]})
+                    told = spoken.text
+                if _over(spoken, options):
+                    break
+                spoken = await self._speak(asked, id, lines, options, spoken.tokens, SMALL_PIECE)
+        finally:
+            self._calls -= 1
         yield _chunk(asked, id, {}, _reason(spoken))
         if options.stream_options is not None and options.stream_options.include_usage:
             yield sse.event_of(msgspec.json.encode(_made(asked, "chat.completion.chunk", id, []) | {"usage": _usage(spoken)}))

@@ -1,11 +1,13 @@
 """Conversations with a bank's own language model through the official `openai` package: whole and streamed, learned or not, and refused."""
 
+import math
 import subprocess
 import sys
 import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -131,7 +133,7 @@ def test_program_on_the_page_is_answered_with_what_it_taught(lab, url):
 
 def test_stream_says_what_the_whole_answer_says_and_ends_as_it_does(client, bank):
     say(client, bank, TAUGHT, max_tokens=1)
-    for more in ({}, {"max_tokens": 5}, {"temperature": 1.0, "seed": 4}, {"stop": ["e"]}):
+    for more in ({}, {"max_tokens": 5}, {"temperature": 1.0, "seed": 4}, {"temperature": 1e-42}, {"stop": ["e"]}):
         whole = say(client, bank, learn=False, **more)
         chunks = list(say(client, bank, learn=False, stream=True, stream_options={"include_usage": True}, **more))
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == whole.choices[0].message.content
@@ -147,6 +149,21 @@ def test_usage_counts_tokens_and_an_answer_is_no_longer_than_asked_for(client, b
     assert reply.usage.prompt_tokens > 5
     assert reply.usage.total_tokens == reply.usage.prompt_tokens + reply.usage.completion_tokens
     assert say(client, bank, learn=False, max_tokens=100_000).usage.completion_tokens <= 512
+
+
+def test_answer_of_several_pieces_is_as_long_as_asked_for_and_the_newer_name_of_that_counts(client, bank):
+    reply = say(client, bank, learn=False, max_completion_tokens=70, max_tokens=5, temperature=2.0, seed=1)
+    if reply.choices[0].finish_reason == "length":
+        assert reply.usage.completion_tokens == 70
+    else:
+        assert reply.usage.completion_tokens < 70
+
+
+def test_answers_that_are_drawn_without_a_seed_are_drawn_anew_and_with_one_are_the_same(client, bank):
+    drawn = {say(client, bank, learn=False, max_tokens=24, temperature=2.0).choices[0].message.content for _ in range(4)}
+    assert len(drawn) > 1
+    seeded = {say(client, bank, learn=False, max_tokens=24, temperature=2.0, seed=-3).choices[0].message.content for _ in range(2)}
+    assert len(seeded) == 1
 
 
 def test_who_leaves_in_the_middle_of_a_stream_has_taught_and_holds_nobody_up(client, lab, bank):
@@ -221,6 +238,20 @@ def test_retry_under_an_idempotency_key_teaches_once_and_is_answered_the_same(la
         one, other = [raw.post("/v1/chat/completions", json=body) for _ in range(2)]
     assert one.json() == other.json()
     assert events(lab, bank) == 1
+
+
+def test_answer_that_fails_after_its_turn_was_learned_says_so_and_is_not_sent_again(lab, url, bank):
+    """The numbers of this bank's state are spoiled in memory, where the answer finds them after the turn is in the ledger."""
+    with openai.OpenAI(base_url=f"{url}/v1", api_key=ADMIN_KEY, max_retries=2, timeout=30) as trying:
+        say(trying, bank, TAUGHT, max_tokens=1)
+        kept = lab.service.engine.language_states.room(lab.run(lab.service.engine.language.speaker())).now
+        id = lab.call("GET", f"/v1/banks/{bank}")["id"]
+        spoiled = kept[id].state.map(lambda tensor: tensor * math.inf if tensor.is_floating_point() else tensor)
+        kept.keep(id, replace(kept[id], state=spoiled, digest=None))
+        with pytest.raises(openai.ConflictError) as caught:
+            say(trying, bank, max_tokens=1)
+    assert "What was said is learned, as turn trn_" in str(caught.value)
+    assert events(lab, bank) == 2
 
 
 # --- refused

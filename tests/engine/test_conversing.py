@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from fixtures_service import client_of, finished, serving
 from fixtures_store import fresh_url
-from saying import PIN, ask, snapshot, teach
+from saying import PIN, SPAIN, ask, snapshot, teach
 from small_language import hope_in, llama_in
 
 from service import wire
@@ -410,6 +410,20 @@ async def test_branch_begins_without_conversations_and_comes_back(client):
     response = await client.post(f"/v1/branches/{made['id']}/promote", json={})
     assert response.status_code == 200, response.text
     assert (await language(client))["turns"] == 1
+
+
+async def test_bisection_names_the_correction_where_a_forgotten_turn_lies_before_a_snapshot(client):
+    await teach(client, PIN, "change_pin")
+    bad = await say(client, WIFI, WORD)
+    await teach(client, SPAIN, "transfer_time")
+    await snapshot(client)
+    culprit = await teach(client, PIN, "give it away")
+    await say(client, GATE)
+    await teach(client, GATE, "gate")
+    await forget(client, bad["memory"]["turn"]["id"], mode="rebuild")
+    started = await client.post("/v1/memory/bisect", json={"input": PIN})
+    job = await finished(client, started.json()["job_id"])
+    assert (job["status"], job["result"]["correction"], job["result"]["events"]) == ("succeeded", culprit["id"], 4)
 
 
 async def test_ledger_with_turns_verifies_and_leaves_in_a_bundle(client):
