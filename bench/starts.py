@@ -1,8 +1,8 @@
-"""Which start of the encoder Palimpsest has on a board: never one that has learned from the rows that the board plays.
+"""Which start of the encoder Palimpsest has on a board where the settings ask for one: never one that has learned from what is played.
 
 What is shipped has learned from the training rows of all domains (`model.start`), and the streams of the boards are such rows. So a set of
 intents is played with the start of the same recipe that has never seen it, `docs/measured/starts/without-<set>.safetensors`; and a board
-that mixes everything, with none. A start that the settings name is taken as it is, and so is none.
+that mixes everything, with none. A start of its own that the settings name is taken as it is.
 """
 
 import json
@@ -11,7 +11,6 @@ from pathlib import Path
 from msgspec import structs
 
 from model.encoder import EncoderRefused
-from model.encoder_weights import PINNED
 from service.settings import Settings
 
 STARTS = Path(__file__).resolve().parent.parent / "docs" / "measured" / "starts"
@@ -24,12 +23,12 @@ WITHOUT = {  # digests of the starts that left a set out
 
 
 def unseen(settings: Settings, name: str) -> Settings:
-    """The settings for a data set; unchanged where the shipped start would not be used, or has learned from no row that is played.
+    """The settings for a data set; unchanged where they do not ask for the shipped start, or it has learned from no row that is played.
 
     Raises:
         EncoderRefused: the start that left the set out is not here.
     """
-    if settings.encoder_start != "shipped" or settings.encoder_sha256.strip().lower() not in ("", PINNED):
+    if settings.encoder_start != "shipped":
         return settings
     if name == EVERYTHING:
         return structs.replace(settings, encoder_start="none")
