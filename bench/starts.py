@@ -31,7 +31,7 @@ def unseen(settings: Settings, name: str) -> Settings:
     if settings.encoder_start != "shipped":
         return settings
     if name == EVERYTHING:
-        return structs.replace(settings, encoder_start="none")
+        return structs.replace(settings, encoder_start="none", encoder_start_sha256="")
     if name not in WITHOUT:
         return settings
     file = STARTS / f"without-{name}.safetensors"
