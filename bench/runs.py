@@ -105,7 +105,9 @@ class Plan:
 
 def encodings(settings: Settings, *, same: bool) -> list[Settings]:
     """Those of the encoder that the settings name and those of the same without its start, which rivals have; `same`: the first only."""
-    if same or encoder_digest(settings) == encoder_digest(plain := structs.replace(settings, encoder_start="none")):
+    if same or encoder_digest(settings) == encoder_digest(
+        plain := structs.replace(settings, encoder_start="none", encoder_start_sha256="")
+    ):
         return [settings]
     return [settings, plain]
 

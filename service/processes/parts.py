@@ -106,7 +106,6 @@ def _start_of(settings: Settings) -> tuple[Path, str] | None:
     Raises:
         SettingsRefused: a file is named without its digest, or a digest without a file.
     """
-    from model.encoder_weights import PINNED
     from model.start.weights import SHIPPED, SHIPPED_SHA256
 
     if settings.encoder_start_sha256 and settings.encoder_start in ("none", "shipped"):
@@ -116,8 +115,7 @@ def _start_of(settings: Settings) -> tuple[Path, str] | None:
     if settings.encoder_start == "none":
         return None
     if settings.encoder_start == "shipped":
-        # The shipped one is for the pinned encoder. Who vouches for another encoder has it as it is, as before there was a start.
-        return (SHIPPED, SHIPPED_SHA256) if _lower(settings.encoder_sha256) in ("", PINNED) else None
+        return SHIPPED, SHIPPED_SHA256
     if not settings.encoder_start_sha256:
         raise SettingsRefused(
             f"PALIMPSEST_ENCODER_START is the file {settings.encoder_start}: "

@@ -11,7 +11,7 @@ from bench.__main__ import main
 from bench.data import directory
 from bench.runs import ENGINE
 from bench.scoreboard import results
-from bench.scoreboard.ablation import PLAIN, WITH, WITHOUT
+from bench.scoreboard.ablation import WITH, WITHOUT
 from bench.scoreboard.peers import mem0_memory, why_absent
 from bench.scoreboard.report import Figure, Table, as_markdown, as_text, rows, spread
 from bench.scoreboard.sources import INTENTS, cheat_sheet, facts, far_questions, intents, sentences
@@ -98,7 +98,7 @@ def test_short_incremental(tmp_path):
 @pytest.mark.timeout(180)
 def test_short_ablation(tmp_path):
     lines = measured("ablation", tmp_path, "--data", "hwu64", "--per-class", "3", "--requests", "300", "--every", "150")
-    assert set(lines) == {("hwu64", WITH), ("hwu64", WITHOUT), ("hwu64", PLAIN)}
+    assert set(lines) == {("hwu64", WITH), ("hwu64", WITHOUT)}
     assert all(line["guess"] > 0.4 and line["mistakes"] >= line["avoidable"] > 0 for line in lines.values())
     assert (lines["hwu64", WITH]["lost"], lines["hwu64", WITHOUT]["lost"]) == (0, None)
 

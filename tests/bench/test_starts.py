@@ -18,10 +18,12 @@ from model.start.weights import SHIPPED
 from service.processes.parts import encoder_digest
 from service.settings import Settings
 
+ASKED_FOR = Settings(encoder_start="shipped")
+
 
 @pytest.mark.parametrize("name", WITHOUT)
 def test_a_set_is_played_with_a_start_that_left_it_out(name):
-    chosen = unseen(Settings(), name)
+    chosen = unseen(ASKED_FOR, name)
     with open(chosen.encoder_start, "rb") as file:
         assert hashlib.sha256(file.read()).hexdigest() == chosen.encoder_start_sha256
     with open(chosen.encoder_start.replace(".safetensors", ".json")) as file:
@@ -35,12 +37,11 @@ def test_a_set_is_played_with_a_start_that_left_it_out(name):
 @pytest.mark.parametrize(
     ("settings", "name"),
     [
-        (Settings(), "counterfact"),
-        (Settings(encoder_start="none"), "hwu64"),
+        (ASKED_FOR, "counterfact"),
+        (Settings(), "hwu64"),
         (Settings(encoder_start="/own", encoder_start_sha256="f" * 64), "hwu64"),
-        (Settings(encoder_sha256="f" * 64), "hwu64"),
     ],
-    ids=["nothing learned from it", "none", "own", "another encoder"],
+    ids=["nothing learned from it", "none", "own"],
 )
 def test_a_choice_is_taken_as_it_is(settings, name):
     assert unseen(settings, name) == settings
@@ -63,24 +64,24 @@ def test_what_ships_was_learned_from_these_files_and_from_nothing_that_facts_sup
 
 
 def test_a_board_of_everything_is_played_without_a_start_and_a_start_that_is_not_there_is_told(tmp_path, monkeypatch):
-    assert unseen(Settings(), EVERYTHING).encoder_start == "none"
+    assert unseen(ASKED_FOR, EVERYTHING).encoder_start == "none"
     monkeypatch.setattr("bench.starts.STARTS", tmp_path)
     with pytest.raises(EncoderRefused, match="without-hwu64"):
-        unseen(Settings(), "hwu64")
+        unseen(ASKED_FOR, "hwu64")
 
 
 def test_rivals_have_the_plain_encoder_unless_they_are_given_ours(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     texts = {"": ["where is my card", "a new pin please", "where is my card"], "hwu64": ["play a song"]}
     done: list[int] = []
-    vectors = encode_sets(texts, Settings(), done.append, same=False)
-    assert sum(done) == to_encode(texts, Settings(), same=False) == 6
-    assert vectors[""].digest == encoder_digest(Settings())
-    assert vectors["hwu64"].digest == encoder_digest(unseen(Settings(), "hwu64"))
+    vectors = encode_sets(texts, ASKED_FOR, done.append, same=False)
+    assert sum(done) == to_encode(texts, ASKED_FOR, same=False) == 6
+    assert vectors[""].digest == encoder_digest(ASKED_FOR)
+    assert vectors["hwu64"].digest == encoder_digest(unseen(ASKED_FOR, "hwu64"))
     assert {some.rivals.digest for some in vectors.values()} == {PINNED}
     assert vectors[""].only(["a new pin please"]).rivals.places == {"a new pin please": 0}
     assert (vectors[""]["a new pin please"] != vectors[""].rivals["a new pin please"]).any()
     assert encoders_of(vectors).count("with a start") == 2
-    same = encode_sets(texts, Settings(), done.append, same=True)
+    same = encode_sets(texts, ASKED_FOR, done.append, same=True)
     assert same["hwu64"].rivals is same["hwu64"]
-    assert to_encode(texts, Settings(), same=True) == 3
+    assert to_encode(texts, ASKED_FOR, same=True) == 3

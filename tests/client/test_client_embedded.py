@@ -36,11 +36,10 @@ def test_memory_in_the_program_answers_other_words_and_is_there_again_next_time(
 
 
 def test_memory_of_before_the_start_is_taken_over_by_a_new_bank_or_goes_on_without_it(tmp_path, monkeypatch):
-    monkeypatch.setenv("PALIMPSEST_ENCODER_START", "none")
     with Client.embedded(tmp_path / "memory") as memory:
         memory.correct(PIN, "by letter")
         memory.correct(PIN, "in the app", wrong="by letter")
-    monkeypatch.delenv("PALIMPSEST_ENCODER_START")
+    monkeypatch.setenv("PALIMPSEST_ENCODER_START", "shipped")
     with Client.embedded(tmp_path / "memory") as memory:
         with pytest.raises(errors.OtherEncoder, match="PALIMPSEST_ENCODER_START=none"):
             memory.recall(PIN)
