@@ -12,7 +12,7 @@ export OMP_NUM_THREADS := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster test long check demo doctor bench openapi site dist clean
+.PHONY: help run cluster test long check demo first-minutes doctor bench openapi site dist clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,10 @@ check: $(VENV)/.installed-dev ## format, lint and types
 
 demo: $(VENV)/.installed ## the story on real utterances, with a progress bar
 	$(BIN)/python -m bench demo
+
+first-minutes: $(VENV)/.installed-dev ## the first page's commands from an empty directory to an answer in other words, timed
+	rm -rf build/lib build/first && $(BIN)/python -m build --wheel --outdir build/first .
+	$(BIN)/python -m bench first-minutes --wheel build/first/*.whl
 
 cluster: $(VENV)/.installed-dev ## a whole cluster on this machine: PostgreSQL, Redis, S3, two apis, two workers, jobs
 	$(BIN)/python -m bench cluster

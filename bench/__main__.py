@@ -22,6 +22,7 @@ COMMANDS = {
     "cluster-contention": "bench.cluster.contention:command",
     "cluster-scaling": "bench.cluster.scaling:command",
     "demo": "bench.demo:demo",
+    "first-minutes": "bench.first_minutes:command",
     "inspect": "bench.inspecting:command",
     "load": "bench.load.command:load",
     "synthetic": "bench.synthetic.command:synthetic",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SCRATCH = "scratch"  # --rest without an address
+SAME_VECTORS = "Give rivals Palimpsest's vectors, too. By default they have the plain encoder's, as people have today."
 
 
 @click.command()
@@ -37,6 +38,7 @@ SCRATCH = "scratch"  # --rest without an address
     help="Also measure a running service at URL (on a bank that is deleted afterwards); without URL, one started for each stream.",
 )
 @click.option("--key", envvar="PALIMPSEST_KEY", help="Key for --rest URL; it must be an admin's.")
+@click.option("--same-vectors", is_flag=True, help=SAME_VECTORS)
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Also write everything measured to this file.")
 @click.option("--png", type=click.Path(dir_okay=False, path_type=Path), help="Accuracy over the stream. Default: beside the JSON.")
 def corrections(
@@ -48,6 +50,7 @@ def corrections(
     every: int | None,
     rest: str | None,
     key: str | None,
+    same_vectors: bool,
     json_path: Path | None,
     png: Path | None,
 ) -> None:
@@ -65,24 +68,26 @@ def corrections(
     from httpx import HTTPError  # torch loads from here on, after all that can be refused at once
 
     from bench.running import NotServing
-    from bench.runs import Plan, Rest, encode, measure
+    from bench.runs import Plan, Rest, encode_sets, measure, to_encode
     from bench.subjects import Refused
     from bench.table import as_json, render, write_json
+    from bench.vectors import encoders_of
     from model.encoder import EncoderRefused
 
     over = None if rest is None else Rest(None, None) if rest == SCRATCH else Rest(rest, key)
     plan = Plan(sets, kinds or KINDS, seeds, requests, quiet(settings), over, jobs, every)
     begin = time.perf_counter()
     try:
-        with tqdm(desc="encode", total=len(plan.texts()), unit=" texts") as bar:
-            vectors = encode(plan.texts(), settings, bar.update, jobs=jobs)
+        texts = plan.texts()
+        with tqdm(desc="encode", total=to_encode(texts, settings, same=same_vectors), unit=" texts") as bar:
+            vectors = encode_sets(texts, settings, bar.update, same=same_vectors, jobs=jobs)
         with tqdm(desc="play", total=plan.steps, unit=" requests") as bar:
             runs = measure(plan, vectors, bar.update)
     except (EncoderRefused, HTTPError, NotServing, Refused) as refused:
         raise click.ClickException(str(refused) or type(refused).__name__) from None
     seconds = time.perf_counter() - begin
-    click.echo(f"{render(runs)}\n\n{seconds:,.0f} s in all, encoder {vectors.digest[:12]}")
-    report = as_json(runs, sets, encoder=vectors.digest, seconds=seconds)
+    click.echo(f"{render(runs)}\n\n{seconds:,.0f} s in all, {encoders_of(vectors)}")
+    report = as_json(runs, sets, vectors=vectors, seconds=seconds)
     if json_path is not None:
         write_json(json_path, report)
     if png := png or (json_path.with_suffix(".png") if json_path else None):

@@ -15,6 +15,7 @@ import httpx
 from tqdm import tqdm
 
 from bench.data import DataAbsent, Row, directory, load
+from bench.starts import unseen
 from bench.subjects import Refused, RestMemory, reply_of
 from service.settings import SettingsRefused, from_environment
 
@@ -36,8 +37,8 @@ def demo() -> None:
 
     try:
         rows = load("banking77", directory(os.environ)).rows
-        settings = quiet(from_environment(os.environ))
-    except (DataAbsent, SettingsRefused) as refused:
+        settings = unseen(quiet(from_environment(os.environ)), "banking77")
+    except (DataAbsent, EncoderRefused, SettingsRefused) as refused:
         raise click.ClickException(str(refused)) from None
 
     async def tell() -> None:

@@ -27,7 +27,9 @@ from bench.running import NotServing, Running, running_service
 from bench.step import BareStep, Took
 from bench.table import write_json
 from bench.vectors import BATCH
-from model.encoder import Encoder, find_weights
+from model.encoder import Encoder
+from service.embedded import load_encoder
+from service.settings import from_environment
 
 Asked = TypeVar("Asked")
 
@@ -192,7 +194,7 @@ async def measure(rows: Sequence[Row], requests: int, bursts: int, burst: int, *
     Raises:
         NotServing, NotStarted: it did not start.
     """
-    encoder = Encoder.load(find_weights(None))
+    encoder = load_encoder(from_environment(os.environ))
     step = BareStep(encoder)
     async with _running(in_cluster) as service:
         for begin in range(0, TAUGHT, 100):

@@ -1,4 +1,4 @@
-"""What people have today, on the same vectors: nothing, a dictionary, a vector store read in three ways.
+"""What people have today, on the plain encoder's vectors: nothing, a dictionary, a vector store read in three ways.
 
 A vector store keeps every correction as an entry (vector, answer) and never changes one; the three differ in how they read it. The
 vote of the nearest entries is weighted by similarity, which made fewer mistakes here than counting heads. All are deterministic.

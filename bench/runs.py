@@ -7,20 +7,24 @@ unit only, so the number of processes changes no figure but the times.
 import asyncio
 import multiprocessing
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from multiprocessing.queues import Queue
 
+from msgspec import structs
+
 from bench.data import DataSet
 from bench.rivals import RIVALS
+from bench.starts import unseen
 from bench.streams import Kind, Memory, Request, play, stream
 from bench.subjects import engine_memory, rest_memory
 from bench.table import Run
 from bench.vectors import VectorFile, Vectors, encode_all
 from service.embedded import load_encoder
+from service.processes.parts import encoder_digest
 from service.settings import Settings
 from workers.encoding import own_words
 
@@ -71,14 +75,26 @@ class Plan:
         memories = len(RIVALS) + 1 + (self.rest is not None)
         return len(self.sets) * len(self.kinds) * self.seeds * self.requests * memories
 
-    def texts(self) -> list[str]:
-        """Every distinct text of every stream, and the words of every answer; a short stream does not need all of its file."""
-        return _distinct([request for _, _, _, requests in self._streams() for request in requests])
+    def texts(self) -> dict[str, list[str]]:
+        """Of each data set the texts of its streams, and the words of its answers; a short stream does not need all of its file."""
+        found: dict[str, list[Request]] = {}
+        for data, _, _, requests in self._streams():
+            found.setdefault(data.name, []).extend(requests)
+        return {name: _distinct(requests) for name, requests in found.items()}
 
-    def units(self, vectors: Vectors) -> list[Unit]:
-        """The work, in the order of the table."""
+    def units(self, vectors: Mapping[str, Vectors]) -> list[Unit]:
+        """The work, in the order of the table; `vectors` as `encode_sets` gave them."""
         return [
-            Unit(data.name, kind, seed, requests, vectors.only(_distinct(requests)), self.settings, self.rest, self.every)
+            Unit(
+                data.name,
+                kind,
+                seed,
+                requests,
+                vectors[data.name].only(_distinct(requests)),
+                unseen(self.settings, data.name),
+                self.rest,
+                self.every,
+            )
             for data, kind, seed, requests in self._streams()
         ]
 
@@ -87,11 +103,44 @@ class Plan:
             yield data, kind, seed, stream(data.rows, kind, seed=seed, requests=self.requests)
 
 
+def encodings(settings: Settings, *, same: bool) -> list[Settings]:
+    """Those of the encoder that the settings name and those of the same without its start, which rivals have; `same`: the first only."""
+    if same or encoder_digest(settings) == encoder_digest(plain := structs.replace(settings, encoder_start="none")):
+        return [settings]
+    return [settings, plain]
+
+
+def to_encode(texts: Mapping[str, Sequence[str]], settings: Settings, *, same: bool) -> int:
+    """How much progress `encode_sets` will tell of."""
+    return sum(len(set(some)) * len(encodings(unseen(settings, name), same=same)) for name, some in texts.items())
+
+
+def encode_sets(
+    texts: Mapping[str, Sequence[str]], settings: Settings, progress: Progress, *, same: bool, jobs: int = 1
+) -> dict[str, Vectors]:
+    """The vectors of each data set's texts, by the encoder with a start that has not learned from it (`bench.starts`).
+
+    Raises:
+        EncoderRefused: files of the encoder are not there, or not the expected ones.
+    """
+    return {name: encode_both(some, unseen(settings, name), progress, same=same, jobs=jobs) for name, some in texts.items()}
+
+
+def encode_both(texts: Sequence[str], settings: Settings, progress: Progress, *, same: bool, jobs: int = 1) -> Vectors:
+    """The vectors of all distinct `texts` for Palimpsest, with those for its rivals beside them.
+
+    Raises:
+        EncoderRefused: files of the encoder are not there, or not the expected ones.
+    """
+    ours, *plain = [encode(texts, one, progress, jobs=jobs) for one in encodings(settings, same=same)]
+    return replace(ours, plain=plain[0]) if plain else ours
+
+
 def encode(texts: Sequence[str], settings: Settings, progress: Progress, *, jobs: int = 1) -> Vectors:
     """The vectors of all distinct `texts`, from earlier runs or by the encoder that the settings name.
 
     Raises:
-        EncoderRefused: its files are not there.
+        EncoderRefused: its files are not there, or not the expected ones.
     """
     encoder = load_encoder(settings)
     kept = VectorFile.of(encoder.digest)
@@ -106,7 +155,7 @@ def encode(texts: Sequence[str], settings: Settings, progress: Progress, *, jobs
     return encode_all(encoder, texts, lambda done: None, kept)  # by now all of them are in the file
 
 
-def measure(plan: Plan, vectors: Vectors, progress: Progress) -> list[Run]:
+def measure(plan: Plan, vectors: Mapping[str, Vectors], progress: Progress) -> list[Run]:
     """All runs of the plan, in the order of the table whichever ends first."""
     units = plan.units(vectors)
     if plan.jobs == 1:
@@ -129,11 +178,11 @@ async def play_unit(unit: Unit, progress: Progress) -> list[Run]:
         runs.append(Run(unit.data, unit.kind, unit.seed, name, await play(memory, unit.requests, unit.vectors, progress, every=unit.every)))
 
     for name, rival in RIVALS:
-        await one(name, rival(unit.vectors))
+        await one(name, rival(unit.vectors.rivals))
     async with engine_memory(unit.settings, unit.vectors) as memory:
         await one(ENGINE, memory)
     if unit.rest is not None:
-        async with rest_memory(unit.rest.url, unit.rest.key) as over_rest:
+        async with rest_memory(unit.rest.url, unit.rest.key, unit.settings) as over_rest:
             await one(REST, over_rest)
     return runs
 

@@ -127,7 +127,7 @@ async def play(
 ) -> Tally:
     """Run the protocol. `progress` is told of each request done. A memory that can is made to consolidate `every` so many requests."""
     hits, silent, asking_s, telling_s = [], 0, 0.0, 0.0
-    repeats, consolidations = Repeats(vectors), []
+    repeats, consolidations = Repeats(vectors.rivals), []
     for step, request in enumerate(requests, 1):
         begin = time.perf_counter()
         said = await memory.ask(request.text)

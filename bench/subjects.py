@@ -29,6 +29,7 @@ from service import tracing, wire
 from service.cluster.engine import Actor
 from service.embedded import DEFAULT, open_engine, utc_now
 from service.errors import GateFailed
+from service.processes.parts import encoder_digest
 from service.settings import Settings
 from workers.maintenance import Maintenance
 
@@ -126,6 +127,7 @@ class EngineMemory:
             replay.blobs,
             engine.recall_model,
             engine.words,
+            engine.language,
             thread=engine.heavy,
             stage=tracing.span,
             changed=engine.changed,
@@ -223,15 +225,21 @@ async def engine_memory(settings: Settings, vectors: Vectors, **changes: Any) ->
 
 
 @contextlib.asynccontextmanager
-async def rest_memory(url: str | None, key: str | None) -> AsyncIterator[RestMemory]:
-    """A new bank in the service at `url`, deleted afterwards; without an address in a service started for it."""
+async def rest_memory(url: str | None, key: str | None, settings: Settings) -> AsyncIterator[RestMemory]:
+    """A new bank in the service at `url`, deleted afterwards; without an address in one started for it, with the start of `settings`."""
     async with contextlib.AsyncExitStack() as stack:
         if url is None or key is None:
-            running = await stack.enter_async_context(running_service(os.environ))
+            start = {f"PALIMPSEST_{name.upper()}": getattr(settings, name) for name in ("encoder_start", "encoder_start_sha256")}
+            running = await stack.enter_async_context(running_service(os.environ | start))
             url, key = running.url, running.key
         client = await stack.enter_async_context(client_of(url, key))
-        bank = str(reply_of(await client.post("/v1/banks", json={"name": f"bench-{uuid4().hex[:12]}"}))["id"])
+        made = reply_of(await client.post("/v1/banks", json={"name": f"bench-{uuid4().hex[:12]}"}))
+        bank, theirs = str(made["id"]), made["encoder_digest"]
         try:
+            if theirs != encoder_digest(settings):
+                own = f"PALIMPSEST_ENCODER_START={settings.encoder_start} PALIMPSEST_ENCODER_START_SHA256={settings.encoder_start_sha256}"
+                ours = encoder_digest(settings)[:12]
+                raise Refused(f"the service at {url} has the encoder {theirs[:12]}, this board is played with {ours}: start it with {own}")
             yield RestMemory(client, bank)
         finally:
             reply_of(await client.delete(f"/v1/banks/{bank}"))

@@ -4,15 +4,18 @@ import json
 import platform
 import shlex
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.data import DataSet
 from bench.streams import CHANGE_SEED, Tally
+
+if TYPE_CHECKING:
+    from bench.vectors import Vectors
 
 NOT_SAID = ("--json", "--png", "--key")
 HEAD = (
@@ -56,23 +59,33 @@ def render(runs: Sequence[Run]) -> str:
     return "\n\n".join(blocks)
 
 
-def as_json(runs: Sequence[Run], sets: Sequence[DataSet], *, encoder: str, seconds: float) -> dict[str, Any]:
+def as_json(runs: Sequence[Run], sets: Sequence[DataSet], *, vectors: Mapping[str, "Vectors"], seconds: float) -> dict[str, Any]:
     """Everything that was measured, and what it was measured with."""
     lines = [{"data": run.data, "stream": run.stream, "seed": run.seed, "memory": run.memory, **run.tally.as_json()} for run in runs]
     data = [{"name": data.name, "rows": len(data.rows), "sha256": data.sha256} for data in sets]
-    return report("corrections", lines, data, encoder=encoder, seconds=seconds, change_seed=CHANGE_SEED)
+    return report("corrections", lines, data, vectors=vectors, seconds=seconds, change_seed=CHANGE_SEED)
 
 
 def report(
-    benchmark: str, runs: Sequence[dict[str, Any]], data: Sequence[dict[str, Any]], *, encoder: str, seconds: float, **more: object
+    benchmark: str,
+    runs: Sequence[dict[str, Any]],
+    data: Sequence[dict[str, Any]],
+    *,
+    vectors: Mapping[str, "Vectors"],
+    seconds: float,
+    **more: object,
 ) -> dict[str, Any]:
-    """The JSON of a benchmark: its runs, and what they were measured with and on."""
+    """The JSON of a benchmark: its runs, and what they were measured with and on.
+
+    `encoder` is the one that rivals have; `encoders` says for each data set which start of it Palimpsest had, as the digest of both.
+    """
     return {
         "benchmark": benchmark,
         "command": shlex.join(["python", "-m", "bench", *_without_files(sys.argv[1:])]),
         "version": version("palimpsest"),
         "machine": {"python": platform.python_version(), "processor": platform.machine(), "system": platform.system()},
-        "encoder": encoder,
+        "encoder": next(iter(vectors.values())).rivals.digest,
+        "encoders": {name: {"Palimpsest": some.digest, "rivals": some.rivals.digest} for name, some in vectors.items()},
         **more,
         "seconds": round(seconds, 1),
         "data": list(data),

@@ -31,21 +31,37 @@ Keys = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """Unit vectors and token counts of texts, under the encoder with this digest."""
+    """Unit vectors and token counts of texts, under the encoder with this digest. `plain`: those of the same texts without a start."""
 
     places: dict[str, int]
     keys: Keys  # (texts, width)
     tokens: list[int]
     digest: str
+    plain: "Vectors | None" = None
 
     def __getitem__(self, text: str) -> Keys:
         """(width,) the vector of a text."""
         return np.asarray(self.keys[self.places[text]])
 
+    @property
+    def rivals(self) -> "Vectors":
+        """What rivals are given: vectors of the plain encoder, which people have today; these themselves if there are no others."""
+        return self.plain or self
+
     def only(self, texts: Sequence[str]) -> "Vectors":
         """Those of `texts`, which are distinct."""
         at = [self.places[text] for text in texts]
-        return Vectors({text: place for place, text in enumerate(texts)}, self.keys[at], [self.tokens[place] for place in at], self.digest)
+        places, tokens = {text: place for place, text in enumerate(texts)}, [self.tokens[place] for place in at]
+        return Vectors(places, self.keys[at], tokens, self.digest, self.plain and self.plain.only(texts))
+
+
+def encoders_of(vectors: Mapping[str, Vectors]) -> str:
+    """Which encoders the vectors of data sets are of, for a line below a table."""
+    said = [f"encoder {next(iter(vectors.values())).rivals.digest[:12]}"]
+    for name, some in vectors.items():
+        if some.digest != some.rivals.digest:
+            said.append(f"with a start {some.digest[:12]}{name and f' ({name})'}")
+    return ", ".join(said)
 
 
 class RememberedEncoder(Encoder):

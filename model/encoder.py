@@ -4,7 +4,8 @@ E1  The vector of a text is a function of the text alone: bitwise the same whate
     in every instance with the same weights, backend and kind of processor. Two foldings of a ledger are equal only so.
 E2  Vectors are those of the reference (transformers' BertModel, mean over tokens, unit length) up to rounding: 1e-5 in
     any coordinate.
-E3  The weights are the expected ones, or nothing is loaded (`model.encoder_weights`).
+E3  The weights are the expected ones, or nothing is loaded (`model.encoder_weights`); so is a start (`model.start`), which is added to
+    them once, before the network is made: it costs a recall nothing.
 
 How E1 is kept: texts of exactly the same number of tokens run together and nothing is padded, so a row meets only rows
 of its own shape, and no mask is needed.
@@ -20,6 +21,7 @@ import numpy as np
 from model.encoder_onnx import Network, open_onnx
 from model.encoder_torch import open_torch
 from model.encoder_weights import PINNED, WIDTH, EncoderRefused, Tensor, find_weights, read_vocabulary, read_weights
+from model.start.weights import Start, digest_with, merged
 from model.wording import Words
 
 if TYPE_CHECKING:
@@ -49,22 +51,32 @@ class Encoder:
     def __init__(self, tokenizer: "Tokenizer", network: Network, digest: str) -> None:
         self._tokenizer, self._network = tokenizer, network
         self.words = Words(tokenizer)
-        self.digest = digest  # SHA-256 of the weights, hex
+        self.digest = digest  # SHA-256 of the weights, hex; of the digests of weights and start where there is one
         self.width = WIDTH
 
     @classmethod
-    def load(cls, directory: Path, *, expected_sha256: str = PINNED, threads: int = 1, backend: Backend = "onnx") -> "Encoder":
-        """The encoder whose files are in `directory` (see `find_weights`).
+    def load(
+        cls, directory: Path, *, expected_sha256: str = PINNED, start: Start | None = None, threads: int = 1, backend: Backend = "onnx"
+    ) -> "Encoder":
+        """The encoder whose files are in `directory` (see `find_weights`), with a start if one is given (`model.start.shipped_start`).
 
         `threads` sizes the ONNX backend; torch has one number for the whole process.
 
         Raises:
-            EncoderRefused: a file is missing or not the expected one.
+            EncoderRefused: a file is missing or not the expected one, or the start is for other weights.
         """
-        weights = read_weights(directory, expected_sha256)
+        base = expected_sha256.strip().lower()
+        if start is not None and start.base != base:
+            raise EncoderRefused(
+                f"the start {start.sha256[:12]} was learned for the encoder {start.base[:12]}, and the weights in {directory} are "
+                f"{base[:12]}: set PALIMPSEST_ENCODER_START=none, or learn one for these with `python -m model.start train`"
+            )
+        weights = read_weights(directory, base)
         tokenizer = tokenizer_in(directory)
+        if start is not None:
+            weights = merged(weights, start)
         network = open_onnx(weights, threads) if backend == "onnx" else open_torch(weights)
-        return cls(tokenizer, network, expected_sha256.strip().lower())
+        return cls(tokenizer, network, digest_with(base, start.sha256 if start else ""))
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """The vectors and token counts of `texts`, in order; an empty sequence gives no rows.

@@ -6,6 +6,7 @@
     │   ├── Forbidden 403          ├── MethodNotAllowed 405    ├── TaintedSnapshot 409     ├── StorageFull 507
     │   ├── Invalid 400            ├── Conflict 409            ├── ChecksumMismatch 422    └── Internal 500
     │   ├── TooLarge 413           ├── IdempotencyMismatch 422 ├── BundleRefused 422       ├── StateUnknown 409
+    │   ├── OtherEncoder 409
     │   └── NotNow: it passes; the client has waited and tried again before it raises one of these
     │       ├── StateUnavailable 409   ├── WriterBusy 409   ├── IdempotencyInFlight 409   ├── Quota 429   └── Capacity 503
     ├── Unreachable: no answer came
@@ -187,6 +188,12 @@ class StateUnknown(Refused):
     """What was seen of a bank was not seen of this one: it was made anew under its name. The client forgets it and asks again by itself."""
 
     of_code = "state-unknown"
+
+
+class OtherEncoder(Refused):
+    """The bank was taught with another encoder, or another start of it, than the service has."""
+
+    of_code = "other-encoder"
 
 
 class WriterBusy(NotNow):

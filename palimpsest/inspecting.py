@@ -89,12 +89,12 @@ class Inspecting(Asking[Way]):
         return self._post("/v1/memory/explain", Explained, {"input": input, "at": at, "sample": sample}, bank=bank)
 
     @method
-    def bisect(self, input: str, *, since: str | None = None, bank: str | None = None) -> Steps[StartedJob[Way]]:
-        """Find the correction that brought the present answer, among all or those after the snapshot `since`.
+    def bisect(self, input: str, *, since: str | None = None, until: str | None = None, bank: str | None = None) -> Steps[StartedJob[Way]]:
+        """Find the correction that brought the present answer, or that of the snapshot `until`: among all or those after `since`.
 
         The `result` of the job names it, and the snapshots before and after.
         """
-        body = {"input": input, "since": since}
+        body = {"input": input, "since": since, "until": until}
         started = yield from self._post("/v1/memory/bisect", JobStarted, body, bank=bank, key=new_key())
         return StartedJob(self._way, self._exchange, started.job_id, deduplicated=started.deduplicated)
 
@@ -113,6 +113,12 @@ class Inspecting(Asking[Way]):
     def get_probe_set(self, probe_set_id: str) -> Steps[ProbeSet]:
         """One probe set, with its probes."""
         return self._get(f"/v1/probe-sets/{segment(probe_set_id)}", ProbeSet, None, by_bank=False)
+
+    @method
+    def change_probe_set(self, probe_set_id: str, probes: Mapping[str, str | None]) -> Steps[ProbeSet]:
+        """Put other questions in the place of all that a probe set has."""
+        asked = [Probe(input=asked, expected=expected) for asked, expected in probes.items()]
+        return self._call("PUT", f"/v1/probe-sets/{segment(probe_set_id)}", ProbeSet, None, body={"probes": asked}, by_bank=False)
 
     @method
     def delete_probe_set(self, probe_set_id: str) -> Steps[None]:

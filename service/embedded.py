@@ -94,6 +94,7 @@ async def run_embedded(
             engine.replay.blobs,
             engine.recall_model,
             engine.words,
+            engine.language,
             thread=engine.heavy,
             stage=metrics.stage,
             changed=engine.changed,

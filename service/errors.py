@@ -7,7 +7,7 @@
     ├── Invalid 400                ├── ChecksumMismatch 422     ├── Quota 429
     ├── Conflict 409               ├── GateFailed 409           ├── StorageFull 507
     ├── IdempotencyMismatch 422    ├── IdempotencyInFlight 409  ├── Capacity 503
-    ├── BundleRefused 422          └── StateUnknown 409
+    ├── BundleRefused 422          ├── StateUnknown 409         ├── OtherEncoder 409
     └── OutcomeUnknown 503
 
 `status` is the HTTP status, `code` the stable name that clients may branch on; the docstring of each class tells the reader what to do.
@@ -105,6 +105,13 @@ class StateUnknown(PalimpsestError):
 
     status = 409
     code = "state-unknown"
+
+
+class OtherEncoder(PalimpsestError):
+    """The bank was taught with another encoder, or another start of it, than this service has; `detail` says how to go on."""
+
+    status = 409
+    code = "other-encoder"
 
 
 class WriterBusy(PalimpsestError):

@@ -47,6 +47,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     key_pepper: str = ""  # HMAC key over API keys; default: a generated file below var_dir
     encoder: str = ""  # directory of the sentence encoder
     encoder_sha256: str = ""  # digest of another encoder's model.safetensors that the operator vouches for
+    encoder_start: str = "shipped"  # what was meta-learned for the encoder: `shipped`, `none`, or a file
+    encoder_start_sha256: str = ""  # digest of that file
     encoder_threads: Annotated[int, Meta(ge=1, le=64)] = 1
     model_threads: Annotated[int, Meta(ge=1, le=64)] = 1
     device: Annotated[str, Meta(pattern=r"^(cpu|cuda:[0-9]+)\Z")] = "cpu"  # where banks are computed; a process serves one
@@ -83,6 +85,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     session_ttl_s: Annotated[float, Meta(ge=1, le=31_536_000)] = 86_400.0  # a session that is unused for so long is gone
     upstreams: tuple[Upstream, ...] = ()  # whom /v1/chat/completions may ask; in the environment a JSON list
     upstream_silence_s: Annotated[float, Meta(ge=0.05, le=3_600)] = 120.0  # an upstream that says nothing for so long is given up
+    lm: str = ""  # folder of the language model that `hope:<bank>` speaks with; default: the small one that is shipped
     note_tokens: Annotated[int, Meta(ge=0, le=100_000)] = 512  # of what is remembered, in a conversation's system message
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

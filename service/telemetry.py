@@ -46,6 +46,7 @@ STAGES = (
     "train",
     "gate",
     "upstream",
+    "converse",
     "sweep",
     "tidy",
 )

@@ -40,6 +40,7 @@ class Aim:
     snapshot: SnapshotRow | None  # whose weights are these, as they were saved
     origin: Origin | None  # None: it grows from the present head
     bases: tuple[SnapshotRow, ...]  # what it may be folded from, in this order
+    sleeps: tuple[int, ...]  # where its language model has slept
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class _Base:
     spans: Spans  # with those that are in quarantine
     seq: int
     name: str
+    sleeps: tuple[int, ...]
     snapshot: SnapshotRow | None = None
     origin: Origin | None = None
 
@@ -69,7 +71,8 @@ async def aim(database: Database, tenant: str, found: Lineage, request: wire.Rol
     apart = [row.seq for row in found.quarantined]
     spans, held = subtract(spans, apart), among(spans, apart)
     saved = base.snapshot if base.snapshot is not None and base.snapshot.spans == spans else None
-    return Aim(spans, held, base.name, saved, base.origin, await bases_of(database, tenant, found, base.origin))
+    bases = await bases_of(database, tenant, found, base.origin)
+    return Aim(spans, held, base.name, saved, base.origin, bases, base.sleeps)
 
 
 async def bases_of(database: Database, tenant: str, found: Lineage, origin: Origin | None) -> tuple[SnapshotRow, ...]:
@@ -97,7 +100,8 @@ async def _base(database: Database, tenant: str, found: Lineage, request: wire.R
         async with database.read(tenant) as conn:
             target = await snapshots.get_snapshot(conn, tenant, request.to, found.bank.id)
         refuse_tainted(target, list(found.tombstones))
-        return _Base(_belonging(target, found), target.seq, target.id, target, Origin(target.created_at, first=target.id))
+        origin = Origin(target.created_at, first=target.id)
+        return _Base(_belonging(target, found), target.seq, target.id, target.sleeps, target, origin)
     if request.to_time is not None:
         return await _at_time(database, tenant, found, request.to_time)
     if request.source is None:
@@ -116,7 +120,7 @@ async def _at_time(database: Database, tenant: str, found: Lineage, at: datetime
         raise NotFound(f"the bank had no state at {at.isoformat()}; it was created at {bank.created_at.isoformat()}")
     seq = min(max(head.seq, newest), bank.seq)
     exact = [row.seq for row in found.tombstones if row.exact]
-    return _Base(live(_belonging(head, found), head.seq, seq, exact), seq, at.isoformat(), origin=Origin(at, head.id))
+    return _Base(live(_belonging(head, found), head.seq, seq, exact), seq, at.isoformat(), head.sleeps, origin=Origin(at, head.id))
 
 
 async def _without_source(database: Database, tenant: str, found: Lineage, source: wire.Source) -> _Base:
@@ -125,13 +129,13 @@ async def _without_source(database: Database, tenant: str, found: Lineage, sourc
     name = f"session {source.session_id}" if source.session_id is not None else f"key {source.key_id}"
     if not seqs:
         raise NotFound(f"no correction of this bank was taught by {name}")
-    return _Base(subtract(found.whole, seqs), found.bank.seq, f"everything but {name}")
+    return _Base(subtract(found.whole, seqs), found.bank.seq, f"everything but {name}", found.head.sleeps)
 
 
 async def _chosen(database: Database, tenant: str, found: Lineage, ids: Sequence[str]) -> list[int]:
     wanted = list(dict.fromkeys(ids))
     async with database.read(tenant) as conn:
-        rows = await history.by_ids(conn, tenant, found.bank.id, wanted)
+        rows = await history.by_ids(conn, tenant, found.bank.id, wanted, turns=True)
     missing = sorted(set(wanted) - {row.id for row in rows})
     if missing:
         raise NotFound(f"keep: no correction {', '.join(missing[:5])} in this bank")

@@ -7,6 +7,8 @@ two of them.
 
 Of a consolidated memory a part is no fold of events. Where the events between two snapshots do not bring the answer, the consolidation
 between them did, and no correction is named.
+
+The present may be a snapshot, for who wants to know what brought the answer that was given then: "now" is that state.
 """
 
 from dataclasses import dataclass, field, replace
@@ -17,12 +19,13 @@ from msgspec import structs
 from service import wire
 from service.errors import ChecksumMismatch, Conflict, StateUnavailable
 from service.store import history, snapshots
-from service.store.lineage import can_serve, count, events_of
+from service.store.lineage import count, events_of
 from service.store.rows import SnapshotRow
 from workers.comparing import Comparing
 from workers.encoding import EncodedText
 from workers.replay import Lineage, Progress, Replay, lineage
 from workers.threads import OwnThread
+from workers.versions import refuse_tainted
 from workers.view import View
 from workers.warm_bank import WarmBank
 
@@ -51,15 +54,27 @@ class Bisection:
     comparing: Comparing
     thread: OwnThread  # folds run here, beside the requests
 
-    async def run(self, tenant: str, bank_id: str, asked: EncodedText, since: str | None, *, progress: Progress) -> dict[str, Any]:
-        """The correction that brought the present answer, and the snapshots around it; `changed` is false where `since` says the same.
+    async def run(
+        self, tenant: str, bank_id: str, asked: EncodedText, since: str | None, until: str | None = None, *, progress: Progress
+    ) -> dict[str, Any]:
+        """The correction that brought the answer of the present, or of `until`; and the snapshots around it.
+
+        `changed` is false where `since` says the same.
 
         Raises:
-            NotFound: no such snapshot. Conflict: the present state did not grow from it.
+            NotFound: no such snapshot. Conflict: the one did not grow from the other. TaintedSnapshot: `until` holds what was forgotten.
         """
         found = await lineage(self.replay.database, tenant, bank_id)
-        begin = await self._begin(tenant, found, since)
-        now, _ = await self.replay.current(tenant, found, thread=self.thread)
+        if until is None:
+            begin = await self._begin(tenant, found, since)
+            now, _ = await self.replay.current(tenant, found, thread=self.thread)
+        else:
+            async with self.replay.database.read(tenant) as conn:
+                end = await snapshots.get_kept(conn, tenant, until, bank_id)
+            refuse_tainted(end, list(found.tombstones))
+            found = replace(found, bank=structs.replace(found.bank, seq=end.seq), wanted=end.spans)
+            begin = await self._begin(tenant, found, since)
+            now = await self.replay.at(tenant, found, end)
         warm = WarmBank(found.bank, found.bank.head_version, now, now.seq, now.snapshot_id)
         (said,) = await self.comparing.said(tenant, warm, now, [asked])
         search = _Search(tenant, found, warm, asked, events_of(found.wanted), said, self.replay.recall.consolidated(now.state))
@@ -83,9 +98,9 @@ class Bisection:
             if since is None:
                 return (await snapshots.usable(conn, tenant, found.bank.id))[-1]  # genesis
             begin = await snapshots.get_kept(conn, tenant, since, found.bank.id)
-        if not can_serve(begin.spans, begin.seq, found.wanted):
+        if not found.serves(begin):
             raise Conflict(
-                f"the present state did not grow from snapshot {begin.id}: a rollback, forget or quarantine lies between; choose another"
+                f"that state did not grow from snapshot {begin.id}: a rollback, forget or quarantine lies between; choose another"
             )
         return begin
 
@@ -94,7 +109,7 @@ class Bisection:
         on_the_way = {
             count(row.spans): row
             for row in search.found.bases
-            if can_serve(row.spans, row.seq, search.found.wanted) and row.config_hash == self.replay.recall.config.hash
+            if search.found.serves(row) and row.config_hash == self.replay.recall.config.hash
         }
         between = [row for held, row in sorted(on_the_way.items()) if search.below[0] < held < search.above]
         last, first, low, high = begin, on_the_way.get(search.above), 0, len(between)

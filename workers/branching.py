@@ -89,6 +89,7 @@ class Branching:
         view, _ = await self.replay.current(
             tenant, replace(found, bank=bank, bases=bases, wanted=spans, held=()), thread=self.versions.heavy
         )
+        view.weights = subtract(view.weights, found.turns)  # conversations stay in their bank
         return view
 
     async def _copied(self, conn: Any, tenant: str, bank_id: str, made: wire.Bank, view: View, actor: Actor) -> None:  # noqa: ANN401
@@ -129,7 +130,7 @@ class Branching:
         async with self.versions.database.read(tenant) as conn:
             row = await branches.get(conn, tenant, branch_id)
         warm = await self.warm.current(tenant, bank_id)
-        bank, branch = [await lineage(self.versions.database, tenant, each) for each in (bank_id, branch_id)]
+        bank, branch = [_taught_alone(await lineage(self.versions.database, tenant, each)) for each in (bank_id, branch_id)]
         taught = _taught(bank, branch, row, refold=refold)
         before = await self.versions.save(
             tenant, await self.versions.take(warm, warm.view), "manual", Label(actor.key_id, label=f"before {row.name}"[:128])
@@ -185,6 +186,11 @@ def _taught(bank: Lineage, branch: Lineage, row: BranchRow, *, refold: bool) -> 
     if not taught:
         raise Conflict("nothing was taught in the branch that the bank does not have")
     return taught
+
+
+def _taught_alone(found: Lineage) -> Lineage:
+    """Without the turns of conversations, which a branch neither begins with nor brings back."""
+    return replace(found, wanted=subtract(found.wanted, found.turns), held=subtract(found.held, found.turns))
 
 
 def live_of(found: Lineage) -> Spans:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from model import CheckpointRefused, State, checkpoint
+from model.start.weights import told_apart
 from service import wire
 from service.bundling import (
     BLOCK,
@@ -117,7 +118,7 @@ class Carrying:
         return wire.Imported(snapshot=present.snapshot(row, found.head.id, []), probes=asked, agreeing=agreeing)
 
     async def _answers(self, tenant: str, found: Lineage, view: View) -> list[Probe]:
-        rows = await self.comparing.probes(tenant, found.bank.id, view.weights, view.gone, ASKED)
+        rows = await self.comparing.probes(tenant, found.bank.id, view.taught, view.gone, ASKED)
         said = await self.comparing.said(tenant, _nobodys(found, view), view, [text_of(row) for row in rows])
         return [
             Probe(correction=row.id, input=row.input or "", value=each.value, confidence=each.confidence)
@@ -128,7 +129,7 @@ class Carrying:
         lines, after = [], 0
         while after < upto:
             async with self.replay.database.read(tenant) as conn:
-                rows = await history.page(conn, tenant, bank_id, after, min(PAGE, upto - after))
+                rows = await history.page(conn, tenant, bank_id, after, min(PAGE, upto - after), turns=True)
             lines.append(_lines.encode_lines([_line(row, whole=holds(inside, row.seq)) for row in rows]))
             after = rows[-1].seq
         return b"".join(lines)
@@ -147,9 +148,7 @@ class Carrying:
         if manifest.bank != bank.id:
             raise BundleRefused(f"the bundle is of bank {manifest.bank}; it can be imported there and nowhere else")
         if manifest.encoder_digest != config.encoder_digest:
-            raise BundleRefused(
-                f"the bundle is of the encoder {manifest.encoder_digest[:12]}, this service has {config.encoder_digest[:12]}"
-            )
+            raise BundleRefused(f"the bundle is of {told_apart(manifest.encoder_digest, config.encoder_digest)}")
         if manifest.config_hash != config.hash:
             raise BundleRefused(f"the bundle has configuration {manifest.config_hash[:12]}, this service runs {config.hash[:12]}")
         async with self.replay.database.read(tenant) as conn:

@@ -14,7 +14,7 @@ from typing import Any
 from model.consolidation import consolidate
 from service.errors import GateFailed, HeadMoved
 from service.store import banks, history
-from service.store.lineage import Spans, count, holds, restrict, subtract
+from service.store.lineage import Spans, holds, restrict, subtract
 from service.store.rows import HeadMove, LessonRow, SnapshotRow
 from workers.gate import Gate, Verdict
 from workers.reading import Reader
@@ -59,7 +59,7 @@ class Consolidation:
                     f"the candidate {saved.id} is wrong on {gate.flipped} of {gate.probes} corrections where the head is right"
                 )
             await self.changed(tenant, bank_id)
-            return {"snapshot": saved.id, "digest": saved.digest, "events": count(saved.spans), "gate": gate.figures()}
+            return {"snapshot": saved.id, "digest": saved.digest, "events": saved.clock["events"], "gate": gate.figures()}
         raise HeadMoved()
 
     async def _candidate(self, tenant: str, bank_id: str, progress: Progress) -> tuple[Lineage, View]:

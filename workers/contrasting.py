@@ -35,12 +35,12 @@ class Contrast:
         """
         async with self.database.read(tenant) as conn:
             row = await branches.get(conn, tenant, branch.row.id)
-        began, live = events_of(row.spans), subtract(theirs.weights, theirs.gone)
+        began, live = events_of(row.spans), subtract(theirs.taught, theirs.gone)
         shared = only(began[place - 1] for place in events_of(restrict(live, len(began))))
-        gained, lost = above(live, len(began)), without(subtract(ours.weights, ours.gone), shared)
+        gained, lost = above(live, len(began)), without(subtract(ours.taught, ours.gone), shared)
         news, losses = [await self._rows(tenant, each.row.id, spans) for each, spans in ((branch, gained), (bank, lost))]
         first = [row for row in news if row.embedding is not None and row.input is not None][: most // 2]
-        sample = await self.comparing.sample(tenant, bank.row.id, ours.weights, lost, ours.gone, most - len(first))
+        sample = await self.comparing.sample(tenant, bank.row.id, ours.taught, lost, ours.gone, most - len(first))
         asked = [*first, *sample.rows]
         texts = [text_of(each) for each in asked]
         before = await self.comparing.said(tenant, bank, ours, texts)

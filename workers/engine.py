@@ -30,18 +30,23 @@ from service.tracing import Stage
 from workers import lifecycle, summary
 from workers.batch import Batcher
 from workers.comparing import Comparing
+from workers.conversing import Conversing
 from workers.encoding import EncodedText, Encoding, own_words
 from workers.forgetting import Forgetting
 from workers.governing import Governing
 from workers.housing import Room
 from workers.inspection import Inspection
 from workers.judging import Judge
+from workers.language import LanguageModel
+from workers.language_fold import LanguageFold
+from workers.language_states import LanguageStates
 from workers.learning import Taken, Taking, learn_together
 from workers.noting import Notes
 from workers.old_views import OldViews
 from workers.previewing import Previewing
 from workers.quarantining import Quarantining
 from workers.reading import HEARD, Found, Question, Read, Reader
+from workers.receipts import Receipts
 from workers.replay import Replay, lineage
 from workers.rolling_back import RollBack
 from workers.teaching import Teacher
@@ -75,6 +80,7 @@ class LocalEngine:
         blobs: Blobs,
         recall: Recall,
         encoding: Encoding,
+        language: LanguageModel,
         *,
         policy: Policy,
         stage: Stage,
@@ -90,8 +96,7 @@ class LocalEngine:
         self.recall_model = recall
         self._model = OwnThread("model", start_thread)
         self.heavy = OwnThread("heavy", start_thread)  # folds and checkpoints, beside the requests
-        replay = Replay(database, blobs, recall, refused, stage)
-        self.replay = replay
+        self.replay = replay = Replay(database, blobs, recall, refused, stage)
         self.banks = WarmBanks(
             database, replay, thread=self._model, heavy=self.heavy, room=policy.room, shared=policy.shared, stage=stage, hit=hit, now=now
         )
@@ -100,33 +105,27 @@ class LocalEngine:
         self._lessons: Batcher[Taking, Taken | Exception] = Batcher(
             partial(learn_together, recall), self._model, size=LESSONS, waiting=1_024
         )
-        self._whole = Whole()
+        self._whole, self.language = Whole(), language
+        self.language_states = LanguageStates(database, LanguageFold(database, blobs, language), self._whole, self._save_soon)
+        self._talk = Conversing(database, self.banks, self.language_states, thread=self._model, whole=self._whole, stage=stage, now=now)
+        self.speak = self._talk.speak
         self._notes = Notes(database, self._whole.own)
         self.words, self._judge = encoding.words, Judge(database, self._reader, encoding.words)
         self._reads: Batcher[Read, Found] = Batcher(self._reader.read_together, self._model, size=READS, waiting=8_192, waited=waited)
-        self._teacher = Teacher(
-            Appending(database), self.banks, self._reader, self._judge, recall, self._reads, self._lessons, stage, self._notes.take, now
-        )
+        receipts = Receipts(self._reader, self._judge, recall, self._reads, self._lessons, stage)
+        most = recall.config.max_responses
+        self._teacher = Teacher(Appending(database), self.banks, receipts, most, stage, self._notes.take, now)
         self._old = OldViews(replay, self.banks)
         looking = Inspection(replay, self.banks, self._old, self._judge, self._reads, encoding, self.heavy, now)
         self.levels, self.trace, self.probe, self.explain = looking.levels, looking.trace, looking.probe, looking.explain
         self._note_drift = looking.note_drift
         comparing = Comparing(self._judge)
-        rolling = RollBack(replay, self.banks, comparing, self.versions, self._old)
+        rolling = RollBack(replay, self.banks, comparing, self.versions, self._old, partial(self.language_states.part, locked=True))
         going = Versioning(self.banks, replay, self.versions, comparing, rolling, self._old, encoding, self._whole, ring, now)
         self.roll_back, self.rolled_back, self.delete_snapshot = going.roll_back, going.rolled_back, going.delete_snapshot
         self.diff, self.verify, self.bisect, self.import_bundle = going.diff, going.verify, going.bisect, going.import_bundle
         self.create_branch, self.diff_branch, self.promote_branch = going.create_branch, going.diff_branch, going.promote_branch
-        governing = Governing(
-            self.banks,
-            self._judge,
-            Forgetting(replay, self.banks, now),
-            Quarantining(replay, self.banks, now),
-            Previewing(replay, self.banks, comparing, self._model),
-            self._whole,
-            self._old.clear,
-            ring,
-        )
+        governing = self._governing(comparing, ring)
         self.forget, self.preview_forget, self.membership = governing.forget, governing.preview_forget, governing.membership
         self.quarantine, self.lift = governing.quarantine, governing.lift
 
@@ -216,7 +215,14 @@ class LocalEngine:
             warm = await self.banks.current(tenant, bank_id)
             taken = await self.versions.take(warm, warm.view)
             found = await lineage(self._database, tenant, bank_id)
-        return await summary.describe(self._database, tenant, found, taken, self.heavy, self.recall_model.config)
+        told = await summary.describe(self._database, tenant, found, taken, self.heavy, self.recall_model.config)
+        return structs.replace(told, language=await self.language_states.describe(tenant, found))
+
+    async def observe(self, tenant: str, bank: str, turn: wire.NewTurn, *, actor: Actor, ids: Sequence[str]) -> wire.TurnTaken:
+        """See `Engine.observe`."""
+        taken = await self._talk.observe(tenant, bank, turn, actor=actor, ids=ids)
+        self._save_when_due(tenant, await self.banks.id_of(tenant, bank))
+        return taken
 
     async def snapshot(self, tenant: str, bank: str, *, label: str | None, note: str | None, pin: bool, actor: Actor) -> wire.Snapshot:
         """See `Engine.snapshot`."""
@@ -255,10 +261,17 @@ class LocalEngine:
         """A job, here or elsewhere, has moved the bank's head or erased from it: the warm copy follows."""
         self._old.clear()  # old views learn of it when they are loaded again
         await self._whole(self.banks.refresh(tenant, bank_id))
+        await self.language_states.settle(tenant, bank_id)
+
+    def forget_bank(self, bank_id: str) -> None:
+        """The bank was deleted elsewhere: nothing of it stays in memory."""
+        self.banks.drop(bank_id)
+        self.language_states.drop(bank_id)
 
     def forget_tenant(self, tenant: str) -> None:
         """The tenant was erased: nothing of it stays in memory."""
         self._old.clear()
+        self.language_states.drop()
         for warm in self.banks.all():
             if warm.row.tenant == tenant:
                 self.banks.drop(warm.row.id)
@@ -275,10 +288,24 @@ class LocalEngine:
         """Let what has begun come to its end, then stop the threads. A fold that takes longer is given up, as by a crash."""
         await self._whole.end(within_s)
         self._encoding.close()
+        self.language.close()
         self._model.close()
         self.heavy.close()
 
     # --- inside
+
+    def _governing(self, comparing: Comparing, ring: Callable[[str, str], None]) -> Governing:
+        return Governing(
+            self.banks,
+            self._judge,
+            Forgetting(self.replay, self.banks, self._now),
+            Quarantining(self.replay, self.banks, self._now),
+            Previewing(self.replay, self.banks, comparing, self._model),
+            self._whole,
+            self._old.clear,
+            self.language_states.follow,
+            ring,
+        )
 
     def _new_responses(self, bank_id: str, items: Sequence[wire.NewCorrection]) -> dict[str, str]:
         """The responses that the bank may not know yet, with their own words: of a bank that is not warm nothing is known."""
@@ -306,13 +333,17 @@ class LocalEngine:
     ) -> list[wire.Taught]:
         async with self.banks.lock(bank_id):
             taught = await self._teacher.teach(tenant, bank_id, items, ids, encoded, words, asked, idempotency_key, key_id)
-            warm = self.banks.peek(bank_id)
-            due = warm is not None and warm.view.seq - warm.saved_seq >= self._policy.snapshot_every
-            if warm is not None and due:
-                warm.saved_seq = warm.view.seq  # one at a time; a failed one is tried again after as many events
-        if due:
-            self._whole.own(self._auto_snapshot(tenant, bank_id))
+        self._save_when_due(tenant, bank_id)
         return taught
+
+    def _save_when_due(self, tenant: str, bank_id: str) -> None:
+        warm = self.banks.peek(bank_id)
+        if warm is not None and warm.view.seq - warm.saved_seq >= self._policy.snapshot_every:
+            warm.saved_seq = warm.view.seq  # one at a time; a failed one is tried again after as many events
+            self._save_soon(tenant, bank_id)
+
+    def _save_soon(self, tenant: str, bank_id: str) -> None:
+        self._whole.own(self._auto_snapshot(tenant, bank_id))
 
     async def _auto_snapshot(self, tenant: str, bank_id: str) -> None:
         try:
@@ -326,6 +357,7 @@ class LocalEngine:
         async with self.banks.lock(bank_id):
             warm = await self.banks.current(tenant, bank_id)
             taken = await self.versions.take(warm, warm.view)
+        taken = replace(taken, language=await self.language_states.part(tenant, bank_id, taken.seq))
         with self._stage("snapshot"):
             row = await self.versions.save(tenant, taken, kind, label)
         if kind == "auto":
@@ -338,6 +370,7 @@ class LocalEngine:
         async with self.banks.lock(bank_id):
             self.banks.drop(bank_id)
             self._old.clear()
+            self.language_states.drop(bank_id)
             try:
                 await lifecycle.delete(self.versions, tenant, bank_id, actor)
             finally:

@@ -123,7 +123,7 @@ class Explaining:
                 older = await self._older(tenant, warm, view, key, judged, seen, parts.keys())
                 parts |= await self.heavy.run(parts_in_wide_weights, recall, view, key, older)
         near = sorted(parts, key=lambda seq: -parts[seq].near)[:sample]
-        method: Method = "pairs" if consolidated or len(near) * count(view.weights) > FOLDS else "fold"
+        method: Method = "pairs" if consolidated or len(near) * count(view.taught) > FOLDS else "fold"
         spans = view.weights if method == "fold" else ()
         async with self.judge.database.read(tenant) as conn:
             rows = await history.by_seqs(conn, tenant, bank_id, near)
@@ -146,7 +146,7 @@ class Explaining:
         """The seq of the event of each pair that may be in the window, by its number."""
         config, taken = self.judge.reader.recall.config, int(view.state.levels[FAST]["marks"][0, 0])
         async with self.judge.database.read(tenant) as conn:
-            said = await history.newest_said(conn, tenant, bank_id, view.weights, config.window)
+            said = await history.newest_said(conn, tenant, bank_id, view.taught, config.window)
             worded = await history.worded(conn, tenant, bank_id) if config.own_words else set()
             spoken = await history.spoken(conn, tenant, bank_id, view.weights) if worded else []
         return owners(said, {each.first for each in spoken if each.response in worded}, taken)

@@ -29,6 +29,7 @@ class Governing:
     previewing: Previewing
     whole: Whole
     void: Callable[[], None]  # old views learn of what was hidden when they are loaded again
+    follow: Callable[[str, str], None]  # told the tenant and the bank in which something was hidden that no job takes out
     ring: Callable[[str, str], None]
 
     async def forget(
@@ -53,6 +54,8 @@ class Governing:
         forgotten = await self.whole(work())
         if forgotten.job_id is not None:
             self.ring(forgotten.job_id, mode)
+        else:
+            self.follow(tenant, bank_id)
         return forgotten
 
     async def preview_forget(self, tenant: str, bank: str, corrections: Sequence[str]) -> wire.ForgetPreview:

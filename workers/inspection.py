@@ -17,7 +17,7 @@ from model import State
 from model.inspection import drifts
 from service import wire
 from service.store import history, lookup
-from service.store.lineage import can_serve, spread, subtract
+from service.store.lineage import spread, subtract
 from service.store.rows import EventRow, SnapshotRow
 from service.store.status import Standing
 from workers import level_view
@@ -69,7 +69,7 @@ class Inspection:
 
     async def _levels(self, tenant: str, bank_id: str, compared: Compared, newest: str | None, sample: int) -> wire.Levels:
         view = compared.view
-        live = subtract(view.weights, view.gone)
+        live = subtract(view.taught, view.gone)
         asked = await self._active(tenant, bank_id, view, spread(live, sample))
         levels = await self.heavy.run(level_view.describe, self.replay.recall, compared, asked)
         return wire.Levels(
@@ -139,7 +139,7 @@ class Inspection:
         """The newest snapshot, but for one, that the wanted state grew from, with weights that this build can load."""
         ours = self.replay.recall.config.hash
         usable = (row for row in found.bases if row.levels and row.config_hash == ours and row.id != but)
-        return next((row for row in usable if can_serve(row.spans, row.seq, found.wanted)), None)
+        return next((row for row in usable if found.serves(row)), None)
 
     async def _version(self, tenant: str, warm: WarmBank, name: str) -> View:
         return warm.view if name == wire.HEAD else await self.old.at(tenant, warm, name)

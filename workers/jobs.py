@@ -14,7 +14,7 @@ from uuid import uuid4
 import structlog
 
 from service import telemetry, tracing
-from service.errors import Capacity, HeadMoved, NotFound, PalimpsestError, StateUnavailable, StorageFull, WriterBusy
+from service.errors import Capacity, HeadMoved, NotFound, OtherEncoder, PalimpsestError, StateUnavailable, StorageFull, WriterBusy
 from service.store import jobs
 from service.store.db import Database
 from service.store.rows import JobRow
@@ -26,6 +26,7 @@ WAITED_FOR = (Capacity, StorageFull)  # a part of the service is away or full: a
 ATTEMPTS = 5  # claims before a job is given up that others are in the way of again and again
 TRANSIENT = (HeadMoved, StateUnavailable, WriterBusy)
 PROMISED = ("rebuild", "erase")  # acknowledged as forgotten: tried until it is so
+FOR_GOOD = (NotFound, OtherEncoder)  # no trying helps before a person has done something
 
 Handler = Callable[[JobRow, Progress], Awaitable[dict[str, Any]]]
 log = structlog.get_logger()
@@ -128,7 +129,7 @@ class JobRunner:
             tracing.failed(outcome)
         async with self._database.sweep() as conn:
             stopped = self._closing and isinstance(outcome, asyncio.CancelledError)
-            promised = job.kind in PROMISED and isinstance(outcome, Exception) and not isinstance(outcome, NotFound)
+            promised = job.kind in PROMISED and isinstance(outcome, Exception) and not isinstance(outcome, FOR_GOOD)
             in_the_way = isinstance(outcome, TRANSIENT) and job.attempts < ATTEMPTS
             if stopped or promised or in_the_way or isinstance(outcome, WAITED_FOR):
                 await jobs.release(conn, job.id, by=by, now=self._now())

@@ -24,7 +24,7 @@ from service.store import history
 from service.store.db import Database
 from service.store.history import FAR
 from service.store.lineage import holds
-from service.store.rows import SameInputRow, SupportRow
+from service.store.rows import EventRow, SameInputRow, SupportRow
 from workers.encoding import EncodedText
 from workers.reading import HEARD, Judged, Near, Reader
 from workers.view import View
@@ -219,6 +219,13 @@ class Looking:
     wording: Wording | None = None  # the question's
     near: dict[int, Near] = field(default_factory=dict)  # by response
     shared: dict[int, Overlap] = field(default_factory=dict)  # with a correction, by its seq
+
+    def learned(self, row: EventRow) -> None:
+        """The view has learned a correction since it was looked: what is known of others stays so."""
+        response = row.response or 0
+        self.near.pop(response, None)
+        if row.input == self.asked.text:
+            self.same = [SameInputRow(seq=row.seq, id=row.id, response=response), *self.same]
 
 
 def _beside(warm: WarmBank, view: View, pages: Pages | None = None) -> WarmBank:

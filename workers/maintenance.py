@@ -26,10 +26,13 @@ from workers.comparing import Comparing
 from workers.consolidate import Consolidation
 from workers.encoding import EncodedText
 from workers.judging import Judge
+from workers.language import LanguageModel
+from workers.language_fold import LanguageFold
 from workers.preparing import Preparing
 from workers.reading import Reader
 from workers.rebuilding import Changed, Rebuilding
 from workers.replay import Progress, Replay, key_of
+from workers.sleeping import Sleeping
 from workers.threads import OwnThread
 from workers.versions import STAGED, Versions
 
@@ -46,6 +49,7 @@ class Maintenance:
         blobs: Blobs,
         recall: Recall,
         words: Words,
+        language: LanguageModel,
         *,
         thread: OwnThread,
         stage: Stage,
@@ -57,17 +61,21 @@ class Maintenance:
         replay, reader = Replay(database, blobs, recall, refused, stage), Reader(database, recall, thread)
         self.versions = Versions(database, blobs, recall, thread, thread, now)
         self.consolidation = Consolidation(replay, reader, self.versions, thread, changed)
-        self.rebuilding = Rebuilding(replay, self.versions, thread, changed)
+        fold = LanguageFold(database, blobs, language)
+        self.sleeping = Sleeping(replay, fold, self.versions, changed)
+        self.rebuilding = Rebuilding(replay, self.versions, thread, changed, fold)
         judge = Judge(database, reader, words)
-        self.certifying = Certifying(replay, judge, thread, now)
+        self.certifying = Certifying(replay, judge, thread, fold, now)
         comparing = Comparing(judge)
         self.carrying = Carrying(replay, comparing, self.versions)
         self.bisection = Bisection(replay, comparing, thread)
         self.preparing = Preparing(replay, self.versions)
 
     async def consolidate(self, tenant: str, bank_id: str, *, moved_by: str, progress: Progress) -> dict[str, Any]:
-        """Consolidate a bank; see `workers.consolidate`."""
-        return await self.consolidation.run(tenant, bank_id, moved_by=moved_by, progress=progress)
+        """Consolidate a bank; see `workers.consolidate`, and `workers.sleeping` for its language model."""
+        done = await self.consolidation.run(tenant, bank_id, moved_by=moved_by, progress=progress)
+        slept = await self.sleeping.run(tenant, bank_id, moved_by=moved_by)
+        return done if slept is None else done | {"language": slept}
 
     async def rebuild(self, tenant: str, bank_id: str, *, moved_by: str, progress: Progress, forget: str | None = None) -> dict[str, Any]:
         """Rebuild a bank without what is forgotten or quarantined; see `workers.rebuilding`. With `forget`, certify it."""
@@ -104,7 +112,7 @@ class Maintenance:
         if "input" not in asked:
             raise Conflict("what was asked is gone since something in the bank was erased; ask again")
         text = EncodedText(key_of(base64.b64decode(asked["key"])), 0, asked["input"])
-        return await self.bisection.run(tenant, bank_id, text, asked["since"], progress=progress)
+        return await self.bisection.run(tenant, bank_id, text, asked["since"], asked.get("until"), progress=progress)
 
     async def prepare(self, tenant: str, bank_id: str, asked: Mapping[str, Any], *, progress: Progress) -> dict[str, Any]:
         """Fold what a rollback to come leads to; see `workers.preparing`."""

@@ -5,7 +5,6 @@ They are for statistics, so nobody waits for them, and what was not written when
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from functools import partial
 from typing import Any
 
 import structlog
@@ -40,7 +39,7 @@ class Notes:
             while self._waiting:
                 (tenant, bank_id), befores = self._waiting.popitem()
                 try:
-                    await self._database.at_once(tenant, partial(lookup.note, tenant=tenant, bank=bank_id, measured=befores))
+                    await self._database.send(tenant, lookup.notes(tenant, bank_id, befores), durable=False)
                 except PalimpsestError as error:  # a full disk, a busy database: they stay unknown
                     log.warning("receipts not noted", action="note", bank=bank_id, why=error.code)
         finally:

@@ -50,7 +50,7 @@ class OldViews:
         """As `at`, for who holds the bank's lock."""
         bank_id, name = warm.row.id, (warm.row.id, warm.row.epoch, snapshot_id)  # a forget, wherever it is asked, raises the epoch
         kept = self._kept.recent(name)
-        if kept is None:
+        if kept is None or not await self.is_kept(tenant, bank_id, snapshot_id):
             found = await lineage(self._replay.database, tenant, bank_id)
             async with self._replay.database.read(tenant) as conn:
                 snapshot = await snapshots.get_snapshot(conn, tenant, snapshot_id, bank_id)
@@ -59,6 +59,10 @@ class OldViews:
             kept = await self._replay.at(tenant, found, snapshot)
             self._kept.keep(name, kept)
         return kept
+
+    async def is_kept(self, tenant: str, bank_id: str, snapshot_id: str) -> bool:
+        """Whether a snapshot that is known here was deleted by nobody: only another process does so without telling."""
+        return not self._banks.shared or await snapshots.is_kept(self._replay.database.asking(tenant), tenant, snapshot_id, bank_id)
 
     def found(self, finding: Finding) -> Any:  # noqa: ANN401 (whatever was kept)
         """What was found, None if it is not here."""

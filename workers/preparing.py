@@ -16,7 +16,7 @@ from msgspec import structs
 from service import wire
 from service.errors import Conflict
 from service.store import jobs, snapshots
-from service.store.lineage import can_serve, count, holds, normal
+from service.store.lineage import count, holds, normal
 from service.store.rows import SnapshotRow
 from service.store.snapshots import PREPARED
 from workers.aiming import Aim, Origin, bases_of
@@ -80,4 +80,4 @@ class Preparing:
         """The newest snapshot that the state can be folded from, as far as one can tell without loading it."""
         ours, upto = self.replay.recall.config.hash, wanted.bank.seq
         usable = (row for row in wanted.bases if not row.levels or row.config_hash == ours)
-        return next((row for row in usable if row.seq <= upto and can_serve(row.spans, row.seq, wanted.wanted)), None)
+        return next((row for row in usable if row.seq <= upto and wanted.serves(row)), None)

@@ -12,7 +12,7 @@ import numpy as np
 from service import wire
 from service.errors import NotFound
 from service.store import history
-from service.store.lineage import Spans, only
+from service.store.lineage import Spans, only, subtract
 from service.store.rows import EventRow, TombstoneRow
 from workers.comparing import Comparing, flips
 from workers.encoding import text_of
@@ -51,7 +51,7 @@ class Previewing:
         """
         warm = await self.warm.current(tenant, bank_id)
         async with self.replay.database.read(tenant) as conn:
-            rows = await history.by_ids(conn, tenant, bank_id, ids)
+            rows = await history.by_ids(conn, tenant, bank_id, ids, turns=True)
         missing = sorted(set(ids) - {row.id for row in rows})
         if missing:
             raise NotFound(f"no correction {', '.join(missing[:5])} in this bank")
@@ -65,7 +65,7 @@ class Previewing:
 
     async def told(self, tenant: str, asked: AsIf, most: int = wire.PROBES) -> wire.ForgetPreview:
         """Which of at most so many corrections would be answered otherwise; half of them are those that would be forgotten."""
-        now, whole, bank_id = asked.now, ((0, asked.now.seq),), asked.warm.row.id
+        now, whole, bank_id = asked.now, subtract(((0, asked.now.seq),), asked.now.turns), asked.warm.row.id
         mine: Spans = only(row.seq for row in asked.rows)
         sample = await self.comparing.sample(tenant, bank_id, whole, mine, now.gone, most)
         before = await self.comparing.judge.ask(tenant, asked.warm, now, [text_of(row) for row in sample.rows])

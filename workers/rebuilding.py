@@ -1,7 +1,7 @@
 """The job's half of forgetting: weights without the events, then the ledger and the snapshots without their texts.
 
 - `rebuild` folds the ledger without what is exactly forgotten, or quarantined, and moves the head. The digest is that of a bank that never
-  saw it.
+  saw it. The bank's language model is folded with it, so that nobody who talks to the bank has to wait for that.
 - `destroy`, for an erasure, takes the texts and keys out of the ledger, and destroys every snapshot whose weights held them and every
   export with them.
 
@@ -10,21 +10,25 @@ tail that every warm copy folds.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from service.errors import HeadMoved
+import structlog
+
+from service.errors import HeadMoved, StateUnavailable
 from service.store import banks, blob_rows, bundles, forgets, idempotency, jobs, probe_sets, proposals, snapshots
 from service.store.lineage import live, restrict
 from service.store.rows import ForgetRow, HeadMove, SnapshotRow
+from workers.language_fold import LanguageFold, Wanted
 from workers.replay import Progress, Replay, lineage
 from workers.threads import OwnThread
-from workers.versions import Label, Taken, Versions, tainting
+from workers.versions import Label, LanguagePart, Taken, Versions, tainting
 from workers.view import View
 
 TRIES = 3  # heads that move under the fold before the job goes back to the queue
 ERASER = "erasure"  # the owner of a bank between an erasure and its next use
+log = structlog.get_logger()
 
 Changed = Callable[[str, str], Awaitable[None]]  # told the tenant and the bank whose warm copies have to follow
 
@@ -37,6 +41,7 @@ class Rebuilding:
     versions: Versions
     thread: OwnThread  # folds run here, beside the requests
     changed: Changed
+    language: LanguageFold
 
     async def rebuild(self, tenant: str, bank_id: str, *, moved_by: str, progress: Progress) -> SnapshotRow | None:
         """Make the weights exactly those of the wanted events; None if they already were.
@@ -56,9 +61,10 @@ class Rebuilding:
                 expected_version=found.bank.head_version, moved_by=moved_by, reason="rebuilt without forgotten or quarantined corrections"
             )
             owe = partial(self._owe, tenant, bank_id, view)
+            taken = replace(Taken.of(bank_id, view), language=await self._part(tenant, replace(Wanted.now(found), seq=view.seq)))
             try:
                 with self.replay.stage("snapshot"):
-                    head = await self.versions.save(tenant, Taken.of(bank_id, view), "rebuild", Label(moved_by), move, note=owe)
+                    head = await self.versions.save(tenant, taken, "rebuild", Label(moved_by), move, note=owe)
             except HeadMoved:
                 continue
             await self.changed(tenant, bank_id)
@@ -68,6 +74,13 @@ class Rebuilding:
     async def _owe(self, tenant: str, bank_id: str, view: View, conn: Any) -> None:  # noqa: ANN401
         """Folded from before what was forgotten, the weights may have lost a slow level."""
         await self.versions.owe(conn, tenant, bank_id, view.state, view.seq)
+
+    async def _part(self, tenant: str, wanted: Wanted) -> LanguagePart | None:
+        try:
+            return await self.language.part(tenant, wanted)
+        except StateUnavailable as error:  # nothing is lost with it, and what is to be forgotten does not wait for it
+            log.warning("language state not saved", action="language_part", bank=wanted.bank, why=error.detail)
+            return None
 
     async def destroy(self, tenant: str, row: ForgetRow) -> tuple[ForgetRow, dict[str, Any]]:
         """Redact a forget's ledger rows and destroy every snapshot that held them, to the last byte; what was removed.
@@ -92,7 +105,7 @@ class Rebuilding:
                 await snapshots.destroy_snapshots(conn, tenant, bank_id, kept, now)
             needed = await blob_rows.in_use(conn, tenant)
             texts = await forgets.texts_of(conn, tenant, bank_id, row.seqs)
-            replies = await idempotency.scrub(conn, tenant, texts)
+            replies = await idempotency.scrub(conn, tenant, texts, told_by_banks=True)
             await probe_sets.scrub(conn, tenant, bank_id, texts)
             await proposals.scrub(conn, tenant, bank_id, texts)
             await jobs.scrub(conn, tenant, bank_id)

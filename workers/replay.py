@@ -17,17 +17,19 @@ import numpy as np
 import structlog
 
 from model import CheckpointRefused, Lesson, Recall, State, checkpoint
+from model.start.weights import told_apart
 from service import tracing
-from service.errors import ChecksumMismatch, StateUnavailable
-from service.store import banks, forgets, history, quarantines, snapshots
+from service.errors import ChecksumMismatch, OtherEncoder, StateUnavailable
+from service.store import banks, forgets, history, quarantines, snapshots, turns
 from service.store.blobs import Blobs
 from service.store.db import Database
-from service.store.lineage import Spans, among, can_serve, holds, live, normal, subtract
+from service.store.lineage import Spans, among, can_serve, holds, live, normal, restrict, subtract
 from service.store.rows import BankRow, LessonRow, SnapshotRow, TombstoneRow
 from service.tracing import Stage
 from workers.threads import OwnThread
 from workers.view import Key, View, counted, still_inside
 
+LANGUAGE = "language"  # what a snapshot holds of the bank's language model, beside the levels of `Recall`
 PAGE = 512  # events read from the ledger at once
 CHUNK = 16  # events folded before the thread may serve someone else, about 30 ms
 
@@ -46,6 +48,12 @@ class Lineage:
     quarantined: tuple[TombstoneRow, ...]
     held: Spans  # quarantined events that would be wanted
     bases: tuple[SnapshotRow, ...]  # the head and what grew from it, then the others; newest first, without rejected and imported ones
+
+    turns: tuple[int, ...] = ()  # positions of what was said in conversations, of which nothing is in these weights
+
+    def serves(self, base: SnapshotRow) -> bool:
+        """Whether the wanted state can be folded from a snapshot: it holds just the wanted corrections up to its position."""
+        return can_serve(subtract(base.spans, self.turns), base.seq, subtract(self.wanted, self.turns))
 
     def has_level_of_head(self, base: SnapshotRow) -> bool:
         """Whether what is folded from a snapshot has the slow level of the head: it is the head, or grew from it."""
@@ -73,6 +81,7 @@ async def lineage(database: Database, tenant: str, bank: str) -> Lineage:
         usable = await snapshots.usable(conn, tenant, row.id)
         tombstones = await forgets.tombstones(conn, tenant, row.id)
         quarantined = await quarantines.held(conn, tenant, row.id)
+        said = await turns.seqs(conn, tenant, row.id, row.seq)
     head = next((snapshot for snapshot in usable if snapshot.id == row.head), None)
     if head is None:
         raise StateUnavailable(f"the head of bank {row.id} is not among its snapshots; restore the database", retry_after_s=60)
@@ -81,7 +90,7 @@ async def lineage(database: Database, tenant: str, bank: str) -> Lineage:
     apart = [event.seq for event in quarantined]
     passed = [row for row in usable if (row.gate is None or row.gate["passed"]) and row.kind != "import"]
     wanted, held = subtract(whole, apart), among(whole, apart)
-    found = Lineage(row, head, wanted, tuple(tombstones), tuple(quarantined), held, tuple(passed))
+    found = Lineage(row, head, wanted, tuple(tombstones), tuple(quarantined), held, tuple(passed), tuple(said))
     return replace(found, bases=tuple(sorted(passed, key=lambda base: not found.has_level_of_head(base))))  # stable: newest first
 
 
@@ -96,10 +105,14 @@ class Replay:
     stage: Stage = tracing.span
 
     async def base(self, tenant: str, found: Lineage) -> tuple[State, SnapshotRow]:
-        """The newest snapshot that can be loaded and from which the wanted state can be folded."""
+        """The newest snapshot that can be loaded and from which the wanted state can be folded.
+
+        Raises:
+            OtherEncoder: the bank's keys are of another encoder. StateUnavailable: no snapshot can be loaded.
+        """
         self._check_encoder(found)
         for snapshot in found.bases:
-            if snapshot.seq > found.bank.seq or not can_serve(snapshot.spans, snapshot.seq, found.wanted):
+            if snapshot.seq > found.bank.seq or not found.serves(snapshot):
                 continue
             try:
                 return await self.load(tenant, snapshot), snapshot
@@ -130,7 +143,7 @@ class Replay:
             raise StateUnavailable(
                 f"snapshot {snapshot.id} has configuration {snapshot.config_hash[:12]}, this service runs {self.recall.config.hash[:12]}"
             )
-        blobs = {level.name: await self.blobs.get(tenant, level.sha256) for level in snapshot.levels}
+        blobs = {level.name: await self.blobs.get(tenant, level.sha256) for level in snapshot.levels if level.name != LANGUAGE}
         state = await asyncio.to_thread(self._decoded, snapshot, blobs)  # a tenth of a second that nobody else should wait
         return self.recall.brought(state)
 
@@ -138,9 +151,7 @@ class Replay:
         """Keys of one encoder mean nothing to another: no configuration can make up for it."""
         theirs, ours = found.bank.encoder_digest, self.recall.config.encoder_digest
         if theirs != ours:
-            raise StateUnavailable(
-                f"bank {found.bank.id} was taught with the encoder {theirs[:12]}, this service has {ours[:12]}: start it with that encoder"
-            )
+            raise OtherEncoder(f"bank {found.bank.id} was taught with {told_apart(theirs, ours)}")
 
     def _decoded(self, snapshot: SnapshotRow, blobs: dict[str, bytes]) -> State:
         try:
@@ -194,6 +205,7 @@ class Replay:
             if progress is not None:
                 await progress((at - after) / (upto - after))
         view.seq, view.held = upto, found.held
+        view.weights, view.turns = restrict(found.wanted, upto), found.turns  # turns are in them by their place, and teach nothing here
         return applied
 
     async def admit(self, tenant: str, bank_id: str, view: View) -> None:
@@ -214,7 +226,8 @@ class Replay:
             while len(book) < row.ordinal:
                 book.add(f"\0{len(book)}")  # an erased response keeps its place; nothing supports it, so it is never answered
             book.add(row.text)
-        return View(snapshot_id, base.seq, state, base.spans, book, np.zeros(max(64, len(book)), np.int32))
+        counts = np.zeros(max(64, len(book)), np.int32)
+        return View(snapshot_id, base.seq, state, base.spans, book, counts, turns=found.turns)
 
     def _apply(self, view: View, rows: Sequence[LessonRow]) -> None:
         for row in rows:

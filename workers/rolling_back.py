@@ -11,6 +11,7 @@ What would take a request longer than a request may take is folded by a job firs
 fold from. Nothing has changed then: the same request is made again.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,17 +20,19 @@ from msgspec import structs
 from service import wire
 from service.errors import Conflict, HeadMoved, NotOwner, WriterBusy
 from service.store import audit, idempotency, snapshots
-from service.store.lineage import Spans, count, normal, restrict, without
+from service.store.lineage import count, normal, restrict, subtract, without
 from service.store.rows import HeadMove, SnapshotRow
 from workers.aiming import Aim, aim
 from workers.comparing import Comparing
 from workers.old_views import OldViews
 from workers.preparing import Preparing
 from workers.replay import Lineage, Replay, lineage
-from workers.versions import Label, Taken, Versions
+from workers.versions import Label, LanguagePart, Taken, Versions
 from workers.view import View
 from workers.warm import WarmBanks
 from workers.warm_bank import WarmBank
+
+Part = Callable[[str, str, int], Awaitable[LanguagePart | None]]  # a bank's language model at a position, where it is in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class RollBack:
     comparing: Comparing
     versions: Versions
     old: OldViews
+    part: Part
 
     async def preview(
         self, tenant: str, bank_id: str, request: wire.RollbackRequest, *, if_match: str | None, key_id: str
@@ -176,8 +180,8 @@ class RollBack:
         self, tenant: str, found: Lineage, warm: WarmBank, old: View, new: View, state: wire.StateRef, probes: int
     ) -> wire.RolledBack:
         """The reply of a dry run."""
-        whole: Spans = ((0, found.bank.seq),)
-        removed, restored = without(old.weights, new.weights), without(new.weights, old.weights)
+        whole = subtract(((0, found.bank.seq),), found.turns)
+        removed, restored = without(old.taught, new.taught), without(new.taught, old.taught)
         sample = await self.comparing.sample(tenant, found.bank.id, whole, normal((*removed, *restored)), new.gone, probes)
         return wire.RolledBack(
             head=None,
@@ -205,7 +209,9 @@ class RollBack:
     ) -> tuple[SnapshotRow, SnapshotRow]:
         bank_id = found.bank.id
         with self.replay.stage("snapshot"):
-            before = await self.versions.save(tenant, await self.versions.take(warm, warm.view), "pre_rollback", Label(key_id))
+            taken = await self.versions.take(warm, warm.view)
+            taken = replace(taken, language=await self.part(tenant, bank_id, taken.seq))
+            before = await self.versions.save(tenant, taken, "pre_rollback", Label(key_id))
         move = HeadMove(expected_version=warm.head_version, moved_by=key_id, reason=reason or f"rollback to {aimed.name}")
         after = aimed.snapshot.digest if aimed.snapshot is not None else await self.versions.heavy.run(view.state.digest)
         detail = {"to": aimed.name, "before": before.digest, "after": after, "pre_rollback": before.id}
@@ -220,7 +226,7 @@ class RollBack:
 
         label, epoch = Label(key_id, note=reason), warm.row.epoch
         if aimed.snapshot is None:
-            taken = replace(Taken.of(bank_id, view), parent=before.id, seq=warm.view.seq)
+            taken = replace(Taken.of(bank_id, view), parent=before.id, seq=warm.view.seq, sleeps=aimed.sleeps)
             with self.replay.stage("snapshot"):
                 return before, await self.versions.save(tenant, taken, "rollback", label, move, note=note, epoch=epoch)
         head = await self.versions.copy(

@@ -4,7 +4,6 @@ from model import RecallConfig, State, inspection
 from service import wire
 from service.store import jobs
 from service.store.db import Database
-from service.store.lineage import count
 from workers.replay import Lineage
 from workers.threads import OwnThread
 from workers.versions import Taken
@@ -23,7 +22,7 @@ async def describe(database: Database, tenant: str, found: Lineage, taken: Taken
         levels=levels,
         clock_tokens=taken.state.clock.tokens,
         events=found.bank.seq,
-        corrections=count(taken.weights),
+        corrections=taken.state.clock.events,
         responses=taken.responses,
         forgotten=len(known),
         rebuild_pending=bool(pending),

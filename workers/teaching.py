@@ -1,4 +1,4 @@
-"""Teaching: append, then apply, then measure.
+"""Teaching: append, then apply, then measure (`receipts.py`).
 
 The order is the promise (I1, I2): the ledger row is committed before a weight changes, and the reply leaves after both. When it is
 unknown whether the commit happened, or applying fails, the warm state is dropped and the ledger folded again: memory never holds what
@@ -10,11 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import cast
 
-import numpy as np
-
-from model import Candidate, Recall
 from service import wire
 from service.errors import Conflict, Invalid, NotOwner, PalimpsestError, Quota, WriterBusy
 from service.store.appending import Appending, Believed
@@ -22,52 +18,17 @@ from service.store.failures import CommitUnknown
 from service.store.ledger import AlreadyTaught
 from service.store.lookup import Before
 from service.store.quarantines import Source
-from service.store.rows import Draft, EventRow, SameInputRow, SupportRow
+from service.store.rows import Draft, EventRow
+from service.store.turns import TurnDraft
 from service.tracing import Stage
-from workers.batch import Batcher
-from workers.encoding import EncodedText, text_of
-from workers.judging import Judge, Looking
-from workers.learning import SEEN, Ahead, Taken, Taking
-from workers.reading import HEARD, NEWEST, Found, Keys, Read, Reader
-from workers.replay import lesson_of
-from workers.view import NO_KEYS, View
+from workers.encoding import EncodedText
+from workers.receipts import Around, Measured, Receipts, others_beside
+from workers.view import View
 from workers.warm import WarmBanks
 from workers.warm_bank import WarmBank
 
-OTHERS, OTHERS_MOST = 4, 64  # corrections beside a lesson that are asked before and after it; and all that one request asks
 AGAIN_S = 15.0  # after which one of unknown outcome is not made again: its caller will not wait for ever
 TRIES = 3  # appends before a caller is told that another writer holds the bank, or that nobody can say
-
-
-@dataclass(frozen=True, slots=True)
-class Around:
-    """What is around a lesson before it is learned: the corrections beside it, what was taught in just the same words, what is said.
-
-    The texts are the lesson's own, its paraphrases, and the corrections beside it.
-    """
-
-    beside: list[SupportRow]
-    same: list[Sequence[SameInputRow]]
-    ahead: Ahead
-
-    def with_lesson(self, row: EventRow, asked: Sequence[EncodedText]) -> list[Sequence[SameInputRow]]:
-        """`same` for the texts once the lesson is in the ledger."""
-        lesson = SameInputRow(seq=row.seq, id=row.id, response=row.response or 0)
-        return [[lesson, *rows] if text.text == row.input else rows for text, rows in zip(asked, self.same, strict=True)]
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What the memory said to a taught input before and after, and what became of paraphrases and of other corrections.
-
-    `surprise`: 1 − the confidence that the right answer had before.
-    """
-
-    before: wire.Said
-    after: wire.Said
-    surprise: float
-    paraphrases: wire.ParaphraseCheck
-    locality: wire.Locality
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +37,8 @@ class Teacher:
 
     appending: Appending
     warm: WarmBanks
-    reader: Reader
-    judge: Judge
-    recall: Recall
-    reads: Batcher[Read, Found]
-    lessons: Batcher[Taking, Taken | Exception]
+    receipts: Receipts
+    most: int  # distinct responses of a bank
     stage: Stage
     noted: Callable[[str, str, Sequence[Before]], None]  # told what was said before each correction
     now: Callable[[], datetime]
@@ -107,7 +65,7 @@ class Teacher:
         drafts = [_draft(item, id, text, words.get(item.right), taught_by) for item, id, text in zip(items, ids, encoded, strict=True)]
 
         async def look_round(warm: WarmBank) -> Around:
-            return await self._look_round(tenant, warm, encoded[0], paraphrases[0], _others(len(items)))
+            return await self.receipts.look_round(tenant, warm, encoded[0], paraphrases[0], others_beside(len(items)))
 
         warm, rows, looking = await self._append(tenant, bank_id, drafts, idempotency_key, look_round)
         try:
@@ -134,9 +92,9 @@ class Teacher:
             warm.texts.keep(ordinal, text)
         taught: list[wire.Taught] = []
         befores: list[Before] = []
-        others = _others(len(rows))
+        others = others_beside(len(rows))
         for row, asked in zip(rows, paraphrases, strict=True):
-            measured = await self._measure(tenant, warm, view, row, asked, others, around)
+            measured = await self.receipts.measure(tenant, warm, view, row, asked, others, around)
             around = None
             taught.append(_taught(row, measured, view.snapshot_id, time.perf_counter() - begin))
             befores.append(Before(row.seq, _judged(measured.before, row), measured.surprise))
@@ -188,85 +146,8 @@ class Teacher:
         raise lost or WriterBusy(retry_after_s=1)
 
     def _refuse_too_many(self, rows: Sequence[EventRow]) -> None:
-        most = self.recall.config.max_responses
-        if any(row.response is not None and row.response >= most for row in rows):
-            raise Quota(f"a bank tells at most {most} distinct responses apart, and this one has them; use another")
-
-    async def _look_round(self, tenant: str, warm: WarmBank, text: EncodedText, paraphrases: Sequence[EncodedText], others: int) -> Around:
-        """What is around a lesson that the bank does not have yet."""
-        both = await asyncio.gather(
-            self._look_beside(tenant, warm, text, others),
-            self.judge.same_inputs(tenant, warm.row.id, [one.text for one in (text, *paraphrases)]),
-            return_exceptions=True,  # both have ended then
-        )
-        for each in both:
-            if isinstance(each, BaseException):
-                raise each
-        ((beside, ahead), same) = cast(tuple[tuple[list[SupportRow], Ahead], list[Sequence[SameInputRow]]], both)
-        return Around(beside, [*same, *await self.judge.same_inputs(tenant, warm.row.id, [row.input for row in beside])], ahead)
-
-    async def _look_beside(self, tenant: str, warm: WarmBank, text: EncodedText, others: int) -> tuple[list[SupportRow], Ahead]:
-        view = warm.view
-        ((found,),) = [read.candidates for read in await self.reads.submit([Read(view, text.key[None], SEEN)], tenant)]
-        beside = await self.reader.neighbours(tenant, warm, view, text.key, others, found)
-        keys = _stacked([text_of(row) for row in beside])
-        return beside, Ahead(found, await self.reader.thread.run(self.reader.survey, view, keys, HEARD))
-
-    async def _measure(
-        self,
-        tenant: str,
-        warm: WarmBank,
-        view: View,
-        row: EventRow,
-        paraphrases: Sequence[EncodedText],
-        others: int,
-        around: Around | None,
-    ) -> Measured:
-        if row.embedding is None or row.response is None or row.right is None or row.input is None:
-            raise AssertionError(f"event {row.seq} has nothing to learn")  # never appended so; redacted rows are not applied
-        lesson = lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words)
-        beside = around.beside if around else await self.reader.neighbours(tenant, warm, view, lesson.key, others)
-        neighbours = [text_of(other) for other in beside]
-        text = EncodedText(lesson.key, row.tokens, row.input)
-        asked = [text, *paraphrases, *neighbours]
-        with self.stage("apply"):
-            ahead = around.ahead if around else None
-            taking = Taking(view, lesson, row.response, _stacked(paraphrases), _stacked(neighbours), ahead)
-            learning = asyncio.ensure_future(self.lessons.submit([taking], tenant))
-            try:
-                texts = [one.text for one in asked]
-                known = around.with_lesson(row, asked) if around else await self.judge.same_inputs(tenant, row.bank, texts)
-            finally:
-                (learned,) = await learning  # whatever happens, nobody leaves the view while it is written to
-            if isinstance(learned, Exception):
-                raise learned
-        if view is warm.view:
-            support = SupportRow(seq=row.seq, id=row.id, embedding=row.embedding, input=row.input)
-            warm.supports.add(row.response, support, NEWEST, alone=int(view.counts[row.response]) == 1)
-        lookings = [self.judge.looking(tenant, warm, view, one, same) for one, same in zip(asked, known, strict=True)]
-
-        async def said(looking: Looking, found: list[Candidate], upto: int = row.seq) -> list[Candidate]:
-            if view.forgotten:  # the state has moved on: it cannot be asked again about before
-                found = await self.reader.hold_back(tenant, warm, view, looking.asked.key, found, HEARD, again=upto == row.seq)
-            return (await self.judge.weighed(looking, found, upto=upto)).candidates
-
-        own, *rest = lookings
-        before, after = await said(own, learned.before, row.seq - 1), await said(own, learned.after)
-        told = [await said(*one) for one in zip(rest, learned.paraphrases, strict=False)]
-        answers = zip(rest[len(paraphrases) :], learned.others_before, learned.others_after, strict=True)
-        moved = [self._given(await said(one, was, row.seq - 1)) != self._given(await said(one, now)) for one, was, now in answers]
-        said_texts = await self.reader.texts(tenant, warm, [candidate.index for candidate in (*before[:1], *after[:1])])
-        return Measured(
-            before=self.reader.said(before, said_texts),
-            after=self.reader.said(after, said_texts),
-            surprise=1.0 - next((found.confidence for found in before if found.index == row.response), 0.0),
-            paraphrases=wire.ParaphraseCheck(n=len(told), fixed=sum(self._given(found) == row.response for found in told)),
-            locality=wire.Locality(n=len(beside), flipped=[other.id for other, flipped in zip(beside, moved, strict=True) if flipped]),
-        )
-
-    def _given(self, found: Sequence[Candidate]) -> int | None:
-        """The answer that is given, None where the memory abstains."""
-        return found[0].index if found and found[0].confidence >= self.recall.config.abstain_below else None
+        if any(row.response is not None and row.response >= self.most for row in rows):
+            raise Quota(f"a bank tells at most {self.most} distinct responses apart, and this one has them; use another")
 
 
 def refuse_blank(items: Sequence[wire.NewCorrection]) -> None:
@@ -281,19 +162,14 @@ def refuse_blank(items: Sequence[wire.NewCorrection]) -> None:
         raise Invalid(f"{faults[0]['field']}: blank", errors=faults)
 
 
-def refuse_closed(closed: frozenset[Source], drafts: Sequence[Draft]) -> None:
-    """Raise `Conflict` where a session or key that teaches the bank nothing now has taught one of them."""
+def refuse_closed(closed: frozenset[Source], drafts: Sequence[Draft | TurnDraft]) -> None:
+    """Raise `Conflict` where a session or key that teaches the bank nothing now has taught, or said, one of them."""
     for draft in drafts:
         sources = {Source(session=draft.session_id): "session", Source(key=draft.taught_by): "key"}
         for source in closed & sources.keys():
             raise Conflict(
                 f"the {sources[source]} {source.session or source.key} is in quarantine and teaches this bank nothing; lift that first"
             )
-
-
-def _others(lessons: int) -> int:
-    """How many corrections beside each of so many lessons are asked."""
-    return min(OTHERS, OTHERS_MOST // lessons)
 
 
 def _believed(warm: WarmBank, drafts: Sequence[Draft]) -> Believed:
@@ -315,10 +191,6 @@ def _draft(item: wire.NewCorrection, id: str, text: EncodedText, words: EncodedT
         words=None if words is None else words.key.tobytes(),
         taught_by=taught_by,
     )
-
-
-def _stacked(texts: Sequence[EncodedText]) -> Keys:
-    return np.stack([text.key for text in texts]) if texts else NO_KEYS
 
 
 def _judged(before: wire.Said, row: EventRow) -> str:

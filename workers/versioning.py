@@ -91,7 +91,7 @@ class Versioning:
             states = [_name(warm, name) for name in (before, after)]
             finding, cleared = ("diff", bank_id, warm.row.epoch, *states, probes), self.old.cleared
             known: wire.SnapshotDiff | None = self.old.found(finding)
-            if known is not None:
+            if known is not None and all([await self.old.is_kept(tenant, bank_id, name) for name in (before, after) if name != wire.HEAD]):
                 return known
             old, new = [await self._still(tenant, warm, name) for name in (before, after)]
             told = await self._diff(tenant, warm, old, new, probes)
@@ -103,14 +103,18 @@ class Versioning:
         """See `Engine.verify`."""
         return await Verifying(self.replay).run(tenant, await self.banks.id_of(tenant, bank), snapshot)
 
-    async def bisect(self, tenant: str, bank: str, input: str, *, since: str | None, actor: Actor) -> wire.JobStarted:
+    async def bisect(
+        self, tenant: str, bank: str, input: str, *, since: str | None, actor: Actor, until: str | None = None
+    ) -> wire.JobStarted:
         """See `Engine.bisect`."""
         bank_id = await self.banks.id_of(tenant, bank)
         (text,) = await self.encoding.encode([input], tenant)
-        payload = {"input": input, "key": base64.b64encode(text.key.tobytes()).decode(), "since": since, "by": actor.key_id}
+        asked = {"input": input, "key": base64.b64encode(text.key.tobytes()).decode(), "since": since, "until": until}
+        payload = asked | {"by": actor.key_id}
         async with self.replay.database.write(tenant) as conn:
-            if since is not None:
-                await snapshots.get_kept(conn, tenant, since, bank_id)
+            for named in (since, until):
+                if named is not None:
+                    await snapshots.get_kept(conn, tenant, named, bank_id)
             job, _ = await jobs.enqueue(conn, tenant, kind="bisection", bank=bank_id, payload=payload, dedupe=None, now=self.now())
         self.ring(job.id, job.kind)
         return wire.JobStarted(job_id=job.id)
@@ -145,8 +149,8 @@ class Versioning:
     # --- inside
 
     async def _diff(self, tenant: str, warm: WarmBank, old: View, new: View, probes: int) -> wire.SnapshotDiff:
-        bank_id, whole = warm.row.id, normal((*old.weights, *new.weights))
-        gained, lost = without(new.weights, old.weights), without(old.weights, new.weights)
+        bank_id, whole = warm.row.id, normal((*old.taught, *new.taught))
+        gained, lost = without(new.taught, old.taught), without(old.taught, new.taught)
         sample = await self.comparing.sample(tenant, bank_id, whole, normal((*gained, *lost)), new.gone, probes)
         apart = asyncio.ensure_future(self.versions.heavy.run(drifts, old.state, new.state))
         try:

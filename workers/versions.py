@@ -9,7 +9,7 @@ that one can return to.
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from model import Recall, State, checkpoint
 from service.errors import Conflict, NotFound, TaintedSnapshot
@@ -18,7 +18,8 @@ from service.store import banks, blob_rows, debt, forgets, snapshots
 from service.store.blobs import Blobs
 from service.store.db import Database
 from service.store.lineage import Spans, holds
-from service.store.rows import HeadMove, LevelBlob, SnapshotDraft, SnapshotRow, TombstoneRow
+from service.store.rows import BankRow, HeadMove, LevelBlob, SnapshotDraft, SnapshotRow, TombstoneRow
+from workers.replay import LANGUAGE
 from workers.threads import OwnThread
 from workers.view import View
 from workers.warm_bank import WarmBank
@@ -27,6 +28,14 @@ Note = Callable[[Any], Awaitable[None]]  # writes something more in an open tran
 PREPARED = timedelta(hours=1)  # what was folded for a rollback to come waits so long for it
 STAGED = timedelta(hours=1)  # longer than any save or deletion: a blob that is still in one then was left by a process that died
 TRIES = 3  # of a save that meets deletions
+
+
+class LanguagePart(NamedTuple):
+    """What a snapshot holds of the bank's language model: its state, the events in it, and where it has slept."""
+
+    data: bytes
+    heard: Spans
+    sleeps: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +49,8 @@ class Taken:
     state: State
     responses: int  # distinct responses that live events in it support
     held: Spans = ()  # quarantined events that belong to it and are not in it
+    language: LanguagePart | None = None  # None: to be folded from the ledger
+    sleeps: tuple[int, ...] | None = None  # where the language model has slept; None: as in its part, or in the head
 
     @classmethod
     def of(cls, bank_id: str, view: View) -> "Taken":
@@ -101,7 +112,7 @@ class Versions:
             HeadMoved: the head is no longer the expected one; nothing was changed.
             Conflict: a correction in the state was erased meanwhile; nothing was kept. NotFound: the bank was deleted meanwhile.
         """
-        encoded = await self.heavy.run(encode, taken.state)
+        encoded = await self.heavy.run(encode, taken.state, taken.language)
         for left in reversed(range(TRIES)):
             try:
                 async with self.database.at_blobs(tenant):
@@ -121,7 +132,8 @@ class Versions:
         """
         async with self.database.write(tenant) as conn:
             await banks.lock(conn, tenant, taken.bank_id)
-            await banks.find_bank(conn, tenant, taken.bank_id)
+            bank = await banks.find_bank(conn, tenant, taken.bank_id)
+            slept = await _sleeps(conn, tenant, bank, taken)
             _refuse_erased(taken.weights, await forgets.tombstones(conn, tenant, taken.bank_id))  # before a byte of it is written
             staged = await blob_rows.stage(conn, tenant, {(sha256, len(data)) for _, data, sha256 in encoded.parts}, self.now())
         levels = [LevelBlob(name=name, sha256=await self.blobs.put(tenant, data), bytes=len(data)) for name, data, _ in encoded.parts]
@@ -141,6 +153,8 @@ class Versions:
             created_by=label.created_by,
             gate=label.gate,
             held=taken.held,
+            sleeps=slept,
+            heard=() if taken.language is None else taken.language.heard,
         )
         return draft, staged
 
@@ -189,6 +203,8 @@ class Versions:
             created_by=label.created_by,
             gate=None,
             held=held,
+            sleeps=source.sleeps,
+            heard=source.heard,
         )
         try:
             return await self.commit(tenant, bank_id, draft, move_head, note=still_kept, epoch=epoch)
@@ -310,7 +326,16 @@ def refuse_tainted(snapshot: SnapshotRow, tombstones: list[TombstoneRow]) -> Non
         raise NotFound(f"snapshot {snapshot.id} is not kept any more")
 
 
-def encode(state: State) -> Encoded:
-    """The bytes of a state; to be run beside the requests."""
-    blobs = checkpoint.encode(state)
+async def _sleeps(conn: Any, tenant: str, bank: BankRow, taken: Taken) -> tuple[int, ...]:  # noqa: ANN401
+    """Where the language model of a state to be saved has slept."""
+    if taken.sleeps is not None:
+        return taken.sleeps
+    if taken.language is not None:
+        return taken.language.sleeps
+    return (await snapshots.get_snapshot(conn, tenant, bank.head, bank.id)).sleeps if bank.head else ()
+
+
+def encode(state: State, language: LanguagePart | None = None) -> Encoded:
+    """The bytes of a state, and of the bank's language model beside it; to be run beside the requests."""
+    blobs = checkpoint.encode(state) | ({} if language is None else {LANGUAGE: language.data})
     return Encoded(state.digest(), [(name, data, checkpoint.sha256(data)) for name, data in sorted(blobs.items())])

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from model import CodeBook, Lesson, Recall, State, succession
 from model.config import FAST
 from service.store.history import Spoken
-from service.store.lineage import Spans, holds, with_next
+from service.store.lineage import Spans, holds, subtract, with_next
 from service.store.quarantines import Source
 from service.store.rows import TombstoneRow
 
@@ -42,6 +42,12 @@ class View:
     forgotten: dict[int, NDArray[np.float32]] = field(default_factory=dict)  # response -> (n, 384) keys still in the weights
     held: Spans = ()  # quarantined events that belong to it and are not in `state`
     closed: frozenset[Source] = frozenset()  # from which nothing is learned now
+    turns: tuple[int, ...] = ()  # positions of what was said in conversations: in `weights` by their place, in the tensors not at all
+
+    @property
+    def taught(self) -> Spans:
+        """The corrections in `state`."""
+        return subtract(self.weights, self.turns)
 
     def know(self, response: int, text: str) -> None:
         """Let the book have a response. Erased ones before it keep their places: nothing supports them, so they are never answered."""
@@ -64,6 +70,11 @@ class View:
         self.counts[response] += 1
         self.weights = with_next(self.weights, lesson.seq)
         self.seq = lesson.seq
+
+    def passed(self, seq: int) -> None:
+        """Note an event from which these weights learn nothing: a turn of a conversation."""
+        self.weights = with_next(self.weights, seq)
+        self.seq, self.turns = seq, (*self.turns, seq)
 
     def frozen(self) -> "View":
         """A copy that nobody changes, to be asked beside the requests. Only the model thread may make one."""
@@ -100,7 +111,7 @@ def counted(said: Iterable[Spoken], weights: Spans, hidden: Sequence[TombstoneRo
 def uncount(counts: NDArray[np.int32], weights: Spans, hidden: Iterable[TombstoneRow]) -> None:
     """Count the hidden events no more, in place. One may be named twice: forgotten, and in quarantine."""
     for seq, response in {(row.seq, row.response) for row in hidden}:
-        if holds(weights, seq):
+        if response >= 0 and holds(weights, seq):  # a turn has none
             counts[response] -= 1
 
 
@@ -108,7 +119,7 @@ def still_inside(weights: Spans, tombstones: Sequence[TombstoneRow]) -> dict[int
     """The keys of forgotten events that `weights` still hold, by response."""
     keys: dict[int, list[Key]] = {}
     for row in tombstones:
-        if row.embedding is not None and holds(weights, row.seq):
+        if row.embedding and holds(weights, row.seq):  # a turn has none
             keys.setdefault(row.response, []).append(np.frombuffer(row.embedding, np.float32))
     return {response: np.stack(rows) for response, rows in keys.items()}
 

@@ -65,7 +65,7 @@ class WarmBanks:
         now: Callable[[], datetime],
     ) -> None:
         self._database, self._replay, self._thread, self._heavy = database, replay, thread, heavy
-        self._stage, self._hit, self._shared, self._now = stage, hit, shared, now
+        self._stage, self._hit, self.shared, self._now = stage, hit, shared, now
         self.housing = Housing(replay.recall, thread, room)
         self._ids: Kept[tuple[str, str], str] = Kept(NAMES)
         self._deleted = 0  # banks deleted so far: a name that was looked up before one is not kept after it
@@ -112,7 +112,7 @@ class WarmBanks:
 
     async def fence(self, tenant: str, bank_id: str) -> Fence | None:
         """What the bank is fenced with now, to be asked once a request is there; nobody need ask who is alone with the database."""
-        if not self._shared:
+        if not self.shared:
             return None
         with self._stage("fence"):
             return await fences.fence(self._database.asking(tenant), tenant, bank_id)
@@ -127,7 +127,7 @@ class WarmBanks:
             NotFound: it was deleted.
         """
         warm = self.peek(bank_id)
-        if warm is None or (self._shared and fence != (warm.row.epoch, warm.head_version)):
+        if warm is None or (self.shared and fence != (warm.row.epoch, warm.head_version)):
             async with self.lock(bank_id):
                 warm = await self.current(tenant, bank_id)
                 self.housing.enter(warm)
@@ -165,7 +165,7 @@ class WarmBanks:
     async def current(self, tenant: str, bank_id: str) -> WarmBank:
         """The warm bank, loaded anew if the ledger has moved on without it (another process has the bank). The caller holds the lock."""
         warm = await self.locked(tenant, bank_id)
-        if not self._shared:
+        if not self.shared:
             return warm  # whatever changes a bank in this process holds its lock, or tells (`refresh`)
         try:
             async with self._database.read(tenant) as conn:
@@ -219,10 +219,19 @@ class WarmBanks:
         turn.given.clear()
 
     async def _load(self, tenant: str, bank_id: str) -> WarmBank:
-        async with self._database.write(tenant) as conn:
-            acquired = await banks.acquire(conn, tenant, bank_id, self.owner)
+        """Fold, and take the bank only then: taken before, it would be lost again during the fold as long as others want it, too."""
         found = await lineage(self._database, tenant, bank_id)
         view, base = await self._replay.current(tenant, found, thread=self._thread)
+        async with self._database.write(tenant) as conn:
+            acquired = await banks.acquire(conn, tenant, bank_id, self.owner)
+        seen = found.bank
+        if (acquired.epoch, acquired.head_version, acquired.seq) != (seen.epoch + 1, seen.head_version, seen.seq):
+            head, found = found.head, await lineage(self._database, tenant, bank_id)
+            if found.head.id == head.id and restrict(found.wanted, view.seq) == view.weights:
+                await self._replay.fold(tenant, found, view, thread=self._thread)
+                await self._replay.admit(tenant, bank_id, view)
+            else:
+                view, base = await self._replay.current(tenant, found, thread=self._thread)
         # Our own epoch, not the one read just now: that may be another's who has taken the bank since, and would unfence us.
         row = msgspec.structs.replace(found.bank, epoch=acquired.epoch)
         if not found.has_level_of_head(base):  # damaged, or of an older build: what was consolidated has to be so again

@@ -7,6 +7,7 @@ the acknowledgement said, and no seq is missing.
 """
 
 import asyncio
+import os
 import random
 import tempfile
 from collections import Counter
@@ -26,18 +27,20 @@ from bench.promises import Broken
 from bench.running import client_of
 from bench.table import write_json
 from model import Recall, RecallConfig
-from model.encoder import Encoder, find_weights
 from service import wire
 from service.cluster.client import FrameClient, Refused
 from service.cluster.engine import Actor
 from service.cluster.redis_coord import RedisCoord
 from service.cluster.rpc import METHODS
+from service.embedded import load_encoder
 from service.errors import PalimpsestError, WriterBusy
+from service.settings import from_environment
 
 PARTS = 10  # times that everything is compared
 TOGETHER, IN_A_ROW = 8, 6  # corrections of a call, and calls to the same worker, at most
 ACTOR = Actor(key_id="contention", request_id="contention")
 DEADLINE_S = 120.0
+FIRST_WAIT_S, LAST_WAIT_S = 0.05, 2.0  # at most, before the first retry and before late ones
 SETTINGS = {"SNAPSHOT_EVERY": "64", "AUTO_SNAPSHOTS": "2", "LOG_LEVEL": "warning"}
 ANSWERS = [f"answer {number}" for number in range(40)]
 
@@ -108,7 +111,7 @@ async def run(appends: int, owners: int, banks: int, seed: int, progress: Callab
     Raises:
         NotStarted: a part of the cluster did not come up.
     """
-    encoder = Encoder.load(find_weights(None))
+    encoder = load_encoder(from_environment(os.environ))
     fold = Fold(Recall(RecallConfig(encoder_digest=encoder.digest)), encoder)
     with tempfile.TemporaryDirectory(prefix="palimpsest-cluster-") as home:
         settings = SETTINGS | {"BLOBS": Path(home, "objects").as_uri()}  # what is tried is PostgreSQL: quicker than a store of S3
@@ -184,12 +187,14 @@ class Contest:
 
     async def _teach(self, worker: FrameClient, bank: TaughtBank, items: Sequence[wire.NewCorrection]) -> None:
         """Until it is done; what was refused for the moment was not kept."""
+        longest = FIRST_WAIT_S
         while True:
             try:
                 taught = await self._call(worker, "teach", bank.name, items, actor=ACTOR, idempotency_key=None)
             except (Refused, WriterBusy):
                 self.report.calls["busy"] += 1
-                await asyncio.sleep(self._dice.uniform(0, 0.05))
+                await asyncio.sleep(self._dice.uniform(0, longest))
+                longest = min(2 * longest, LAST_WAIT_S)
                 continue
             except PalimpsestError as error:
                 self.report.broken.append(Broken("other", f"{bank.name}: {type(error).__name__}: {error.detail}"))

@@ -8,6 +8,7 @@ operation is whole. A round does not wait until whom it killed is back, only unt
 
 import asyncio
 import contextlib
+import os
 import random
 import tempfile
 import time
@@ -32,7 +33,8 @@ from bench.promises import Broken
 from bench.running import client_of
 from bench.table import write_json
 from model import Recall, RecallConfig
-from model.encoder import Encoder, find_weights
+from service.embedded import load_encoder
+from service.settings import from_environment
 
 LEAD_S, AFTER_S = 0.6, 0.6  # of load before and after the fault, at most
 BANKS, REPLACED = 2, 25  # banks that are taught; rounds after which they are looked at from the beginning, and others taken
@@ -101,7 +103,7 @@ async def run(
     """
     if not rounds:
         return
-    encoder = Encoder.load(find_weights(None))
+    encoder = load_encoder(from_environment(os.environ))
     fold = Fold(Recall(RecallConfig(encoder_digest=encoder.digest)), encoder)
     with tempfile.TemporaryDirectory(prefix="palimpsest-cluster-") as scratch:
         place = home or Path(scratch)

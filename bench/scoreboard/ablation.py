@@ -3,6 +3,7 @@
 - *without the slow level*: nothing is consolidated. A consolidation that trains no slow level changes no answer
 - *without the middle level*: pairs that leave the window are gone
 - *without the fast level*: the window has room for what comes between two writes of the middle level, and for nothing else
+- *without the start*: the encoder is the plain one
 
 Two things are measured with each and with all levels, on the same orders:
 
@@ -14,6 +15,7 @@ Two things are measured with each and with all levels, on the same orders:
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 
 import click
 from matplotlib.figure import Figure as Picture
@@ -28,7 +30,8 @@ from bench.scoreboard.sources import INTENTS, intents
 from bench.streams import Request, play, stream
 
 WITH, NO_SLOW, NO_MIDDLE, NO_FAST = "all levels", "without the slow level", "without the middle level", "without the fast level"
-LEFT_OUT: Mapping[str, Mapping[str, int]] = {WITH: {}, NO_MIDDLE: {"frequencies": 0}, NO_FAST: {"window": 33}}  # of 32 that may come
+PLAIN = "without the start"
+CHANGES: Mapping[str, Mapping[str, int]] = {NO_MIDDLE: {"frequencies": 0}, NO_FAST: {"window": 33}}  # 32 may come between two writes
 TABLES = (
     Table(
         "ablation",
@@ -57,6 +60,8 @@ TABLES = (
 @click.option("--every", default=1_000, show_default=True, type=click.IntRange(1), help="Requests between two consolidations.")
 def command(chosen: Chosen, names: tuple[str, ...], per_class: int | None, requests: int, every: int) -> None:
     """Class-incremental accuracy and a stream with a policy change, with all levels and without each."""
+    if chosen.same_vectors:
+        raise click.UsageError("ablation has no rivals: --same-vectors says nothing here")
     loaded = {name: data_of(lambda below, name=name: intents(name, below)) for name in dict.fromkeys(names)}  # type: ignore[misc]
     courses = {(name, seed): course(one.holds, seed, per_class) for name, one in loaded.items() for seed in range(chosen.seeds)}
     streams = {
@@ -64,29 +69,36 @@ def command(chosen: Chosen, names: tuple[str, ...], per_class: int | None, reque
         for name, one in loaded.items()
         for seed in range(chosen.seeds)
     }
-    texts = [text for one in courses.values() for part in (*one.train, *one.test) for text, _ in part]
-    texts += [request.text for one in streams.values() for request in one]
-    answers = {request.right for one in streams.values() for request in one}
-    answers |= {intent for one in loaded.values() for intent in one.holds.classes}
-    steps = sum(len(LEFT_OUT) * _steps(one) + (1 + len(LEFT_OUT)) * len(streams[key]) for key, one in courses.items())
+    texts: dict[str, list[str]] = {name: [] for name in loaded}
+    for (name, seed), one in courses.items():
+        texts[name] += [text for part in (*one.train, *one.test) for text, _ in part]
+        texts[name] += [request.text for request in streams[name, seed]]
+        texts[name] += words_of(sorted({*(request.right for request in streams[name, seed]), *loaded[name].holds.classes}))
+    steps = sum(4 * _steps(one) + 5 * len(streams[key]) for key, one in courses.items())
 
     async def measure(bench: Bench, progress: Progress) -> list[Line]:
         lines: list[Line] = []
         for (data, seed), one in courses.items():
+            full = bench.on(data)
+            plain = replace(full, vectors=full.rivals)
+            variants = {WITH: full, NO_MIDDLE: full, NO_FAST: full}
+            if plain.vectors.digest != full.vectors.digest:  # where there is a start to leave out
+                variants[PLAIN] = plain
             found: dict[str, Line] = {}
-            for label, changes in LEFT_OUT.items():
-                async with _product(bench, changes) as memory:
+            for label, on in variants.items():
+                async with _product(on, label) as memory:
                     before, after = await taught("", memory, whole(one), "end", progress)
                 found[label] = {**_classes(after), "before": before["guess"]}
                 if label == WITH:
                     found[NO_SLOW] = {**_classes(before), "before": before["guess"]}
             for label, line in found.items():
-                async with _product(bench, LEFT_OUT.get(label, {})) as memory:
-                    streamed = await _streamed(bench, memory, streams[data, seed], None if label == NO_SLOW else every, progress)
+                on = variants.get(label, full)
+                async with _product(on, label) as memory:
+                    streamed = await _streamed(on, memory, streams[data, seed], None if label == NO_SLOW else every, progress)
                 lines.append({"table": "ablation", "data": data, "seed": seed, "memory": label, **line, **streamed})
         return lines
 
-    run_board("ablation", TABLES, chosen, list(loaded.values()), [*texts, *words_of(sorted(answers))], measure, steps=steps, draw=draw)
+    run_board("ablation", TABLES, chosen, list(loaded.values()), texts, measure, steps=steps, draw=draw)
 
 
 def whole(one: Course) -> Course:
@@ -98,11 +110,11 @@ def whole(one: Course) -> Course:
     )
 
 
-def _product(bench: Bench, changes: Mapping[str, int]) -> AbstractAsyncContextManager[Palimpsest]:
+def _product(bench: Bench, label: str) -> AbstractAsyncContextManager[Palimpsest]:
     """A new bank at the engine port, also where a running service could be measured: what is left out is told to the engine alone."""
     from bench.subjects import engine_memory
 
-    return engine_memory(bench.settings, bench.vectors, **changes)
+    return engine_memory(bench.settings, bench.vectors, **CHANGES.get(label, {}))
 
 
 async def _streamed(bench: Bench, memory: Palimpsest, requests: Sequence[Request], every: int | None, progress: Progress) -> Line:

@@ -71,19 +71,19 @@ def command(chosen: Chosen, taught: int | None, asked: int | None, consolidate: 
             lines.append({"table": "abstention", "memory": name, "taught": taught, "seed": seed, **figures})
 
         for seed, order in enumerate(orders):
-            for name, product in bench.products():
+            for name, product in bench.on("clinc150").products():
                 async with product as memory:
                     await memory.tell_many(order, progress)
                     await asked_all(memory, name, len(order), seed)
                     if consolidate:
                         await memory.consolidate()
                         await asked_all(memory, f"{name}, consolidated", len(order), seed)
-            store = Store(bench.vectors)
+            store = Store(bench.rivals)
             await store.tell_many(order, progress)
             await asked_all(store, STORE, len(order), seed)
         return lines
 
-    run_board("abstention", TABLES, chosen, [loaded], texts, measure, steps=steps)
+    run_board("abstention", TABLES, chosen, [loaded], {"clinc150": texts}, measure, steps=steps)
 
 
 def figures_of(inside: Sequence[Said], rows: Sequence[Row], outside: Sequence[Said], *, cosine: bool) -> Line:

@@ -5,9 +5,9 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,10 +15,11 @@ import click
 from tqdm import tqdm
 
 from bench.asking import Palimpsest, Progress
-from bench.corrections import SCRATCH, quiet
+from bench.corrections import SAME_VECTORS, SCRATCH, quiet
 from bench.data import DataAbsent, directory
 from bench.scoreboard.report import Line, Table, as_text
 from bench.scoreboard.sources import Loaded
+from bench.starts import unseen
 from bench.table import report, write_json
 from service.settings import Settings, SettingsRefused, from_environment
 
@@ -41,6 +42,7 @@ class Chosen:
     key: str | None
     json_path: Path | None
     png: Path | None
+    same_vectors: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,16 @@ class Bench:
     settings: Settings
     vectors: "Vectors"
     chosen: Chosen
+    sets: Mapping[str, "Vectors"] = field(default_factory=dict)
+
+    def on(self, name: str) -> "Bench":
+        """The same for a data set that has vectors of its own (`bench.starts`)."""
+        return replace(self, settings=unseen(self.settings, name), vectors=self.sets[name])
+
+    @property
+    def rivals(self) -> "Vectors":
+        """The vectors that rivals are given."""
+        return self.vectors.rivals
 
     def products(self) -> list[tuple[str, AbstractAsyncContextManager[Palimpsest]]]:
         """A new bank of the product at its engine port, and one of the running service if that is to be measured too; to be opened."""
@@ -58,7 +70,7 @@ class Bench:
 
         opened: list[tuple[str, AbstractAsyncContextManager[Palimpsest]]] = [(ENGINE, engine_memory(self.settings, self.vectors))]
         if self.chosen.rest is not None:
-            opened.append((REST, rest_memory(None if self.chosen.rest == SCRATCH else self.chosen.rest, self.chosen.key)))
+            opened.append((REST, rest_memory(None if self.chosen.rest == SCRATCH else self.chosen.rest, self.chosen.key, self.settings)))
         return opened
 
 
@@ -72,13 +84,16 @@ def options(seeds: int) -> Callable[[Decorated], Decorated]:
         @click.option("--seeds", default=seeds, show_default=True, type=click.IntRange(1), help="Number of random orders.")
         @click.option("--rest", is_flag=False, flag_value=SCRATCH, metavar="[URL]", help=over)
         @click.option("--key", envvar="PALIMPSEST_KEY", help="Key for --rest URL; it must be an admin's.")
+        @click.option("--same-vectors", is_flag=True, help=SAME_VECTORS)
         @click.option("--json", "json_path", type=path, help="Also write everything measured to this file.")
         @click.option("--png", type=path, help="Curves, where the board has some. Default: beside the JSON.")
         @functools.wraps(command)  # with the options that were given below this one
-        def called(seeds: int, rest: str | None, key: str | None, json_path: Path | None, png: Path | None, **others: object) -> None:
+        def called(
+            seeds: int, rest: str | None, key: str | None, json_path: Path | None, png: Path | None, same_vectors: bool, **others: object
+        ) -> None:
             if rest not in (None, SCRATCH) and not key:
                 raise click.UsageError("--rest URL needs --key or PALIMPSEST_KEY")
-            command(chosen=Chosen(seeds, rest, key, json_path, png), **others)
+            command(chosen=Chosen(seeds, rest, key, json_path, png, same_vectors), **others)
 
         return called
 
@@ -98,22 +113,27 @@ def run_board(
     tables: Sequence[Table],
     chosen: Chosen,
     data: Sequence[Loaded[Any]],
-    texts: Iterable[str],
+    texts: Iterable[str] | Mapping[str, Iterable[str]],
     measure: Callable[[Bench, Progress], Awaitable[list[Line]]],
     *,
     steps: int,
     draw: Draw | None = None,
 ) -> None:
-    """Encode the texts, measure, print the tables, write the files. `steps` is how much progress `measure` will tell of."""
+    """Encode the texts, measure, print the tables, write the files. `steps` is how much progress `measure` will tell of.
+
+    `texts` by the names of intent sets: each set is played by `Bench.on`, with a start that has not learned from it.
+    """
     begin = time.perf_counter()
     with told():
-        from bench.runs import encode  # torch loads from here on, after all that can be refused at once
+        from bench.runs import encode_sets, to_encode  # torch loads from here on, after all that can be refused at once
+        from bench.vectors import encoders_of
 
         settings = quiet(from_environment(os.environ))
-        wanted = list(dict.fromkeys(text for text in texts if text))
-        with tqdm(desc="encode", total=len(wanted), unit=" texts") as bar:
-            vectors = encode(wanted, settings, bar.update)
-        bench = Bench(settings, vectors, chosen)
+        by_set = texts if isinstance(texts, Mapping) else {"": texts}
+        wanted = {name: list(dict.fromkeys(text for text in some if text)) for name, some in by_set.items()}
+        with tqdm(desc="encode", total=to_encode(wanted, settings, same=chosen.same_vectors), unit=" texts") as bar:
+            vectors = encode_sets(wanted, settings, bar.update, same=chosen.same_vectors)
+        bench = Bench(settings, next(iter(vectors.values())), chosen, vectors)
 
         async def measured() -> list[Line]:
             with tqdm(desc=name, total=steps, unit=" steps") as bar:
@@ -121,10 +141,10 @@ def run_board(
 
         lines = asyncio.run(measured())
     seconds = time.perf_counter() - begin
-    click.echo(f"{as_text(tables, lines)}\n\n{seconds:,.0f} s in all, encoder {vectors.digest[:12]}")
+    click.echo(f"{as_text(tables, lines)}\n\n{seconds:,.0f} s in all, {encoders_of(vectors)}")
     if chosen.json_path is not None:
         facts = [{"name": loaded.name, "rows": loaded.rows, "sha256": loaded.sha256} for loaded in data]
-        write_json(chosen.json_path, report(name, lines, facts, encoder=vectors.digest, seconds=seconds))
+        write_json(chosen.json_path, report(name, lines, facts, vectors=vectors, seconds=seconds))
     png = chosen.png or (chosen.json_path.with_suffix(".png") if chosen.json_path else None)
     if draw is not None and png is not None:
         png.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ A hundred thousand corrections of real rows, all kinds mixed in random order, ea
 
 At each size up to 500 of each kind are asked: corrections *verbatim* (and of these the *oldest* tenth), *rephrased* facts, other *wordings*
 of entries, *other* utterances (test rows) of the intents. Silence is wrong. Times are medians of single requests without the encoder.
+Palimpsest has no start here (`bench.starts`): it has learned from rows of nearly every kind that is taught.
 """
 
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from bench.scoreboard.pictures import curves
 from bench.scoreboard.report import Figure, Line, Table
 from bench.scoreboard.sources import INTENTS, Loaded, cheat_sheet, facts, far_questions, intents, sentences
 from bench.scoreboard.stores import STORE, Store
+from bench.starts import EVERYTHING
 
 SIZES = (1_000, 10_000, 100_000)
 PROBES = 500  # asked of each kind
@@ -125,14 +127,14 @@ def command(chosen: Chosen, sizes: tuple[int, ...]) -> None:
     async def measure(bench: Bench, progress: Progress) -> list[Line]:
         lines: list[Line] = []
         for seed, order in enumerate(orders):
-            for name, product in bench.products():
+            for name, product in bench.on(EVERYTHING).products():
                 async with product as memory:
                     lines += await filled(name, memory, order, sizes, asked[seed], seed, progress)
-            lines += await filled(STORE, Store(bench.vectors), order, sizes, asked[seed], seed, progress)
+            lines += await filled(STORE, Store(bench.rivals), order, sizes, asked[seed], seed, progress)
         return lines
 
     answers = {right for order in orders for _, right in order}
-    run_board("capacity", TABLES, chosen, loaded, [*texts, *words_of(answers)], measure, steps=steps, draw=draw)
+    run_board("capacity", TABLES, chosen, loaded, {EVERYTHING: [*texts, *words_of(answers)]}, measure, steps=steps, draw=draw)
 
 
 async def filled(

@@ -2,7 +2,7 @@
 
 CLINC150's training utterances in random order, one correction a call, each acknowledged when it is durable (but for the bare store, which
 has everything in memory). After every thousand, test utterances are asked one a call. Times are medians in the same run on the same
-vectors, without the encoder, which is the same for all. *on disk* is what the directory has grown by, for each correction. *peak* is
+vectors, without the encoder, whose cost is the same for all. *on disk* is what the directory has grown by, for each correction. *peak* is
 the most memory that the whole process had at once while it consolidated, the libraries and the vectors of all texts included.
 """
 
@@ -75,7 +75,7 @@ def command(chosen: Chosen, corrections: int, step: int, mem0: bool) -> None:
         lines: list[Line] = []
         for seed, order in enumerate(orders):
             memories: list[tuple[str, AbstractAsyncContextManager[Asked]]] = [*bench.products()]
-            memories.append((STORE, contextlib.nullcontext(Store(bench.vectors))))
+            memories.append((STORE, contextlib.nullcontext(Store(bench.rivals))))
             if mem0:
                 memories.append((MEM0, _mem0(bench)))
             for name, opened in memories:
@@ -89,7 +89,7 @@ def command(chosen: Chosen, corrections: int, step: int, mem0: bool) -> None:
 
 @contextlib.asynccontextmanager
 async def _mem0(bench: Bench) -> AsyncIterator[Asked]:
-    with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as scratch, mem0_memory(bench.vectors, Path(scratch)) as memory:
+    with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as scratch, mem0_memory(bench.rivals, Path(scratch)) as memory:
         yield memory
 
 

@@ -166,7 +166,7 @@ async def everyone(
     for name, product in bench.products():
         async with product as memory:
             found[name] = await answers_after(memory, edits, sizes, far, progress)
-    return {**found, STORE: await answers_after(Store(bench.vectors), edits, sizes, far, progress)}
+    return {**found, STORE: await answers_after(Store(bench.rivals), edits, sizes, far, progress)}
 
 
 def lines_of(stream: str, seed: int, memory: str, answers: Sequence[Answers], thresholds: Mapping[str, float]) -> list[Line]:

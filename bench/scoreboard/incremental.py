@@ -133,7 +133,7 @@ def command(chosen: Chosen, names: tuple[str, ...], when: When, per_class: int |
     """Class-incremental intents: last, average, BWT and forgetting over class orders, beside the heads of the literature."""
     loaded = {name: data_of(lambda below, name=name: intents(name, below)) for name in dict.fromkeys(names)}  # type: ignore[misc]
     courses = {name: [course(one.holds, seed, per_class) for seed in range(chosen.seeds)] for name, one in loaded.items()}
-    texts = [text for name, one in loaded.items() for text in _texts(courses[name], one.holds, per_class)]
+    texts = {name: list(_texts(courses[name], one.holds, per_class)) for name, one in loaded.items()}
     passes = 1 + (chosen.rest is not None)
     steps = passes * sum(_steps(one, when) for orders in courses.values() for one in orders)
 
@@ -141,11 +141,11 @@ def command(chosen: Chosen, names: tuple[str, ...], when: When, per_class: int |
         lines: list[Line] = []
         for name, orders in courses.items():
             for seed, one in enumerate(orders):
-                for named, product in bench.products():
+                for named, product in bench.on(name).products():
                     async with product as memory:
                         lines += [{"data": name, "seed": seed, **line} for line in await taught(named, memory, one, when, progress)]
             if heads:
-                lines += [{"data": name, **line} for line in rivals(bench.vectors, loaded[name].holds, orders, per_class, features)]
+                lines += [{"data": name, **line} for line in rivals(bench.on(name).rivals, loaded[name].holds, orders, per_class, features)]
         return [{"table": "incremental", **line} for line in lines]
 
     run_board("incremental", TABLES, chosen, list(loaded.values()), texts, measure, steps=steps, draw=draw)

@@ -118,4 +118,6 @@ def _what(name: str) -> str:
 
 def _how(report: dict[str, Any]) -> str:
     data = ", ".join(f"{one['name']} {one['sha256'][:8]}" for one in report["data"])
-    return f"`{report['command']}`, {report['seconds']:,.0f} s; encoder {report['encoder'][:12]}; data {data}."
+    starts = {name: of["Palimpsest"] for name, of in report.get("encoders", {}).items() if of["Palimpsest"] != of["rivals"]}
+    own = "".join(f", Palimpsest's start of it {digest[:12]}{name and f' (without {name})'}" for name, digest in starts.items())
+    return f"`{report['command']}`, {report['seconds']:,.0f} s; encoder {report['encoder'][:12]}{own}; data {data}."

@@ -124,7 +124,7 @@ def command(chosen: Chosen, streams: tuple[Stream, ...], number: int | None, sam
                 for name, product in bench.products():
                     async with product as memory:
                         lines += await play(name, memory, items, stream, made, undone, seed, progress)
-                for name, store in ((STORE, Store(bench.vectors)), (OLDEST, Store(bench.vectors, newest=False))):
+                for name, store in ((STORE, Store(bench.rivals)), (OLDEST, Store(bench.rivals, newest=False))):
                     lines += await play(name, store, items, stream, made, undone, seed, progress)
         return lines
 

@@ -1,9 +1,10 @@
-"""The command `python -m model.train`: train a language model, resume, evaluate, sample.
+"""The command `python -m model.train`: train a language model, resume, evaluate, sample, export.
 
 python -m model.train run --data shakespeare.txt --tokenizer char --model llama --tokens 1536000 --out runs/llama
 python -m model.train resume runs/llama
 python -m model.train evaluate runs/llama --stream
 python -m model.train sample runs/llama --prompt "ROMEO:"
+python -m model.train export runs/llama models/llama
 """
 
 import json
@@ -19,6 +20,7 @@ from typing import Any
 import click
 from torch import Tensor, nn
 
+from model.hope.convert import whole_folder
 from model.train.corpus import open_corpus
 from model.train.evaluate import Score, Scorer
 from model.train.loop import Diverged
@@ -158,6 +160,19 @@ def sample(folder: Path, prompt: str, length: int, temperature: float, seed: int
     with clear_errors():
         model, tokenizer = Session(folder).trained(chosen_device(device))
         click.echo(sampled(model, tokenizer, prompt, length, temperature=temperature, seed=seed))
+
+
+@main.command()
+@click.argument("folder", type=FOLDER)
+@click.argument("target", type=FOLDER)
+def export(folder: Path, target: Path) -> None:
+    """Write the newest checkpoint of FOLDER as a model in Hugging Face's form, with its tokenizer, to the new folder TARGET."""
+    with clear_errors():
+        model, tokenizer = Session(folder).trained("cpu")
+        with whole_folder(target) as growing:
+            model.save_pretrained(growing)  # type: ignore[operator]
+            tokenizer.save(growing / "tokenizer.json")
+    click.echo(f"{target}: {sum(weight.numel() for weight in model.parameters()):,} parameters")
 
 
 def planned(model: str, told: dict[str, Any]) -> Run:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from palimpsest.asking import NewCorrection
 from palimpsest.cli.reaching import Shown, asks, bank_of
 from palimpsest.client import Client
-from palimpsest.errors import PalimpsestError, Refused
+from palimpsest.errors import OtherEncoder, PalimpsestError, Refused
 from palimpsest.exchange import new_key
 from palimpsest.replies import Correction
 
@@ -59,7 +59,7 @@ class Come(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def export_command(memory: Client, show: Shown, file: Path) -> None:
     """Write the corrections of a bank to FILE, as JSON Lines; an old FILE is replaced once all are there."""
     draft, number = file.with_name(f"{file.name}.part"), 0
-    total = memory.memory().corrections
+    total = _number(memory)
     with draft.open("wb") as out, tqdm(total=total, desc="export", unit=" corrections", disable=None) as bar:
         for correction in memory.corrections():
             if correction.status in EXPORTED:
@@ -89,6 +89,14 @@ def import_command(memory: Client, show: Shown, file: Path) -> None:
             bar.update(number)
     beside.unlink(missing_ok=True)
     show.one({"corrections": len(lines), "bank": come.bank}, f"{len(lines)} corrections of {file} are taught")
+
+
+def _number(memory: Client) -> int | None:
+    """How many corrections there are; a bank of another encoder does not say so, but gives them."""
+    try:
+        return memory.memory().corrections
+    except OtherEncoder:
+        return None
 
 
 def _line(correction: Correction) -> bytes:

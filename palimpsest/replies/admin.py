@@ -7,7 +7,7 @@ from palimpsest.replies.parts import Reply, StateRef
 
 
 class Bank(Reply, frozen=True, kw_only=True):
-    """A bank; `etag` names its head."""
+    """A bank; `etag` names its head, `branch_of` the bank that it is a branch of."""
 
     id: str
     name: str
@@ -17,6 +17,7 @@ class Bank(Reply, frozen=True, kw_only=True):
     encoder_digest: str
     config_hash: str
     created_at: datetime
+    branch_of: str | None = None
 
 
 class Key(Reply, frozen=True, kw_only=True):
@@ -79,6 +80,20 @@ class Level(Reply, frozen=True, kw_only=True):
     digest: str
 
 
+class Language(Reply, frozen=True, kw_only=True):
+    """A bank's language model: the digest of what it has learned, the turns in it, where it slept, its size, and the model's own digest.
+
+    `unavailable` says why what is None cannot be told now.
+    """
+
+    digest: str | None
+    turns: int
+    sleeps: list[int]
+    bytes: int | None
+    model: str | None
+    unavailable: str | None = None
+
+
 class Memory(Reply, frozen=True, kw_only=True):
     """What a bank has learned, as a whole; `digest` covers all of it at `state.seq`."""
 
@@ -95,6 +110,7 @@ class Memory(Reply, frozen=True, kw_only=True):
     bytes: int
     config_hash: str
     encoder_digest: str
+    language: Language | None = None  # null in a bank that no conversation was learned in
 
 
 class JobStarted(Reply, frozen=True, kw_only=True):

@@ -42,13 +42,25 @@ class Membership(Reply, frozen=True, kw_only=True):
     passed: bool
 
 
+class CertifiedLanguage(Reply, frozen=True, kw_only=True):
+    """The weights of the bank's language model with and without; `unavailable` says why one of the digests could not be taken."""
+
+    digest_before: str | None
+    digest_after: str | None
+    unavailable: str | None
+
+
 class CertifiedWeights(Reply, frozen=True, kw_only=True):
-    """The weights with and without, at the ledger position `seq`; `snapshot` is the head that was made without."""
+    """The weights with and without, at the ledger position `seq`; `snapshot` is the head that was made without.
+
+    `language`: None where nobody had talked to the bank.
+    """
 
     digest_before: str | None
     digest_after: str | None
     seq: int
     snapshot: str | None
+    language: CertifiedLanguage | None = None
 
 
 class Removed(Reply, frozen=True, kw_only=True):

@@ -1,5 +1,7 @@
 """The application: every route, and what they share, put together once."""
 
+from functools import partial
+
 from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.di import Provide
@@ -38,6 +40,7 @@ from service.api.limits import Limiter
 from service.api.problems import answer
 from service.api.queries import refuse_unknown
 from service.chat.backends import Backends
+from service.chat.hope import Hope
 from service.chat.upstream import Upstreams
 from service.console import pages, sign_in
 
@@ -67,6 +70,7 @@ ROUTES = (
     probe_sets.save_probe_set,
     probe_sets.list_probe_sets,
     probe_sets.get_probe_set,
+    probe_sets.change_probe_set,
     probe_sets.delete_probe_set,
     probe_sets.run_probe_set,
     banks.create_bank,
@@ -147,7 +151,8 @@ def build_app(deps: Deps) -> Edge:
     keyring = Keyring(deps.database, deps.pepper, deps.now)
     limiter = Limiter(deps.coord, deps.settings, deps.metrics)
     ending = stream.Ending()
-    backends = Backends([Upstreams(deps.settings.upstreams, deps.settings.upstream_silence_s)] if deps.settings.upstreams else [])
+    upstreams = [Upstreams(deps.settings.upstreams, deps.settings.upstream_silence_s)] if deps.settings.upstreams else []
+    backends = Backends([*upstreams, Hope(deps.engine, partial(chat.bank_names, deps.database))])
     app.state.update({"deps": deps, "keyring": keyring, "limiter": limiter, "ending": ending, "backends": backends})
 
     async def close() -> None:

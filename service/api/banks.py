@@ -3,6 +3,7 @@
 from litestar import Response, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
+from msgspec import structs
 
 from service import wire
 from service.api import replies
@@ -46,14 +47,16 @@ async def list_banks(
     only = None if caller.principal.banks is None else sorted(caller.principal.banks)
     pager = Pager("banks", str, limit, cursor)
     async with caller.deps.database.read(caller.tenant) as conn:
-        page = await pager.page(lambda after, number: banks.list_banks(conn, caller.tenant, after, number, only), _id, present.bank)
+        page = await pager.page(
+            lambda after, number: banks.list_banks(conn, caller.tenant, after, number, only), _id, lambda row: _shown(caller, row)
+        )
     return replies.send(page)
 
 
 @get("/v1/banks/{bank_id:str}", operation_id="get_bank", summary="One bank; `ETag` names its head", tags=TAGS)
 async def get_bank(caller: NamedDependency[Caller], bank_id: FromPath[str]) -> Response[wire.Bank]:
     """By id or name."""
-    bank = present.bank(await caller.bank_row(known_name(bank_id)))
+    bank = _shown(caller, await caller.bank_row(known_name(bank_id)))
     return replies.send(bank, headers={"ETag": bank.etag})
 
 
@@ -69,6 +72,11 @@ async def delete_bank(caller: NamedDependency[Caller], bank_id: FromPath[str]) -
     """By id or name."""
     row = await caller.bank_row(known_name(bank_id))
     await caller.deps.engine.delete_bank(caller.tenant, row.id, actor=caller.actor)
+
+
+def _shown(caller: Caller, row: BankRow) -> wire.Bank:
+    """The bank; where it comes from is told to nobody who may not use that."""
+    return present.bank(row if caller.sees(row.branch_of) else structs.replace(row, branch_of=None))
 
 
 def _id(row: BankRow) -> str:

@@ -32,12 +32,13 @@ def of(row: ForgetRow, asked: Sequence[wire.Membership] | None, *, server: bool)
     told = list(asked) if asked is not None else msgspec.convert(made.get("membership", []), list[wire.Membership])
     done = (row.created_at if row.mode == "suppress" else _time(made.get("completed_at"))) or row.bank_deleted_at
     tested = asked is not None or "membership" in made
+    of_turns = any(id.startswith("trn_") for id in row.event_ids)  # there is no question that a turn would answer
     return wire.Certificate(
         id=row.id,
         bank=row.bank,
         mode=row.mode,  # type: ignore[arg-type]  # the column's CHECK lists the same words
         complete=done is not None,
-        passed=all(one.passed for one in told) if tested else None,
+        passed=all(one.passed for one in told) if tested and (told or not of_turns) else None,
         corrections=list(row.event_ids),
         requested_by=row.created_by,
         requested_at=row.created_at,
@@ -60,6 +61,18 @@ def _weights(made: dict[str, Any]) -> wire.CertifiedWeights | None:
         digest_after=after["digest"] if after else None,
         seq=(after or before)["seq"],
         snapshot=after["snapshot"] if after else None,
+        language=_language(before.get("language"), (after or {}).get("language")),
+    )
+
+
+def _language(before: dict[str, str] | None, after: dict[str, str] | None) -> wire.CertifiedLanguage | None:
+    if before is None:
+        return None
+    after = after or {}
+    return wire.CertifiedLanguage(
+        digest_before=before.get("digest"),
+        digest_after=after.get("digest"),
+        unavailable=before.get("unavailable") or after.get("unavailable"),
     )
 
 

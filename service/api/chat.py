@@ -6,8 +6,10 @@ when the client leaves.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -30,15 +32,18 @@ from service.api.problems import LEFT, chat_problem
 from service.api.texts import check_inputs
 from service.chat import sse
 from service.chat.backends import Asked, Backend, Backends, Streaming
-from service.chat.composing import last_said, note, with_note
+from service.chat.composing import last_said, note, text_of, with_note
 from service.chat.errors import ChatError, UpstreamFailed
+from service.chat.hope import turn_of
 from service.chat.objecting import objection
-from service.errors import PalimpsestError
+from service.errors import Invalid, PalimpsestError
 from service.ids import new_id
-from service.store import proposals
+from service.store import banks, proposals
+from service.store.db import Database
 
 TAGS = ["chat"]
 EVENTS = "text/event-stream"
+LISTED = 1_000  # banks
 RECALLED = 3  # answers that are asked for; behind the best one only likely ones are shown, see composing.py
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -63,7 +68,14 @@ class Talk:
     backend: Backend
     data: wire.ChatRequest
     bank: str | None  # as it was named
+    at: str | None  # a snapshot of it
     seen: Seen | None
+
+    @property
+    def learns(self) -> bool:
+        """Whether the bank learns what is said: not from a key that may teach it nothing, and not at a snapshot."""
+        wanted = self.backend.learns and self.data.memory.learn and self.at is None
+        return wanted and self.caller.principal.allows("corrections:write")
 
 
 @post(
@@ -81,13 +93,13 @@ async def complete_chat(
 ) -> Response[wire.ChatCompletion]:
     """As OpenAI's API has it, `stream` too. `memory` chooses the bank and tells what was remembered."""
     backends: Backends = caller.request.app.state.backends
-    talk = Talk(caller, backends.of(data.model), data, data.memory.bank or memory_bank, seen_in(min_state))
+    talk = _talk(caller, backends.of(data.model), data, memory_bank, seen_in(min_state))
     if data.stream:
         refuse_key(caller, "a stream cannot be repeated; send it without")
         return await _streamed(talk)
 
-    async def work(_: str | None) -> replies.Sent:
-        asked, remembered = await _prepared(talk)
+    async def work(name: str | None) -> replies.Sent:
+        asked, remembered = await _prepared(talk, name)
         with caller.deps.metrics.stage("upstream", "client"):
             completion = await _unless_left(caller.request, talk.backend.complete(asked))
         return completion | {"memory": remembered}
@@ -99,11 +111,36 @@ async def complete_chat(
 async def list_models(caller: NamedDependency[Caller]) -> Response[wire.ChatModels]:
     """As OpenAI's API has it."""
     backends: Backends = caller.request.app.state.backends
-    return replies.send(wire.ChatModels(data=[wire.ChatModel(id=model) for model in backends.models()]))
+    known = await backends.models(caller.tenant, caller.principal.banks)
+    return replies.send(wire.ChatModels(data=[wire.ChatModel(id=model) for model in known]))
 
 
-async def _prepared(talk: Talk) -> tuple[Asked, wire.ChatRemembered]:
-    """What the backend is asked, and what is remembered of it; from here on the request only waits for that."""
+async def bank_names(database: Database, tenant: str, only: Collection[str] | None) -> list[str]:
+    """The names of a tenant's banks, of `only` where a key is pinned to them, at most `LISTED`: a list of models has no pages."""
+    async with database.read(tenant) as conn:
+        rows = await banks.list_banks(conn, tenant, None, LISTED, None if only is None else sorted(only))
+    return [row.name for row in rows]
+
+
+def _talk(caller: Caller, backend: Backend, data: wire.ChatRequest, header: str | None, seen: Seen | None) -> Talk:
+    """The conversation, and where it is held: as the name of its model says, else `memory`, else the header.
+
+    Raises:
+        Invalid: two of them say different things.
+    """
+    place, memory = backend.place(data.model), data.memory
+    for field, named, given in (("bank", place.bank, memory.bank or header), ("at", place.at, memory.at)):
+        if named is not None and given is not None and named != given:
+            message = f"the model's name says {named!r}, memory.{field} or its header {given!r}; say it once"
+            raise Invalid(message, errors=[{"field": f"memory.{field}", "message": message}])
+    return Talk(caller, backend, data, place.bank or memory.bank or header, place.at or memory.at, seen)
+
+
+async def _prepared(talk: Talk, name: str | None) -> tuple[Asked, wire.ChatRemembered]:
+    """What the backend is asked, and what is remembered of it; from here on the request only waits for that.
+
+    What a bank learns is in its ledger by then. `name` is what the store knows the request's Idempotency-Key by.
+    """
     caller = talk.caller
     body = msgspec.json.decode(await caller.request.body())
     body.pop("memory", None)
@@ -113,9 +150,33 @@ async def _prepared(talk: Talk) -> tuple[Asked, wire.ChatRemembered]:
     body["messages"] = with_note(body["messages"], said.text)
     recall_id = new_id("rec") if state else None
     proposal = await _proposed(talk)
-    remembered = wire.ChatRemembered(recall_id=recall_id, used=said.used, abstained=not answers, state=state, proposal=proposal)
+    asked = Asked(caller.tenant, bank, body, talk.data.messages, talk.at)
+    turn = await _observed(talk, asked, name)
+    state = state if turn is None else turn.state
+    remembered = wire.ChatRemembered(recall_id=recall_id, used=said.used, abstained=not answers, state=state, proposal=proposal, turn=turn)
     caller.request.scope["state"]["leave_early"]()
-    return Asked(caller.tenant, bank, body), remembered
+    return asked, remembered
+
+
+async def _observed(talk: Talk, asked: Asked, name: str | None) -> wire.TurnTaken | None:
+    """What the bank learns of what was said last, once. A retry under the same Idempotency-Key teaches it nothing more."""
+    if not talk.backend.learns:
+        return None
+    talk.backend.check(asked)
+    check_inputs("messages", [text for message in asked.messages if (text := text_of(message)).strip()])
+    turn = turn_of(asked.messages, talk.data.memory.session_id) if talk.learns else None
+    if turn is None:
+        return None
+    caller = talk.caller
+    ids = [new_id("trn")] if name is None else _turn_ids(name, asked.bank, turn, caller.deps.now())
+    return await caller.deps.engine.observe(caller.tenant, asked.bank, turn, actor=caller.actor, ids=ids)
+
+
+def _turn_ids(name: str, bank: str, turn: wire.NewTurn, now: datetime) -> list[str]:
+    """What the turn of a request under an Idempotency-Key is called today, and what it was called yesterday: a key is known for a day."""
+    today = int(now.timestamp() // 86_400)
+    told = [[str(day), name, bank, turn.input, turn.right or ""] for day in (today, today - 1)]
+    return [f"trn_{hashlib.sha256(msgspec.json.encode(each)).hexdigest()[:26].upper()}" for each in told]
 
 
 async def _recalled(talk: Talk, bank: str) -> tuple[list[wire.Answer], wire.StateRef | None]:
@@ -125,7 +186,7 @@ async def _recalled(talk: Talk, bank: str) -> tuple[list[wire.Answer], wire.Stat
         return [], None
     check_inputs("messages", [text])
     items, state, _ = await recall_since(
-        talk.caller, bank, [text], talk.seen, top_k=RECALLED, min_confidence=None, at=talk.data.memory.at, explain=False
+        talk.caller, bank, [text], talk.seen, top_k=RECALLED, min_confidence=None, at=talk.at, explain=False
     )
     return items[0].answers, state
 
@@ -133,7 +194,7 @@ async def _recalled(talk: Talk, bank: str) -> tuple[list[wire.Answer], wire.Stat
 async def _proposed(talk: Talk) -> wire.Proposal | None:
     """What the last message plainly corrects, kept as a proposal. That it could not be kept is no reason to answer nothing."""
     caller, memory = talk.caller, talk.data.memory
-    found = objection(talk.data.messages) if memory.learn else None
+    found = objection(talk.data.messages) if memory.learn and talk.backend.noted else None  # a bank's own model learns it as it was said
     if found is None:
         return None
     bank = await caller.bank_row(talk.bank)
@@ -148,7 +209,7 @@ async def _proposed(talk: Talk) -> wire.Proposal | None:
 
 async def _streamed(talk: Talk) -> Response[Any]:
     caller = talk.caller
-    asked, remembered = await _prepared(talk)
+    asked, remembered = await _prepared(talk, None)
     with caller.deps.metrics.stage("upstream", "client"):
         streaming = await _unless_left(caller.request, talk.backend.stream(asked))
     ended = BackgroundTask(streaming.close)  # a client that leaves at once may leave the events unread
@@ -166,7 +227,7 @@ async def _told(caller: Caller, streaming: Streaming, remembered: wire.ChatRemem
                 first = False
                 event = _remembering(data, remembered)  # noqa: PLW2901
             yield event
-    except ChatError as error:
+    except (ChatError, PalimpsestError) as error:
         yield sse.event_of(chat_problem(error, instance=caller.request.scope["path"], request_id=caller.request_id))
     finally:
         await streaming.close()

@@ -116,7 +116,7 @@ async def list_events(
     row = await caller.bank_row(bank)
     pager = Pager(f"events:{row.id}", int, limit, cursor)
     async with caller.deps.database.read(caller.tenant) as conn:
-        page = await pager.page(lambda after, number: history.page(conn, caller.tenant, row.id, after, number), _seq, _event)
+        page = await pager.page(lambda after, number: history.page(conn, caller.tenant, row.id, after, number, turns=True), _seq, _event)
     return replies.send(page)
 
 

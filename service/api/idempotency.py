@@ -52,9 +52,10 @@ async def once(
     name = _name(caller)
     if name is None:
         return replies.send(await work(None), status)
-    database, tenant, now = caller.deps.database, caller.tenant, caller.deps.now()
+    tenant, now = caller.tenant, caller.deps.now()
     request_hash = await _request_hash(caller)
-    begun = await Keyed(database).begin(tenant, name, request_hash=request_hash, now=now, lease_s=LEASE_S, quotes=quotes)
+    keyed = Keyed(caller.deps.database, durable=recover is None and not reads)
+    begun = await keyed.begin(tenant, name, request_hash=request_hash, now=now, lease_s=LEASE_S, quotes=quotes)
     match begun:
         case idempotency.Done() if begun.reply != idempotency.ERASED:
             return replies.send_again(begun.reply, begun.status)
@@ -66,7 +67,7 @@ async def once(
             reply = await recover(begun)
         case _:
             reply = await _first(caller, name, work, recover)
-    await _finish(caller, name, status, replies.encode(stored(reply) if stored else reply), now if quotes else None)
+    await _finish(keyed, caller, name, status, replies.encode(stored(reply) if stored else reply), now if quotes else None)
     sent = replies.send(reply, status)
     if isinstance(begun, idempotency.Committed):
         sent.headers["Idempotent-Replayed"] = "true"
@@ -116,10 +117,9 @@ async def _surely(caller: Caller, name: str, work: Work, recover: Recover) -> re
     raise AssertionError("the last try returns or raises")
 
 
-async def _finish(caller: Caller, name: str, status: int, reply: bytes, quotes_since: datetime | None) -> None:
+async def _finish(keyed: Keyed, caller: Caller, name: str, status: int, reply: bytes, quotes_since: datetime | None) -> None:
     try:
-        keyed, now = Keyed(caller.deps.database), caller.deps.now()
-        await keyed.finish(caller.tenant, name, status=status, reply=reply, now=now, quotes_since=quotes_since)
+        await keyed.finish(caller.tenant, name, status=status, reply=reply, now=caller.deps.now(), quotes_since=quotes_since)
     except PalimpsestError as error:  # what was asked is done and durable: say so, although a retry cannot be answered from here
         log.warning("reply not stored", action="finish", request=caller.request_id, why=error.code)
 

@@ -1,6 +1,6 @@
 """Probe sets: questions with known answers that are kept with a bank, and asked of any of its versions."""
 
-from litestar import Response, delete, get, post
+from litestar import Response, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
@@ -71,6 +71,27 @@ async def get_probe_set(caller: NamedDependency[Caller], probe_set_id: FromPath[
     """With its probes."""
     async with caller.deps.database.read(caller.tenant) as conn:
         return replies.send(await _visible(conn, caller, probe_set_id))
+
+
+@put(
+    "/v1/probe-sets/{probe_set_id:str}",
+    operation_id="change_probe_set",
+    summary="Put other probes in the place of a set's",
+    tags=TAGS,
+    opt=needs("snapshots:write"),
+    dto=Strict[wire.ChangedProbeSet],
+    status_code=200,
+)
+async def change_probe_set(
+    caller: NamedDependency[Caller], probe_set_id: FromPath[str], data: JSONBody[wire.ChangedProbeSet]
+) -> Response[wire.ProbeSet]:
+    """All of them; its name and id stay."""
+    check_probes(data.probes)
+    async with caller.deps.database.write(caller.tenant) as conn:
+        found = await _visible(conn, caller, probe_set_id)
+        changed = await probe_sets.change_probe_set(conn, caller.tenant, found.id, data.probes)
+        await caller.note(conn, "probe_set.change", found.id, {"bank": found.bank, "size": changed.size})
+    return replies.send(changed)
 
 
 @delete(

@@ -63,8 +63,10 @@ def problem(
     )
 
 
-def chat_problem(error: ChatError, *, instance: str, request_id: str) -> bytes:
+def chat_problem(error: ChatError | PalimpsestError, *, instance: str, request_id: str) -> bytes:
     """The JSON body for a conversation that was not completed."""
+    if isinstance(error, PalimpsestError):
+        return problem(error.status, error.code, error.detail, errors=error.errors, instance=instance, request_id=request_id)
     named = [{"field": error.param, "message": error.detail}] if error.param else None
     return problem(error.status, error.said_code or error.code, error.detail, instance=instance, request_id=request_id, errors=named)
 

@@ -88,7 +88,7 @@ async def roll_back(
 @post(
     "/v1/memory/bisect",
     operation_id="bisect",
-    summary="Find the correction that brought the present answer",
+    summary="Find the correction that brought the present answer, or that of a snapshot",
     tags=TAGS,
     opt=needs("memory:inspect"),
     dto=Strict[wire.NewBisection],
@@ -100,7 +100,7 @@ async def bisect(caller: NamedDependency[Caller], data: JSONBody[wire.NewBisecti
     bank = await caller.bank(data.bank)
 
     async def work(_: str | None) -> wire.JobStarted:
-        return await caller.deps.engine.bisect(caller.tenant, bank, data.input, since=data.since, actor=caller.actor)
+        return await caller.deps.engine.bisect(caller.tenant, bank, data.input, since=data.since, until=data.until, actor=caller.actor)
 
     return await once(caller, work, status=202)
 

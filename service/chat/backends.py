@@ -1,13 +1,15 @@
 """Who completes conversations, found by the name of a model.
 
 A backend has models under names of its own form: `NAME+palimpsest` is an upstream's model with what is remembered in its system message
-(`upstream.py`). Another kind of backend is one more entry in the list that `Backends` is made from; the route asks whichever was found.
+(`upstream.py`), `hope:BANK` a bank's own language model (`hope.py`). Another kind of backend is one more entry in the list that `Backends`
+is made from; the route asks whichever was found.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from service import wire
 from service.errors import NotFound
 
 
@@ -18,6 +20,15 @@ class Asked:
     tenant: str
     bank: str  # name or id
     body: dict[str, Any]
+    messages: Sequence[wire.ChatMessage] = ()  # as the service reads them
+    at: str | None = None  # a snapshot of the bank
+
+
+class Place(NamedTuple):
+    """What the name of a model says of where it is asked: a bank, by name or id, and a snapshot of it."""
+
+    bank: str | None = None
+    at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +45,23 @@ class Backend(Protocol):
     noted: bool
     """Whether it knows what is remembered only by a note in the system message."""
 
-    def models(self) -> list[str]:
-        """The names of its models, as clients say them."""
+    learns: bool
+    """Whether a bank learns from what is said in its conversations."""
+
+    def names(self) -> list[str]:
+        """How its models are called, for who asks for one that there is not."""
+
+    async def models(self, tenant: str, banks: Collection[str] | None) -> list[str]:
+        """The names of its models that a key of the tenant may use, pinned to banks or not, as clients say them."""
 
     def takes(self, model: str) -> bool:
         """Whether the model is its own."""
+
+    def place(self, model: str) -> Place:
+        """Where one of its models is asked, as far as its name says."""
+
+    def check(self, asked: Asked) -> None:
+        """Refuse what it cannot complete as far as that shows, before a bank learns from it."""
 
     async def complete(self, asked: Asked) -> dict[str, Any]:
         """The completion as OpenAI's API has it. Cancelled, it is not made."""
@@ -56,9 +79,9 @@ class Backends:
     def __init__(self, backends: Sequence[Backend]) -> None:
         self._backends = backends
 
-    def models(self) -> list[str]:
-        """The names of all models."""
-        return [model for backend in self._backends for model in backend.models()]
+    async def models(self, tenant: str, banks: Collection[str] | None) -> list[str]:
+        """The names of all models that a key of the tenant may use, pinned to banks or not."""
+        return [model for backend in self._backends for model in await backend.models(tenant, banks)]
 
     def of(self, model: str) -> Backend:
         """The one that has the model.
@@ -69,7 +92,7 @@ class Backends:
         for backend in self._backends:
             if backend.takes(model):
                 return backend
-        known = ", ".join(self.models()) or "none; whoever runs it can set PALIMPSEST_UPSTREAMS"
+        known = ", ".join(name for backend in self._backends for name in backend.names())
         message = f"this service has no model {model[:200]!r}; it has {known}"
         raise NotFound(message, errors=[{"field": "model", "message": message}])
 

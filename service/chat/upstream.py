@@ -8,14 +8,14 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from typing import Any
 
 import httpx
 import msgspec
 
 from service.chat import sse
-from service.chat.backends import Asked, Streaming
+from service.chat.backends import Asked, Place, Streaming
 from service.chat.errors import ChatError, UpstreamBusy, UpstreamDown, UpstreamFailed, UpstreamRefused, UpstreamSlow
 from service.settings import Upstream
 
@@ -61,7 +61,7 @@ class _Refusal(msgspec.Struct):
 class Upstreams:
     """The backend of the models `NAME+palimpsest`."""
 
-    noted = True
+    noted, learns = True, False
 
     def __init__(self, upstreams: tuple[Upstream, ...], silence_s: float) -> None:
         self._of = {model + SUFFIX: upstream for upstream in upstreams for model in upstream.models}
@@ -74,13 +74,24 @@ class Upstreams:
         )
         self._calls = 0
 
-    def models(self) -> list[str]:
+    def names(self) -> list[str]:
+        """See `Backend.names`."""
+        return list(self._of)
+
+    async def models(self, tenant: str, banks: Collection[str] | None) -> list[str]:
         """See `Backend.models`."""
         return list(self._of)
 
     def takes(self, model: str) -> bool:
         """See `Backend.takes`."""
         return model in self._of
+
+    def place(self, model: str) -> Place:
+        """See `Backend.place`."""
+        return Place()
+
+    def check(self, asked: Asked) -> None:
+        """See `Backend.check`: the upstream says."""
 
     async def complete(self, asked: Asked) -> dict[str, Any]:
         """See `Backend.complete`."""

@@ -97,8 +97,10 @@ class Engine(Protocol):
     async def verify(self, tenant: str, bank: str, snapshot: str) -> wire.Verified:
         """Look at a snapshot's bytes and the ledger that it covers, and load it."""
 
-    async def bisect(self, tenant: str, bank: str, input: str, *, since: str | None, actor: Actor) -> wire.JobStarted:
-        """Queue a job that finds what brought the present answer to `input`."""
+    async def bisect(
+        self, tenant: str, bank: str, input: str, *, since: str | None, actor: Actor, until: str | None = None
+    ) -> wire.JobStarted:
+        """Queue a job that finds what brought the present answer to `input`, or that of the snapshot `until`."""
 
     async def import_bundle(self, tenant: str, bank: str, bundle: str, *, actor: Actor) -> wire.Imported:
         """Make a snapshot of a bundle in the database whose signature and digests were checked; the head stays."""
@@ -166,6 +168,32 @@ class Engine(Protocol):
 
     async def explain(self, tenant: str, bank: str, text: str, *, at: str, sample: int) -> wire.Explained:
         """Why the version `at` answers `text` so; at most `sample` corrections are left out for it."""
+
+    async def observe(self, tenant: str, bank: str, turn: wire.NewTurn, *, actor: Actor, ids: Sequence[str]) -> wire.TurnTaken:
+        """Append a turn of a conversation to the ledger, under the first of `ids`, and let the bank's language model learn it.
+
+        A call that was lost on the way can be made again: the second finds the id in the ledger, and nothing is learned twice. The other
+        ids are what a retry may have called the same turn, which counts for as long as an Idempotency-Key is known.
+        """
+
+    async def speak(
+        self,
+        tenant: str,
+        bank: str,
+        lines: Sequence[wire.ChatLine],
+        *,
+        talk: str,
+        at: str | None,
+        said: Sequence[int],
+        most: int,
+        last: bool,
+        how: wire.Speaking,
+    ) -> wire.Spoken:
+        """Go on with a conversation by at most `most` tokens after those that were `said`, at the head (`at` None) or at a snapshot.
+
+        What is read and said here moves the fast levels for as long as the answer is made, and nothing of the bank. `talk` is a name of
+        this answer alone: under it what was read is kept for the next piece, unless this is the `last`.
+        """
 
     async def health(self) -> list[wire.Component]:
         """The engine's parts: encoder, model thread, blobs."""

@@ -31,7 +31,7 @@ BankOf = Callable[[str, str], Awaitable[str]]
 
 READS = frozenset(  # they change nothing
     {"recall", "memory", "health", "warm", "taught", "rolled_back", "preview_forget", "membership", "levels", "trace", "probe", "explain"}
-    | {"diff", "diff_branch", "verify"}
+    | {"diff", "diff_branch", "verify", "speak"}
 )
 DEADLINES_S = {"recall": 10.0, "health": 2.0, "warm": 10.0}  # of the others: the next line
 DEADLINE_S = 60.0
@@ -115,6 +115,8 @@ class RemoteEngine:
     trace = _remote(Engine.trace)
     probe = _remote(Engine.probe)
     explain = _remote(Engine.explain)
+    observe = _remote(Engine.observe)
+    speak = _remote(Engine.speak)
 
     async def health(self) -> list[wire.Component]:
         """How many workers are alive, and what one of them says of its parts. See `Engine.health`."""

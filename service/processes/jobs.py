@@ -11,7 +11,7 @@ import structlog
 
 from service.cluster.coord import Coord, CoordDown, Notice
 from service.cluster.redis_coord import RedisCoord, refuse_redis_cluster
-from service.processes.parts import check_schema, encoder_digest, load_words, memory, refuse_alone, utc_now
+from service.processes.parts import check_schema, encoder_digest, language_model, load_words, memory, refuse_alone, utc_now
 from service.processes.vitals import shown, vitals
 from service.processes.working_off import jobs_worked_off
 from service.settings import Settings, SettingsRefused
@@ -46,6 +46,7 @@ async def run_jobs(queues: Sequence[str], settings: Settings, stop: asyncio.Even
     metrics, coord = Metrics(), RedisCoord(settings.redis)
     database = Database(settings.database_url, stage=metrics.stage)
     recall = await asyncio.to_thread(memory, settings, RecallConfig(encoder_digest=encoder_digest(settings)))
+    language = language_model(settings)
     thread = OwnThread("jobs", lambda: torch.set_num_threads(settings.model_threads))
     celery = make_app(settings.broker)
     bell, taken = Bell(celery, PREFIX), queues_of(PREFIX, tuple(queues) or QUEUE_NAMES)
@@ -54,6 +55,7 @@ async def run_jobs(queues: Sequence[str], settings: Settings, stop: asyncio.Even
         WatchedBlobs(open_blobs(settings.blobs_url), metrics.stage),
         recall,
         await asyncio.to_thread(load_words, settings),
+        language,
         thread=thread,
         stage=metrics.stage,
         changed=_teller(coord),
@@ -70,6 +72,7 @@ async def run_jobs(queues: Sequence[str], settings: Settings, stop: asyncio.Even
     finally:
         bell.close()
         thread.close()
+        language.close()
         await coord.close()
         await database.close()
 

@@ -6,17 +6,21 @@ As in every composition root, imports that load torch are inside functions: the 
 import asyncio
 import contextlib
 import gc
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import structlog
 
 from service import keys
 from service.cluster.engine import Actor, Engine
 from service.errors import Conflict
 from service.ids import new_id
 from service.settings import Settings, SettingsRefused
-from service.store import audit, tenants
+from service.store import audit, banks, tenants
 from service.store.blobs import open_blobs
 from service.store.db import Database
 from service.store.schema import current_revision, newest_revision
@@ -29,8 +33,10 @@ if TYPE_CHECKING:
     from model.wording import Words
     from workers.engine import LocalEngine
     from workers.housing import Room
+    from workers.language import LanguageModel
 
 DEFAULT = "default"  # the first tenant and its first bank
+log = structlog.get_logger()
 SYSTEM = Actor(key_id="system", request_id="start")
 
 
@@ -49,11 +55,17 @@ def utc_now() -> datetime:
 
 
 def load_encoder(settings: Settings) -> "Encoder":
-    """The sentence encoder that the settings name. Reads and checks 90 MB: not on the event loop."""
+    """The sentence encoder that the settings name, with its start. Reads and checks 90 MB: not on the event loop."""
     from model.encoder import PINNED, Encoder, find_weights
+    from model.start.weights import read_start
 
-    directory = find_weights(settings.encoder or None)
-    return Encoder.load(directory, expected_sha256=settings.encoder_sha256 or PINNED, threads=settings.encoder_threads)
+    directory, named = find_weights(settings.encoder or None), _start_of(settings)
+    return Encoder.load(
+        directory,
+        expected_sha256=settings.encoder_sha256 or PINNED,
+        start=read_start(*named) if named else None,
+        threads=settings.encoder_threads,
+    )
 
 
 def load_words(settings: Settings) -> "Words":
@@ -64,11 +76,58 @@ def load_words(settings: Settings) -> "Words":
     return Words(tokenizer_in(find_weights(settings.encoder or None)))
 
 
+def language_model(settings: Settings) -> "LanguageModel":
+    """The language model that the settings name, opened when it is first needed.
+
+    Raises:
+        SettingsRefused: there is no such folder.
+    """
+    import torch
+
+    from workers.language import LanguageModel
+
+    if settings.lm and not (Path(settings.lm) / "config.json").is_file():
+        raise SettingsRefused(f"PALIMPSEST_LM is {settings.lm}, and there is no config.json: give the folder of a language model")
+    return LanguageModel(Path(settings.lm) if settings.lm else None, lambda: torch.set_num_threads(settings.model_threads))
+
+
 def encoder_digest(settings: Settings) -> str:
     """The digest of the encoder that the settings name, for a process that folds keys and encodes nothing."""
     from model.encoder_weights import PINNED
+    from model.start.weights import digest_with
 
-    return settings.encoder_sha256.strip().lower() or PINNED
+    named = _start_of(settings)
+    return digest_with(_lower(settings.encoder_sha256) or PINNED, named[1] if named else "")
+
+
+def _start_of(settings: Settings) -> tuple[Path, str] | None:
+    """The file of the encoder's start that the settings name, and its digest; None for an encoder as it is.
+
+    Raises:
+        SettingsRefused: a file is named without its digest, or a digest without a file.
+    """
+    from model.encoder_weights import PINNED
+    from model.start.weights import SHIPPED, SHIPPED_SHA256
+
+    if settings.encoder_start_sha256 and settings.encoder_start in ("none", "shipped"):
+        raise SettingsRefused(
+            "PALIMPSEST_ENCODER_START_SHA256 is the digest of a file, and PALIMPSEST_ENCODER_START names none: leave it out"
+        )
+    if settings.encoder_start == "none":
+        return None
+    if settings.encoder_start == "shipped":
+        # The shipped one is for the pinned encoder. Who vouches for another encoder has it as it is, as before there was a start.
+        return (SHIPPED, SHIPPED_SHA256) if _lower(settings.encoder_sha256) in ("", PINNED) else None
+    if not settings.encoder_start_sha256:
+        raise SettingsRefused(
+            f"PALIMPSEST_ENCODER_START is the file {settings.encoder_start}: "
+            "set PALIMPSEST_ENCODER_START_SHA256 to the digest that it must have"
+        )
+    return Path(settings.encoder_start), _lower(settings.encoder_start_sha256)
+
+
+def _lower(digest: str) -> str:
+    return digest.strip().lower()
 
 
 def memory(settings: Settings, config: "RecallConfig") -> "Recall":
@@ -126,12 +185,14 @@ async def local_engine(
 
     if encoder is None:
         encoder = await asyncio.to_thread(load_encoder, settings)
+    await tell_of_other_encoders(database, encoder.digest)
     recall = await asyncio.to_thread(memory, settings, config or RecallConfig(encoder_digest=encoder.digest))
     engine = LocalEngine(
         database,
         WatchedBlobs(open_blobs(settings.blobs_url), metrics.stage),
         recall,
         Encoding(encoder, metrics.stage, metrics.queue_wait),
+        language_model(settings),
         policy=Policy(room(settings, recall), settings.snapshot_every, settings.auto_snapshots, shared=database.dialect != "sqlite"),
         stage=metrics.stage,
         waited=metrics.queue_wait,
@@ -148,6 +209,20 @@ async def local_engine(
         yield engine
     finally:
         await engine.close()
+
+
+async def tell_of_other_encoders(database: Database, digest: str) -> None:
+    """Say once, at the start, how many banks this encoder cannot serve: an upgrade may have brought another one."""
+    from model.start.weights import told_apart
+
+    async with database.sweep() as conn:
+        ids = await tenants.all_ids(conn)
+    found: Counter[str] = Counter()
+    for tenant in ids:
+        async with database.read(tenant) as conn:
+            found.update(await banks.of_other_encoders(conn, tenant, digest))
+    for theirs, number in found.items():
+        log.warning("banks of another encoder", action="start", banks=number, why=f"they were taught with {told_apart(theirs, digest)}")
 
 
 async def first_key(database: Database, settings: Settings) -> tuple[str, str | None]:

@@ -22,7 +22,6 @@ from service.telemetry import Metrics, places
 if TYPE_CHECKING:
     from workers.maintenance import Maintenance
 
-KEPT_REPLIES = timedelta(hours=24)  # how long an Idempotency-Key is remembered
 ERASED, ERASED_NOW = timedelta(days=1), timedelta(minutes=5)  # how far the first look for erased tenants goes back, and all others
 AGAIN_S = 60.0  # a message that no runner has taken by then is lost
 TIDY_S = 3_600.0  # between looks for blobs that nothing needs
@@ -70,7 +69,7 @@ class Sweeper:
         await self._enqueue_due()
         async with self._database.sweep() as conn:
             waiting = await jobs.ready(conn, utc_now(), SWEPT)
-            await idempotency.purge(conn, utc_now() - KEPT_REPLIES)
+            await idempotency.purge(conn, utc_now() - idempotency.KEPT)
             await bundles.purge(conn, utc_now())
             gone = set(await erasure.erased_since(conn, utc_now() - self._looks_back)) if self._erased else set[str]()
         ages = [(utc_now() - job.created_at).total_seconds() for job in waiting]

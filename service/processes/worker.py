@@ -71,7 +71,7 @@ class Station:
                 if notice.kind == "head-moved" and notice.tenant and notice.bank:
                     await self.engine.changed(notice.tenant, notice.bank)
                 elif notice.kind == "bank-gone" and notice.bank:
-                    self.engine.banks.drop(notice.bank)
+                    self.engine.forget_bank(notice.bank)
                 elif notice.kind == "tenant-erased":
                     self.engine.forget_tenant(notice.tenant)
                 elif notice.kind == "missed":  # what is out of date is seen before the next answer, but nobody asks for the erased

@@ -190,7 +190,7 @@ _KEYED = "tenant = %(tenant)s::text AND key = %(key)s::text AND status = 'pendin
 APPEND = f"""
 WITH pending AS MATERIALIZED (SELECT 1 FROM idempotency WHERE {_KEYED} FOR UPDATE),
 old AS MATERIALIZED (
-  SELECT ordinal, embedding FROM response WHERE {_OWN} AND (ordinal, text_hash) IN
+  SELECT ordinal, embedding FROM response WHERE {_OWN} AND ordinal = ANY (%(old_ordinal)s::integer[]) AND (ordinal, text_hash) IN
     (SELECT * FROM unnest(%(old_ordinal)s::integer[], %(old_text_hash)s::bytea[]))
 ),
 moved AS (

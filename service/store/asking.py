@@ -2,7 +2,8 @@
 
 A transaction of `Database.read` costs three messages and SQLAlchemy's work around each, five to ten times what the server itself needs. A
 short question is one statement that only reads. It goes over connections of its own, in one message that names the tenant and asks; the
-server makes one transaction of a message, so row-level security holds the question to its tenant, and the name ends with the answer.
+server makes one transaction of a message, so row-level security holds the question to its tenant, and the name ends with the answer. Its
+plan is kept (`prepared.py`).
 
 Questions that come while every connection is busy share the next message, whoever's they are, each under its own tenant's name; equal ones
 are asked once. So a question is answered by a statement that began after it was asked, never by an older one. What fails fails for all who
@@ -19,7 +20,7 @@ import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
 
 import psycopg
@@ -27,6 +28,8 @@ from sqlalchemy import Select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql.psycopg import dialect
 from sqlalchemy.engine import Compiled
+
+from service.store.prepared import Connection, Prepared, prepared
 
 LINES = 2  # connections; a slow question on one does not hold up the fences on the other
 MOST = 64  # questions in one message
@@ -93,13 +96,21 @@ class OneFile:
             self._connection = None
 
 
+class _Question(NamedTuple):
+    """What is sent for one: whose it is, and the call of its statement with the values."""
+
+    whose: str
+    call: str
+    statement: Prepared
+
+
 class Lines:
     """A few connections for short questions, opened when there is a first one and again when the server has closed them."""
 
-    def __init__(self, connect: Callable[[], Awaitable[psycopg.AsyncConnection]]) -> None:
+    def __init__(self, connect: Callable[[], Awaitable[Connection]]) -> None:
         self._connect = connect
-        self._idle: list[psycopg.AsyncConnection] = []
-        self._waiting: dict[str, asyncio.Future[Rows]] = {}  # by what is sent: equal questions have one answer
+        self._idle: list[Connection] = []
+        self._waiting: dict[_Question, asyncio.Future[Rows]] = {}  # by what is sent: equal questions have one answer
         self._busy: set[asyncio.Task[None]] = set()
 
     async def ask(self, tenant: str, statement: Select[Any], values: Values) -> Rows:
@@ -108,7 +119,8 @@ class Lines:
         Raises:
             psycopg.Error: there is no answer.
         """
-        question, loop = f"{local('app.tenant', tenant)};{_text(statement) % _quoted(values)}", asyncio.get_running_loop()
+        known, loop = _for_a_server(statement), asyncio.get_running_loop()
+        question = _Question(local("app.tenant", tenant), known.call % _quoted(values), known)
         answer = self._waiting.get(question)
         if answer is None:
             answer = self._waiting[question] = loop.create_future()
@@ -132,10 +144,10 @@ class Lines:
                 del self._waiting[question]
             await self._answer(asked)
 
-    async def _answer(self, asked: Mapping[str, asyncio.Future[Rows]]) -> None:
+    async def _answer(self, asked: Mapping[_Question, asyncio.Future[Rows]]) -> None:
         try:
             async with asyncio.timeout(ANSWER_S):
-                answers = await self._sent(";".join(asked), len(asked))
+                answers = await self._sent(list(asked))
         except Exception as error:  # whoever waits learns of it; who comes later asks again
             told = psycopg.errors.ConnectionTimeout("no answer in time") if isinstance(error, TimeoutError) else error
             for answer in asked.values():
@@ -144,13 +156,13 @@ class Lines:
         for answer, rows in zip(asked.values(), answers, strict=True):
             answer.set_result(rows)
 
-    async def _sent(self, message: str, questions: int) -> list[Rows]:
-        """The answers to the questions in a message. It is sent again, once and by a new connection, if the server had closed the one."""
+    async def _sent(self, questions: Sequence[_Question]) -> list[Rows]:
+        """The answers to the questions in one message. It is sent again, once and by a new connection, if the server had closed the one."""
         while True:
             fresh = not self._idle
             connection = await self._connect() if fresh else self._idle.pop()
             try:
-                answers = await _rows(connection, message, questions)
+                answers = await _rows(connection, questions)
             except BaseException:
                 closed = connection.broken
                 await connection.close()
@@ -170,20 +182,30 @@ def local(setting: str, value: str) -> str:
     return f"SELECT set_config('{setting}', '{value}', true)"
 
 
-async def _rows(connection: psycopg.AsyncConnection, message: str, questions: int) -> list[Rows]:
-    cursor = await connection.execute(message.encode())
+async def _rows(connection: Connection, questions: Sequence[_Question]) -> list[Rows]:
+    await connection.prepare(question.statement for question in questions)
+    message: list[str] = []
+    places: list[int] = []
+    named = ""
+    for question in questions:
+        if question.whose != named:
+            named = question.whose
+            message.append(named)
+        places.append(len(message))
+        message.append(question.call)
+    cursor = await connection.execute(";".join(message).encode())
     answers: list[Rows] = []
-    for _ in range(questions):
-        cursor.nextset()  # past the tenant's name
-        answers.append(await cursor.fetchall())
+    for place in range(len(message)):
+        if place in places:
+            answers.append(await cursor.fetchall())
         cursor.nextset()
     return answers
 
 
 @functools.cache
-def _text(statement: Select[Any]) -> str:
-    """The statement as PostgreSQL reads it, with a place for each value. Statements are constants of their modules."""
-    return str(statement.compile(dialect=dialect()))  # type: ignore[no-untyped-call]
+def _for_a_server(statement: Select[Any]) -> Prepared:
+    """The statement as PostgreSQL knows it. Statements are constants of their modules."""
+    return prepared(str(statement.compile(dialect=dialect())))  # type: ignore[no-untyped-call]
 
 
 @functools.cache

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, case, delete, insert, literal, or_, select, update
+from sqlalchemy import Row, Select, case, delete, func, insert, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -84,6 +84,13 @@ async def list_banks(conn: AsyncConnection, tenant: str, after: str | None, limi
     return [_bank(row) for row in await conn.execute(query)]
 
 
+async def of_other_encoders(conn: AsyncConnection, tenant: str, digest: str) -> dict[str, int]:
+    """How many of the tenant's banks were taught with another encoder than that of `digest`, by the digests of those."""
+    mine = (banks.c.tenant == tenant) & (banks.c.encoder_digest != digest)
+    rows = await conn.execute(select(banks.c.encoder_digest, func.count()).where(mine).group_by(banks.c.encoder_digest))
+    return {row[0]: row[1] for row in rows}
+
+
 async def acquire(conn: AsyncConnection, tenant: str, bank: str, owner: str) -> BankRow:
     """Make `owner` the bank's owner under a new epoch: appends of the one before are fenced from now on."""
     mine = (banks.c.tenant == tenant) & (banks.c.id == bank)
@@ -135,7 +142,9 @@ def _banks(tenant: str) -> Select[Any]:
     joined = banks.outerjoin(
         head, (head.c.tenant == banks.c.tenant) & (head.c.bank == banks.c.id) & (head.c.version == banks.c.head_version)
     )
-    return select(banks, head.c.snapshot.label("head")).select_from(joined).where(banks.c.tenant == tenant)
+    joined = joined.outerjoin(branch, (branch.c.tenant == banks.c.tenant) & (branch.c.id == banks.c.id))
+    told = (head.c.snapshot.label("head"), branch.c.bank.label("branch_of"))
+    return select(banks, *told).select_from(joined).where(banks.c.tenant == tenant)
 
 
 def _bank(row: Row[Any]) -> BankRow:

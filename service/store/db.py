@@ -15,7 +15,6 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, TypeVar
 
-import psycopg
 from sqlalchemy import Select, event, exc
 from sqlalchemy.dialects.postgresql.psycopg import dialect
 from sqlalchemy.engine import make_url
@@ -25,7 +24,9 @@ from service import tracing
 from service.errors import Capacity
 from service.store.asking import WORD, Answering, Asking, Lines, OneFile, Rows, Values, local
 from service.store.failures import CommitUnknown, translated
-from service.store.telling import Message, OneWriter, Senders
+from service.store.prepared import PLANNED_ONCE, Connection
+from service.store.sending import Senders
+from service.store.telling import Message, OneWriter
 from service.tracing import Stage
 
 T = TypeVar("T")
@@ -87,19 +88,20 @@ class Database:
         if self._file is None:
             async with self.write(tenant) as connection:
                 return await work(connection)
-        with self._stage("write_transaction", "client", self._told):
-            async with self._turn():
-                with translated():
-                    return await self._file.tell(work)
+        return await self._in_one_go(partial(self._file.tell, work))
 
-    async def send(self, tenant: str, message: Message) -> list[tuple[Any, ...]]:
-        """The rows of the last of some statements for PostgreSQL: one message, and one transaction of the tenant.
+    async def send(self, tenant: str, message: Message, *, durable: bool = True) -> list[Any]:
+        """The rows of the last of some statements, none of which depends on another's: one transaction of the tenant in one go.
+
+        One that is not `durable` may be lost with the server, together with all that was committed after it.
 
         Raises:
             StorageFull, Capacity, NotFound: as `write`. CommitUnknown: the connection broke before the answer came. psycopg.Error: others.
         """
+        if self._file is not None:
+            return await self._in_one_go(partial(self._file.send, message, durable=durable))
         with translated(), self._stage("write_transaction", "client", self._told):
-            return await self._senders.tell(tenant, message)
+            return await self._senders.tell(tenant, message, durable=durable)
 
     def sweep(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """One transaction over all tenants' jobs, blobs and idempotency keys, that may write; raises as `write`."""
@@ -212,6 +214,12 @@ class Database:
             await self._file.close()
         await self._engine.dispose()
 
+    async def _in_one_go(self, tell: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        with self._stage("write_transaction", "client", self._told):
+            async with self._turn():
+                with translated():
+                    return await tell()
+
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         if self._writer is None:
@@ -280,7 +288,8 @@ def _short(url: str) -> Answering:
     return OneFile(parsed.database or "", BUSY_MS)
 
 
-async def _connect(url: str, options: str) -> psycopg.AsyncConnection:
-    """A connection of its own to where the engine's go."""
+async def _connect(url: str, options: str) -> Connection:
+    """A connection of its own to where the engine's go, which keeps its plans."""
     args, kwargs = dialect().create_connect_args(make_url(url))  # type: ignore[no-untyped-call]
-    return await psycopg.AsyncConnection.connect(*args, **kwargs | {"autocommit": True, "options": options})
+    own = {"autocommit": True, "options": f"{options} {PLANNED_ONCE}", "prepare_threshold": None}  # what is prepared is ours to say
+    return await Connection.connect(*args, **kwargs | own)

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, bindparam, delete, insert, select, update
+from sqlalchemy import Row, bindparam, delete, exists, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import NotFound
@@ -15,12 +15,13 @@ from service.store.banks import lock
 from service.store.rows import EventRow, ForgetRow, TombstoneRow
 from service.store.tables import event, forget, lookup, quarantine, response, tombstone
 
+NO_RESPONSE = -1  # in the tombstone of a turn
 WEIGHT = {"suppress": 0, "rebuild": 1, "erase": 2}  # a later, more thorough forget raises an earlier one, never lowers it
 
-SINCE = [
-    select(table.c.id).where(table.c.tenant == bindparam("of_tenant"), table.c.created_at >= bindparam("since")).limit(1)
-    for table in (forget, quarantine)
-]
+SINCE = or_(  # whether anything of `of_tenant` was forgotten, or quarantined, at `since` or later; at no time if that is None
+    *(exists().where(table.c.tenant == bindparam("of_tenant"), table.c.created_at >= bindparam("since")) for table in (forget, quarantine))
+)
+ANY_SINCE = select(SINCE)
 
 
 async def add_forget(
@@ -39,7 +40,7 @@ async def add_forget(
     """Mark the corrections as forgotten; `NotFound`, and nothing marked, if one is not a correction of this bank."""
     await lock(conn, tenant, bank)  # of two forgets at once, the second sees the marks of the first
     wanted = list(dict.fromkeys(event_ids))
-    rows = await history.by_ids(conn, tenant, bank, wanted)
+    rows = await history.by_ids(conn, tenant, bank, wanted, turns=True)
     missing = sorted(set(wanted) - {row.id for row in rows})
     if missing:
         raise NotFound(f"no correction {', '.join(missing[:5])} in this bank")
@@ -85,10 +86,7 @@ async def tombstones(conn: AsyncConnection, tenant: str, bank: str) -> list[Tomb
 
 async def any_since(conn: AsyncConnection, tenant: str, at: datetime) -> bool:
     """Whether anything of the tenant was forgotten, or quarantined, at `at` or later."""
-    for query in SINCE:
-        if (await conn.execute(query, {"of_tenant": tenant, "since": at})).first() is not None:
-            return True
-    return False
+    return bool((await conn.execute(ANY_SINCE, {"of_tenant": tenant, "since": at})).scalar())
 
 
 async def set_job(conn: AsyncConnection, tenant: str, forget_id: str, job_id: str) -> None:
@@ -98,7 +96,7 @@ async def set_job(conn: AsyncConnection, tenant: str, forget_id: str, job_id: st
 
 async def texts_of(conn: AsyncConnection, tenant: str, bank: str, seqs: Sequence[int]) -> list[str]:
     """The texts that erasing these events takes away."""
-    rows = await history.by_seqs(conn, tenant, bank, seqs)
+    rows = await history.by_seqs(conn, tenant, bank, seqs, turns=True)
     return sorted({text for row in rows for text in (row.input, row.right, row.wrong) if text})
 
 
@@ -109,7 +107,7 @@ async def redact(conn: AsyncConnection, tenant: str, bank: str, seqs: Sequence[i
     """
     await lock(conn, tenant, bank)  # or an append that is under way could come to say a response that is taken away here
     mine = (event.c.tenant == tenant) & (event.c.bank == bank)
-    rows = [row for row in await history.by_seqs(conn, tenant, bank, seqs) if row.redacted_at is None]
+    rows = [row for row in await history.by_seqs(conn, tenant, bank, seqs, turns=True) if row.redacted_at is None]
     for row in rows:
         nothing: dict[str, Any] = dict.fromkeys(("body", "embedding", "salt", "input_hash"))
         await conn.execute(update(event).where(mine, event.c.seq == row.seq).values(**nothing, redacted_at=now))
@@ -164,7 +162,8 @@ async def _tell_completed(
 
 
 def _mark(tenant: str, bank: str, row: EventRow, *, mode: str, exact: bool, forget_id: str, now: datetime) -> dict[str, Any]:
-    mark = {"seq": row.seq, "event_id": row.id, "response": row.response, "forget": forget_id, "mode": mode, "exact": exact}
+    mark = {"seq": row.seq, "event_id": row.id, "response": NO_RESPONSE if row.response is None else row.response}
+    mark |= {"forget": forget_id, "mode": mode, "exact": exact}
     return {"tenant": tenant, "bank": bank, "created_at": now, **mark}
 
 

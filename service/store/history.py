@@ -50,6 +50,7 @@ class Spoken(NamedTuple):
 
 
 _BODY = msgspec.msgpack.Decoder(_Input)
+_TAUGHT = event.c.kind == "correction"  # what is folded into `Recall`; turns of conversations are the language model's
 _SAID = (response.c.tenant == event.c.tenant) & (response.c.bank == event.c.bank) & (response.c.ordinal == event.c.response)
 
 
@@ -136,20 +137,20 @@ async def responses(conn: AsyncConnection, tenant: str, bank: str, ordinals: Seq
     return [ResponseRow(ordinal=row[0], text=row[1]) for row in await conn.execute(query)]
 
 
-async def by_ids(conn: AsyncConnection, tenant: str, bank: str, ids: Sequence[str]) -> list[EventRow]:
-    """The bank's events with these ids, in order of seq; unknown ones are missing."""
-    return await _chunked(conn, _events(tenant, bank), event.c.id, ids)
+async def by_ids(conn: AsyncConnection, tenant: str, bank: str, ids: Sequence[str], *, turns: bool = False) -> list[EventRow]:
+    """The bank's corrections with these ids, and `turns` too, in order of seq; unknown ones are missing."""
+    return await _chunked(conn, _events(tenant, bank, turns=turns), event.c.id, ids)
 
 
 async def by_id(conn: AsyncConnection, tenant: str, id: str) -> EventRow | None:
-    """The event with this id, of whichever bank of the tenant; None if there is none."""
+    """The correction with this id, of whichever bank of the tenant; None if there is none."""
     row = (await conn.execute(_events(tenant).where(event.c.id == id))).first()
     return None if row is None else _event(row)
 
 
-async def by_seqs(conn: AsyncConnection, tenant: str, bank: str, seqs: Sequence[int]) -> list[EventRow]:
-    """The bank's events at these positions, in order."""
-    return await _chunked(conn, _events(tenant, bank), event.c.seq, seqs)
+async def by_seqs(conn: AsyncConnection, tenant: str, bank: str, seqs: Sequence[int], *, turns: bool = False) -> list[EventRow]:
+    """The bank's corrections at these positions, and `turns` too, in order."""
+    return await _chunked(conn, _events(tenant, bank, turns=turns), event.c.seq, seqs)
 
 
 async def ids_of_source(conn: AsyncConnection, tenant: str, bank: str, *, session: str | None, key: str | None, limit: int) -> list[str]:
@@ -165,10 +166,10 @@ async def seqs_of_source(conn: AsyncConnection, tenant: str, bank: str, *, sessi
 
 
 async def page(
-    conn: AsyncConnection, tenant: str, bank: str, after_seq: int | None, limit: int, descending: bool = False
+    conn: AsyncConnection, tenant: str, bank: str, after_seq: int | None, limit: int, descending: bool = False, *, turns: bool = False
 ) -> list[EventRow]:
-    """A page of the ledger after a seq (before it when descending)."""
-    query = _events(tenant, bank).order_by(event.c.seq.desc() if descending else event.c.seq).limit(limit)
+    """A page of the corrections after a seq (before it when descending); with `turns` of the whole ledger."""
+    query = _events(tenant, bank, turns=turns).order_by(event.c.seq.desc() if descending else event.c.seq).limit(limit)
     if after_seq is not None:
         query = query.where(event.c.seq < after_seq if descending else event.c.seq > after_seq)
     return [_event(row) for row in await conn.execute(query)]
@@ -215,11 +216,11 @@ def _taught(session: str | None, key: str | None) -> ColumnElement[bool]:
     return event.c.session == session if key is None else event.c.taught_by == key
 
 
-def _events(tenant: str, bank: str | None = None) -> Select[Any]:
+def _events(tenant: str, bank: str | None = None, *, turns: bool = False) -> Select[Any]:
     columns = (event, response.c.embedding.label("words"))
-    return (
-        select(*columns).select_from(event.outerjoin(response, _SAID)).where(*(_of(tenant, bank) if bank else (event.c.tenant == tenant,)))
-    )
+    query = select(*columns).select_from(event.outerjoin(response, _SAID))
+    query = query.where(*(_of(tenant, bank) if bank else (event.c.tenant == tenant,)))
+    return query if turns else query.where(_TAUGHT)
 
 
 async def _chunked(conn: AsyncConnection, query: Select[Any], column: ColumnElement[Any], values: Sequence[Any]) -> list[EventRow]:

@@ -8,18 +8,21 @@ A reply that quotes the memory is not given again once anything was forgotten af
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import Executable, LargeBinary, bindparam, case, cast, delete, select, update
 from sqlalchemy.dialects.postgresql import insert as in_a_server
 from sqlalchemy.dialects.sqlite import insert as in_a_file
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import IdempotencyInFlight, IdempotencyMismatch
-from service.store.forgets import any_since
+from service.store.forgets import SINCE, any_since
 from service.store.tables import idempotency
 
+KEPT = timedelta(hours=24)  # how long an answered key is remembered
 OVERLAP = timedelta(seconds=30)  # longer than any forget takes from its time to its commit
+OF_A_BANK = b'"model":"hope'  # in a reply of a bank's own language model
 ERASED = b'{"erased": true}'  # what is left of a reply that quoted an erased correction
 
 # Constants, so that they are compiled once; values of an UPDATE may not have the name of a column that they are not for.
@@ -35,10 +38,11 @@ COMMIT = (
     .where(*MINE, idempotency.c.status == "pending")
     .values(status="committed", bank=bindparam("in_bank"), first_seq=bindparam("from_seq"), last_seq=bindparam("to_seq"))
 )
+REPLY = case((SINCE, cast(ERASED, LargeBinary)), else_=cast(bindparam("told"), LargeBinary))
 FINISH = (
     update(idempotency)
     .where(*MINE)
-    .values(status="done", reply_status=bindparam("answered"), reply=bindparam("told"), created_at=bindparam("at"), lease_until=None)
+    .values(status="done", reply_status=bindparam("answered"), reply=REPLY, created_at=bindparam("at"), lease_until=None)
 )
 
 
@@ -72,8 +76,8 @@ async def begin(
     mine, lease = {"of_tenant": tenant, "of_key": key}, now + timedelta(seconds=lease_s)
     row = (await conn.execute(KNOWN, mine)).first()
     if row is None:
-        values = {"tenant": tenant, "key": key, "request_hash": request_hash, "status": "pending", "lease_until": lease, "created_at": now}
-        if (await conn.execute(BEGIN[conn.dialect.name], values)).first() is None:
+        fresh = beginning(conn.dialect.name, tenant, key, request_hash=request_hash, now=now, lease_s=lease_s)
+        if (await conn.execute(*fresh)).first() is None:
             raise IdempotencyInFlight(retry_after_s=1)
         return Fresh()
     if row.request_hash != request_hash:
@@ -86,6 +90,15 @@ async def begin(
     if (await conn.execute(TAKE_OVER, mine | {"ended_by": now, "until": lease})).rowcount == 0:
         raise IdempotencyInFlight(retry_after_s=1)
     return Fresh()
+
+
+def beginning(
+    dialect: str, tenant: str, key: str, *, request_hash: bytes, now: datetime, lease_s: float
+) -> tuple[Executable, dict[str, Any]]:
+    """The statement that begins a key which nobody has used, with its values; it gives a row if nobody had."""
+    lease = now + timedelta(seconds=lease_s)
+    values = {"tenant": tenant, "key": key, "request_hash": request_hash, "status": "pending", "lease_until": lease, "created_at": now}
+    return BEGIN[dialect], values
 
 
 async def mark_committed(conn: AsyncConnection, tenant: str, key: str, *, bank: str, first_seq: int, last_seq: int) -> None:
@@ -109,9 +122,15 @@ async def finish(
     conn: AsyncConnection, tenant: str, key: str, *, status: int, reply: bytes, now: datetime, quotes_since: datetime | None = None
 ) -> None:
     """Keep the reply for those who ask again; only that there was one if it quotes a memory in which something was forgotten since."""
-    if quotes_since is not None and await any_since(conn, tenant, quotes_since - OVERLAP):
-        reply = ERASED
-    await conn.execute(FINISH, {"of_tenant": tenant, "of_key": key, "answered": status, "told": reply, "at": now})
+    await conn.execute(*finishing(tenant, key, status=status, reply=reply, now=now, quotes_since=quotes_since))
+
+
+def finishing(
+    tenant: str, key: str, *, status: int, reply: bytes, now: datetime, quotes_since: datetime | None
+) -> tuple[Executable, dict[str, Any]]:
+    """The statement of `finish` with its values."""
+    since = None if quotes_since is None else quotes_since - OVERLAP
+    return FINISH, {"of_tenant": tenant, "of_key": key, "answered": status, "told": reply, "at": now, "since": since}
 
 
 async def renew(conn: AsyncConnection, tenant: str, key: str, *, now: datetime, lease_s: float) -> None:
@@ -126,9 +145,9 @@ async def abandon(conn: AsyncConnection, tenant: str, key: str) -> None:
     await conn.execute(delete(idempotency).where(pending))
 
 
-async def scrub(conn: AsyncConnection, tenant: str, texts: Sequence[str]) -> int:
-    """Empty the stored replies that quote one of the texts; how many they were."""
-    quoted = [msgspec.json.encode(text)[1:-1] for text in texts]
+async def scrub(conn: AsyncConnection, tenant: str, texts: Sequence[str], *, told_by_banks: bool = False) -> int:
+    """Empty the stored replies that quote one of the texts, and what banks' own language models told, in whatever words; how many."""
+    quoted = [msgspec.json.encode(text)[1:-1] for text in texts] + ([OF_A_BANK] if told_by_banks else [])
     query = select(idempotency.c.key, idempotency.c.reply).where(idempotency.c.tenant == tenant, idempotency.c.status == "done")
     found = [row.key for row in (await conn.execute(query)).all() if row.reply and any(text in row.reply for text in quoted)]
     for key in found:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, bindparam, case, func, insert, literal_column, select, update
+from sqlalchemy import BigInteger, Executable, bindparam, case, func, insert, literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service import wire
@@ -57,10 +57,10 @@ class Drifted(NamedTuple):
     levels: dict[str, float]
 
 
-async def note(conn: AsyncConnection, tenant: str, bank: str, measured: Sequence[Before]) -> None:
-    """Write down what was said before; a second time changes nothing."""
+def notes(tenant: str, bank: str, measured: Sequence[Before]) -> list[tuple[Executable, dict[str, Any]]]:
+    """The statements that write down what was said before, with their values; a second time changes nothing."""
     mine = {"of_tenant": tenant, "of_bank": bank}
-    await conn.execute(NOTE, [mine | {"at_seq": each.seq, "said": each.said, "how_much": each.surprise} for each in measured])
+    return [(NOTE, mine | {"at_seq": each.seq, "said": each.said, "how_much": each.surprise}) for each in measured]
 
 
 async def search(conn: AsyncConnection, tenant: str, bank: str, words: Sequence[str], before_seq: int | None, limit: int) -> list[int]:

@@ -18,6 +18,7 @@ def bank(row: BankRow) -> wire.Bank:
         encoder_digest=row.encoder_digest,
         config_hash=row.config_hash,
         created_at=row.created_at,
+        branch_of=row.branch_of,
     )
 
 
@@ -28,7 +29,7 @@ def snapshot(row: SnapshotRow, head: str, tombstones: Sequence[TombstoneRow]) ->
         parent=row.parent,
         kind=row.kind,  # type: ignore[arg-type]  # the column's CHECK lists the same words
         seq=row.seq,
-        corrections=count(row.spans),
+        corrections=row.clock.get("events", count(row.spans)),  # its spans have turns of conversations, too
         digest=row.digest,
         levels=list(row.levels),
         label=row.label,

@@ -46,6 +46,13 @@ async def list_probe_sets(conn: AsyncConnection, tenant: str, bank: str, after: 
     return [_shown(row, None) for row in await conn.execute(query.order_by(probe_set.c.id).limit(limit))]
 
 
+async def change_probe_set(conn: AsyncConnection, tenant: str, id: str, probes: Sequence[wire.Probe]) -> wire.ProbeSet:
+    """Put other probes in the place of all that one of the tenant's sets has; or `NotFound`."""
+    mine = (probe_set.c.tenant == tenant) & (probe_set.c.id == id)
+    await conn.execute(update(probe_set).where(mine).values(probes=msgspec.to_builtins(probes)))
+    return await get_probe_set(conn, tenant, id)
+
+
 async def delete_probe_set(conn: AsyncConnection, tenant: str, id: str) -> None:
     """Delete a set for good."""
     await conn.execute(delete(probe_set).where(probe_set.c.tenant == tenant, probe_set.c.id == id))

@@ -51,7 +51,7 @@ async def add(
     """
     await lock(conn, tenant, bank)
     wanted = list(dict.fromkeys(event_ids))
-    rows = await history.by_ids(conn, tenant, bank, wanted)
+    rows = await history.by_ids(conn, tenant, bank, wanted, turns=True)
     missing = sorted(set(wanted) - {row.id for row in rows})
     if missing:
         raise NotFound(f"no correction {', '.join(missing[:5])} in this bank")
@@ -148,7 +148,7 @@ async def _own(conn: AsyncConnection, tenant: str, bank: str) -> list[TombstoneR
         TombstoneRow(
             seq=row.seq,
             event_id=row.id,
-            response=row.response,
+            response=forgets.NO_RESPONSE if row.response is None else row.response,
             forget_id=row.by,
             mode="quarantine",
             exact=False,

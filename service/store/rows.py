@@ -99,6 +99,7 @@ class BankRow(Row, frozen=True, kw_only=True):
     debt_tokens: int = 0  # of what was learned and no consolidation has covered
     debt_events: int = 0
     responses: int = 0  # ordinals of responses given out so far
+    branch_of: str | None = None  # the bank that it is a branch of
 
 
 class DueBank(Row, frozen=True, kw_only=True):
@@ -204,6 +205,8 @@ class SnapshotDraft(Row, frozen=True, kw_only=True):
     created_by: str
     gate: dict[str, Any] | None
     held: Spans = ()  # events that belong to it and were quarantined when it was folded
+    sleeps: tuple[int, ...] = ()  # positions at which its language model has slept: what was said up to there was consolidated
+    heard: Spans = ()  # the events in its level `language`, where it has one
 
 
 class SnapshotRow(SnapshotDraft, frozen=True, kw_only=True):

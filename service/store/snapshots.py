@@ -5,17 +5,24 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, ScalarSelect, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, ScalarSelect, bindparam, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import Conflict, HeadMoved, NotFound, NotOwner
 from service.store import blob_rows, changes
+from service.store.asking import Asking
 from service.store.banks import find_bank, lock
 from service.store.rows import HeadMove, HeadRow, LevelBlob, SnapshotDraft, SnapshotRow
 from service.store.tables import bank as banks
 from service.store.tables import head, snapshot
 
 PREPARED = "prepared for a rollback"  # how the note begins of an automatic snapshot that waits for one
+KEPT = select(snapshot.c.id).where(
+    snapshot.c.tenant == bindparam("tenant"),
+    snapshot.c.id == bindparam("snapshot"),
+    snapshot.c.bank == bindparam("bank"),
+    snapshot.c.destroyed_at.is_(None),
+)
 
 
 async def commit_snapshot(
@@ -51,6 +58,8 @@ async def commit_snapshot(
     ordinal = (await conn.execute(newest)).scalar()
     values = msgspec.to_builtins(draft) | {
         "held": draft.held or None,
+        "sleeps": draft.sleeps or None,
+        "heard": draft.heard or None,
         "tenant": tenant,
         "bank": bank,
         "ordinal": 0 if ordinal is None else ordinal + 1,
@@ -82,6 +91,11 @@ async def get_kept(conn: AsyncConnection, tenant: str, snapshot_id: str, bank: s
     if row.destroyed_at is not None:
         raise NotFound(f"snapshot {snapshot_id} is not kept any more")
     return row
+
+
+async def is_kept(conn: AsyncConnection | Asking, tenant: str, snapshot_id: str, bank: str) -> bool:
+    """Whether it is one of the bank's snapshots that have their weights."""
+    return bool(list(await conn.execute(KEPT, {"tenant": tenant, "snapshot": snapshot_id, "bank": bank})))
 
 
 async def list_snapshots(conn: AsyncConnection, tenant: str, bank: str, after: str | None, limit: int) -> list[SnapshotRow]:
@@ -200,5 +214,7 @@ def _snapshot(row: Row[Any]) -> SnapshotRow:
         del fields[gone]
     fields["spans"] = tuple((after, upto) for after, upto in fields["spans"])
     fields["held"] = tuple((after, upto) for after, upto in fields["held"] or ())
+    fields["sleeps"] = tuple(fields["sleeps"] or ())
+    fields["heard"] = tuple((after, upto) for after, upto in fields["heard"] or ())
     fields["levels"] = tuple(LevelBlob(**level) for level in fields["levels"])
     return SnapshotRow(**fields)

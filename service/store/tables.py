@@ -166,11 +166,12 @@ event = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("redacted_at", UtcTime),
     Column("taught_by", String(64)),  # the key that taught it; NULL: taught before keys were noted
-    CheckConstraint("kind IN ('correction')", name="kind"),
+    CheckConstraint("kind IN ('correction', 'turn')", name="kind"),
     CheckConstraint("redacted_at IS NOT NULL OR (body IS NOT NULL AND embedding IS NOT NULL AND salt IS NOT NULL)", name="whole"),
     CheckConstraint("redacted_at IS NULL OR (body IS NULL AND embedding IS NULL AND salt IS NULL)", name="redacted"),
     Index(None, "tenant", "bank", "response", "seq"),
     Index(None, "tenant", "bank", "input_hash", "seq"),
+    Index("ix_event_turns", "tenant", "bank", "seq", sqlite_where=text("kind = 'turn'"), postgresql_where=text("kind = 'turn'")),
     _bank_of("event"),
 )
 
@@ -197,6 +198,8 @@ snapshot = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("destroyed_at", UtcTime),
     Column("held", JSON(none_as_null=True)),  # spans of events that were quarantined when it was folded; NULL: none
+    Column("sleeps", JSON(none_as_null=True)),  # positions at which the bank's language model has slept; NULL: none
+    Column("heard", JSON(none_as_null=True)),  # spans of the events in the level `language`; NULL: it has none
     CheckConstraint(
         "kind IN ('genesis', 'manual', 'auto', 'consolidation', 'pre_rollback', 'rollback', 'rebuild', 'import')",
         name="kind",

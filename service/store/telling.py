@@ -1,47 +1,36 @@
-"""Short changes: a transaction for the price of one call into SQLite, or of one message to PostgreSQL and one back.
+"""Short changes: a transaction for the price of one call into SQLite. For that of one message to PostgreSQL: `sending.py`.
 
 A transaction of `Database.write` costs a trip to the driver for each of its statements, and SQLAlchemy's work around it; all of that lies
-between a correction and its answer.
+between a correction and its answer. Here the whole transaction is run in one go on a thread of its own, over a connection of its own. Its
+statements are SQLAlchemy's, compiled once. The work is a coroutine like any other of the store, so there is one text of each change; it may
+wait for nothing but its connection, which never makes it wait.
 
-- Of a SQLite file (`OneWriter`) the whole transaction is run in one go on a thread of its own, over a connection of its own. Its statements
-  are SQLAlchemy's, compiled once. The work is a coroutine like any other of the store, so there is one text of each change; it may wait
-  for nothing but its connection, which never makes it wait.
-- To PostgreSQL (`Senders`) the statements are sent together; the server makes one transaction of them and has committed it when it answers.
-  So none of them can depend on what another one gave: what has to hold is said in their conditions.
+A change that need not be `durable` is not waited for until the disk has it. The log is written in order, so whatever is durable later takes
+it along: a crash may lose such a change, but never one before something that was kept.
 """
 
 import asyncio
 import contextlib
 import contextvars
 import functools
-import select
 import sqlite3
 from collections import namedtuple
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-import psycopg
-from psycopg.pq import TransactionStatus
 from sqlalchemy import Executable, exc
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql import ClauseElement
 
-from service.errors import Capacity
-from service.store.asking import WORD
-from service.store.failures import CommitUnknown
-
 T = TypeVar("T")
 
-SENDERS = 6  # connections to PostgreSQL: writers of as many banks do not wait for each other
-WAIT_S = 10.0  # for a free connection, and for a new one
-ANSWER_S = 40.0  # longer than any statement may take; then the connection is given up
 STATEMENTS = 256  # compiled ones that are kept; those of the store are constants of its modules
 DIALECT = sqlite.dialect(paramstyle="named")
-TENANT = "SELECT set_config('app.tenant', %s, true)"
+SYNC = {True: "PRAGMA synchronous=FULL", False: "PRAGMA synchronous=NORMAL"}  # by whether a change is durable
 
 Values = Mapping[str, Any]
-Message = Sequence[tuple[str, Values]]  # statements with their values
+Message = Sequence[tuple[Executable | str, Values]]  # statements with their values; a text is for PostgreSQL alone
 
 
 class Found:
@@ -96,15 +85,16 @@ class OneWriter:
         self._path, self._prepare = path, prepare
         self._thread = ThreadPoolExecutor(1, "telling")
         self._connection: sqlite3.Connection | None = None
+        self._durable = True
 
-    async def tell(self, work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
-        """What `work` gives of a connection: one transaction, committed and durable, or nothing of it kept.
+    async def tell(self, work: Callable[[Any], Coroutine[Any, Any, T]], *, durable: bool = True) -> T:
+        """What `work` gives of a connection: one transaction, committed and `durable`, or nothing of it kept.
 
         Raises:
             exc.DBAPIError, sqlite3.Error: nothing was kept. Whatever `work` raises.
         """
         inside = contextvars.copy_context().run  # who asks is known in the thread, too
-        done = asyncio.get_running_loop().run_in_executor(self._thread, inside, self._told, work)
+        done = asyncio.get_running_loop().run_in_executor(self._thread, inside, self._told, work, durable)
         try:
             return await asyncio.shield(done)
         except asyncio.CancelledError:  # whoever comes next must not find a writer inside
@@ -112,17 +102,31 @@ class OneWriter:
             done.exception()
             raise
 
+    async def send(self, message: Message, *, durable: bool = True) -> list[Any]:
+        """The rows of the last of some statements, none where it gives none; as `tell`."""
+
+        async def work(connection: Plain) -> list[Any]:
+            found: list[Any] = []
+            for statement, values in message:
+                found = (await connection.execute(cast(Executable, statement), values)).all()
+            return found
+
+        return await self.tell(work, durable=durable)
+
     async def close(self) -> None:
         """End the connection."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._end)
         self._thread.shutdown()
 
-    def _told(self, work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+    def _told(self, work: Callable[[Any], Coroutine[Any, Any, T]], durable: bool) -> T:
         if self._connection is None:
             connection = sqlite3.connect(self._path, isolation_level=None)
             self._prepare(connection)
-            self._connection = connection
+            self._connection, self._durable = connection, True
         connection = self._connection
+        if durable is not self._durable:  # not to be changed in a transaction
+            connection.execute(SYNC[durable])
+            self._durable = durable
         connection.execute("BEGIN IMMEDIATE")
         try:
             result = _at_once(work(Plain(connection)))
@@ -138,90 +142,6 @@ class OneWriter:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-
-class Senders:
-    """A few connections to PostgreSQL for short changes, opened when they are needed."""
-
-    def __init__(self, connect: Callable[[], Awaitable[psycopg.AsyncConnection]]) -> None:
-        self._connect = connect
-        self._idle: list[psycopg.AsyncConnection] = []
-        self._free = asyncio.Semaphore(SENDERS)
-        self._ended = False
-
-    async def tell(self, tenant: str, message: Message) -> list[tuple[Any, ...]]:
-        """The rows of the last statement of a message, whose transaction is the tenant's.
-
-        Raises:
-            CommitUnknown: the connection broke before the answer came. psycopg.Error: nothing was kept.
-        """
-        if not WORD.fullmatch(tenant):
-            raise ValueError(f"no tenant can be {tenant!r}")
-        try:
-            async with asyncio.timeout(WAIT_S):
-                await self._free.acquire()
-        except TimeoutError:
-            raise Capacity("the database is busy", retry_after_s=1) from None
-        try:
-            return await self._sent(await self._connection(), tenant, message)
-        finally:
-            self._free.release()
-
-    async def _connection(self) -> psycopg.AsyncConnection:
-        while self._idle:
-            connection = self._idle.pop()
-            if _is_silent(connection):
-                return connection
-            await connection.close()  # it says goodbye, or something that nobody asked for: of what it was sent nobody could tell
-        try:
-            async with asyncio.timeout(WAIT_S):
-                return await self._connect()
-        except TimeoutError:
-            raise Capacity("the database cannot be reached", retry_after_s=1) from None
-
-    async def _sent(self, connection: psycopg.AsyncConnection, tenant: str, message: Message) -> list[tuple[Any, ...]]:
-        try:
-            async with asyncio.timeout(ANSWER_S):
-                rows = await _rows(connection, tenant, message)
-        except BaseException as error:
-            if isinstance(error, psycopg.Error) and connection.pgconn.transaction_status == TransactionStatus.IDLE:
-                await self._keep(connection)  # the server has answered, and kept nothing
-                raise
-            await connection.close()
-            if isinstance(error, (psycopg.Error, TimeoutError)):
-                raise CommitUnknown() from error
-            raise
-        await self._keep(connection)
-        return rows
-
-    async def _keep(self, connection: psycopg.AsyncConnection) -> None:
-        if self._ended:
-            await connection.close()
-        else:
-            self._idle.append(connection)
-
-    async def close(self) -> None:
-        """End the connections; one that is in use ends when its answer comes."""
-        self._ended = True
-        while self._idle:
-            await self._idle.pop().close()
-
-
-def _is_silent(connection: psycopg.AsyncConnection) -> bool:
-    """Whether the server has said nothing since the last answer. For any number of a socket, unlike `select`."""
-    heard = select.poll()
-    heard.register(connection.fileno(), select.POLLIN | select.POLLPRI)
-    return not heard.poll(0)
-
-
-async def _rows(connection: psycopg.AsyncConnection, tenant: str, message: Message) -> list[tuple[Any, ...]]:
-    """Sent as one text: half of it cannot arrive and leave a lock behind."""
-    cursor = psycopg.AsyncClientCursor(connection)
-    said = [cursor.mogrify(TENANT, (tenant,)), *(cursor.mogrify(statement, values) for statement, values in message)]
-    await cursor.execute(";".join(said).encode())
-    while cursor.nextset():
-        pass
-    return await cursor.fetchall()
 
 
 class _Said:

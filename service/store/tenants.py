@@ -51,6 +51,11 @@ async def find_tenant(conn: AsyncConnection, name: str) -> str | None:
     return found
 
 
+async def all_ids(conn: AsyncConnection) -> list[str]:
+    """The ids of all tenants; the transaction is a sweep."""
+    return list((await conn.execute(select(tenants.c.id).order_by(tenants.c.id))).scalars())
+
+
 async def add_key(
     conn: AsyncConnection,
     tenant: str,

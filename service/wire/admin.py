@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+from service.wire.language import Language
 from service.wire.parts import (
     Id,
     JobKind,
@@ -26,7 +27,7 @@ class NewBank(Request, frozen=True, kw_only=True):
 
 
 class Bank(Reply, frozen=True, kw_only=True):
-    """A bank. `etag` names its head and is what `If-Match` takes."""
+    """A bank. `etag` names its head and is what `If-Match` takes; `branch_of` is the bank that it is a branch of."""
 
     id: str
     name: str
@@ -36,6 +37,7 @@ class Bank(Reply, frozen=True, kw_only=True):
     encoder_digest: str
     config_hash: str
     created_at: datetime
+    branch_of: str | None = None
 
 
 class NewKey(Request, frozen=True, kw_only=True):
@@ -110,6 +112,7 @@ class Memory(Reply, frozen=True, kw_only=True):
     bytes: int
     config_hash: str
     encoder_digest: str
+    language: Language | None = None  # null in a bank that no conversation was learned in
 
 
 class NewSnapshot(Request, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
+from service.wire.language import TurnTaken
 from service.wire.parts import Id, Name, Reply, Request, StateRef, Text
 
 MESSAGES_MAX = 10_000
@@ -22,7 +23,11 @@ class ChatMessage(Struct, frozen=True, kw_only=True):
 
 
 class ChatMemory(Request, frozen=True, kw_only=True):
-    """Which memory the conversation has. `learn`: whether a message that plainly corrects the last answer is proposed as a correction."""
+    """Which memory the conversation has.
+
+    `learn`: whether a message that plainly corrects the last answer is proposed as a correction; and whether a bank's own language model
+    learns what the user says.
+    """
 
     bank: Name | None = None
     at: Id | None = None
@@ -61,17 +66,21 @@ class ConfirmProposal(Request, frozen=True, kw_only=True):
 
 
 class ChatRemembered(Struct, frozen=True, kw_only=True):
-    """What the memory did for a completion: `used` are the corrections whose answers stood in the system message."""
+    """What the memory did for a completion: `used` are the corrections whose answers stood in the system message.
+
+    `turn` is what a bank's own language model has learned of it: null for an upstream, and where it learned nothing.
+    """
 
     recall_id: str | None
     used: list[str]
     abstained: bool
     state: StateRef | None
     proposal: Proposal | None
+    turn: TurnTaken | None = None
 
 
 class ChatCompletion(Struct, frozen=True, kw_only=True):
-    """A completion as the upstream made it, and `memory`. In a stream `memory` is in the first chunk."""
+    """A completion as it was made, and `memory`. In a stream `memory` is in the first chunk."""
 
     id: str
     object: str

@@ -153,6 +153,12 @@ class NewProbeSet(Request, frozen=True, kw_only=True):
     bank: Name | None = None
 
 
+class ChangedProbeSet(Request, frozen=True, kw_only=True):
+    """Put these probes in the place of all that a set has."""
+
+    probes: Annotated[list[Probe], Meta(min_length=1, max_length=PROBES_MAX)]
+
+
 class ProbeSet(Reply, frozen=True, kw_only=True):
     """A saved list of probes; in lists without the `probes` themselves."""
 

@@ -136,11 +136,15 @@ class Imported(Reply, frozen=True, kw_only=True):
 
 
 class NewBisection(Request, frozen=True, kw_only=True):
-    """Find what brought the present answer to `input`, among all corrections or those after the snapshot `since`."""
+    """Find what brought the present answer to `input`, or that of the snapshot `until`.
+
+    It is looked for among all corrections, or those after the snapshot `since`.
+    """
 
     input: Text
     bank: Name | None = None
     since: Id | None = None
+    until: Id | None = None
 
 
 class NewBranch(Request, frozen=True, kw_only=True):

@@ -75,6 +75,7 @@ ROUTES = (
     Route("GET", "/v1/probe-sets", "memory:inspect", 200),
     Route("GET", "/v1/probe-sets/{probe_set_id}", "memory:inspect", 200),
     Route("POST", "/v1/probe-sets/{probe_set_id}/run", "memory:inspect", 200, {"at": ["head", "{snapshot_id}"]}),
+    Route("PUT", "/v1/probe-sets/{probe_set_id}", "snapshots:write", 200, {"probes": [PROBE]}),
     Route("DELETE", "/v1/probe-sets/{probe_set_id}", "snapshots:write", 204),
     Route("POST", "/v1/snapshots", "snapshots:write", 201, {"bank": "{bank_id}"}),
     Route("GET", "/v1/snapshots", "snapshots:read", 200),

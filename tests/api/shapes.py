@@ -48,6 +48,15 @@ BANK = {
     "encoder_digest": SHA,
     "config_hash": TEXT,
     "created_at": TIME,
+    "branch_of": Maybe(Id("bank")),
+}
+LANGUAGE = {
+    "digest": Maybe(SHA),
+    "turns": int,
+    "sleeps": [int],
+    "bytes": Maybe(int),
+    "model": Maybe(SHA),
+    "unavailable": Maybe(TEXT),
 }
 LEVEL = {"name": TEXT, "period_tokens": Maybe(int), "bytes": int, "norm": NUMBER, "digest": SHA}
 MEMORY = {
@@ -64,6 +73,7 @@ MEMORY = {
     "bytes": int,
     "config_hash": TEXT,
     "encoder_digest": SHA,
+    "language": Maybe(LANGUAGE),
 }
 CORRECTION = {
     "id": Id("cor"),
@@ -163,7 +173,15 @@ CERTIFICATE = {
     "requested_at": TIME,
     "completed_at": Maybe(TIME),
     "job_id": Maybe(Id("job")),
-    "weights": Maybe({"digest_before": Maybe(SHA), "digest_after": Maybe(SHA), "seq": int, "snapshot": Maybe(Id("snap"))}),
+    "weights": Maybe(
+        {
+            "digest_before": Maybe(SHA),
+            "digest_after": Maybe(SHA),
+            "seq": int,
+            "snapshot": Maybe(Id("snap")),
+            "language": Maybe({"digest_before": Maybe(SHA), "digest_after": Maybe(SHA), "unavailable": Maybe(TEXT)}),
+        }
+    ),
     "removed": {
         "tombstones": int,
         "redacted_events": int,
@@ -339,7 +357,15 @@ PROPOSAL = {
     "created_by": Id("key"),
     "created_at": TIME,
 }
-REMEMBERED = {"recall_id": Maybe(Id("rec")), "used": [Id("cor")], "abstained": bool, "state": Maybe(STATE), "proposal": Maybe(PROPOSAL)}
+TURN = {"id": Id("trn"), "seq": int, "tokens": int, "surprise": Maybe(NUMBER), "state": STATE}
+REMEMBERED = {
+    "recall_id": Maybe(Id("rec")),
+    "used": [Id("cor")],
+    "abstained": bool,
+    "state": Maybe(STATE),
+    "proposal": Maybe(PROPOSAL),
+    "turn": Maybe(TURN),
+}
 CHAT_COMPLETION = {
     "id": TEXT,
     "object": OneOf("chat.completion"),

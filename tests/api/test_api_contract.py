@@ -61,6 +61,10 @@ async def test_every_route_of_the_contract_answers_with_its_status_and_its_field
     probe_set, one = await call("POST", "/v1/probe-sets", 201, shapes.PROBE_SET, body=probes), "/v1/probe-sets/{probe_set_id}"
     assert (await call("GET", f"/v1/probe-sets/{probe_set['id']}", 200, shapes.PROBE_SET, template=one)) == probe_set
     await call("GET", "/v1/probe-sets", 200, page_of(shapes.PROBE_SET))
+    other = {"probes": [{"input": FRANCE, "expected": None}, *probes["probes"]]}
+    changed = await call("PUT", f"/v1/probe-sets/{probe_set['id']}", 200, shapes.PROBE_SET, template=one, body=other)
+    assert (changed["name"], changed["size"], changed["probes"]) == ("saved", 3, other["probes"])
+    await call("PUT", f"/v1/probe-sets/{probe_set['id']}", 200, shapes.PROBE_SET, template=one, body={"probes": probes["probes"]})
     ran = await call("POST", f"/v1/probe-sets/{probe_set['id']}/run", 200, shapes.RAN, template=f"{one}/run", body={})
     assert [(version["passed"], version["failed"]) for version in ran["versions"]] == [(1, 1)]
     response = await client.delete(f"/v1/probe-sets/{probe_set['id']}")

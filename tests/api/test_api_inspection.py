@@ -142,12 +142,17 @@ async def test_probe_set_of_the_same_name_is_refused_and_free_again_once_deleted
     refused(await tenant.client.get(f"/v1/probe-sets/{first['id']}"), 404, "not-found")
     refused(await tenant.client.post(f"/v1/probe-sets/{first['id']}/run", json={}), 404, "not-found")
     refused(await tenant.client.delete(f"/v1/probe-sets/{first['id']}"), 404, "not-found")
-    await save(tenant, PROBE)
+    second = await save(tenant, PROBE)
+    changed = (await tenant.client.put(f"/v1/probe-sets/{second['id']}", json={"probes": [PROBE, PROBE]})).json()
+    assert (changed["id"], changed["name"], changed["size"]) == (second["id"], "saved", 2)
+    refused(await tenant.client.put(f"/v1/probe-sets/{second['id']}", json={"probes": []}), 400, "validation", "probes")
+    refused(await tenant.client.put(f"/v1/probe-sets/{first['id']}", json={"probes": [PROBE]}), 404, "not-found")
     audit = (await tenant.client.get("/v1/audit")).json()["items"]
     assert [entry["action"] for entry in audit if entry["action"].startswith("probe_set")] == [
         "probe_set.create",
         "probe_set.delete",
         "probe_set.create",
+        "probe_set.change",
     ]
     assert PIN not in str(audit)
 
@@ -157,8 +162,8 @@ async def test_key_that_is_pinned_to_another_bank_sees_no_probe_set_and_finds_no
     probes = await save(tenant, PROBE)
     beside = (await tenant.client.post("/v1/banks", json={"name": "beside"})).json()["id"]
     pinned = await tenant.client_with("memory:inspect", "snapshots:write", banks=[beside])
-    for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/run")):
-        refused(await pinned.request(method, f"/v1/probe-sets/{probes['id']}{path}", json={} if path else None), 404, "not-found")
+    for method, path, body in (("GET", "", None), ("PUT", "", {"probes": [PROBE]}), ("DELETE", "", None), ("POST", "/run", {})):
+        refused(await pinned.request(method, f"/v1/probe-sets/{probes['id']}{path}", json=body), 404, "not-found")
     assert (await pinned.get("/v1/probe-sets")).json()["items"] == []
     assert (await pinned.get("/v1/memory/search", params={"q": "pin"})).json()["items"] == []
     refused(await pinned.get("/v1/memory/search", params={"q": "pin", "bank": "default"}), 404, "not-found")

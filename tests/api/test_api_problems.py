@@ -229,6 +229,6 @@ async def test_log_line_of_a_request_names_route_status_and_key_but_no_secret(re
 async def test_problem_codes_are_those_of_the_contract():
     statuses = {"unauthenticated": 401, "forbidden": 403, "not-found": 404, "validation": 400}
     statuses |= {"idempotency-mismatch": 422, "idempotency-in-flight": 409, "head-moved": 412, "state-unavailable": 409, "writer-busy": 409}
-    statuses |= {"state-unknown": 409}
+    statuses |= {"state-unknown": 409, "other-encoder": 409}
     statuses |= {"quota": 429, "capacity": 503, "consolidation-gate-failed": 409, "tainted-snapshot": 409, "checksum-mismatch": 422}
     assert {code: CODES[code][0] for code in statuses} == statuses

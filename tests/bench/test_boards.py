@@ -11,7 +11,7 @@ from bench.__main__ import main
 from bench.data import directory
 from bench.runs import ENGINE
 from bench.scoreboard import results
-from bench.scoreboard.ablation import NO_FAST, NO_MIDDLE, NO_SLOW, WITH
+from bench.scoreboard.ablation import NO_FAST, NO_MIDDLE, NO_SLOW, PLAIN, WITH
 from bench.scoreboard.peers import mem0_memory, why_absent
 from bench.scoreboard.report import Figure, Table, as_markdown, as_text, rows, spread
 from bench.scoreboard.sources import INTENTS, cheat_sheet, facts, far_questions, intents, sentences
@@ -98,9 +98,9 @@ def test_short_incremental(tmp_path):
 @pytest.mark.timeout(180)
 def test_short_ablation(tmp_path):
     lines = measured("ablation", tmp_path, "--data", "hwu64", "--per-class", "3", "--requests", "300", "--every", "150")
-    assert set(lines) == {("hwu64", label) for label in (WITH, NO_SLOW, NO_MIDDLE, NO_FAST)}
+    assert set(lines) == {("hwu64", label) for label in (WITH, NO_SLOW, NO_MIDDLE, NO_FAST, PLAIN)}
     assert all(line["mistakes"] >= line["avoidable"] > 0 for line in lines.values())
-    assert all(lines["hwu64", label]["before"] > 0.4 for label in (WITH, NO_SLOW, NO_MIDDLE)), "so few all lie in the window"
+    assert all(lines["hwu64", label]["before"] > 0.4 for label in (WITH, NO_SLOW, NO_MIDDLE, PLAIN)), "so few all lie in the window"
     assert lines["hwu64", NO_SLOW]["guess"] == lines["hwu64", NO_SLOW]["before"] == lines["hwu64", WITH]["before"]
     assert lines["hwu64", NO_FAST]["mistakes"] > lines["hwu64", WITH]["mistakes"]
     assert (lines["hwu64", WITH]["lost"], lines["hwu64", NO_SLOW]["lost"]) == (0, None)
@@ -172,6 +172,7 @@ def test_page_is_made_from_the_files_and_leaves_the_rest_alone(tmp_path):
         "benchmark": "abstention",
         "command": "python -m bench abstention --seeds 1",
         "encoder": "e" * 64,
+        "encoders": {"clinc150": {"Palimpsest": "d" * 64, "rivals": "e" * 64}},
         "seconds": 12.3,
         "data": [{"name": "clinc150", "rows": 1, "sha256": "f" * 64}],
         "runs": [{"table": "abstention", "memory": "it", "taught": 15_000, "seed": 0, "auroc": 0.954}],
@@ -183,7 +184,7 @@ def test_page_is_made_from_the_files_and_leaves_the_rest_alone(tmp_path):
     assert CliRunner().invoke(main, arguments).exit_code == 0
     made = page.read_text()
     assert "| it | 15,000 | 0.954 | – |" in made
-    assert "`python -m bench abstention --seeds 1`, 12 s" in made
+    assert "`python -m bench abstention --seeds 1`, 12 s; encoder eeeeeeeeeeee, Palimpsest's start of it dddddddddddd (without" in made
     assert "Not measured yet: `python -m bench facts`." in made
     assert made.startswith("# Results\n\nbefore\n")
     assert made.endswith("\nafter\n")

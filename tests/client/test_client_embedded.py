@@ -35,6 +35,23 @@ def test_memory_in_the_program_answers_other_words_and_is_there_again_next_time(
         assert [key.name for key in list(again.keys())] == ["first admin key"]
 
 
+def test_memory_of_before_the_start_is_taken_over_by_a_new_bank_or_goes_on_without_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("PALIMPSEST_ENCODER_START", "none")
+    with Client.embedded(tmp_path / "memory") as memory:
+        memory.correct(PIN, "by letter")
+        memory.correct(PIN, "in the app", wrong="by letter")
+    monkeypatch.delenv("PALIMPSEST_ENCODER_START")
+    with Client.embedded(tmp_path / "memory") as memory:
+        with pytest.raises(errors.OtherEncoder, match="PALIMPSEST_ENCODER_START=none"):
+            memory.recall(PIN)
+        memory.create_bank("next")
+        kept = [{"input": one.input, "right": one.right, "wrong": one.wrong} for one in memory.corrections() if one.input and one.right]
+        memory.correct_many(kept, bank="next")
+        assert memory.recall(REWORDED, bank="next").value == "in the app"
+        memory.delete_bank("default")
+        assert [bank.name for bank in memory.banks()] == ["next"]
+
+
 async def test_program_that_awaits_is_not_held_up_while_its_memory_is_loaded(tmp_path):
     async with AsyncClient.embedded(tmp_path / "memory") as memory:
         turned = 0

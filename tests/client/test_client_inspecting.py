@@ -54,6 +54,9 @@ async def test_probe_sets_are_saved_listed_run_and_deleted(either):
     assert (made.size, [probe.expected for probe in made.probes]) == (2, [FIRST, None])
     assert await got(either.get_probe_set(made.id)) == made
     assert [(one.id, one.probes) for one in await listed(either.probe_sets())] == [(made.id, None)]
+    changed = await got(either.change_probe_set(made.id, {"What colour is the sea?": None}))
+    assert (changed.id, changed.name, changed.size) == (made.id, "smoke", 1)
+    assert await got(either.change_probe_set(made.id, {REWORDED: FIRST, "What colour is the sea?": None})) == made
     ran = await got(either.run_probe_set(made.id, ["head", empty.id]))
     assert [(version.passed, version.failed) for version in ran.versions] == [(2, 0), (1, 1)]
     assert ran.versions[1].failures[0].input == REWORDED

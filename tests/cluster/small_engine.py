@@ -154,7 +154,7 @@ class SmallEngine:
         await self._begin("verify", bank)
         return wire.Verified(snapshot=snapshot, ok=True, checks=[wire.Check(name="load", ok=True, detail="d")])
 
-    async def bisect(self, tenant, bank, input, *, since, actor):
+    async def bisect(self, tenant, bank, input, *, since, actor, until=None):
         await self._begin("bisect", bank)
         return wire.JobStarted(job_id="job_1")
 

@@ -37,11 +37,13 @@ def test_doctor_of_an_address_where_nobody_serves_fails_with_one_line(tmp_path):
         ({"BOOTSTRAP_KEY": "short"}, "PALIMPSEST_BOOTSTRAP_KEY needs at least 32 characters"),
         ({"BLOBS": "ftp://bucket", "PORT": "0"}, "PALIMPSEST_BLOBS"),
         ({"ENCODER": "/nowhere", "PORT": "0"}, "/nowhere"),
+        ({"ENCODER_START": "/nowhere", "PORT": "0"}, "PALIMPSEST_ENCODER_START_SHA256"),
+        ({"ENCODER_START": "/nowhere", "ENCODER_START_SHA256": "f" * 64, "PORT": "0"}, "the encoder's start /nowhere cannot be read"),
         ({"LOG_LEVEL": "loud", "PORT": "0"}, "PALIMPSEST_LOG_LEVEL"),
         ({"DATABASE": "mysql://x", "PORT": "0"}, "PALIMPSEST_DATABASE"),
         ({"DATABASE": "postgresql://nobody@127.0.0.1:9/none", "PORT": "0"}, "the database cannot be used now"),
     ],
-    ids=["name", "number", "key", "blobs", "encoder", "level", "database", "unreachable"],
+    ids=["name", "number", "key", "blobs", "encoder", "digest", "start", "level", "database", "unreachable"],
 )
 def test_setting_that_cannot_be_used_is_told_in_one_line_by_name(tmp_path, settings, said):
     ran = palimpsest("serve", var_dir=tmp_path / "var", **settings)

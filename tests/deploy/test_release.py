@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bench.first_minutes import told
+
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(600)
 
@@ -80,14 +82,10 @@ def test_command_of_the_wheel_runs_where_nothing_of_the_sources_is(clean, tmp_pa
 
 
 def test_five_lines_from_an_empty_directory_remember_a_correction(clean, tmp_path):
-    lines = (
-        "from palimpsest import Client\n"
-        "with Client.embedded('memory') as memory:\n"
-        "    memory.correct('Where do I change my PIN?', 'In the app, under Card > Security.')\n"
-        "    print(memory.recall('How can I get a new PIN code for my card?').value)\n"
-    )
-    done = run(clean / "python", "-W", "error", "-c", lines, cwd=tmp_path)
-    assert done.stdout == "In the app, under Card > Security.\n", done.stderr
+    story = told((ROOT / "docs" / "index.md").read_text())
+    assert len(story.program.strip().splitlines()) <= 5
+    done = run(clean / "python", "-W", "error", "-c", story.program, cwd=tmp_path)
+    assert done.stdout == story.prints == "In the app, under Card > Security.\n", done.stderr
 
 
 def test_forms_and_workflow_of_the_public_repository_are_well_formed():

@@ -52,6 +52,32 @@ async def test_search_may_begin_at_a_snapshot_and_tells_when_nothing_has_changed
     assert (found["correction"], found["last_snapshot_before"], found["first_snapshot_after"]) == (planted["id"], saved["id"], None)
 
 
+async def test_search_may_end_at_a_snapshot_that_answered_otherwise_than_the_present(client):
+    await teach(client, PIN, "change_pin")
+    good = await snapshot(client)
+    planted = await teach(client, PIN, "give it away")
+    await teach(client, SPAIN, "transfer_time")
+    bad = await snapshot(client)
+    mended = await teach(client, PIN, "ask_the_branch")
+    assert (await bisect(client, input=PIN))["correction"] == mended["id"]
+    found = await bisect(client, input=PIN, since=good["id"], until=bad["id"])
+    assert (found["correction"], found["events"]) == (planted["id"], 2)
+    assert (found["last_snapshot_before"], found["first_snapshot_after"]) == (good["id"], bad["id"])
+    assert (await client.post("/v1/rollback", json={"to": good["id"]})).status_code == 200
+    assert (await bisect(client, input=PIN, until=bad["id"]))["correction"] == planted["id"], "it need not be what the bank grew from"
+    assert (await bisect(client, "failed", input=PIN, since=bad["id"], until=good["id"]))["code"] == "conflict"
+    response = await client.post("/v1/memory/bisect", json={"input": PIN, "until": "snap_unknown"})
+    assert (response.status_code, response.json()["code"]) == (404, "not-found")
+
+
+async def test_search_ends_at_no_snapshot_that_holds_what_was_forgotten(client):
+    taught = await teach(client, PIN, "change_pin")
+    saved = await snapshot(client)
+    job = (await client.post("/v1/forget", json={"corrections": [taught["id"]], "mode": "rebuild"})).json()["job_id"]
+    assert (await finished(client, job))["status"] == "succeeded"
+    assert (await bisect(client, "failed", input=PIN, until=saved["id"]))["code"] == "tainted-snapshot"
+
+
 async def test_search_goes_along_the_present_lineage_only(client):
     await teach(client, PIN, "change_pin")
     saved = await snapshot(client)

@@ -45,6 +45,9 @@ async def test_branch_begins_with_the_weights_of_its_bank_and_teaching_it_leaves
     assert (await value(client, PIN), await value(client, PIN, bank="try")) == ("change_pin", "ask_the_branch")
     assert await digest(client) == lived
     assert (await client.get("/v1/branches")).json()["items"] == [branch]
+    origins = {bank["name"]: bank["branch_of"] for bank in (await client.get("/v1/banks")).json()["items"]}
+    assert origins == {"default": None, "try": branch["bank"]}
+    assert (await client.get("/v1/banks/try")).json()["branch_of"] == branch["bank"]
     assert (await fork(client, expect=409))["code"] == "conflict", "a bank of this name is there"
 
 

@@ -17,6 +17,8 @@ from model.slots import bytes_of_slot
 from service.doctor import examine
 from service.errors import NotFound
 from service.store import banks
+from workers import warm
+from workers.replay import lineage
 
 
 @pytest.fixture
@@ -122,6 +124,44 @@ async def test_what_one_service_taught_the_other_answers_at_once(tmp_path, encod
         said = await ask(first, PIN)
         assert said["answers"][0]["value"] == "ask_the_branch"
         assert said["state"]["seq"] == newer["seq"]
+
+
+@pytest.mark.parametrize("meanwhile", ["taught", "rolled back", "forgotten"])
+async def test_bank_is_its_owners_until_who_takes_it_has_folded_it(tmp_path, encoder, url, monkeypatch, meanwhile):
+    """What the owner does during the fold is neither refused nor lost."""
+    shared = {"database": url, "key_pepper": "one pepper for all services of a database", "blobs": (tmp_path / "objects").as_uri()}
+    async with (
+        serving(tmp_path / "one", encoder, **shared) as one,
+        serving(tmp_path / "two", encoder, **shared) as two,
+        client_of(one) as first,
+        client_of(two) as second,
+    ):
+        saved = await snapshot(first)
+        old = await teach(first, PIN, "change_pin")
+        done = []
+
+        async def read_then_changed(*args):
+            found = await lineage(*args)
+            if not done:
+                done.append(meanwhile)
+                if meanwhile == "taught":
+                    await teach(first, SPAIN, "transfer_time")
+                elif meanwhile == "rolled back":
+                    assert (await first.post("/v1/rollback", json={"to": saved["id"]})).status_code == 200
+                else:
+                    said = await first.post("/v1/forget", json={"corrections": [old["id"]], "mode": "suppress"})
+                    assert said.status_code == 202
+            return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(warm, "lineage", read_then_changed)
+            answers = {text: (await ask(second, text))["answers"] for text in (PIN, SPAIN)}
+        assert done == [meanwhile]
+        told = {text: [answer["value"] for answer in said][:1] for text, said in answers.items()}
+        assert told[PIN] == (["change_pin"] if meanwhile == "taught" else [])
+        assert told[SPAIN] == (["transfer_time"] if meanwhile == "taught" else told[SPAIN])
+        assert await digest(second) == await digest(first)
+        assert (await teach(second, SPAIN, "ask_the_branch"))["seq"] == (await teach(first, SPAIN, "transfer_time"))["seq"] - 1
 
 
 async def test_fence_of_a_bank_that_another_service_took_refuses_the_warm_copy_and_so_does_an_older_one(tmp_path, encoder, url):
@@ -281,6 +321,22 @@ async def test_rollback_of_one_service_to_what_the_other_deletes_is_whole_or_ref
             verified = (await first.get("/v1/snapshots")).json()["items"]
             for row in verified:
                 assert (await first.post(f"/v1/snapshots/{row['id']}/verify")).json()["ok"], "no snapshot points at deleted bytes"
+
+
+async def test_snapshot_that_one_service_deleted_the_other_does_not_ask_any_more(tmp_path, encoder, url):
+    """It may have the state in memory still."""
+    async with two_services(tmp_path, encoder, url) as (first, second):
+        await teach(first, PIN, "change_pin")
+        saved = await snapshot(first)
+        await teach(first, PIN, "ask_the_branch")
+        diff = f"/v1/snapshots/{saved['id']}/diff/head"
+        for client in (first, second):
+            assert (await ask(client, PIN, at=saved["id"]))["answers"][0]["value"] == "change_pin"
+            assert (await client.get(diff)).json()["gained_total"] == 1
+        assert (await first.delete(f"/v1/snapshots/{saved['id']}")).status_code == 204
+        for client in (first, second):
+            assert (await client.post("/v1/recall", json={"input": PIN, "at": saved["id"]})).status_code == 404
+            assert (await client.get(diff)).status_code == 404
 
 
 async def test_bundle_leaves_by_one_service_and_comes_back_by_the_other(tmp_path, encoder, url):

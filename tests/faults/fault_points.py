@@ -140,12 +140,12 @@ class WatchedDatabase(Database):
         self._points.reach("write: after the commit")
         return result
 
-    async def send(self, tenant, message):
+    async def send(self, tenant, message, *, durable=True):
         self._points.reach("write: begin")
         for statement, _ in message:
-            self._points.reach(_short(statement))
+            self._points.reach(_short(str(statement)))
         self._points.reach("write: before the commit")  # which is in the message
-        rows = await super().send(tenant, message)
+        rows = await super().send(tenant, message, durable=durable)
         self._points.reach("write: after the commit")
         return rows
 

@@ -19,9 +19,9 @@ from service.store.failures import CommitUnknown
 from service.store.idempotency import Committed
 from service.store.keyed import Keyed
 from service.store.ledger import AlreadyTaught
+from service.store.sending import SENDERS
 from service.store.tables import bank as bank_table
 from service.store.tables import event, metadata, response
-from service.store.telling import SENDERS
 
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 WORDS = b"w" * 8
@@ -296,7 +296,7 @@ async def test_process_with_many_open_sockets_appends_as_well(database, bank):
 
 @on_postgresql
 async def test_message_for_which_no_connection_is_free_is_refused_in_time(database, bank, monkeypatch):
-    monkeypatch.setattr("service.store.telling.WAIT_S", 0.2)
+    monkeypatch.setattr("service.store.sending.WAIT_S", 0.2)
     what = await believed(database, bank)
     async with database.write(bank.tenant) as conn:
         await banks.lock(conn, bank.tenant, bank.id)

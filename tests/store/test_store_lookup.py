@@ -82,11 +82,15 @@ async def test_forgotten_correction_is_not_found(database, bank, mode):
     assert await found(database, bank, "secret") == [2]
 
 
+async def note(database, bank, *measured: Before) -> None:
+    await database.send(bank.tenant, lookup.notes(bank.tenant, bank.id, measured))
+
+
 async def test_redacted_text_is_in_no_row(database, bank):
     events = await append(database, bank, draft("tell me 0x7f3aQ", "zzTopSecret9", metadata={"k": "mEta77"}), draft("other"))
     await forget(database, bank, events[0], mode="erase")
+    await note(database, bank, Before(1, "wrong", 0.75))
     async with database.write(bank.tenant) as conn:
-        await lookup.note(conn, bank.tenant, bank.id, [Before(1, "wrong", 0.75)])
         await forgets.redact(conn, bank.tenant, bank.id, [1], NOW)
     async with behind_its_back(database) as conn:
         rows = (await conn.execute(text("SELECT seq, text, said_before, surprise FROM lookup ORDER BY seq"))).all()
@@ -95,12 +99,23 @@ async def test_redacted_text_is_in_no_row(database, bank):
 
 async def test_what_was_said_before_is_noted_once(database, bank):
     await append_many(database, bank, 2)
-    async with database.write(bank.tenant) as conn:
-        await lookup.note(conn, bank.tenant, bank.id, [Before(1, "right", 0.1), Before(2, "nothing", 1.0)])
-        await lookup.note(conn, bank.tenant, bank.id, [Before(1, "wrong", 0.9)])
+    await note(database, bank, Before(1, "right", 0.1), Before(2, "nothing", 1.0))
+    await note(database, bank, Before(1, "wrong", 0.9))
     async with database.read(bank.tenant) as conn:
         (counted,) = await lookup.course(conn, bank.tenant, bank.id, "day", NOW, later(1))
     assert counted[1:] == (2, 2, 0, 1, pytest.approx(0.55))
+
+
+async def test_stranger_notes_nothing_in_a_bank_of_somebody_else(database, bank):
+    await append_many(database, bank, 1)
+    stranger = await new_tenant(database)
+    await database.send(stranger, lookup.notes(stranger, bank.id, [Before(1, "wrong", 0.9)]))
+    await database.send(bank.tenant, lookup.notes(stranger, bank.id, [Before(1, "wrong", 0.9)]))
+    if database.dialect == "postgresql":  # where the transaction's tenant is held to his rows as well
+        await database.send(stranger, lookup.notes(bank.tenant, bank.id, [Before(1, "wrong", 0.9)]))
+    async with database.read(bank.tenant) as conn:
+        (counted,) = await lookup.course(conn, bank.tenant, bank.id, "day", NOW, later(1))
+    assert counted.measured == 0
 
 
 async def test_course_is_counted_in_buckets_of_its_own_time(database, bank):

@@ -44,6 +44,10 @@ export function Certificate({ id, onClose }) {
     ['Digest without', whole(told.weights.digest_after) || '…'],
     ['At ledger place', number(told.weights.seq)],
     ['New head', whole(told.weights.snapshot)],
+    ...(told.weights.language ? [
+      ['Language model with', whole(told.weights.language.digest_before) || told.weights.language.unavailable],
+      ['Language model without', whole(told.weights.language.digest_after) || told.weights.language.unavailable || '…'],
+    ] : []),
   ]} /></section>`}
       <${Removed} of=${told.removed} />
       ${told.membership.length > 0 && html`<${Membership} rows=${told.membership} />`}
@@ -57,7 +61,9 @@ export function Certificate({ id, onClose }) {
   <//>`;
 }
 
-const Outcome = ({ passed }) => (passed
+const Outcome = ({ passed }) => (passed === null
+  ? html`<${Chip} name="complete" tone="good" /> A turn of a conversation has no question to ask again: compare the digests.`
+  : passed
   ? html`<${Chip} name="complete" tone="good" /> Asked again, the memory answers with none of them.`
   : html`<${Chip} name="complete" tone="bad" /> <strong>Asked again, the memory still answers with one of them.</strong>`);
 

@@ -1,0 +1,197 @@
+"""The command `python -m model.start`: learn a start of the encoder, judge it on a domain that it has never seen.
+
+python -m model.start train --leave-out hwu64 --out runs/without-hwu64.safetensors
+python -m model.start evaluate runs/without-hwu64.safetensors --domain hwu64
+python -m model.start train --out model/start/start.safetensors     # what is shipped; its digest goes into model/start/weights.py
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from model.encoder import PINNED, Encoder, EncoderRefused, find_weights, tokenizer_in
+from model.encoder_weights import read_weights
+from model.start import resuming
+from model.start.batches import Batches
+from model.start.judging import Figures, judge, worse
+from model.start.network import ChangedEncoder
+from model.start.recipes import Record, write_beside
+from model.start.sources import DOMAINS, SourceAbsent, Sources
+from model.start.training import Recipe, Step, Training, plain_vectors
+from model.start.weights import read_start, write_start
+
+DATA = "PALIMPSEST_DATA"
+DEFAULT = Path(__file__).resolve().parents[3] / "shared" / "data"
+USUAL = Recipe()
+SHOWN = 0.95  # of the loss that the bar shows
+BATCH = 32  # texts in one call of the encoder
+FILE = click.Path(path_type=Path, dir_okay=False)
+QUIET = click.option("--quiet", is_flag=True, help="No progress bar.")
+DATA_OPTION = click.option(
+    "--data", type=click.Path(path_type=Path, file_okay=False), envvar=DATA, default=DEFAULT, show_default=True, help="The shared sets."
+)
+ENCODER = click.option("--encoder", envvar="PALIMPSEST_ENCODER", help="Directory of the encoder. Default: the packaged one.")
+ENCODER_DIGEST = click.option("--encoder-sha256", envvar="PALIMPSEST_ENCODER_SHA256", default=PINNED, help="Digest of its weights.")
+
+
+@click.group()
+def main() -> None:
+    """Meta-learn a start of the sentence encoder from public tasks, and judge it on what it has not seen."""
+
+
+@main.command()
+@click.option("--out", type=FILE, required=True, help="The start, a .safetensors file; its recipe is written beside it.")
+@click.option("--leave-out", "left_out", multiple=True, type=click.Choice(DOMAINS), help="A domain that is not learned from. Repeatable.")
+@click.option("--steps", default=USUAL.steps, show_default=True, type=click.IntRange(1))
+@click.option("--rank", default=USUAL.rank, show_default=True, type=click.IntRange(1, 64), help="Of the change of each linear map.")
+@click.option("--rate", default=USUAL.rate, show_default=True, type=click.FloatRange(min=0, min_open=True), help="Peak rate.")
+@click.option(
+    "--keep", default=USUAL.keep, show_default=True, type=click.FloatRange(min=0), help="Weight of the distance to the plain vectors."
+)
+@click.option("--temperature", default=USUAL.temperature, show_default=True, type=click.FloatRange(min=0, min_open=True))
+@click.option(
+    "--wordings", "wordings_share", default=USUAL.wordings_share, show_default=True, type=click.FloatRange(0, 1), help="Share of batches."
+)
+@click.option(
+    "--hard", "hard_share", default=USUAL.hard_share, show_default=True, type=click.FloatRange(0, 1), help="Share of hard batches."
+)
+@click.option("--seed", default=USUAL.seed, show_default=True, type=click.IntRange(0))
+@DATA_OPTION
+@ENCODER
+@ENCODER_DIGEST
+@QUIET
+def train(
+    out: Path,
+    left_out: tuple[str, ...],
+    data: Path,
+    encoder: str | None,
+    encoder_sha256: str,
+    quiet: bool,
+    **told: Any,  # noqa: ANN401
+) -> None:
+    """Learn a start. Minutes on one core; the same command gives the same file on one kind of processor, also when it was stopped."""
+    torch.set_num_threads(1)  # several threads would add in another order
+    recipe, sources = Recipe(**told), Sources(data)
+    with clear_errors():
+        domains, files = sources.domains(left_out), sources.digests()
+        directory, base = find_weights(encoder), encoder_sha256.strip().lower()
+        weights, tokenizer = read_weights(directory, base), tokenizer_in(directory)
+        network = ChangedEncoder(weights, recipe.rank, recipe.seed)
+
+        def tokens(text: str) -> Sequence[int]:
+            ids: list[int] = tokenizer.encode(text).ids
+            return ids
+
+        batches = Batches(
+            domains,
+            lambda texts: plain_vectors(network, tokens, texts),
+            seed=recipe.seed,
+            wordings_share=recipe.wordings_share,
+            hard_share=recipe.hard_share,
+        )
+        out.parent.mkdir(parents=True, exist_ok=True)
+        training, made_of = (
+            Training(network, batches, tokens, recipe),
+            {**asdict(recipe), "base": base, "left_out": left_out, "files": files},
+        )
+        steps = run(training, recipe.steps, resuming.beside(out), made_of, quiet=quiet)
+        start = write_start(out, training.changes(), base)
+        resuming.beside(out).unlink(missing_ok=True)
+        beside = write_beside(out, Record(recipe, left_out, domains, files, steps), start)
+    click.echo(f"{out} {start.sha256}\n{beside}")
+
+
+def run(training: Training, steps: int, part: Path, made_of: dict[str, Any], *, quiet: bool) -> list[Step]:
+    """All steps, from where an earlier run stopped; what each showed."""
+    done, loss = resuming.take_up(part, training, made_of), None
+    with tqdm(total=steps, initial=len(done), unit=" steps", disable=quiet, dynamic_ncols=True) as bar:
+        for number in range(len(done), steps):
+            step = training.step(number)
+            loss = step.loss if loss is None else SHOWN * loss + (1.0 - SHOWN) * step.loss
+            bar.set_postfix_str(f"loss {loss:.3f}, drift {step.drift:.4f}", refresh=False)
+            bar.update()
+            done.append(step)
+            if len(done) % resuming.EVERY == 0 and len(done) < steps:
+                resuming.keep(part, training, done, made_of)
+    return done
+
+
+@main.command()
+@click.argument("start", type=FILE)
+@click.option("--domain", "names", multiple=True, type=click.Choice(DOMAINS), help="Repeatable. Default: those that it has not seen.")
+@click.option("--validation", is_flag=True, help="Validation rows instead of test rows: for choosing between recipes.")
+@DATA_OPTION
+@ENCODER
+@QUIET
+def evaluate(start: Path, names: tuple[str, ...], validation: bool, data: Path, encoder: str | None, quiet: bool) -> None:
+    """Judge a START beside the plain encoder; JSON on standard output. Ends with 1 where it is worse in a figure of a domain."""
+    torch.set_num_threads(1)
+    with clear_errors():
+        given = read_start(start, sha256_of(start))
+        directory = find_weights(encoder)
+        encoders = {
+            "plain": Encoder.load(directory, expected_sha256=given.base),
+            "start": Encoder.load(directory, expected_sha256=given.base, start=given),
+        }
+        left_out = left_out_of(start)
+        chosen = names or left_out
+        if not chosen:
+            raise click.ClickException(f"{start} has learned from every domain: judge one that leaves some out, or name one by --domain")
+        found = {name: {said: judged(one, data, name, validation, quiet) for said, one in encoders.items()} for name in chosen}
+    behind = {name: worse(figures["plain"], figures["start"]) for name, figures in found.items()}
+    seen = sorted(set(chosen) - set(left_out))  # judged on what it has learned from: that says little
+    click.echo(json.dumps({"start_sha256": given.sha256, "domains": found, "worse": behind, "seen": seen}, indent=2))
+    sys.exit(any(behind.values()))
+
+
+def judged(encoder: Encoder, data: Path, name: str, validation: bool, quiet: bool) -> Figures:
+    """The figures of a domain under an encoder, rounded."""
+    asked = Sources(data).asked(name, validation=validation)
+
+    def encode(texts: Sequence[str]) -> NDArray[np.float32]:
+        begins = tqdm(range(0, len(texts), BATCH), desc=name, disable=quiet, leave=False, dynamic_ncols=True)
+        return np.concatenate([encoder.encode(texts[begin : begin + BATCH]).vectors for begin in begins])
+
+    return {figure: round(value, 2) for figure, value in judge(asked, encode).items()}
+
+
+def sha256_of(path: Path) -> str:
+    """The digest of a file that is judged, whichever it is: the command line names it, nothing is learned with it."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise click.ClickException(f"{path} cannot be read: {error.strerror}") from error
+
+
+def left_out_of(start: Path) -> Sequence[str]:
+    """The domains that the record beside a start names as left out."""
+    beside = start.with_suffix(".json")
+    try:
+        left: list[str] = json.loads(beside.read_text(encoding="utf-8"))["left_out"]
+    except (OSError, ValueError, KeyError) as error:
+        raise click.ClickException(f"{beside} does not say what was left out ({error}); keep the record that `train` writes") from error
+    return left
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """What a user can repair ends in one message."""
+    try:
+        yield
+    except (EncoderRefused, SourceAbsent, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Nobody is measured on what its encoder has learned from: sets are played with a start that left them out, rivals have none."""
+
+import hashlib
+import json
+import os
+
+import pytest
+
+from bench.data import directory
+from bench.runs import encode_sets, to_encode
+from bench.scoreboard.sources import cheat_sheet, facts, intents
+from bench.scoreboard.supersession import corrected
+from bench.starts import EVERYTHING, WITHOUT, unseen
+from bench.vectors import encoders_of
+from model.encoder import PINNED, EncoderRefused
+from model.start.sources import Sources, bag
+from model.start.weights import SHIPPED
+from service.processes.parts import encoder_digest
+from service.settings import Settings
+
+
+@pytest.mark.parametrize("name", WITHOUT)
+def test_a_set_is_played_with_a_start_that_left_it_out(name):
+    chosen = unseen(Settings(), name)
+    with open(chosen.encoder_start, "rb") as file:
+        assert hashlib.sha256(file.read()).hexdigest() == chosen.encoder_start_sha256
+    with open(chosen.encoder_start.replace(".safetensors", ".json")) as file:
+        record = json.load(file)
+    shipped = json.loads(SHIPPED.with_suffix(".json").read_text())
+    assert record["left_out"] == [name]
+    assert record["recipe"] == shipped["recipe"]  # judged is the recipe that ships
+    assert name not in record["learned_from"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        (Settings(), "counterfact"),
+        (Settings(encoder_start="none"), "hwu64"),
+        (Settings(encoder_start="/own", encoder_start_sha256="f" * 64), "hwu64"),
+        (Settings(encoder_sha256="f" * 64), "hwu64"),
+    ],
+    ids=["nothing learned from it", "none", "own", "another encoder"],
+)
+def test_a_choice_is_taken_as_it_is(settings, name):
+    assert unseen(settings, name) == settings
+
+
+@pytest.mark.skipif(not directory(os.environ).is_dir(), reason="the public data sets are not there")
+def test_what_ships_was_learned_from_these_files_and_from_nothing_that_facts_supersession_or_test_rows_ask():
+    below, record = directory(os.environ), json.loads(SHIPPED.with_suffix(".json").read_text())
+    sources = Sources(below)
+    domains = sources.domains()
+    assert record["files"] == sources.digests()
+    assert record["learned_from"] == {domain.name: {"groups": len(domain.groups), "texts": domain.texts} for domain in domains}
+    learned = {bag(text) for domain in domains for group in domain.groups for text in group}
+    asked = [text for name in ("banking77", "clinc150", "hwu64") for text, _ in intents(name, below).holds.test]
+    asked += [
+        text for name in ("counterfact", "zsre") for edit in facts(name, below).holds for text in (edit.prompt, edit.rephrase, edit.near)
+    ]
+    asked += [version.wording for item in corrected(cheat_sheet(below).holds) for version in item]
+    assert [text for text in asked if text and bag(text) in learned] == []
+
+
+def test_a_board_of_everything_is_played_without_a_start_and_a_start_that_is_not_there_is_told(tmp_path, monkeypatch):
+    assert unseen(Settings(), EVERYTHING).encoder_start == "none"
+    monkeypatch.setattr("bench.starts.STARTS", tmp_path)
+    with pytest.raises(EncoderRefused, match="without-hwu64"):
+        unseen(Settings(), "hwu64")
+
+
+def test_rivals_have_the_plain_encoder_unless_they_are_given_ours(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    texts = {"": ["where is my card", "a new pin please", "where is my card"], "hwu64": ["play a song"]}
+    done: list[int] = []
+    vectors = encode_sets(texts, Settings(), done.append, same=False)
+    assert sum(done) == to_encode(texts, Settings(), same=False) == 6
+    assert vectors[""].digest == encoder_digest(Settings())
+    assert vectors["hwu64"].digest == encoder_digest(unseen(Settings(), "hwu64"))
+    assert {some.rivals.digest for some in vectors.values()} == {PINNED}
+    assert vectors[""].only(["a new pin please"]).rivals.places == {"a new pin please": 0}
+    assert (vectors[""]["a new pin please"] != vectors[""].rivals["a new pin please"]).any()
+    assert encoders_of(vectors).count("with a start") == 2
+    same = encode_sets(texts, Settings(), done.append, same=True)
+    assert same["hwu64"].rivals is same["hwu64"]
+    assert to_encode(texts, Settings(), same=True) == 3

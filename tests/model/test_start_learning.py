@@ -1,0 +1,223 @@
+"""How a start is learned: what is learned from, what is compared, that a run can be made again, and that it is judged by what it says."""
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from model.encoder import PINNED, find_weights, tokenizer_in
+from model.encoder_weights import read_weights
+from model.start import resuming
+from model.start.__main__ import main
+from model.start.batches import Batches
+from model.start.judging import judge, worse
+from model.start.network import ChangedEncoder
+from model.start.sources import DOMAINS, Asked, SourceAbsent, Sources, bag
+from model.start.training import Training, contrast, rate_at
+from model.start.weights import read_start
+
+WISHES = {
+    "card": ["where is my new card", "my card has not come", "has the card been sent", "the card is late", "card still missing"],
+    "pin": ["how do I change the pin", "a new pin please", "I forgot my pin code", "set another pin", "pin number reset"],
+    "rate": ["what is the exchange rate", "rate for euros today", "how much is a dollar", "currency rates please", "convert pounds"],
+}
+
+
+def packed(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(text.encode()))
+
+
+def lines(path: Path, rows: list[dict]) -> None:
+    packed(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def sets(tmp_path) -> Path:
+    """The shared sets in small: every file, with rows that may not be learned from among them."""
+    below = tmp_path / "data"
+    rows = [(text, intent) for intent, texts in WISHES.items() for text in texts]
+    splits = {"train": rows, "val": rows[:1], "test": [["Pin, set another!", "pin"]], "oos_val": [], "oos_test": []}
+    packed(below / "intents/clinc150_full.json.gz", json.dumps(splits))
+    for split, some in (("train", rows), ("test", rows[3:4])):
+        packed(below / f"intents/banking77_{split}.csv.gz", "text,category\n" + "".join(f"{text},{intent}\n" for text, intent in some))
+    for split in ("train", "valid", "test"):
+        some = [{"text": f"play {text}", "label": intent} for text, intent in rows] if split == "train" else []
+        lines(below / f"intents/hwu64_{split}.jsonl.gz", some)
+    for split, whom in (("train", ("Ada", "Bo", "Cy")), ("val", ("Di",)), ("edit", ("Bo",))):
+        edits = [
+            {"subject": one, "prompt": f"{one} lives in", "rephrase_prompt": f"The home of {one} is", "locality_prompt": f"Eve {one}"}
+            for one in whom
+        ]
+        lines(below / f"edits/counterfact_{split}.jsonl.gz", edits)
+    hop = {"question": "Who leads Rome?", "cloze": "Rome is led by"}
+    asked = {"question": "Who leads Bo?", "cloze": "Bo is led by"}
+    lines(
+        below / "edits/mquake_cf_hard.jsonl.gz", [{"questions": ["who?", "who is it?"], "single_hops": [hop], "new_single_hops": [asked]}]
+    )
+    sheet = [
+        {"tool": "tar", "family": "tar", "versions": [{"description": text, "change": []} for text in ("List files", "Show the files")]},
+        {
+            "tool": "git",
+            "family": "git",
+            "versions": [{"description": "Undo", "change": []}, {"description": "Revert", "change": ["command"]}],
+        },
+    ]
+    lines(below / "corrections/tldr_history.jsonl.gz", sheet)
+    return below
+
+
+def test_only_what_no_board_asks_is_learned_from(sets):
+    found = {domain.name: domain.groups for domain in Sources(sets).domains()}
+    assert tuple(found) == DOMAINS
+    texts = {name: {text for group in groups for text in group} for name, groups in found.items()}
+    assert "set another pin" not in texts["clinc150"] | texts["banking77"]  # a test row in another order
+    assert "where is my new card" not in texts["banking77"]  # a validation row of another set
+    homes = tuple((f"{one} lives in", f"The home of {one} is") for one in ("Ada", "Cy"))
+    assert found["facts"] == (*homes, ("who?", "who is it?"), ("Who leads Rome?", "Rome is led by"))
+    assert found["rewordings"] == (("tar: List files", "tar: Show the files"),)
+
+
+def test_a_domain_that_is_left_out_takes_its_equals_along(sets):
+    found = {domain.name: domain for domain in Sources(sets).domains(["clinc150"])}
+    assert {"clinc150", "banking77"}.isdisjoint(found)  # the second has the same utterances
+    assert len(found["hwu64"].groups) == 3
+
+
+def test_a_missing_file_and_a_domain_that_is_none_are_named(sets):
+    with pytest.raises(ValueError, match="no domain is called weather"):
+        Sources(sets).domains(["weather"])
+    (sets / "edits/counterfact_val.jsonl.gz").unlink()
+    with pytest.raises(SourceAbsent, match="counterfact_val"):
+        Sources(sets).domains()
+
+
+def test_a_bag_is_the_same_in_any_order_case_and_punctuation():
+    assert bag("Pin, set another!") == bag("set another PIN") != bag("set another pin pin")
+
+
+def test_a_batch_depends_on_seed_and_step_alone_and_its_groups_are_real(sets):
+    domains = [domain for domain in Sources(sets).domains() if len(domain.groups) > 1]
+
+    def encode(texts):
+        draw = np.random.default_rng(len(texts))
+        made = draw.normal(size=(len(texts), 8)).astype("f4")
+        return made / np.linalg.norm(made, axis=1, keepdims=True)
+
+    one, other = (Batches(domains, encode, seed=3, wordings_share=0.5, hard_share=0.5) for _ in range(2))
+    for step in (0, 1, 7, 2):
+        batch = one(step)
+        assert batch.texts == other(step).texts
+        where = {text: (domain.name, at) for domain in domains for at, group in enumerate(domain.groups) for text in group}
+        found = [where[text] for text in batch.texts]
+        assert len({name for name, _ in found}) == 1
+        assert [at for _, at in found] == batch.groups.tolist()
+    with pytest.raises(ValueError, match="nothing is left"):
+        Batches([], encode, seed=0, wordings_share=0.5, hard_share=0.5)
+
+
+def test_the_loss_is_that_of_the_definition():
+    draw = torch.Generator().manual_seed(1)
+    vectors = torch.nn.functional.normalize(torch.randn(6, 5, generator=draw), dim=1)
+    groups, temperature = [0, 0, 1, 1, 1, 2], 0.1
+    expected = []
+    for i in range(5):  # the last has no other of its group
+        weights = [float(torch.exp(vectors[i] @ vectors[j] / temperature)) for j in range(6)]
+        same = sum(weights[j] for j in range(6) if j != i and groups[j] == groups[i])
+        expected.append(-np.log(same / sum(weights[j] for j in range(6) if j != i)))
+    assert contrast(vectors, torch.tensor(groups), temperature).item() == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_the_rate_rises_and_ends_near_nothing():
+    assert rate_at(0, 300) < rate_at(20, 300) < rate_at(49, 300)
+    assert rate_at(299, 300) < 0.001
+
+
+def test_without_a_step_nothing_is_changed_and_padding_leaves_no_trace():
+    tokenizer = tokenizer_in(find_weights(None))
+    network = ChangedEncoder(read_weights(find_weights(None)), 2, 0)
+    rows = [tokenizer.encode(text).ids for text in ("a card", "the exchange rate of the euro today", "my card has not come")]
+    with torch.no_grad():
+        together, alone = network(rows), torch.cat([network([row]) for row in rows])
+    assert torch.equal(together, network.plain(rows))
+    assert (together - alone).abs().max() < 0.02  # bfloat16
+
+
+def test_a_run_gives_the_same_file_twice_and_a_record_that_says_how(sets, tmp_path):
+    files = []
+    for name in ("a", "b"):
+        out = tmp_path / name / "start.safetensors"
+        told = ["train", "--out", str(out), "--data", str(sets), "--leave-out", "rewordings", "--steps", "2", "--rank", "2", "--quiet"]
+        ran = CliRunner().invoke(main, told, catch_exceptions=False)
+        assert ran.exit_code == 0, ran.output
+        files.append(out.read_bytes())
+        record = json.loads(out.with_suffix(".json").read_text())
+    assert files[0] == files[1]
+    start = read_start(out, record["start_sha256"])
+    assert (start.rank, start.base) == (2, PINNED)
+    assert any(np.abs(up).max() > 0 for _, up in start.changes.values())
+    assert record["left_out"] == ["rewordings"]
+    assert set(record["learned_from"]) == {"hwu64", "banking77", "clinc150", "facts"}
+    judged = CliRunner().invoke(main, ["evaluate", str(out), "--data", str(sets), "--quiet"], catch_exceptions=False)
+    found = json.loads(judged.output)
+    assert set(found["domains"]) == {"rewordings"}
+    assert judged.exit_code == int(bool(found["worse"]["rewordings"]))
+
+
+def test_a_run_that_was_stopped_ends_in_the_file_it_would_have_ended_in(sets, tmp_path, monkeypatch):
+    def train(name: str):
+        told = ["train", "--out", str(tmp_path / name), "--data", str(sets), "--steps", "3", "--rank", "2", "--quiet"]
+        return CliRunner().invoke(main, told)
+
+    assert train("whole.safetensors").exit_code == 0
+    with monkeypatch.context() as broken:
+        broken.setattr(resuming, "EVERY", 1)
+        learn = Training.step
+
+        def until_the_third(training, number):
+            if number == 2:
+                raise KeyboardInterrupt
+            return learn(training, number)
+
+        broken.setattr(Training, "step", until_the_third)
+        assert train("stopped.safetensors").exit_code != 0
+    assert not (tmp_path / "stopped.safetensors").exists()
+    other = CliRunner().invoke(main, ["train", "--out", str(tmp_path / "stopped.safetensors"), "--data", str(sets), "--steps", "4"])
+    assert (other.exit_code, "another recipe" in other.output) == (1, True)
+    assert train("stopped.safetensors").exit_code == 0
+    for end in (".safetensors", ".json"):
+        assert (tmp_path / f"stopped{end}").read_bytes() == (tmp_path / f"whole{end}").read_bytes()
+    assert not (tmp_path / "stopped.part").exists()
+
+
+def test_what_a_user_can_repair_is_one_message(tmp_path):
+    ran = CliRunner().invoke(main, ["train", "--out", str(tmp_path / "s.safetensors"), "--data", str(tmp_path)])
+    assert ran.exit_code == 1
+    assert "PALIMPSEST_DATA" in ran.output
+    ran = CliRunner().invoke(main, ["evaluate", str(tmp_path / "none.safetensors")])
+    assert ran.exit_code == 1
+    assert "none.safetensors" in ran.output
+
+
+def test_vectors_that_tell_classes_apart_are_judged_better_than_those_that_do_not():
+    rows = tuple((text, intent) for intent, texts in WISHES.items() for text in texts)
+    number = {intent: at for at, intent in enumerate(WISHES)}
+    of = {text: number[intent] for text, intent in rows}
+
+    def telling(texts):
+        return np.stack([np.eye(4, dtype="f4")[of[text]] for text in texts])
+
+    def blind(texts):
+        return np.tile(np.eye(4, dtype="f4")[3], (len(texts), 1))
+
+    good, bad = judge(Asked(rows, rows), telling), judge(Asked(rows, rows), blind)
+    assert good == {"means_of_1": 100, "means_of_5": 100, "means_of_10": 100, "ridge": 100, "avoidable": 0}
+    assert worse(bad, good) == []
+    assert set(worse(good, bad)) == set(good)
+    reworded = (("where is my new card", "my card has not come"), ("a new pin please", "set another pin"))
+    pairs = Asked(pairs=reworded, near=("rate for euros today",) * 2)
+    assert judge(pairs, telling) == {"found": 100, "parted": 100}
