@@ -33,6 +33,7 @@ class Consolidated:
 
     seconds: float
     passed: bool  # the gate
+    peak_bytes: int | None = None  # of the process that did it, with all else that it holds, where that is this one and is counted
 
 
 class Asked(Protocol):

@@ -21,8 +21,10 @@ from msgspec import structs
 
 from bench.asking import Consolidated, Progress, Said
 from bench.data import Row
+from bench.peak import forget_peak, peak_bytes
 from bench.running import client_of, running_service
 from bench.vectors import RememberedEncoder, Vectors
+from model import RecallConfig
 from service import tracing, wire
 from service.cluster.engine import Actor
 from service.embedded import DEFAULT, open_engine, utc_now
@@ -102,11 +104,12 @@ class EngineMemory:
     async def consolidate(self) -> Consolidated:
         """See `bench.asking`."""
         begin, passed = time.perf_counter(), True
+        forget_peak()
         try:
             await self._maintenance().consolidate(self.tenant, await self._bank_id(), moved_by="bench", progress=_ignored)
         except GateFailed:
             passed = False
-        return Consolidated(time.perf_counter() - begin, passed)
+        return Consolidated(time.perf_counter() - begin, passed, peak_bytes())
 
     async def _recall(self, texts: Sequence[str], min_confidence: float | None) -> list[wire.RecalledItem]:
         items, _, _ = await self.engine.recall(
@@ -212,11 +215,12 @@ class RestMemory:
 
 
 @contextlib.asynccontextmanager
-async def engine_memory(settings: Settings, vectors: Vectors) -> AsyncIterator[EngineMemory]:
-    """A new bank in an engine of its own on a scratch directory."""
+async def engine_memory(settings: Settings, vectors: Vectors, **changes: Any) -> AsyncIterator[EngineMemory]:  # noqa: ANN401
+    """A new bank in an engine of its own on a scratch directory. `changes` are of its memory (`model.config.RecallConfig`)."""
     with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as scratch:
         own = structs.replace(settings, var_dir=Path(scratch) / "var", database="", blobs="", bootstrap_key="", key_pepper="")
-        async with open_engine(own, encoder=RememberedEncoder(vectors)) as (engine, tenant):
+        config = RecallConfig(vectors.digest, **changes)
+        async with open_engine(own, encoder=RememberedEncoder(vectors), config=config) as (engine, tenant):
             yield EngineMemory(engine, tenant, own.var_dir)
 
 

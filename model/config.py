@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-FORMAT = 3  # of the state's tensors; raise it when their meaning changes
+FORMAT = 4  # of the state's tensors; raise it when their meaning changes
 LEVELS = ("fast", "middle", "slow")  # in the order of their periods
 FAST, MIDDLE, SLOW = LEVELS
 PLACES = 1_024  # of the slow level, whose errors lie together
@@ -34,7 +34,7 @@ class RecallConfig:
     own_words: float = 0.5  # share of that rate for an answer's own words, taught with its first lesson; 0: they are not
     same: float = 0.99  # cosine from which two situations are one: the newer answer is that of both
     sharpness: float = 5.0  # β of the kernel exp(β(x·x' − 1))
-    frequencies: int = 1_920  # middle level: random frequencies, two features each
+    frequencies: int = 1_920  # middle level: random frequencies, two features each; 0: what leaves the window is gone
     places: int = 3_072  # slow level: corrections that it holds, a multiple of 1,024 or a multiple of 8 below it
     slow_sharpness: float = 3.0  # β there: what many corrections say together reaches further than a single lesson
     slow_from: int = 100  # corrections that hold from which a consolidation trains the slow level; fewer are told apart by the others
@@ -66,10 +66,10 @@ class RecallConfig:
             wrong.append(f"periods 1, {self.middle_period}, {self.slow_period} do not grow")
         if self.window <= self.reserve:
             wrong.append(f"window {self.window} is not above {self.reserve}, the pairs that one middle_period may bring")
-        if min(self.key_width, self.frequencies, self.places, self.max_responses) < 1 or not all(
+        if min(self.key_width, self.places, self.max_responses, self.frequencies + 1) < 1 or not all(
             0.0 < sharpness < math.inf for sharpness in (self.sharpness, self.slow_sharpness)
         ):
-            wrong.append("key_width, frequencies, places, max_responses and sharpnesses must be positive and finite")
+            wrong.append("key_width, places, max_responses and sharpnesses must be positive and finite, frequencies not below zero")
         if self.places % 8 or (self.places > PLACES and self.places % PLACES):
             wrong.append(f"places {self.places} is not a multiple of {8 if self.places < PLACES else PLACES}")
         if self.slow_from < 2:

@@ -1,5 +1,6 @@
 """Consolidation: what all corrections say that still hold, moved into the slow level, on a copy of the memory.
 
+    part     which answers live side by side, though one seemed to have replaced the other       (`model/parting.py`)
     turn     where keys lie, and how much of a correction is noise                               (`model/choosing.py`, `model/turning.py`)
     places   the turned keys of the corrections; where they are more than `places`, of those that the others tell least about, as many as
              the places and half of the window have room for
@@ -10,7 +11,8 @@
     middle   empty: what it held is in the others
 
 A correction holds until a newer one in the same situation; only the newest is learned. Of an answer that was replaced, the corrections
-count as ones of its successor where it is asked what lies together and what is right. Codes, kin and evidence stay as they are.
+count as ones of its successor where it is asked what lies together and what is right. Codes stay as they are, and who replaced whom but
+where the corrections of both speak against it.
 
 A function of configuration, state and lessons: repeatable bit for bit on one kind of processor with one thread.
 """
@@ -27,6 +29,7 @@ from model import choosing, succession, turning
 from model.codes import packed_code, unpacked
 from model.config import FAST, SLOW, RecallConfig
 from model.features import kernel
+from model.parting import part
 from model.recall import Lesson
 from model.repairing import ROUNDS, Repair
 from model.slow import Slow, kept
@@ -51,6 +54,7 @@ class Material(NamedTuple):
     keys: Tensor  # (n, key_width)
     answers: Tensor  # (n,) rows of the bank's answers
     shares: Tensor  # (n,) of a lesson's rate: 1, and `own_words`
+    taught: Tensor  # (n,) bool: no answer's own words
 
     def of(self, rows: Tensor) -> "Material":
         """Those in `rows`."""
@@ -104,16 +108,17 @@ def consolidate(config: RecallConfig, state: State, lessons: Sequence[Lesson]) -
     fast = copy.levels[FAST]
     all_of_them = collected(config, fast, lessons)
     material = yield from holding(all_of_them, config.same)
-    said = material.shares == 1.0
+    said = material.taught
     if int(said.sum()) < config.slow_from:
         return copy
+    yield from within(part(fast, material.keys[said], material.answers[said], config.slow_sharpness), 0.1, 0.12)
     become = torch.from_numpy(np.asarray(succession.become(fast), np.int64))[material.answers]
-    choice = yield from within(choosing.choose(material.keys[said], become[said], config.slow_sharpness, config.seed), 0.1, 0.25)
+    choice = yield from within(choosing.choose(material.keys[said], become[said], config.slow_sharpness, config.seed), 0.12, 0.25)
     turn = torch.zeros(config.key_width, config.key_width)
     if choice.share:
         turn = yield from within(turning.learn(material.keys[said], become[said], seed=config.seed), 0.25, 0.4)
     turn *= choice.share
-    turned = Material(turning.turned(material.keys, turn), material.answers, material.shares)
+    turned = material._replace(keys=turning.turned(material.keys, turn))
     fresh = initial(config)
     for name in ("codes", "kin", "evidence", "last"):
         fresh.levels[FAST][name] = fast[name]
@@ -126,19 +131,20 @@ def consolidate(config: RecallConfig, state: State, lessons: Sequence[Lesson]) -
 def collected(config: RecallConfig, fast: Named, lessons: Sequence[Lesson]) -> Material:
     """All that `lessons` taught, whose answers the fast level knows."""
     rows = {packed.tobytes(): row for row, packed in enumerate(fast["codes"].numpy())}
-    keys, answers, shares, known = [], [], [], set[int]()
+    keys, answers, taught, known = [], [], [], set[int]()
     for lesson in lessons:
         row = rows[packed_code(lesson.right, config.code_width).tobytes()]
         if row not in known and lesson.words is not None and config.own_words:
             keys.append(lesson.words)
             answers.append(row)
-            shares.append(config.own_words)
+            taught.append(False)
         known.add(row)
         keys.append(lesson.key)
         answers.append(row)
-        shares.append(1.0)
-    stacked = np.stack(keys) if keys else np.zeros((0, config.key_width), np.float32)
-    return Material(torch.tensor(stacked), torch.tensor(answers, dtype=torch.int64), torch.tensor(shares))
+        taught.append(True)
+    stacked, said = np.stack(keys) if keys else np.zeros((0, config.key_width), np.float32), torch.tensor(taught, dtype=torch.bool)
+    shares = torch.ones(len(said)).where(said, config.own_words)
+    return Material(torch.tensor(stacked), torch.tensor(answers, dtype=torch.int64), shares, said)
 
 
 def holding(material: Material, same: float) -> Generator[float, None, Material]:
@@ -146,7 +152,7 @@ def holding(material: Material, same: float) -> Generator[float, None, Material]
 
     An answer's own words replace nothing: nobody taught them.
     """
-    count, said = len(material.keys), material.shares == 1.0
+    count, said = len(material.keys), material.taught
     kept, rows = torch.ones(count, dtype=torch.bool), max(1, min(BLOCK, NUMBERS // max(1, count)))
     for begin in range(0, count, rows):
         near = material.keys[begin : begin + rows] @ material.keys[begin:].T
@@ -226,10 +232,11 @@ def _repair(config: RecallConfig, state: State, material: Material, pairs: list[
     fast, room = state.levels[FAST], config.window - config.reserve
     said = yield from within(Survey(config, state).whole(material.keys), 0.0, 0.5)
     repair = Repair(config, state, material.keys, material.answers, said)
-    asked, places = (material.shares == 1.0).nonzero()[:, 0], {row: place for place, row in enumerate(pairs)}
+    asked, places = material.taught.nonzero()[:, 0], {row: place for place, row in enumerate(pairs)}
     written: dict[int, int] = {}  # rows of corrections, and of their pairs in the window
     for turn in range(ROUNDS):
-        below, standing = repair.below(asked)
+        begin, end = 0.5 + 0.5 * turn / ROUNDS, 0.5 + 0.5 * (turn + 1) / ROUNDS
+        below, standing = yield from within(repair.below(asked), begin, 0.5 * (begin + end))
         for row in below.tolist():
             if row not in places and len(places) < room:
                 places[row] = len(places)
@@ -239,4 +246,4 @@ def _repair(config: RecallConfig, state: State, material: Material, pairs: list[
         if not len(below) or not written:
             return
         rows, at = torch.tensor(list(written)), torch.tensor(list(written.values()))
-        yield from within(repair.write(rows, at, standing), 0.5 + 0.5 * turn / ROUNDS, 0.5 + 0.5 * (turn + 1) / ROUNDS)
+        yield from within(repair.write(rows, at, standing), 0.5 * (begin + end), end)

@@ -63,6 +63,8 @@ class FeatureMap:
 
     def of_all(self, keys: Tensor) -> Tensor:
         """(…, 2 · frequencies) the features of unit keys (…, key_width). Their last bits may depend on how many there are."""
+        if not self._frequencies:
+            return torch.zeros(*keys.shape[:-1], 0, device=self._device)
         angles = self._project(keys).mul_(math.sqrt(self._sharpness))
         waves = torch.empty(*keys.shape[:-1], 2 * self._frequencies, device=self._device)
         torch.cos(angles, out=waves[..., : self._frequencies])

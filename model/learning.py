@@ -45,6 +45,7 @@ class Step:
     own: list[int] = field(default_factory=list)  # the row of the words' pair
     said: int = -1  # the row of the answer that the memory gave of all that it was taught; −1: none
     margin: float = 0.0  # by how much over the next
+    lead: float = 0.0  # by how much the own score of the answer is above that of the one that it was born of; 0: of none
 
     @property
     def fast(self) -> Named:
@@ -55,6 +56,11 @@ class Step:
     def is_new(self) -> bool:
         """Whether the answer is new. Only before it is judged."""
         return self.answer == len(self.fast["codes"])
+
+    @property
+    def parent(self) -> int:
+        """The row of the answer that this one was born of; −1: of none, or it is new."""
+        return -1 if self.is_new else int(self.fast["kin"][self.answer, succession.PARENT])
 
     @property
     def in_a_row(self) -> bool:
@@ -75,7 +81,7 @@ class Learning:
         self._products.put([self._taken_in(step) for step in steps])
         asked = self._products.ask([Inquiry(step.state, step.key, rows) for step, rows in zip(steps, older, strict=True)])
         for step, (reading, _) in zip(steps, asked, strict=True):
-            step.said, step.margin = said(step.fast, reading)
+            _hear(step, reading)
         for step, home in zip(steps, self._homes(steps), strict=True):
             self._judge(step, home=home)
         self._products.write([self._touched(step, near) for step, (_, near) in zip(steps, asked, strict=True)])
@@ -90,8 +96,8 @@ class Learning:
         return Pairs(step.state, [*step.own, step.row], torch.stack(keys))
 
     def _homes(self, steps: Sequence[Step]) -> list[bool]:
-        """For each lesson whether it lies where what was said is at home; only looked at where it matters."""
-        rows = [self._ring.newest_of(step.fast, step.said) if self._grows(step) else None for step in steps]
+        """For each lesson whether it lies where that is at home which its answer was born of; only looked at where it matters."""
+        rows = [self._ring.newest_of(step.fast, step.parent) if self._grows(step) else None for step in steps]
         asked = [
             (place, Pairs(steps[place].state, of.tolist(), steps[place].key)) for place, of in enumerate(rows) if of is not None and len(of)
         ]
@@ -101,17 +107,16 @@ class Learning:
         return homes
 
     def _grows(self, step: Step) -> bool:
-        """Whether the lesson may be evidence that its answer replaces the one that was said."""
-        return not step.is_new and step.said >= 0 and int(step.fast["kin"][step.answer, succession.PARENT]) == step.said
+        """Whether the lesson may be evidence that its answer replaces, or has replaced, the one that it was born of."""
+        return step.parent >= 0 and (step.said == step.parent or (step.said == step.answer and step.lead < 0.0))
 
     def _judge(self, step: Step, *, home: bool) -> None:
         fast, config = step.fast, self._config
         if step.is_new:
             succession.add(fast, step.packed, step.said, step.margin)
         else:
-            margin = min(step.margin, succession.IN_A_ROW) if step.in_a_row else step.margin
-            threshold = config.replaced_at
-            succession.taught(fast, step.answer, step.said, margin, home=home, step=config.replaced_step, threshold=threshold)
+            heard = succession.Heard(step.said, step.margin, step.lead, home, step.in_a_row)
+            succession.taught(fast, step.answer, heard, step=config.replaced_step, threshold=config.replaced_at)
         fast["last"][0, 0] = step.answer
 
     def _touched(self, step: Step, near: Tensor) -> Pairs:
@@ -135,16 +140,18 @@ class Learning:
         return ended
 
 
-def said(fast: Named, reading: Reading) -> tuple[int, float]:
-    """The row of the answer that the memory would give of all that it was taught (−1: none), and by how much over the next."""
-    whole = reading.whole
-    found = scores(fast["codes"].numpy(), whole)
-    if not len(found):
-        return -1, 0.0
-    found = succession.speak_for(found, *succession.replaced(fast), noise(whole))
-    best = int(found.argmax())
-    others = np.delete(found, best)
-    return best, float(found[best] - others.max()) if len(others) else max(float(found[best]), 0.0)
+def _hear(step: Step, reading: Reading) -> None:
+    """Note what the memory would give of all that it was taught, by how much over the next, and how loud the answer itself is."""
+    fast, whole = step.fast, reading.whole
+    own = scores(fast["codes"].numpy(), whole)
+    if not len(own):
+        return
+    found = succession.speak_for(own, *succession.replaced(fast), noise(whole))
+    step.said = int(found.argmax())
+    others = np.delete(found, step.said)
+    step.margin = float(found[step.said] - others.max()) if len(others) else max(float(found[step.said]), 0.0)
+    if (parent := step.parent) >= 0:
+        step.lead = float(own[step.answer] - own[parent])
 
 
 def noise(read_out: Vector) -> float:

@@ -40,9 +40,17 @@ class Repair:
         self._keys, self._answers, self._said = keys, answers, said
         self._judge = Judge(self._fast)
 
-    def below(self, asked: Tensor) -> tuple[Tensor, Standing]:
-        """Which of the corrections in rows `asked` are right by less than `SURE`, in order; and how all stand."""
-        standing = self._standing()
+    def below(self, asked: Tensor) -> Generator[float, None, tuple[Tensor, Standing]]:
+        """Which of the corrections in rows `asked` are right by less than `SURE`, in order; and how all stand.
+
+        Yields the share that is done.
+        """
+        stands = []
+        for begin in range(0, len(self._keys), ROWS):
+            part = slice(begin, begin + ROWS)
+            stands.append(self._judge.standing(self._said[part], self._answers[part]))
+            yield min(1.0, (begin + ROWS) / len(self._keys))
+        standing = Standing(*(torch.cat(each) for each in zip(*stands, strict=True)))
         return asked[standing.margins[asked] < SURE], standing
 
     def write(self, rows: Tensor, pairs: Tensor, standing: Standing) -> Generator[float, None, None]:
@@ -60,8 +68,3 @@ class Repair:
             part = slice(begin, begin + BLOCK)
             self._said[part] += kernel(self._keys[part] @ self._keys[rows].T, self._sharpness) @ change
             yield 0.5 + 0.5 * min(1.0, (begin + BLOCK) / len(self._keys))
-
-    def _standing(self) -> Standing:
-        parts = [slice(begin, begin + ROWS) for begin in range(0, len(self._keys), ROWS)]
-        stands = [self._judge.standing(self._said[part], self._answers[part]) for part in parts]
-        return Standing(*(torch.cat(each) for each in zip(*stands, strict=True)))

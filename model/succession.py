@@ -9,15 +9,25 @@ right. What was taught in so many words stays until it is corrected there: a sco
     grows     each later time that A, at home, is corrected to B:           evidence(B) += step + margin of A over the runner-up
     shrinks   each time that another answer is corrected to B:              evidence(B) −= step
     replaced  evidence(B) is above the threshold:                           A → B, and A speaks for B from then on
+    confirmed B is taught where A, at home, speaks for it:                  evidence(B) += step + lead of A's own score over B's
+    doubted   B is taught where it is surely said, louder than A by itself: evidence(B) −= step + lead of B's own score over A's
+    ended     evidence(B) is below zero by doubts:                          A speaks for itself again
     refuted   A is taught:     A → B ends for good, and the evidence of all other children of A begins again
 
 Sure: a margin of at least `SURE`. At home: `window.at_home`. Lessons of one answer in a row say less than lessons between others: that may
-be an import that is sorted by answer, in which no answer is ever right again. So in a row the margin counts `IN_A_ROW` at most, and it
+be an import that is sorted by answer, in which no answer is ever right again. So in a row margin and lead count `IN_A_ROW` at most, and it
 takes more to be at home. Without all this, facts of one kind (native languages, capitals) and neighbours in an import replaced each other.
+
+Doubts: where B has replaced A it lies among A's situations, and what A was taught there is louder at first. Where B has situations of its
+own it soon speaks for itself. Who corrects only what is wrong never teaches B where it is surely said, so nothing is doubted then: there a
+consolidation looks (`model/parting.py`).
 
 Rows are the distinct answers that the memory has been taught, in the order of their first lessons: `codes`, `kin` (parent and successor, −1
 for none) and `evidence`.
 """
+
+import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -35,6 +45,16 @@ NOISE = 2.0  # standard deviations of a score between a read-out and a code that
 Rows = NDArray[np.intp]
 
 
+class Heard(NamedTuple):
+    """What the memory said where an answer was taught."""
+
+    said: int  # the row of the loudest answer; −1: nothing
+    margin: float  # by how much over the next
+    lead: float = 0.0  # by how much the own score of what was taught was above that of the answer that it was born of
+    home: bool = True  # whether that one is at home there
+    in_a_row: bool = False  # whether the lesson before taught the same
+
+
 def find(fast: Named, packed: Packed) -> int | None:
     """The row of an answer."""
     rows = np.flatnonzero((fast["codes"].numpy() == packed).all(axis=1))
@@ -50,21 +70,28 @@ def add(fast: Named, packed: Packed, said: int, margin: float) -> int:
     return len(fast["kin"]) - 1
 
 
-def taught(fast: Named, right: int, said: int, margin: float, *, home: bool, step: float, threshold: float) -> None:
-    """The answer `right`, not for the first time, was taught where the memory said `said` (−1: nothing), by so much over the runner-up."""
+def taught(fast: Named, right: int, heard: Heard, *, step: float, threshold: float) -> None:
+    """The answer `right`, not for the first time, was taught where the memory was `heard` to say something."""
     kin, evidence = fast["kin"], fast["evidence"]
     if (refuted := int(kin[right, SUCCESSOR])) >= 0:
         kin[right, SUCCESSOR] = kin[refuted, PARENT] = -1
     evidence[kin[:, PARENT] == right] = 0.0
-    parent = int(kin[right, PARENT])
-    if parent < 0 or said < 0 or said == right:
+    parent, most = int(kin[right, PARENT]), IN_A_ROW if heard.in_a_row else math.inf
+    if parent < 0 or heard.said < 0:
         return
-    if said != parent:
+    if heard.said == right:
+        if heard.lead > 0.0 and heard.margin >= SURE:
+            evidence[right] -= step + min(heard.lead, most)
+            if evidence[right] < 0.0 and kin[parent, SUCCESSOR] == right:
+                kin[parent, SUCCESSOR] = -1
+        elif heard.lead <= 0.0 and heard.home and kin[parent, SUCCESSOR] == right:
+            evidence[right] += step + min(-heard.lead, most)
+    elif heard.said != parent:
         evidence[right] -= step
-    elif home:
-        evidence[right] += step + margin
-        if evidence[right] > threshold and kin[said, SUCCESSOR] < 0:
-            kin[said, SUCCESSOR] = right  # no circle: `right` has no successor
+    elif heard.home:
+        evidence[right] += step + min(heard.margin, most)
+        if evidence[right] > threshold and kin[parent, SUCCESSOR] < 0:
+            kin[parent, SUCCESSOR] = right  # no circle: `right` has no successor
 
 
 def become(fast: Named) -> Rows:

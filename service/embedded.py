@@ -56,9 +56,11 @@ class Embedded:
 
 
 @contextlib.asynccontextmanager
-async def open_engine(settings: Settings, *, encoder: "Encoder | None" = None) -> AsyncIterator[tuple["LocalEngine", str]]:
+async def open_engine(
+    settings: Settings, *, encoder: "Encoder | None" = None, config: "RecallConfig | None" = None
+) -> AsyncIterator[tuple["LocalEngine", str]]:
     """The engine over the settings' database, without api and jobs, and the default tenant: for benchmarks in this process."""
-    async with _engine(settings, encoder, None, Metrics(), ring=lambda job_id, kind: None) as (database, engine):
+    async with _engine(settings, encoder, config, Metrics(), ring=lambda job_id, kind: None) as (database, engine):
         tenant, _ = await first_key(database, settings)
         await first_bank(database, engine, tenant)
         yield engine, tenant

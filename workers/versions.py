@@ -243,7 +243,10 @@ class Versions:
         await debt.owe(conn, tenant, bank_id, seq=seq, tokens=left.tokens, events=left.events, now=self.now())
 
     async def thin(self, tenant: str, bank_id: str, keep: int) -> None:
-        """Drop the oldest automatic snapshots beyond `keep` and the blobs that nothing needs any more; pinned and labelled ones stay."""
+        """Drop the oldest automatic snapshots and refused candidates beyond `keep` of each, and the blobs that nothing needs any more.
+
+        Pinned and labelled ones stay.
+        """
         async with self.database.write(tenant) as conn:
             await banks.lock(conn, tenant, bank_id)  # a pin that is being set comes before or finds nothing
             spare = await snapshots.spare_autos(conn, tenant, bank_id, keep, self.now() - PREPARED)

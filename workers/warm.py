@@ -238,6 +238,8 @@ class WarmBanks:
             left = self._replay.recall.unsettled(view.state)
             async with self._database.write(tenant) as conn:
                 await banks.lock(conn, tenant, bank_id)
-                await debt.owe(conn, tenant, bank_id, seq=view.seq, tokens=left.tokens, events=left.events, now=self._now())
+                now = await banks.find_bank(conn, tenant, bank_id)
+                if now.head_version == found.bank.head_version:  # who moved it has written down what is owed
+                    await debt.owe(conn, tenant, bank_id, seq=view.seq, tokens=left.tokens, events=left.events, now=self._now())
         log.info("bank loaded", action="load", bank=bank_id, base=base.id, base_seq=base.seq, seq=view.seq)
         return WarmBank(row, row.head_version, view, base.seq, base.id)

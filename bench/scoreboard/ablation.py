@@ -1,16 +1,19 @@
-"""`python -m bench ablation`: what is lost without the slow level, and without the encoder's start, with everything else as it is?
+"""`python -m bench ablation`: what is lost when a level of the memory is left out, with everything else as it is?
 
-Two things are measured with and without, on the same orders:
+- *without the slow level*: nothing is consolidated. A consolidation that trains no slow level changes no answer
+- *without the middle level*: pairs that leave the window are gone
+- *without the fast level*: the window has room for what comes between two writes of the middle level, and for nothing else
+- *without the start*: the encoder is the plain one
+
+Two things are measured with each and with all levels, on the same orders:
 
 - *classes*: the class-incremental protocol (`bench.scoreboard.incremental`): the share of the test utterances whose best guess is right
-  when all classes were taught, one task after the other; with the slow level the bank was consolidated then
+  when all classes were taught, one task after the other, before a consolidation and after it
 - *stream*: policy change (`bench.streams`): avoidable mistakes, accuracy at the end, and corrections that were right before a consolidation
-  and wrong after it; with the slow level the bank is consolidated each time after so many requests
-
-Without the slow level nothing is consolidated: a consolidation that trains none changes no answer.
+  and wrong after it; the bank is consolidated each time after so many requests. A candidate that its gate refuses is *refused*
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
@@ -22,23 +25,28 @@ from bench.data import Row
 from bench.scoreboard.board import Bench, Chosen, data_of, options, run_board, words_of
 from bench.scoreboard.incremental import Course, course, taught
 from bench.scoreboard.pictures import curves
-from bench.scoreboard.report import Figure, Line, Table
+from bench.scoreboard.report import Figure, Line, Table, spread
 from bench.scoreboard.sources import INTENTS, intents
 from bench.streams import Request, play, stream
 
-WITH, WITHOUT, PLAIN = "all levels", "without the slow level", "without the start"
+WITH, NO_SLOW, NO_MIDDLE, NO_FAST = "all levels", "without the slow level", "without the middle level", "without the fast level"
+PLAIN = "without the start"
+CHANGES: Mapping[str, Mapping[str, int]] = {NO_MIDDLE: {"frequencies": 0}, NO_FAST: {"window": 33}}  # 32 may come between two writes
 TABLES = (
     Table(
         "ablation",
-        "With and without a level",
+        "With all levels, and without each",
         ("data", "memory"),
         (
-            Figure("guess", "classes, best guess", ".1f", 100.0),
-            Figure("last", "classes, answered", ".1f", 100.0),
+            Figure("before", "classes, before consolidation", ".1f", 100.0),
+            Figure("guess", "classes, after", ".1f", 100.0),
+            Figure("guess", "spread", ".1f", 100.0, spread),
             Figure("mistakes", "stream, mistakes", ",.0f"),
             Figure("avoidable", "stream, avoidable", ",.0f"),
+            Figure("avoidable", "spread", ",.0f", 1, spread),
             Figure("end", "stream, end"),
             Figure("lost", "lost to consolidation", ",.0f"),
+            Figure("refused", "refused", ",.1f"),
         ),
     ),
 )
@@ -51,7 +59,7 @@ TABLES = (
 @click.option("--requests", default=10_000, show_default=True, type=click.IntRange(2), help="Length of the stream.")
 @click.option("--every", default=1_000, show_default=True, type=click.IntRange(1), help="Requests between two consolidations.")
 def command(chosen: Chosen, names: tuple[str, ...], per_class: int | None, requests: int, every: int) -> None:
-    """Class-incremental accuracy and a stream with a policy change, with and without the slow level, and without the start."""
+    """Class-incremental accuracy and a stream with a policy change, with all levels and without each."""
     if chosen.same_vectors:
         raise click.UsageError("ablation has no rivals: --same-vectors says nothing here")
     loaded = {name: data_of(lambda below, name=name: intents(name, below)) for name in dict.fromkeys(names)}  # type: ignore[misc]
@@ -66,26 +74,28 @@ def command(chosen: Chosen, names: tuple[str, ...], per_class: int | None, reque
         texts[name] += [text for part in (*one.train, *one.test) for text, _ in part]
         texts[name] += [request.text for request in streams[name, seed]]
         texts[name] += words_of(sorted({*(request.right for request in streams[name, seed]), *loaded[name].holds.classes}))
-    steps = sum(2 * _steps(one) + 3 * len(streams[key]) for key, one in courses.items())
+    steps = sum(4 * _steps(one) + 5 * len(streams[key]) for key, one in courses.items())
 
     async def measure(bench: Bench, progress: Progress) -> list[Line]:
         lines: list[Line] = []
         for (data, seed), one in courses.items():
             full = bench.on(data)
             plain = replace(full, vectors=full.rivals)
-            async with _product(full) as memory:
-                before, after = await taught("", memory, whole(one), "end", progress)
-            found = {WITH: _classes(after), WITHOUT: _classes(before)}
-            streamed = [(WITH, every, full), (WITHOUT, None, full)]
+            variants = {WITH: full, NO_MIDDLE: full, NO_FAST: full}
             if plain.vectors.digest != full.vectors.digest:  # where there is a start to leave out
-                async with _product(plain) as memory:
-                    _, unstarted = await taught("", memory, whole(one), "end", progress)
-                found[PLAIN] = _classes(unstarted)
-                streamed.append((PLAIN, every, plain))
-            for label, often, on in streamed:
-                async with _product(on) as memory:
-                    found[label] |= await _streamed(on, memory, streams[data, seed], often, progress)
-            lines += [{"table": "ablation", "data": data, "seed": seed, "memory": memory, **line} for memory, line in found.items()]
+                variants[PLAIN] = plain
+            found: dict[str, Line] = {}
+            for label, on in variants.items():
+                async with _product(on, label) as memory:
+                    before, after = await taught("", memory, whole(one), "end", progress)
+                found[label] = {**_classes(after), "before": before["guess"]}
+                if label == WITH:
+                    found[NO_SLOW] = {**_classes(before), "before": before["guess"]}
+            for label, line in found.items():
+                on = variants.get(label, full)
+                async with _product(on, label) as memory:
+                    streamed = await _streamed(on, memory, streams[data, seed], None if label == NO_SLOW else every, progress)
+                lines.append({"table": "ablation", "data": data, "seed": seed, "memory": label, **line, **streamed})
         return lines
 
     run_board("ablation", TABLES, chosen, list(loaded.values()), texts, measure, steps=steps, draw=draw)
@@ -100,9 +110,11 @@ def whole(one: Course) -> Course:
     )
 
 
-def _product(bench: Bench) -> AbstractAsyncContextManager[Palimpsest]:
+def _product(bench: Bench, label: str) -> AbstractAsyncContextManager[Palimpsest]:
     """A new bank at the engine port, also where a running service could be measured: what is left out is told to the engine alone."""
-    return bench.products()[0][1]
+    from bench.subjects import engine_memory
+
+    return engine_memory(bench.settings, bench.vectors, **CHANGES.get(label, {}))
 
 
 async def _streamed(bench: Bench, memory: Palimpsest, requests: Sequence[Request], every: int | None, progress: Progress) -> Line:

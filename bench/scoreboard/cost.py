@@ -2,7 +2,8 @@
 
 CLINC150's training utterances in random order, one correction a call, each acknowledged when it is durable (but for the bare store, which
 has everything in memory). After every thousand, test utterances are asked one a call. Times are medians in the same run on the same
-vectors, without the encoder, whose cost is the same for all. *on disk* is what the directory has grown by, for each correction.
+vectors, without the encoder, whose cost is the same for all. *on disk* is what the directory has grown by, for each correction. *peak* is
+the most memory that the whole process had at once while it consolidated, the libraries and the vectors of all texts included.
 """
 
 import contextlib
@@ -40,6 +41,12 @@ TABLES = (
             Figure("consolidation_s", "consolidation s", ".1f"),
         ),
     ),
+    Table(
+        "consolidations",
+        "What a consolidation takes",
+        ("corrections", "memory"),
+        (Figure("consolidation_s", "s", ".1f"), Figure("peak_bytes", "peak of the process, MiB", ",.0f", 1 / 2**20)),
+    ),
 )
 
 
@@ -74,7 +81,7 @@ def command(chosen: Chosen, corrections: int, step: int, mem0: bool) -> None:
             for name, opened in memories:
                 async with opened as memory:
                     found = await paid(memory, order, step, asked, progress)
-                lines += [{"table": "cost", "memory": name, "seed": seed, **line} for line in found]
+                lines += [{"memory": name, "seed": seed, **line} for line in found]
         return lines
 
     run_board("cost", TABLES, chosen, [loaded], texts, measure, steps=steps, draw=draw)
@@ -100,6 +107,7 @@ async def paid(memory: Asked, order: Sequence[Row], step: int, asked: Sequence[s
         consolidation = await memory.consolidate() if isinstance(memory, Consolidating) else None
         lines.append(
             {
+                "table": "cost",
                 "corrections": begin + len(some),
                 "teach_ms": median(teach_ms),
                 "batch_ms": batch_ms,
@@ -110,6 +118,9 @@ async def paid(memory: Asked, order: Sequence[Row], step: int, asked: Sequence[s
                 "gate_passed": consolidation and consolidation.passed,
             }
         )
+        if consolidation is not None:
+            took = {"consolidation_s": consolidation.seconds, "peak_bytes": consolidation.peak_bytes}
+            lines.append({"table": "consolidations", "corrections": begin + len(some), **took})
     return lines
 
 

@@ -169,21 +169,24 @@ async def retire(conn: AsyncConnection, tenant: str, bank: str, snapshot_id: str
 
 
 async def spare_autos(conn: AsyncConnection, tenant: str, bank: str, keep: int, prepared_before: datetime | None = None) -> list[str]:
-    """The automatic snapshots beyond the newest `keep`, pinned and labelled ones left alone; none of them is ever the head.
+    """The automatic snapshots beyond the newest `keep`, pinned and labelled ones left alone; and of the candidates of consolidations that
+    their gates refused those beyond as many. None of them was ever the head, or is.
 
     Those that were prepared for a rollback are not counted among them, and are spare from some time on.
     """
-    query = select(snapshot.c.id, snapshot.c.note, snapshot.c.created_at).where(
+    query = select(snapshot.c.id, snapshot.c.kind, snapshot.c.note, snapshot.c.gate, snapshot.c.created_at).where(
         snapshot.c.tenant == tenant,
         snapshot.c.bank == bank,
-        snapshot.c.kind == "auto",
+        snapshot.c.kind.in_(("auto", "consolidation")),
         snapshot.c.pinned.is_(False),
         snapshot.c.label.is_(None),
         snapshot.c.destroyed_at.is_(None),
     )
     rows = (await conn.execute(query.order_by(snapshot.c.ordinal.desc()))).all()
-    prepared = [row for row in rows if (row.note or "").startswith(PREPARED)]
-    spare = [row.id for row in rows if row not in prepared][keep:]
+    refused = [row.id for row in rows if row.kind == "consolidation" and row.gate is not None and not row.gate["passed"]]
+    autos = [row for row in rows if row.kind == "auto"]
+    prepared = [row for row in autos if (row.note or "").startswith(PREPARED)]
+    spare = [row.id for row in autos if row not in prepared][keep:] + refused[keep:]
     return spare + [row.id for row in prepared if prepared_before is not None and row.created_at < prepared_before]
 
 

@@ -11,7 +11,7 @@ from bench.__main__ import main
 from bench.data import directory
 from bench.runs import ENGINE
 from bench.scoreboard import results
-from bench.scoreboard.ablation import WITH, WITHOUT
+from bench.scoreboard.ablation import NO_FAST, NO_MIDDLE, NO_SLOW, PLAIN, WITH
 from bench.scoreboard.peers import mem0_memory, why_absent
 from bench.scoreboard.report import Figure, Table, as_markdown, as_text, rows, spread
 from bench.scoreboard.sources import INTENTS, cheat_sheet, facts, far_questions, intents, sentences
@@ -96,11 +96,15 @@ def test_short_incremental(tmp_path):
 
 @needs_data
 @pytest.mark.timeout(180)
-def test_short_ablation(tmp_path):
+def test_short_ablation(tmp_path, monkeypatch):
+    monkeypatch.setenv("PALIMPSEST_ENCODER_START", "shipped")
     lines = measured("ablation", tmp_path, "--data", "hwu64", "--per-class", "3", "--requests", "300", "--every", "150")
-    assert set(lines) == {("hwu64", WITH), ("hwu64", WITHOUT)}
-    assert all(line["guess"] > 0.4 and line["mistakes"] >= line["avoidable"] > 0 for line in lines.values())
-    assert (lines["hwu64", WITH]["lost"], lines["hwu64", WITHOUT]["lost"]) == (0, None)
+    assert set(lines) == {("hwu64", label) for label in (WITH, NO_SLOW, NO_MIDDLE, NO_FAST, PLAIN)}
+    assert all(line["mistakes"] >= line["avoidable"] > 0 for line in lines.values())
+    assert all(lines["hwu64", label]["before"] > 0.4 for label in (WITH, NO_SLOW, NO_MIDDLE, PLAIN)), "so few all lie in the window"
+    assert lines["hwu64", NO_SLOW]["guess"] == lines["hwu64", NO_SLOW]["before"] == lines["hwu64", WITH]["before"]
+    assert lines["hwu64", NO_FAST]["mistakes"] > lines["hwu64", WITH]["mistakes"]
+    assert (lines["hwu64", WITH]["lost"], lines["hwu64", NO_SLOW]["lost"]) == (0, None)
 
 
 @needs_data
@@ -152,10 +156,14 @@ def test_short_cost_names_a_peer_that_is_not_there(tmp_path, monkeypatch):
     result = CliRunner().invoke(main, ["cost", "--seeds", "1", "--corrections", "40", "--step", "20", "--json", str(report)])
     assert result.exit_code == 0, result.output
     assert "mem0 is not installed" in result.stderr
-    lines = {(line["corrections"], line["memory"]): line for line in json.loads(report.read_text())["runs"]}
+    runs = json.loads(report.read_text())["runs"]
+    lines = {(line["corrections"], line["memory"]): line for line in runs if line["table"] == "cost"}
     assert set(lines) == {(size, memory) for size in (20, 40) for memory in (ENGINE, STORE)}
     assert lines[40, ENGINE]["consolidation_s"] > 0 < lines[40, ENGINE]["disk_bytes"]
     assert lines[40, STORE]["consolidation_s"] is None
+    peaks = [line["peak_bytes"] for line in runs if line["table"] == "consolidations"]
+    assert len(peaks) == 2
+    assert all(peak is None or peak > 2**26 for peak in peaks), "the libraries alone are more"
 
 
 def test_page_is_made_from_the_files_and_leaves_the_rest_alone(tmp_path):

@@ -133,8 +133,8 @@ class ReferenceKinship:
         self.step, self.threshold = step, threshold
         self.kin: dict[str, Kin] = {}
 
-    def learn(self, right: str, said: str | None, margin: float, home: bool = True) -> None:
-        """The answer `right` was taught where the memory said `said`."""
+    def learn(self, right: str, said: str | None, margin: float, home: bool = True, lead: float = 0.0, most: float = math.inf) -> None:
+        """The answer `right` was taught where the memory said `said`; it leads its parent by so much. At most `most` of either counts."""
         if right not in self.kin:
             self.kin[right] = Kin(said if margin >= 0.05 else None)
             return
@@ -145,12 +145,21 @@ class ReferenceKinship:
         for child in self.kin.values():
             if child.parent == right:
                 child.evidence = 0.0
-        if said is None or said == right or own.parent is None:
+        if said is None or own.parent is None:
             return
-        if said != own.parent:
+        replaced = self.kin[own.parent].successor == right
+        if said == right and lead > 0 and margin < 0.05:
+            return
+        if said == right and lead > 0:
+            own.evidence -= min(lead, most) + self.step
+            if own.evidence < 0 and replaced:
+                self.kin[own.parent].successor = None
+        elif said == right and home and replaced:
+            own.evidence += min(-lead, most) + self.step
+        elif said != right and said != own.parent:
             own.evidence -= self.step
-        elif home:
-            own.evidence += margin + self.step
+        elif said != right and home:
+            own.evidence += min(margin, most) + self.step
             if own.evidence > self.threshold and self.kin[said].successor is None:
                 self.kin[said].successor = right
 
@@ -206,10 +215,14 @@ class ReferenceMemory:
             out = out + self.kernel(pair.key, x) * pair.error
         return out
 
+    def loud(self, x: Matrix) -> dict[str, float]:
+        """How loudly each answer is said by its own code."""
+        out = self.read(x)
+        return {answer: float(self.code(answer) @ out) for answer in self.kinship.kin}
+
     def scores(self, x: Matrix) -> dict[str, float]:
         """How loudly each answer is said, with what was replaced speaking for what it has become."""
-        out = self.read(x)
-        found = {answer: float(self.code(answer) @ out) for answer in self.kinship.kin}
+        out, found = self.read(x), self.loud(x)
         noise = float(np.linalg.norm(out)) / math.sqrt(len(out))
         spoken = dict(found)
         for answer, score in found.items():
@@ -235,8 +248,10 @@ class ReferenceMemory:
         if lesson.right not in self.kinship.kin and lesson.words is not None and config.own_words > 0:
             own = [Pair(lesson.words.astype(np.float64), config.rate * config.own_words, lesson.right, nothing)]
         in_a_row, self.last = self.last == lesson.right, lesson.right
-        home = said is not None and self.is_home(x, said, 0.75 if in_a_row else 0.25)
-        self.kinship.learn(lesson.right, said, min(margin, 0.1) if in_a_row else margin, home)
+        parent = self.kinship.kin[lesson.right].parent if lesson.right in self.kinship.kin else None
+        home = parent is not None and self.is_home(x, parent, 0.75 if in_a_row else 0.25)
+        lead = self.loud(x)[lesson.right] - self.loud(x)[parent] if parent is not None else 0.0
+        self.kinship.learn(lesson.right, said, margin, home, lead, 0.1 if in_a_row else math.inf)
         new = Pair(x, config.rate, lesson.right, nothing)
         for pair in [*self.window, *own]:
             if pair.key @ x >= config.same:

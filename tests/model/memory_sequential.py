@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from model import Lesson, RecallConfig, State, succession
-from model.codes import packed_code, scores, unpacked
+from model.codes import Vector, packed_code, scores, unpacked
 from model.config import FAST, LEVELS, MIDDLE
 from model.features import BLOCK
 from model.levels import crossings
@@ -58,17 +58,17 @@ class SequentialMemory:
         config, fast = self.config, state.levels[FAST]
         key, packed = torch.tensor(lesson.key), packed_code(lesson.right, config.code_width)
         right = succession.find(fast, packed)
-        said, margin = self.said(state, key)
+        said, margin, loud = self.said(state, key)
         own: list[int] = []
         if right is None:
             right = succession.add(fast, packed, said, margin)
             if lesson.words is not None and config.own_words:
                 own = [self.place(fast, torch.tensor(lesson.words), right, config.rate * config.own_words)]
         else:
-            in_a_row = int(fast["last"][0, 0]) == right
-            home = said >= 0 and self.is_home(fast, key, said, 0.75 if in_a_row else 0.25)
-            margin = min(margin, succession.IN_A_ROW) if in_a_row else margin
-            succession.taught(fast, right, said, margin, home=home, step=config.replaced_step, threshold=config.replaced_at)
+            in_a_row, parent = int(fast["last"][0, 0]) == right, int(fast["kin"][right, succession.PARENT])
+            home = parent >= 0 and self.is_home(fast, key, parent, 0.75 if in_a_row else 0.25)
+            heard = succession.Heard(said, margin, float(loud[right] - loud[parent]) if parent >= 0 else 0.0, home, in_a_row)
+            succession.taught(fast, right, heard, step=config.replaced_step, threshold=config.replaced_at)
         fast["last"][0, 0] = right
         row = self.place(fast, key, right, config.rate)
         near = self.closeness(fast, key)
@@ -99,16 +99,16 @@ class SequentialMemory:
             return torch.zeros(self.config.code_width)
         return torch.mv(state.levels[MIDDLE]["weights"], self.features(key))
 
-    def said(self, state: State, key: Tensor) -> tuple[int, float]:
+    def said(self, state: State, key: Tensor) -> tuple[int, float, Vector]:
         fast, (newer, older) = state.levels[FAST], self.read(state, key)
         whole = (newer + older).numpy()
-        found = scores(fast["codes"].numpy(), whole)
-        if not len(found):
-            return -1, 0.0
-        found = succession.speak_for(found, *succession.replaced(fast), float(np.linalg.norm(whole)) / math.sqrt(len(whole)))
+        loud = scores(fast["codes"].numpy(), whole)
+        if not len(loud):
+            return -1, 0.0, loud
+        found = succession.speak_for(loud, *succession.replaced(fast), float(np.linalg.norm(whole)) / math.sqrt(len(whole)))
         best = int(found.argmax())
         others = np.delete(found, best)
-        return best, float(found[best] - others.max()) if len(others) else max(float(found[best]), 0.0)
+        return best, float(found[best] - others.max()) if len(others) else max(float(found[best]), 0.0), loud
 
     def place(self, fast: Named, key: Tensor, answer: int, rate: float) -> int:
         taken, _ = self.marks(fast)

@@ -48,7 +48,7 @@ NAN, INFINITY = float("nan"), float("inf")
         ("periods", {"slow_period": 16}),
         ("key_width", {"key_width": 0}),
         ("key_width", {"key_width": BLOCK + 1}),
-        ("frequencies", {"frequencies": 0}),
+        ("frequencies", {"frequencies": -1}),
         ("places", {"places": 0}),
         ("slow_from", {"slow_from": 1}),
         ("max_responses", {"max_responses": 0}),
@@ -76,6 +76,7 @@ def test_all_contradictions_are_named_at_once() -> None:
         {"key_width": 1},
         {"code_width": 8},
         {"frequencies": 1},
+        {"frequencies": 0, "window": 34},
         {"neighbours": 0},
         {"neighbours": 127},
         {"window": 33},
@@ -117,7 +118,7 @@ def test_the_hash_covers_everything_that_bits_depend_on_and_nothing_about_readin
         hashes.add(changed)
     assert len(hashes) == len(fields(RecallConfig)) - len(READING) + 1, "no two differing configurations share a hash"
     assert replace(DEFAULT).hash == DEFAULT.hash
-    monkeypatch.setattr("model.config.FORMAT", 4)
+    monkeypatch.setattr("model.config.FORMAT", 5)
     assert DEFAULT.hash not in hashes, "the meaning of the tensors is part of the identity"
 
 

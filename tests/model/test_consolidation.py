@@ -134,7 +134,9 @@ def test_the_errors_are_those_of_kernel_ridge_regression_on_the_keys_as_they_are
 def test_where_corrections_are_more_than_places_those_that_the_others_tell_least_about_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
     lessons = distinct(FEW, 90, 7)
     keys, values = np.array([lesson.key for lesson in lessons]), clear_values(lessons, FEW.code_width)
-    material = Material(torch.tensor(keys), torch.zeros(90, dtype=torch.int64), torch.tensor([1.0, 0.5] * 45))
+    material = Material(
+        torch.tensor(keys), torch.zeros(90, dtype=torch.int64), torch.tensor([1.0, 0.5] * 45), torch.tensor([True, False] * 45)
+    )
     among = np.exp(FEW.slow_sharpness * (keys.astype(np.float64) @ keys.T - 1.0)) + np.diag(0.1 / material.shares.double().numpy())
     lengths = np.linalg.norm(np.linalg.solve(among, values), axis=1)
 
@@ -148,7 +150,7 @@ def test_where_corrections_are_more_than_places_those_that_the_others_tell_least
     apart = held(72)
     assert apart == sorted(set(apart)), "three groups of thirty"
     assert len(apart) == 72 > len(set(apart) & set(np.argsort(-lengths)[:72].tolist())) > 55
-    same = Material(torch.tensor(keys[:1]).repeat(90, 1), material.answers, torch.ones(90))
+    same = Material(torch.tensor(keys[:1]).repeat(90, 1), material.answers, torch.ones(90), torch.ones(90, dtype=torch.bool))
     once = torch.tensor(values[:1], dtype=torch.float32).repeat(90, 1)
     monkeypatch.setattr(consolidation, "GROUP", 1)
     assert ended(hardest(FEW, same, once, 0.1, 10)).tolist() == list(range(80, 90)), "of equal ones the newest"
@@ -244,12 +246,12 @@ def test_what_is_wrong_is_written_with_the_least_change_that_makes_it_right() ->
     repair = Repair(ROOMY, state, keys, become, before.clone())
     written: list[int] = []
     for _ in range(6):
-        below, standing = repair.below(torch.arange(60))
+        below, standing = ended(repair.below(torch.arange(60)))
         written = sorted({*written, *below.tolist()})
         if len(below):
             ended(repair.write(torch.tensor(written), torch.tensor(written), standing))
     assert {10, 11, 12, 13} <= set(written)
-    margins = repair.below(torch.arange(60))[1].margins
+    margins = ended(repair.below(torch.arange(60)))[1].margins
     assert bool((margins[written] > SURE).all()), "right"
     assert bool((margins[written] < 1.5 * SURE).all()), "and no louder than it has to be"
     change = ended(Survey(ROOMY, state).whole(keys)) - before

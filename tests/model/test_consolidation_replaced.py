@@ -131,11 +131,11 @@ def test_repair_writes_where_the_old_answer_speaks_for_itself_and_nothing_where_
     answers = torch.tensor([row_of(fast, lesson.right) for lesson in lessons])
     said = ended(Survey(RECALL.config, state).whole(keys))
     repair, asked, written = Repair(RECALL.config, state, keys, answers, said), torch.arange(93), [90, 91, 92]
-    assert repair.below(asked)[0].tolist() == written
+    assert ended(repair.below(asked))[0].tolist() == written
     for _ in range(6):
-        below, standing = repair.below(asked)
+        below, standing = ended(repair.below(asked))
         if not len(below):
             break
         ended(repair.write(torch.tensor(written), torch.arange(3), standing))  # in pairs of the window that lie elsewhere
-    margins = repair.below(asked)[1].margins
+    margins = ended(repair.below(asked))[1].margins
     assert bool((margins >= SURE).all())

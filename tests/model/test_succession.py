@@ -1,5 +1,6 @@
 """Answers that were replaced: a policy that changed is followed in every wording, and answers that live side by side stay. Own words."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from model import CodeBook, Lesson, Recall, State
 from model.codes import code, packed_code
 from model.state import Named, contradictions, initial
-from model.succession import PARENT, SUCCESSOR, SURE, add, become, find, replaced, speak_for
+from model.succession import IN_A_ROW, PARENT, SUCCESSOR, SURE, Heard, add, become, find, replaced, speak_for
 from model.succession import taught as corrected
 
 Keys = NDArray[np.float32]
@@ -179,8 +180,8 @@ class Family:
         for name, parent in parents.items():
             self.rows[name] = add(self.fast, packed_code(name, SMALL.code_width), self.rows[parent], SURE)
 
-    def correct(self, said: str | None, right: str, margin: float = 0.0, home: bool = True) -> None:
-        corrected(self.fast, self.rows[right], self.rows[said], margin, home=home, step=STEP, threshold=THRESHOLD)
+    def correct(self, said: str | None, right: str, margin: float = 0.0, home: bool = True, lead: float = 0.0) -> None:
+        corrected(self.fast, self.rows[right], Heard(self.rows[said], margin, lead, home), step=STEP, threshold=THRESHOLD)
 
     def evidence(self, name: str) -> float:
         return float(self.fast["evidence"][self.rows[name], 0])
@@ -206,6 +207,39 @@ def test_evidence_grows_by_margin_and_step_with_each_correction_and_shrinks_by_t
     family.correct("a", "b", 0.0)
     assert family.evidence("b") == pytest.approx(0.35)
     assert family.successions() == {"a": "b"}
+
+
+def test_a_succession_ends_when_the_new_answer_is_taught_where_it_is_louder_by_itself_more_than_where_the_old_one_is() -> None:
+    family = Family(a=None, b="a")
+    family.correct("a", "b", 0.4)
+    assert family.successions() == {"a": "b"}
+    family.correct("b", "b", lead=-0.2)
+    assert family.evidence("b") == pytest.approx(0.8), "the old answer speaks for it there"
+    family.correct("b", "b", lead=-0.2, home=False)
+    assert family.evidence("b") == pytest.approx(0.8)
+    for lead, left in ((0.2, 0.5), (0.2, 0.2), (0.05, 0.05)):
+        family.correct("b", "b", 0.3, lead=lead)
+        assert family.evidence("b") == pytest.approx(left)
+        assert family.successions() == {"a": "b"}
+    family.correct("b", "b", SURE / 2, lead=0.9)
+    assert family.successions() == {"a": "b"}, "it was not sure"
+    family.correct("b", "b", SURE, lead=0.01)
+    assert family.successions() == {}
+    for _ in range(3):
+        family.correct("b", "b", lead=-0.3)
+    assert family.evidence("b") == pytest.approx(-0.06), "it is confirmed only where it speaks"
+    for _ in range(2):
+        family.correct("a", "b", 0.2)
+    assert family.successions() == {"a": "b"}, "who is corrected to it again and again, has become it after all"
+
+
+def test_in_a_row_a_lead_counts_as_little_as_a_margin() -> None:
+    family = Family(a=None, b="a")
+    heard = Heard(family.rows["b"], 0.9, 0.9, home=True, in_a_row=True)
+    corrected(family.fast, family.rows["b"], heard, step=STEP, threshold=THRESHOLD)
+    assert family.evidence("b") == pytest.approx(-0.2)
+    corrected(family.fast, family.rows["b"], heard._replace(said=family.rows["a"]), step=STEP, threshold=THRESHOLD)
+    assert family.evidence("b") == pytest.approx(0.0)
 
 
 def test_an_answer_that_is_still_right_takes_the_evidence_from_all_its_children() -> None:
@@ -312,7 +346,14 @@ def test_a_chain_of_successions_leads_to_its_last_answer_and_a_refuted_link_take
 
 NAMES = [f"answer {number}" for number in range(6)]
 EVENTS = st.lists(
-    st.tuples(st.sampled_from(NAMES), st.none() | st.sampled_from(NAMES), st.sampled_from([0.0, 0.15, 0.6]), st.booleans()),
+    st.tuples(
+        st.sampled_from(NAMES),
+        st.none() | st.sampled_from(NAMES),
+        st.sampled_from([0.0, 0.15, 0.6]),
+        st.booleans(),
+        st.sampled_from([-0.3, 0.05, 0.4]),
+        st.booleans(),
+    ),
     min_size=1,
     max_size=60,
 )
@@ -321,18 +362,18 @@ EVENTS = st.lists(
 @settings(max_examples=200, derandomize=True, deadline=None)
 @given(EVENTS, st.sampled_from([0.05, 0.3]), st.sampled_from([0.0, 0.1]))
 def test_no_history_makes_a_circle_and_all_is_as_in_the_plain_rules(
-    events: list[tuple[str, str | None, float, bool]], threshold: float, step: float
+    events: list[tuple[str, str | None, float, bool, float, bool]], threshold: float, step: float
 ) -> None:
     levels, kinship, rows = initial(SMALL).levels, ReferenceKinship(step, threshold), {None: -1}
     fast = levels["fast"]
-    for right, heard, margin, home in events:
+    for right, heard, margin, home, lead, in_a_row in events:
         wrong = heard if heard in rows else None
         if right not in rows:
             wrong = None if wrong == right else wrong
             rows[right] = add(fast, packed_code(right, SMALL.code_width), rows[wrong], margin)
         else:
-            corrected(fast, rows[right], rows[wrong], margin, home=home, step=step, threshold=threshold)
-        kinship.learn(right, wrong, margin, home)
+            corrected(fast, rows[right], Heard(rows[wrong], margin, lead, home, in_a_row), step=step, threshold=threshold)
+        kinship.learn(right, wrong, margin, home, lead, IN_A_ROW if in_a_row else math.inf)
 
         assert not list(contradictions(SMALL, levels))
         assert become(fast).tolist() == [rows[kinship.become(name)] for name in rows if name is not None]

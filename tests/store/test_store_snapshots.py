@@ -184,6 +184,25 @@ async def test_spare_autos_are_the_oldest_that_nobody_named_or_pinned(database, 
             assert await snapshots.spare_autos(conn, bank.tenant, bank.id, keep) == wanted
 
 
+async def test_candidates_that_their_gate_refused_are_spare_as_automatic_snapshots_are_and_counted_apart(database, bank):
+    made, refused = {}, {"kind": "consolidation", "gate": {"passed": False}}
+    for name, how in {
+        "first": refused,
+        "pinned": refused | {"pinned": True},
+        "labelled": refused | {"label": "look at this"},
+        "promoted": {"kind": "consolidation", "gate": {"passed": True}},
+        "older": {"kind": "auto"},
+        "second": refused,
+        "newer": {"kind": "auto"},
+        "third": refused,
+    }.items():
+        made[name] = (await commit(database, bank, state(**how))).id
+    spares = {0: ("newer", "older", "third", "second", "first"), 1: ("older", "second", "first"), 2: ("first",), 3: ()}
+    async with database.read(bank.tenant) as conn:
+        for keep, spare in spares.items():
+            assert await snapshots.spare_autos(conn, bank.tenant, bank.id, keep) == [made[name] for name in spare]
+
+
 async def test_blobs_in_use_are_those_of_kept_snapshots_of_all_banks(database, bank):
     other = await new_bank(database, bank.tenant, "other")
     await stage(database, bank.tenant, "a", "b", "c")
