@@ -1,10 +1,13 @@
 """The models that learn the synthetic tasks: an LSTM, the rivals of `bench lm`, HOPE.
 
-`hope` on formal languages learns token by token (chunks of one) with linear memories, the dot product and no erase, so a memory's own
-target makes its transition: W ← W (α I + η v kᵀ), up to the length of targets, which is one here. A learned v = −k turns what is stored
-around (η up to 2: an eigenvalue of −1, which counting modulo two needs), a learned v ⟂ k adds without saturating (which counting needs);
-an erase gives the first and takes the second. "hope delta" is the paper's rule on the same tasks: squared error and erase, η up to 1. On
-other tasks all are what a language model has.
+`hope` on formal languages has a head of each of two rules, both token by token. One adds (dot product, no erase, a small rate): what it
+holds along a key counts, without bound, which a^n b^n and brackets need. One replaces (squared error and erase, a rate of 1): its memory
+along a key is multiplied by α − 2η = −1, so it turns around, which counting modulo two needs. An erase takes the first and gives the
+second, so no single rule has both. Keys, values and rates come from memories that learn every 128 tokens, longer than any word here, and
+targets are shared (eq. 79–82): where projections move or make their own targets within a word, counts are no longer sums, and training
+finds solutions that end where its words end (docs/journal.md). The other kinds show it: "hope moving" has projections that learn at every
+token, "hope self" memories that make their own targets, "hope delta" is the paper's rule alone, η up to 1. On other tasks all are what a
+language model has.
 """
 
 from collections.abc import Mapping
@@ -20,26 +23,29 @@ from model.hope.lm_config import HopeConfig
 
 Family = Literal["languages", "mad", "recall"]
 
-TRACKING: Mapping[str, Any] = {"chunk_projections": 1, "chunk_memory": 1, "hidden_multiple": 0, "conv_start": "newest"}
-SELF_MADE: Mapping[str, Any] = {  # transitions made by the memory's own target
-    **TRACKING,
+TRACKING: Mapping[str, Any] = {
     "head_width": 16,
-    "read": "token",
-    "objective": "dot",
-    "dgd": False,
-    "rate_max": 2.0,
-    "rate_start": 0.03,
+    "hidden_multiple": 0,
+    "chunk_projections": 128,
+    "chunk_memory": 1,
+    "head_rules": ("hebbian", "dgd"),
+    "head_rates": (0.1, 1.0),
+    "rate_max": 1.1,
     "retention_start": 0.99999,
+    "targets": "shared",
+    "weight_cap": None,  # a count may grow
+    "conv_start": "newest",
 }
 HOPES: Mapping[str, Mapping[str, Any]] = {  # fields of the mixer on formal languages
-    "hope": SELF_MADE,
-    "hope static": {**SELF_MADE, "adaptive": ("mem",)},  # the same with projections that do not learn while reading
-    "hope delta": {**TRACKING, "rate_max": 1.0},
+    "hope": TRACKING,
+    "hope moving": {**TRACKING, "chunk_projections": 1},
+    "hope self": {**TRACKING, "targets": "self"},
+    "hope delta": {"hidden_multiple": 0, "chunk_projections": 1, "chunk_memory": 1, "rate_max": 1.0, "conv_start": "newest"},
 }
 EMBEDDED = 0.3  # standard deviation of embeddings, of all kinds: with 0.02, made for large models, HOPE needs several times the steps
 RATES: Mapping[str, Mapping[Family, float]] = {
     "lstm": {"languages": 2e-2, "mad": 3e-3, "recall": 3e-3},
-    **{kind: {"languages": 1e-2} for kind in HOPES},
+    **{kind: {"languages": 3e-3} for kind in HOPES},
 }
 RATE = 1e-3  # of every other kind: what MAD's own sweep ends at
 

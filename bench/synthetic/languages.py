@@ -7,6 +7,10 @@ the answer is one choice among two to five.
 
 Four of the languages have one word of each length: there all words of a bin are trained on or tested. Parity and shuffle-2 have many:
 training, held-out and test words are all different.
+
+What chooses the weights are never words of bin 1. They are words of bin 0 (held-out ones, or where there is one word of a length the
+training words) and words "beyond": of 101 to 112 letters, longer than any that is trained on or tested. So a 100 of bin 1 is of words
+that no choice has seen.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +22,8 @@ from bench.synthetic.task import Examples, Task, padded
 
 END = "$"  # in a legal set: the word may end here
 BINS = {"bin0": (2, 50), "bin1": (51, 100)}
-TRAINED, HELD, TESTED = 10_000, 1_000, 2_000  # words of a language that has many; 10,000 and 2,000 as the protocol has them
+BEYOND = (101, 112)
+TRAINED, HELD, TESTED = 10_000, 300, 2_000  # words of a language that has many; 10,000 and 2,000 as the protocol has them
 
 State = tuple[int, ...]
 Draw = Callable[[np.random.Generator, int], str]
@@ -182,18 +187,15 @@ def language_task(name: str, seed: int, *, trained: int = TRAINED, held: int = H
         raise ValueError(f"there is no language {name!r}; there are {', '.join(LANGUAGES)}")
     language = LANGUAGES[name]
     generator = np.random.default_rng([seed, list(LANGUAGES).index(name)])
-    extra = {"bin0": trained, "bin1": 0}
-    words = {bin_: language.words(generator, *BINS[bin_], extra[bin_] + held + tested) for bin_ in BINS}
-    if language.many:
-        shuffled = {bin_: [words[bin_][place] for place in generator.permutation(len(words[bin_]))] for bin_ in BINS}
-        parts = {bin_: (shuffled[bin_][:held], shuffled[bin_][held : held + tested], shuffled[bin_][held + tested :]) for bin_ in BINS}
-    else:
-        parts = {bin_: (words[bin_],) * 3 for bin_ in BINS}
+    counts = {"bin0": trained + held + tested, "bin1": tested, "beyond": held}
+    words = {name: language.words(generator, *lengths, counts[name]) for name, lengths in {**BINS, "beyond": BEYOND}.items()}
+    bin0 = [words["bin0"][place] for place in generator.permutation(len(words["bin0"]))] if language.many else words["bin0"]
+    parts = (bin0[:held], bin0[held : held + tested], bin0[held + tested :]) if language.many else (bin0,) * 3
     return Task(
         name,
         language.vocabulary,
-        language.encode(parts["bin0"][2]),
-        {bin_: language.encode(part[0]) for bin_, part in parts.items()},
-        {bin_: language.encode(part[1]) for bin_, part in parts.items()},
+        language.encode(parts[2]),
+        {"bin0": language.encode(parts[0]), "beyond": language.encode(words["beyond"])},
+        {"bin0": language.encode(parts[1]), "bin1": language.encode(words["bin1"])},
         "rows",
     )

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from bench.synthetic.task import IGNORED, Examples, Ids, Score, Task, percent_right
@@ -27,6 +28,8 @@ class Recipe:
     """How a model is trained. `steps` is the budget: a solved task ends earlier.
 
     With `first` the rows are at most that long at the beginning, and the limit grows evenly to the longest within `growing` of the steps.
+    `noise` is added to every embedded token while training, in standard deviations of the embeddings. What is summed over a row has to bear
+    it, so a count that is a little off at the longest row costs something; without, it costs nothing until it is half a step off.
 
     Raises:
         ValueError: a number out of range, naming the field.
@@ -37,6 +40,7 @@ class Recipe:
     rate: float = 3e-3
     decay: float = 0.0
     clip: float = 1.0
+    noise: float = 0.0
     warmup: int = 100
     first: int | None = None
     growing: float = 0.3
@@ -47,6 +51,8 @@ class Recipe:
         for name in ("steps", "batch", "rate", "clip", "check_every", "calm"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be positive")
+        if self.noise < 0:
+            raise ValueError(f"noise is {self.noise}, it must be 0 or more")
         if not 0.0 <= self.growing <= 1.0:
             raise ValueError(f"growing is {self.growing}, it is a share of the steps and must lie between 0 and 1")
 
@@ -124,6 +130,7 @@ class _Run:
         self.step, self.best_step, self.right_in_a_row, self.loss = 0, 0, 0, math.nan
         self.best: dict[str, float] = dict.fromkeys(task.held, 0.0)
         self.weights: dict[str, Tensor] | None = None
+        self.noise = _Noise(recipe.noise, int(generator.integers(2**32))) if recipe.noise else None
 
     @property
     def solved(self) -> bool:
@@ -131,6 +138,13 @@ class _Run:
 
     def train(self, told: Told) -> str | None:
         """Steps until the task is solved or the budget spent; the reason when it fails earlier."""
+        if self.noise is None:
+            return self.steps(told)
+        with self.noise.added(self.model):
+            return self.steps(told)
+
+    def steps(self, told: Told) -> str | None:
+        """The loop of `train`."""
         while self.step < self.recipe.steps and not self.solved:
             self.loss = self.update()
             self.step += 1
@@ -181,6 +195,23 @@ class _Run:
     def restore(self) -> None:
         if self.weights is not None:
             self.model.load_state_dict(self.weights)
+
+
+class _Noise:
+    """What training adds to embedded tokens; the same seed adds the same."""
+
+    def __init__(self, size: float, seed: int) -> None:
+        self.size, self.generator = size, torch.Generator().manual_seed(seed)
+
+    def added(self, model: nn.Module) -> RemovableHandle:
+        """Until the handle is removed (or its block left)."""
+        embedding = next(module for module in model.modules() if isinstance(module, nn.Embedding))
+        size = self.size * float(embedding.weight.detach().std())
+        return embedding.register_forward_hook(lambda module, _, out: self.noisy(out, size) if module.training else out)
+
+    def noisy(self, embedded: Tensor, size: float) -> Tensor:
+        """(B, T, width)."""
+        return embedded + size * torch.randn(embedded.shape, generator=self.generator).to(embedded)
 
 
 def _groups(model: nn.Module, decay: float) -> list[dict[str, object]]:

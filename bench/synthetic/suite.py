@@ -39,10 +39,10 @@ RECALLING = Recipe(steps=8_000, batch=64, warmup=200, check_every=200)
 
 
 def _of_hope(recipe: Recipe) -> Recipe:
-    """Few steps, for each goes token by token. Counters need weight decay to go on counting past what they have seen; cycles do not."""
-    if recipe.first:
-        return replace(recipe, steps=600, first=6, growing=0.4, warmup=20, check_every=50, calm=2)
-    return replace(recipe, steps=2_000 if recipe.calm > 4 else 400, decay=0.3, warmup=20, check_every=25, calm=2)
+    """Few steps, for each goes token by token; a count has to bear noise on what is read."""
+    first = 6 if recipe.first else None
+    steps = 2_000 if recipe.calm > 4 else 500
+    return replace(recipe, steps=steps, batch=16, first=first, noise=0.1, warmup=20, check_every=25, calm=2)
 
 
 def entries(wanted: Sequence[str] = (), *, harder: bool = False) -> list[Entry]:

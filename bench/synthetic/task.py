@@ -58,7 +58,7 @@ class Examples:
 class Task:
     """What is learned, and what it is measured on.
 
-    `held` decides when to stop and which weights to keep, `test` is looked at once; both have the same names, those of the columns.
+    `held` decides when to stop and which weights to keep, `test` is looked at once; its names are those of the columns.
     """
 
     name: str

@@ -98,9 +98,14 @@ def with_rate(schedule: Schedule, rate: Tensor) -> Schedule:
     return Schedule(rate, schedule.kept, schedule.kept_before, schedule.pairs, schedule.last, schedule.momentum)
 
 
-def write_chunk(schedule: Schedule, weight: Tensor, momentum: Tensor | None, x: Tensor, error: Tensor, *, erase: bool) -> Written:
-    """All writes of a chunk to one layer: weight and momentum (…, out, in), x (…, C, in), error (…, C, out)."""
+def write_chunk(schedule: Schedule, weight: Tensor, momentum: Tensor | None, x: Tensor, error: Tensor, *, erase: bool | Tensor) -> Written:
+    """All writes of a chunk to one layer: weight and momentum (…, out, in), x (…, C, in), error (…, C, out).
+
+    `erase` as a tensor (…, 1) says it for each memory: 1 or 0.
+    """
     gained = -schedule.rate[..., None] * error
+    if isinstance(erase, Tensor):
+        schedule, erase = with_rate(schedule, schedule.rate * erase), True
     inertia = schedule.momentum
     if inertia is None or momentum is None:
         erased = _written(schedule, weight, x, gained) if erase else gained

@@ -6,13 +6,15 @@ Odd choices, and where they come from:
 - `unit_values`, `unit_targets`: bound the self-referential loop; the paper normalises keys and queries only.
 - `conv_start`: language is learned far faster from filters that mix; tracking a state token by token needs the token itself.
 - `rate_max` above 0.5 lets a linear memory have negative eigenvalues; formal languages need `rate_max=1`, chunks of 1.
+- `head_rules`, `head_rates`: heads may differ. One that adds without erasing counts; one that replaces what it held at a rate of 1 turns
+  it around, which counting modulo two needs; neither can do what the other does (docs/deviations.md).
 - "q" in `adaptive`: the paper's table 6 has it on, its text has it static; static is better there.
 """
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
-from model.hope.rules import Objective, Rule
+from model.hope.rules import NAMED, HeadRules, Objective, Rule
 
 ROLES = ("k", "v", "eta", "alpha", "q", "mem")  # in the order of their rows in a state
 
@@ -32,6 +34,7 @@ class MixerConfig:
     chunk_memory: int = 16  # C_m: period of the main memory
     objective: Objective = "l2"
     dgd: bool = True
+    head_rules: tuple[str, ...] = ()  # "hebbian", "delta" or "dgd" for each head, in place of `objective` and `dgd`
     momentum: bool = False  # Titans' data-dependent inner momentum, β_t = sigmoid(w x_t + b)
     retention: bool = True  # α_t < 1; off for the paper's "w/o weight decay"
     adaptive: tuple[str, ...] = ("k", "v", "eta", "alpha", "mem")
@@ -44,13 +47,16 @@ class MixerConfig:
     conv_start: Literal["mixed", "newest"] = "mixed"  # each channel a mix of tokens of its own, or the newest token and little else
     rate_max: float = 0.6
     rate_start: float = 0.1
+    head_rates: tuple[float, ...] = ()  # where the rate of each head starts, in place of `rate_start`
     retention_start: float = 0.999
     error_clip: float | None = None
     weight_cap: float | None = 8.0  # longest a memory's weight may be at a chunk boundary, in lengths of its start
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "adaptive", tuple(self.adaptive))  # JSON has lists only
+        for name in ("adaptive", "head_rules", "head_rates"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists only
         wrong = [*self._wrong_sizes(), *self._wrong_choices()]
+        wrong += [] if wrong else self._wrong_heads()
         if wrong:
             raise ValueError("; ".join(wrong))
 
@@ -90,15 +96,36 @@ class MixerConfig:
                 wrong.append(f"{name} is {bound}, it must be positive, or None for no bound")
         return wrong
 
+    def _wrong_heads(self) -> list[str]:
+        wrong = []
+        for name in ("head_rules", "head_rates"):
+            given = getattr(self, name)
+            if given and len(given) != self.heads:
+                wrong.append(f"{name} has {len(given)} entries for {self.heads} heads")
+        if odd := [rule for rule in self.head_rules if rule not in NAMED]:
+            wrong.append(f"head_rules names {odd[0]!r}; the rules are {', '.join(NAMED)}")
+        if odd_rates := [rate for rate in self.head_rates if not 0.0 < rate < self.rate_max]:
+            wrong.append(f"head_rates has {odd_rates[0]}, each must lie between 0 and rate_max {self.rate_max}")
+        if self.head_rules and self.momentum:
+            wrong.append("momentum does not go with head_rules")
+        return wrong
+
     @property
     def heads(self) -> int:
         """Memories side by side, each for `head_width` channels."""
         return self.width // self.head_width
 
     @property
-    def rule(self) -> Rule:
-        """The inner learning rule."""
+    def rule(self) -> Rule | HeadRules:
+        """The inner learning rule, or that of each head."""
+        if self.head_rules:
+            return HeadRules(tuple(NAMED[name] for name in self.head_rules))
         return Rule(self.objective, erase=self.dgd, momentum=self.momentum)
+
+    @property
+    def rate_starts(self) -> tuple[float, ...]:
+        """Where the rate of each head starts."""
+        return self.head_rates or (self.rate_start,) * self.heads
 
     @property
     def learners(self) -> tuple[str, ...]:

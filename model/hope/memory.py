@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from model.hope.rules import Rule
+from model.hope.rules import HeadRules, Rule
 
 Weights = dict[str, Tensor]
 Layer = Callable[[str, Tensor], Tensor]  # the name of a layer and its input (…, n, in) → its output (…, n, out)
@@ -49,7 +49,7 @@ class Memory(Protocol):
         """M(z) for z (…, n, width), with the layers given."""
         ...
 
-    def writes(self, weights: Weights, keys: Tensor, targets: Tensor, rule: Rule, clip: float | None) -> dict[str, LayerWrite]:
+    def writes(self, weights: Weights, keys: Tensor, targets: Tensor, rule: Rule | HeadRules, clip: float | None) -> dict[str, LayerWrite]:
         """Layer inputs and errors for keys and targets (…, n, width); `clip` bounds the length of each output error."""
         ...
 
@@ -69,7 +69,7 @@ class LinearMemory:
         """(…, n, width) → (…, n, width)."""
         return layer("map", z)
 
-    def writes(self, weights: Weights, keys: Tensor, targets: Tensor, rule: Rule, clip: float | None) -> dict[str, LayerWrite]:
+    def writes(self, weights: Weights, keys: Tensor, targets: Tensor, rule: Rule | HeadRules, clip: float | None) -> dict[str, LayerWrite]:
         """One layer: its input is the key."""
         error = clipped(rule.error(keys @ weights["map"].mT, targets), clip)
         return {"map": LayerWrite(keys, error, unit=True)}
@@ -95,7 +95,7 @@ class ResidualMLP:
         """(…, n, width) → (…, n, width)."""
         return z + layer("down", torch.nn.functional.gelu(layer("up", z)))
 
-    def writes(self, weights: Weights, keys: Tensor, targets: Tensor, rule: Rule, clip: float | None) -> dict[str, LayerWrite]:
+    def writes(self, weights: Weights, keys: Tensor, targets: Tensor, rule: Rule | HeadRules, clip: float | None) -> dict[str, LayerWrite]:
         """A learns key → error carried back through B, B learns hidden → output error (hope.md §2.3)."""
         hidden, slope = gelu_and_slope(keys @ weights["up"].mT)
         error = clipped(rule.error(keys + hidden @ weights["down"].mT, targets), clip)

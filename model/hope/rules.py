@@ -15,6 +15,7 @@ The dot product with erase is the gated delta rule (hope.md T8). The paper print
 of −⟨Mk, v̂⟩ is −v̂kᵀ, so it is a plus, as here. `model/hope/chunk.py` computes the same for a chunk of tokens at once.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,14 +32,36 @@ class Rule:
     erase: bool = True
     momentum: bool = False
 
+    @property
+    def regresses(self) -> bool:
+        """Whether the error is what the memory said less the target; else it is the target alone."""
+        return self.objective == "l2"
+
     def error(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Gradient of the objective at the memory's output, for a constant target; any equal shapes."""
-        return prediction - target if self.objective == "l2" else -target
+        return prediction - target if self.regresses else -target
 
 
 HEBBIAN = Rule("dot", erase=False)
 DELTA = Rule("l2", erase=False)
 DGD = Rule("l2", erase=True)
+NAMED: Mapping[str, Rule] = {"hebbian": HEBBIAN, "delta": DELTA, "dgd": DGD}
+
+
+@dataclass(frozen=True, slots=True)
+class HeadRules:
+    """A rule for each head, without momentum: heads that count (hebbian) beside heads that replace what they held (dgd)."""
+
+    heads: tuple[Rule, ...]
+
+    def error(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """As `Rule.error`, (…, H, C, out)."""
+        regress = prediction.new_tensor([rule.regresses for rule in self.heads])
+        return regress[:, None, None] * prediction - target
+
+    def erase(self, like: Tensor) -> Tensor:
+        """(H, 1): 1 for a head whose writes erase first, else 0."""
+        return like.new_tensor([rule.erase for rule in self.heads])[:, None]
 
 
 def proximal_rate(rate: Tensor, squared_norm: Tensor) -> Tensor:

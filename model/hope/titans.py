@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from model.hope import stepwise
 from model.hope.chunk import Reads, Schedule, schedule, with_rate, write_chunk
 from model.hope.clock import Piece, pieces
 from model.hope.config import MixerConfig
@@ -30,7 +31,7 @@ from model.hope.conv import CausalConv
 from model.hope.fused import Settings
 from model.hope.fused_run import learn
 from model.hope.memory import LayerWrite, LinearMemory, Memory, ResidualMLP, Weights, held, layers_of, unit
-from model.hope.rules import proximal_rate
+from model.hope.rules import HeadRules, proximal_rate
 from model.hope.state import Tensors
 
 _LOG_LEAST_RETENTION = math.log(1e-4)
@@ -81,8 +82,8 @@ class SelfModifyingTitans(nn.Module):
         self.static = nn.ModuleDict(
             {role: nn.ParameterDict({name: nn.Parameter(w) for name, w in self.memory.start(1, heads).items()}) for role in static}
         )
-        self.rate = _Head(heads, head, _logit(config.rate_start / config.rate_max))
-        self.retention = _Head(heads, head, _inverse_softplus(-math.log(config.retention_start)))
+        self.rate = _Head(heads, head, [_logit(rate / config.rate_max) for rate in config.rate_starts])
+        self.retention = _Head(heads, head, [_inverse_softplus(-math.log(config.retention_start))] * heads)
         self.decay = nn.Linear(width, heads) if config.momentum else None
         self.norm = nn.RMSNorm(head, eps=1e-6)
         self.leave = nn.Linear(width, width, bias=False)
@@ -119,7 +120,7 @@ class SelfModifyingTitans(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             tokens = self._tokens(x, roles, asked, state)
             reads = []
-            for whole, run in self._runs(pieces(positions, x.shape[1], (self.config.chunk_projections, self.config.chunk_memory))):
+            for whole, run in self._runs(self._pieces(positions, x.shape[1])):
                 read, state = self._learn_fused(tokens, state, run) if whole else self._learn(_cut(tokens, run[0]), state, run[0])
                 reads.append(read)
             o = torch.cat(reads, dim=2).transpose(1, 2)
@@ -143,6 +144,18 @@ class SelfModifyingTitans(nn.Module):
             adaptive = torch.cat([adaptive, query], dim=1)
         decay = None if self.decay is None else nn.functional.logsigmoid(self.decay(x).to(like.dtype)).mT[:, None]  # (B, 1, H, T)
         return _Tokens(adaptive, static, unit(query), decay)
+
+    def _pieces(self, positions: Sequence[int], length: int) -> list[Piece]:
+        """Where a call is cut. A main memory that goes token by token needs no cut of its own: its chunk ends at every token."""
+        periods = self.config.chunk_projections, self.config.chunk_memory
+        if not self._steps:
+            return pieces(positions, length, periods)
+        cut = pieces(positions, length, periods[:1])
+        return [Piece(piece.start, piece.stop, (*piece.due, (True,) * len(positions))) for piece in cut]
+
+    @property
+    def _steps(self) -> bool:
+        return self.fused and stepwise.fits(self.config)
 
     def _runs(self, cut: list[Piece]) -> list[tuple[bool, list[Piece]]]:
         """Whole chunks of all rows side by side make one run that can be fused; every other piece is a run of its own."""
@@ -185,18 +198,26 @@ class SelfModifyingTitans(nn.Module):
         v = unit(v) if config.unit_values else v
         targets = memory.read(layers_of(weights), v) if config.targets == "self" else v
         targets = unit(targets) if config.unit_targets and config.targets == "self" else targets
-        writes = memory.writes(weights, k, targets, config.rule, config.error_clip)
+        rule = config.rule
+        writes = memory.writes(weights, k, targets, rule, config.error_clip)
+        erase = rule.erase(k) if isinstance(rule, HeadRules) else rule.erase
         rate = config.rate_max * self.inner_scale * torch.sigmoid(self.rate(made["eta"]))  # (B, 1, H, C)
         kept = -nn.functional.softplus(self.retention(made["alpha"])) if config.retention else torch.zeros_like(rate)
-        plan = schedule(rate, kept.clamp_min(_LOG_LEAST_RETENTION), tokens.log_decay)
+        kept = kept.clamp_min(_LOG_LEAST_RETENTION)
+        plan = schedule(rate, kept, tokens.log_decay)
         running, momentum, reads = {}, {}, {}
         for name, layer in writes.items():
             own = plan if layer.unit else with_rate(plan, proximal_rate(rate, layer.x.square().sum(-1)))
-            done = write_chunk(own, state.running[name], state.momentum.get(name), layer.x, layer.error, erase=config.dgd)
+            done = write_chunk(own, state.running[name], state.momentum.get(name), layer.x, layer.error, erase=erase)
             running[name], reads[name] = done.weight, done.reads
             if done.momentum is not None:
                 momentum[name] = done.momentum
-        read = self._read(weights, plan, reads, q)
+        if self._steps:
+            start = self.start["map"][-1] if config.anchor == "init" else None
+            read, stepped = stepwise.learn(config, k, v, q, rate, kept.exp(), start, state.running["map"][:, -1:])
+            running["map"] = torch.cat([running["map"][:, :-1], stepped], dim=1)
+        else:
+            read = self._read(weights, plan, reads, q)
         return read[:, 0], self._bounded(
             replace(state, running=running, momentum=momentum, clipped=self._clipped(state, writes[memory.output])), piece
         )
@@ -261,10 +282,10 @@ class SelfModifyingTitans(nn.Module):
 class _Head(nn.Module):
     """A static linear head from a memory's output (…, H, C, head) to one number per head and token (hope.md §2.3)."""
 
-    def __init__(self, heads: int, head: int, start: float) -> None:
+    def __init__(self, heads: int, head: int, start: Sequence[float]) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(heads, head) * (0.1 * head**-0.5))
-        self.bias = nn.Parameter(torch.full((heads,), start))
+        self.bias = nn.Parameter(torch.tensor(start))
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, H, C)."""
@@ -287,7 +308,7 @@ def _fusible(config: MixerConfig) -> bool:
     fixed = (config.objective, config.targets, config.anchor, config.dgd, config.unit_values, config.unit_targets, config.momentum)
     one_period = config.chunk_projections == config.chunk_memory
     usual = fixed == ("l2", "self", "init", True, True, True, False) and config.learners == (*READERS, "mem")
-    return usual and one_period and config.hidden_multiple > 0 and config.error_clip is None
+    return usual and one_period and config.hidden_multiple > 0 and config.error_clip is None and not config.head_rules
 
 
 def _cut(tokens: _Tokens, piece: Piece) -> _Tokens:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.synthetic.languages import BINS, END, LANGUAGES, language_task
+from bench.synthetic.languages import BEYOND, BINS, END, LANGUAGES, language_task
 from bench.synthetic.task import IGNORED
 
 MANY = [name for name in LANGUAGES if LANGUAGES[name].many]
@@ -99,8 +99,9 @@ def test_every_class_occurs_so_that_none_is_asked_for_nothing(name):
 def test_bins_hold_the_lengths_of_the_protocol_and_do_not_overlap(name):
     task = language_task(name, 3, trained=200, held=20, tested=40)
     assert BINS == {"bin0": (2, 50), "bin1": (51, 100)}
-    for parts in (task.held, task.test):
-        for bin_, (low, high) in BINS.items():
+    for parts, bins in ((task.held, {"bin0": BINS["bin0"], "beyond": BEYOND}), (task.test, BINS)):
+        assert parts.keys() == bins.keys()
+        for bin_, (low, high) in bins.items():
             assert low <= parts[bin_].lengths.min() <= parts[bin_].lengths.max() <= high
     assert task.train.lengths.min() >= 2
     assert task.train.lengths.max() <= 50
@@ -116,6 +117,13 @@ def test_no_word_is_both_trained_and_tested_where_there_are_many(name):
     parts = [task.train, *task.held.values(), *task.test.values()]
     assert [len(rows(part)) for part in parts] == [500, 50, 50, 100, 100]
     assert len(set().union(*map(rows, parts))) == 800
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_no_word_of_bin_1_takes_part_in_training_or_in_the_choice_of_the_weights(name):
+    task = language_task(name, 2, trained=200, held=40, tested=100)
+    assert BEYOND[0] > BINS["bin1"][1]
+    assert not rows(task.test["bin1"]) & set().union(rows(task.train), *map(rows, task.held.values()))
 
 
 @pytest.mark.parametrize("name", SINGLE)

@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from bench.synthetic import kinds
 from bench.synthetic.autoencoder import Autoencoder
-from bench.synthetic.languages import language_task
+from bench.synthetic.languages import BEYOND, language_task
 from bench.synthetic.learner import Recipe, accuracy, learn, logits_of
 from bench.synthetic.task import IGNORED, Examples, Task, full, percent_right
 
@@ -145,7 +145,7 @@ def test_rate_warms_up_and_falls_to_a_hundredth():
     assert recipe.rate_at(1_000) == pytest.approx(0.01)
 
 
-@pytest.mark.parametrize("change", [{"steps": 0}, {"rate": -1.0}, {"growing": 1.5}, {"calm": 0}])
+@pytest.mark.parametrize("change", [{"steps": 0}, {"rate": -1.0}, {"growing": 1.5}, {"calm": 0}, {"noise": -0.1}])
 def test_bad_recipes_are_refused_by_name(change):
     with pytest.raises(ValueError, match=next(iter(change))):
         Recipe(**change)
@@ -182,13 +182,29 @@ def test_model_without_visible_hidden_states_cannot_compress():
         Autoencoder(Copier(), 16, 32, 8)
 
 
-def test_hope_tracks_states_token_by_token_on_languages_and_has_its_own_chunks_elsewhere():
+def test_hope_counts_with_one_head_and_turns_around_with_another_on_languages_and_is_usual_elsewhere():
     tracking = kinds.make("hope", "languages", 5, 12, 0, size=TINY).config.titans_config()
-    assert (tracking.chunk_projections, tracking.chunk_memory, tracking.rate_max) == (1, 1, 2.0)
+    assert tracking.head_rules == ("hebbian", "dgd")
+    assert tracking.chunk_memory == 1
+    assert tracking.chunk_projections > BEYOND[1]
     assert tracking.learners == ("k", "v", "eta", "alpha", "mem")
-    assert kinds.make("hope static", "languages", 5, 12, 0, size=TINY).config.titans_config().learners == ("mem",)
+    assert kinds.make("hope moving", "languages", 5, 12, 0, size=TINY).config.titans_config().chunk_projections == 1
     usual = kinds.make("hope", "mad", 16, 12, 0, size=TINY).config.titans_config()
-    assert (usual.chunk_memory, usual.rate_max) != (1, 1.0)
+    assert (usual.head_rules, usual.targets) == ((), "self")
+    assert usual.chunk_memory > 1
+
+
+def test_noise_is_added_to_tokens_in_training_only_the_same_for_the_same_seed():
+    def run(noise):
+        torch.manual_seed(3)
+        model = Table()
+        learned = learn(model, echo_task(), Recipe(steps=30, batch=8, warmup=5, check_every=10, noise=noise), seed=3)
+        return model.table.weight.detach().clone(), learned.scores["test"], accuracy(model, echo_task().test["test"], "rows")
+
+    plain, noisy = run(0.0), run(0.5)
+    assert torch.equal(noisy[0], run(0.5)[0])
+    assert not torch.equal(plain[0], noisy[0])
+    assert noisy[1] == noisy[2]  # what was scored is what the model says without noise
 
 
 def test_unknown_kind_is_named_with_those_that_there_are():
