@@ -36,7 +36,7 @@ COMMIT = (
     .where(*MINE, idempotency.c.status == "pending")
     .values(status="committed", bank=bindparam("in_bank"), first_seq=bindparam("from_seq"), last_seq=bindparam("to_seq"))
 )
-DONE = {"status": "done", "reply_status": bindparam("answered"), "created_at": bindparam("at"), "lease_until": None}
+DONE: dict[str, Any] = {"status": "done", "reply_status": bindparam("answered"), "created_at": bindparam("at"), "lease_until": None}
 REPLY = cast(bindparam("told"), LargeBinary)
 FINISH = update(idempotency).where(*MINE).values(**DONE, reply=REPLY)
 FINISH_QUOTING = update(idempotency).where(*MINE).values(**DONE, reply=case((SINCE, cast(ERASED, LargeBinary)), else_=REPLY))
