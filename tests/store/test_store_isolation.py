@@ -42,6 +42,7 @@ from service.store import (
     sign_ins,
     snapshots,
     tenants,
+    turns,
     webhooks,
 )
 from service.store.quarantines import Source
@@ -98,6 +99,7 @@ CASES = {
     "banks.acquire": lambda c, t, w: banks.acquire(c, t, w.bank.id, "stranger"),
     "banks.repay": lambda c, t, w: banks.repay(c, t, w.bank.id, tokens=1, events=1, now=NOW),
     "debt.owe": lambda c, t, w: debt.owe(c, t, w.bank.id, seq=0, tokens=1, events=1, now=NOW),
+    "banks.of_other_encoders": lambda c, t, w: banks.of_other_encoders(c, t, "another"),
     "banks.lock": lambda c, t, w: banks.lock(c, t, w.bank.id),
     "banks.delete_bank": lambda c, t, w: banks.delete_bank(c, t, w.bank.id, NOW),
     "blob_rows.stage": lambda c, t, w: blob_rows.stage(c, t, [(sha("unused"), 1)], NOW),
@@ -236,6 +238,10 @@ CASES = {
     "webhooks.deliver_again": lambda c, t, w: webhooks.deliver_again(c, t, w.delivery, later(5)),
     "webhooks.take": lambda c, t, w: webhooks.take(c, t, w.delivery, now=later(9), until=later(99)),
     "webhooks.ended": lambda c, t, w: webhooks.ended(c, t, w.delivery, **ENDED),
+    "turns.append": lambda c, t, w: turns.append(c, t, w.bank.id, w.turn("trn_new"), epoch=0, head_version=1, now=NOW),
+    "turns.said": lambda c, t, w: turns.said(c, t, w.empty.id, 0, 9, 9),
+    "turns.seqs": lambda c, t, w: turns.seqs(c, t, w.empty.id, 9),
+    "turns.known": lambda c, t, w: turns.known(c, t, w.empty.id, [f"trn_{w.name}"], since=NOW),
     "tenants.touch_key": lambda c, t, w: tenants.touch_key(c, t, "key_1", NOW),
 }
 HIS_OWN = {"banks.create_bank", "jobs.enqueue", "tenants.add_key", "webhooks.add_webhook"}  # a stranger is told of rows that he made
@@ -259,6 +265,7 @@ OF_ALL_TENANTS = {  # what a sweep does, whose role reads no memory, and what fi
     "jobs.release",
     "jobs.release_claims",
     "sign_ins.find_sign_in",
+    "tenants.all_ids",
     "tenants.ensure_tenant",
     "tenants.find_key",
     "tenants.find_tenant",

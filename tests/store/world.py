@@ -19,9 +19,11 @@ from service.store import (
     quarantines,
     sign_ins,
     tenants,
+    turns,
     webhooks,
 )
 from service.store.tables import metadata
+from service.store.turns import TurnDraft
 from service.wire import Probe
 
 BANK = {"config_hash": "c", "encoder_digest": "e", "now": NOW}
@@ -40,6 +42,8 @@ class World:
         self.empty = await new_bank(database, self.tenant, "empty")
         self.events = await append(database, self.bank, *self.drafts())
         self.ids = [row.id for row in self.events]
+        async with database.write(self.tenant) as conn:
+            await turns.append(conn, self.tenant, self.empty.id, self.turn(f"trn_{self.name}"), epoch=0, head_version=0, now=NOW)
         async with database.write(self.tenant) as conn:
             self.births = await blob_rows.stage(
                 conn, self.tenant, [(sha(content), 1) for content in ("live", "pending", "unused", "going")], NOW
@@ -76,6 +80,9 @@ class World:
             await branches.add(conn, self.tenant, self.empty.id, id=self.bank.id, spans=((0, 1),), created_by="k", now=NOW)
             await bundles.add(conn, self.tenant, self.bank.id, id=self.bundle, **carried)
         return self
+
+    def turn(self, id: str) -> TurnDraft:
+        return TurnDraft(id, None, f"same {self.name}", None, 1, "key_1")
 
     def drafts(self):
         said = (("same", "a"), ("same", "b"), ("other", "a"))
