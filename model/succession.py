@@ -10,7 +10,7 @@ right. What was taught in so many words stays until it is corrected there: a sco
     shrinks   each time that another answer is corrected to B:              evidence(B) −= step
     replaced  evidence(B) is above the threshold:                           A → B, and A speaks for B from then on
     confirmed B is taught where A, at home, speaks for it:                  evidence(B) += step + lead of A's own score over B's
-    doubted   B is taught where it is surely said, louder than A by itself: evidence(B) −= step + lead of B's own score over A's
+    doubted   B is taught where it is surely said, louder than A by itself: evidence(B) −= step + margin of B over the runner-up
     ended     evidence(B) is below zero by doubts:                          A speaks for itself again
     refuted   A is taught:     A → B ends for good, and the evidence of all other children of A begins again
 
@@ -81,7 +81,7 @@ def taught(fast: Named, right: int, heard: Heard, *, step: float, threshold: flo
         return
     if heard.said == right:
         if heard.lead > 0.0 and heard.margin >= SURE:
-            evidence[right] -= step + min(heard.lead, most)
+            evidence[right] -= step + min(heard.margin, most)
             if evidence[right] < 0.0 and kin[parent, SUCCESSOR] == right:
                 kin[parent, SUCCESSOR] = -1
         elif heard.lead <= 0.0 and heard.home and kin[parent, SUCCESSOR] == right:

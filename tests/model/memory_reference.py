@@ -151,7 +151,7 @@ class ReferenceKinship:
         if said == right and lead > 0 and margin < 0.05:
             return
         if said == right and lead > 0:
-            own.evidence -= min(lead, most) + self.step
+            own.evidence -= min(margin, most) + self.step
             if own.evidence < 0 and replaced:
                 self.kin[own.parent].successor = None
         elif said == right and home and replaced:

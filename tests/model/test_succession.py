@@ -217,17 +217,17 @@ def test_a_succession_ends_when_the_new_answer_is_taught_where_it_is_louder_by_i
     assert family.evidence("b") == pytest.approx(0.8), "the old answer speaks for it there"
     family.correct("b", "b", lead=-0.2, home=False)
     assert family.evidence("b") == pytest.approx(0.8)
-    for lead, left in ((0.2, 0.5), (0.2, 0.2), (0.05, 0.05)):
-        family.correct("b", "b", 0.3, lead=lead)
+    for margin, left in ((0.2, 0.5), (0.2, 0.2), (0.05, 0.05)):
+        family.correct("b", "b", margin, lead=0.6)
         assert family.evidence("b") == pytest.approx(left)
         assert family.successions() == {"a": "b"}
     family.correct("b", "b", SURE / 2, lead=0.9)
     assert family.successions() == {"a": "b"}, "it was not sure"
     family.correct("b", "b", SURE, lead=0.01)
-    assert family.successions() == {}
+    assert family.successions() == {}, "however little louder than the old one"
     for _ in range(3):
         family.correct("b", "b", lead=-0.3)
-    assert family.evidence("b") == pytest.approx(-0.06), "it is confirmed only where it speaks"
+    assert family.evidence("b") == pytest.approx(-0.1), "it is confirmed only where it speaks"
     for _ in range(2):
         family.correct("a", "b", 0.2)
     assert family.successions() == {"a": "b"}, "who is corrected to it again and again, has become it after all"
