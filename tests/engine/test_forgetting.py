@@ -145,7 +145,7 @@ class Delayed(Rebuilding):
     """The job of a forget in which something happens right after a rebuild."""
 
     def __init__(self, real: Rebuilding, rebuild) -> None:
-        super().__init__(real.replay, real.versions, real.thread, real.changed)
+        super().__init__(real.replay, real.versions, real.thread, real.changed, real.language)
         object.__setattr__(self, "_rebuild", rebuild)
 
     async def rebuild(self, *args, **kwargs):
