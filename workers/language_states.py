@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
+from model.hope.saved_state import StateRefused
 from model.language import Reading, Speaker
 from service import wire
 from service.errors import NotFound, PalimpsestError, StateUnavailable
@@ -130,16 +131,12 @@ class LanguageStates:
             return None
         try:
             known, speaker = (await self.now(tenant, found.bank.id)).known, await self.fold.model.speaker()
+            if known.digest is None:
+                known = await self._with_digest(speaker, found.bank.id, known)
         except StateUnavailable as error:
             wanted = Wanted.now(found)
             said = sum(holds(wanted.spans, seq) for seq in found.turns)
             return wire.Language(digest=None, turns=said, sleeps=list(wanted.sleeps), bytes=None, model=None, unavailable=error.detail)
-        if known.digest is None:
-            data = await self.fold.model.run(speaker.save, known.state, "")
-            kept, before = self.room(speaker).now, known
-            known = replace(known, digest=hashlib.sha256(data).hexdigest())
-            if kept.get(found.bank.id) is before:
-                kept.keep(found.bank.id, known)
         said = sum(holds(known.spans, seq) for seq in found.turns)
         return wire.Language(
             digest=known.digest, turns=said, sleeps=list(known.sleeps), bytes=speaker.state_bytes, model=speaker.digest, unavailable=None
@@ -153,11 +150,12 @@ class LanguageStates:
         try:
             known = (await self._shared((bank_id,), partial(self._now, tenant, bank_id), PART_S)).known
             speaker = await self.fold.model.speaker()
+            data = await self._saved(speaker, bank_id, known)
         except StateUnavailable:
             return None
         if (known.seq, known.spans, known.sleeps) != (taken.seq, taken.spans, taken.sleeps) or taken.first is None:
             return None  # more was said meanwhile, or something hidden or rolled back: the next snapshot has it
-        return LanguagePart(await self.fold.model.run(speaker.save, known.state, ""), known.spans, known.sleeps)
+        return LanguagePart(data, known.spans, known.sleeps)
 
     def talks(self, bank_id: str) -> bool:
         """Whether somebody talks to the bank here."""
@@ -195,6 +193,23 @@ class LanguageStates:
             self._kept.now.pop(bank_id, None)
 
     # --- inside
+
+    async def _with_digest(self, speaker: Speaker, bank_id: str, known: Known) -> Known:
+        digest = hashlib.sha256(await self._saved(speaker, bank_id, known)).hexdigest()
+        kept, before = self.room(speaker).now, known
+        known = replace(known, digest=digest)
+        if kept.get(bank_id) is before:
+            kept.keep(bank_id, known)
+        return known
+
+    async def _saved(self, speaker: Speaker, bank_id: str, known: Known) -> bytes:
+        try:
+            return await self.fold.model.run(speaker.save, known.state, "")
+        except StateRefused as error:  # spoiled in memory: the ledger has all that it should be
+            self.drop(bank_id)
+            raise StateUnavailable(
+                f"the state of the bank's language model was unusable and is made again: {error}", retry_after_s=5
+            ) from error
 
     async def _shared(self, name: Name, fold: Callable[[Way], Coroutine[Any, Any, Reached]], patience_s: float | None = None) -> Reached:
         """What a fold that begins from now on leads to: mine, or that of somebody who came at the same time."""

@@ -79,7 +79,18 @@ _LISTED = (
     wire.Snapshot,
     wire.Webhook,
 )
-_NOT_SENT = (wire.Change, wire.ForgetPreview, wire.Page, wire.RecallOptions, wire.Reply, wire.Request)
+_NOT_SENT = (
+    wire.Change,
+    wire.ChatLine,
+    wire.ForgetPreview,
+    wire.NewTurn,
+    wire.Page,
+    wire.RecallOptions,
+    wire.Reply,
+    wire.Request,
+    wire.Speaking,
+    wire.Spoken,
+)
 _POST_ONLY = {"413", "422", "507"}
 _KEY = {"Key": {"type": "http", "scheme": "bearer", "description": "An API key; `X-API-Key: <key>` is taken as well."}}
 _BYTES = {"type": "string", "format": "binary"}

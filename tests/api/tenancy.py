@@ -113,6 +113,12 @@ def kept(tenant: Tenant) -> dict:
     return {"rows": rows, "warm": warm}
 
 
+def changed(before: dict, after: dict) -> dict:
+    """What is only in one of two answers of `kept`, by table or bank."""
+    rows = {table: {*map(str, after["rows"][table])} ^ {*map(str, kept)} for table, kept in before["rows"].items()}
+    return {name: differs for name, differs in rows.items() if differs} | dict({*after["warm"].items()} ^ {*before["warm"].items()})
+
+
 def _columns(database: sqlite3.Connection, table: str) -> str:
     names = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
     return ", ".join(name for name in names if name not in BESIDE and (table != "delivery" or name in ("tenant", "id", "webhook")))

@@ -170,8 +170,11 @@ def test_stream_is_server_sent_events_that_end_with_done(raw, bank):
         assert said.count("[DONE]") == 1
 
 
-def test_models_are_those_of_the_settings(client):
-    assert [model.id for model in client.models.list()] == [f"{model}+palimpsest" for model in (*MODELS, "gpt-4.1", "down")]
+def test_models_are_those_of_the_settings_and_the_banks_own(client, lab):
+    upstreams = [f"{model}+palimpsest" for model in (*MODELS, "gpt-4.1", "down")]
+    found = [model.id for model in client.models.list()]
+    assert found[: len(upstreams)] == upstreams
+    assert {*found[len(upstreams) :]} == {f"hope:{bank['name']}" for bank in lab.call("GET", "/v1/banks?limit=200")["items"]}
 
 
 def test_bank_is_named_in_the_body_or_a_header_and_else_the_keys_own(client, lab, url, upstream, bank):
@@ -221,7 +224,7 @@ def test_nothing_in_a_request_chooses_another_address_key_or_tenant(client, raw,
     assert upstream.said() == messages
     assert upstream.headers[-1]["authorization"] == f"Bearer {KEY}"
     assert not {"x-upstream", "forwarded", "openai-organization", "x-tenant"} & upstream.headers[-1].keys()
-    for name in (f"{elsewhere.url}/echo+palimpsest", "echo", "../echo+palimpsest", "hope", ""):
+    for name in (f"{elsewhere.url}/echo+palimpsest", "echo", "../echo+palimpsest", f"hope:{elsewhere.url}", ""):
         body["model"] = name
         assert raw.post("/v1/chat/completions", json=body).status_code in (400, 404)
     assert elsewhere.asked == []

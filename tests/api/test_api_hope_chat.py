@@ -251,6 +251,8 @@ def test_answer_that_fails_after_its_turn_was_learned_says_so_and_is_not_sent_ag
         with pytest.raises(openai.ConflictError) as caught:
             say(trying, bank, max_tokens=1)
     assert "What was said is learned, as turn trn_" in str(caught.value)
+    assert "made again" in lab.call("GET", f"/v1/memory?bank={bank}")["language"]["unavailable"]
+    assert lab.call("GET", f"/v1/memory?bank={bank}")["language"]["unavailable"] is None
     assert events(lab, bank) == 2
 
 

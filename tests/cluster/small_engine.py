@@ -158,6 +158,14 @@ class SmallEngine:
         await self._begin("bisect", bank)
         return wire.JobStarted(job_id="job_1")
 
+    async def observe(self, tenant, bank, turn, *, actor, ids):
+        await self._begin("observe", bank)
+        return wire.TurnTaken(id=ids[0], seq=1, tokens=len(turn.input), surprise=1.5, state=STATE)
+
+    async def speak(self, tenant, bank, lines, *, talk, at, said, most, last, how):
+        await self._begin("speak", bank)
+        return wire.Spoken(tokens=[*said, 1], text=lines[-1].text, ended=last, read=len(lines), state=STATE)
+
     async def import_bundle(self, tenant, bank, bundle, *, actor):
         row = await SmallEngine.snapshot(self, tenant, bank, label=None, note=None, pin=False, actor=actor)
         return wire.Imported(snapshot=row, probes=2, agreeing=1)

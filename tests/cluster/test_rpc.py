@@ -47,7 +47,7 @@ CALLS = {
     "delete_snapshot": ("bnk_1", {"snapshot": "snp_1", "actor": ACTOR}),
     "diff": ("bnk_1", {"before": "snp_1", "after": "head", "probes": 100}),
     "verify": ("bnk_1", {"snapshot": "snp_1"}),
-    "bisect": ("bnk_1", {"input": ITEM.input, "since": "snp_1", "actor": ACTOR}),
+    "bisect": ("bnk_1", {"input": ITEM.input, "since": "snp_1", "until": "snp_2", "actor": ACTOR}),
     "create_branch": ("bnk_1", {"name": "try", "at": "snp_1", "actor": ACTOR}),
     "diff_branch": ("bnk_1", {"branch": "bnk_2", "probes": 100}),
     "promote_branch": ("bnk_1", {"branch": "bnk_2", "refold": True, "actor": ACTOR}),
@@ -64,6 +64,19 @@ CALLS = {
     "trace": ("bnk_1", {"correction": "cor_1"}),
     "probe": ("bnk_1", {"inputs": [ITEM.input, "?"], "at": ["head", "snp_1"]}),
     "explain": ("bnk_1", {"text": ITEM.input, "at": "snp_1", "sample": 3}),
+    "observe": ("bnk_1", {"turn": wire.NewTurn(input=ITEM.input, right="Mimi"), "actor": ACTOR, "ids": ["trn_1", "trn_2"]}),
+    "speak": (
+        "bnk_1",
+        {
+            "lines": [wire.ChatLine(role="user", text=ITEM.input)],
+            "talk": "talk_1",
+            "at": None,
+            "said": [3, 5],
+            "most": 4,
+            "last": False,
+            "how": wire.Speaking(temperature=0.5, seed=7, stop=("\n",)),
+        },
+    ),
     "health": (None, {}),
 }
 
