@@ -213,7 +213,7 @@ def _settle(config: RecallConfig, state: State, turn: Tensor, material: Material
     yield from within(solve(system, errors), 0.8, 1.0)
     Slow(config).put(state.levels[SLOW], turn, keys, scales, errors[: len(places)].float(), state.clock)
     if exact:
-        pairs = torch.arange(len(places)) if len(places) <= room else torch.arange(len(places))[-(room // 2) :]
+        pairs = torch.arange(0 if len(places) <= room else len(places) - room // 2, len(places))
     _take(config, fast, material, pairs)
     fast["errors"][: len(errors) - len(places)] = errors[len(places) :].float()
     return pairs.tolist()
