@@ -160,6 +160,7 @@ async def furnish(tenant: Tenant) -> dict[str, str]:
     gone = await teach(client, "And what else?", "nothing else", session_id=opened["id"])
     forgotten = (await client.post("/v1/forget", json={"corrections": [gone["id"]], "mode": "suppress"})).json()
     held = (await client.post("/v1/quarantine", json={"source": {"session_id": "nobody"}})).json()
+    await finished(client, held["job_id"])  # what it does beside the requests is done before somebody looks at the rows
     hook = (await client.post("/v1/webhooks", json={"url": "http://127.0.0.1:9/", "events": ["forget.completed"]})).json()
     async with tenant.service.database.write(tenant.id) as conn:
         while await changes.publish(conn, tenant.id, datetime.now(UTC)):
