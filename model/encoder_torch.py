@@ -5,6 +5,7 @@ because texts run one at a time: torch's matrix kernels may add in another order
 """
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,12 @@ from numpy.typing import NDArray
 from model.encoder_onnx import Network, unit_means
 from model.encoder_weights import HEADS, INNER, LAYERS, NORM_EPSILON, POSITIONS, WIDTH, WORDS, Tensor
 
+if TYPE_CHECKING:
+    from transformers import BertModel
 
-def open_torch(weights: Mapping[str, Tensor]) -> Network:
-    """A network on torch's process-wide number of CPU threads, which this function leaves as it is."""
+
+def bert(weights: Mapping[str, Tensor], attention: str | None = None) -> "BertModel":
+    """The network with these weights, not to be trained; `attention` as transformers names implementations, None: its own choice."""
     import torch
     from transformers import BertConfig, BertModel
 
@@ -26,10 +30,19 @@ def open_torch(weights: Mapping[str, Tensor]) -> Network:
         num_attention_heads=HEADS,
         max_position_embeddings=POSITIONS,
         layer_norm_eps=NORM_EPSILON,
+        attn_implementation=attention,
     )
     model = BertModel(config, add_pooling_layer=False)
     model.train(False)
     model.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
+    return model
+
+
+def open_torch(weights: Mapping[str, Tensor]) -> Network:
+    """A network on torch's process-wide number of CPU threads, which this function leaves as it is."""
+    import torch
+
+    model = bert(weights)
 
     def run(ids: NDArray[np.int32]) -> Tensor:
         with torch.inference_mode():

@@ -12,9 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import BertConfig, BertModel
 
-from model.encoder_weights import HEADS, INNER, LAYERS, NORM_EPSILON, POSITIONS, WIDTH, WORDS
+from model.encoder_torch import bert
 from model.start.weights import MAPS
 
 PARTS = 3  # a batch is run in this many groups of like length
@@ -43,18 +42,7 @@ class ChangedEncoder(nn.Module):
 
     def __init__(self, weights: Mapping[str, NDArray[np.float32]], rank: int, seed: int) -> None:
         super().__init__()
-        config = BertConfig(
-            vocab_size=WORDS,
-            hidden_size=WIDTH,
-            intermediate_size=INNER,
-            num_hidden_layers=LAYERS,
-            num_attention_heads=HEADS,
-            max_position_embeddings=POSITIONS,
-            layer_norm_eps=NORM_EPSILON,
-            attn_implementation="eager",
-        )
-        self._bert = BertModel(config, add_pooling_layer=False)
-        self._bert.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
+        self._bert = bert(weights, attention="eager")
         self._bert.to(torch.bfloat16).requires_grad_(False).train(False)
         draw = torch.Generator().manual_seed(seed)
         self.changes: dict[str, Change] = {}

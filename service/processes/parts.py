@@ -17,7 +17,7 @@ import structlog
 
 from service import keys
 from service.cluster.engine import Actor, Engine
-from service.errors import Conflict
+from service.errors import Conflict, PalimpsestError
 from service.ids import new_id
 from service.settings import Settings, SettingsRefused
 from service.store import audit, banks, tenants
@@ -183,7 +183,6 @@ async def local_engine(
 
     if encoder is None:
         encoder = await asyncio.to_thread(load_encoder, settings)
-    await tell_of_other_encoders(database, encoder.digest)
     recall = await asyncio.to_thread(memory, settings, config or RecallConfig(encoder_digest=encoder.digest))
     engine = LocalEngine(
         database,
@@ -203,9 +202,12 @@ async def local_engine(
     metrics.watch_warm_banks(lambda: len(engine.banks))
     for tier in Tier:
         metrics.watch_warm_bytes(tier, partial(engine.banks.housing.bytes, tier))
+    telling = asyncio.ensure_future(tell_of_other_encoders(database, encoder.digest))  # one question a tenant: no start waits for it
     try:
         yield engine
     finally:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
         await engine.close()
 
 
@@ -213,12 +215,15 @@ async def tell_of_other_encoders(database: Database, digest: str) -> None:
     """Say once, at the start, how many banks this encoder cannot serve: an upgrade may have brought another one."""
     from model.start.weights import told_apart
 
-    async with database.sweep() as conn:
-        ids = await tenants.all_ids(conn)
     found: Counter[str] = Counter()
-    for tenant in ids:
-        async with database.read(tenant) as conn:
-            found.update(await banks.of_other_encoders(conn, tenant, digest))
+    try:
+        async with database.sweep() as conn:
+            ids = await tenants.all_ids(conn)
+        for tenant in ids:
+            async with database.read(tenant) as conn:
+                found.update(await banks.of_other_encoders(conn, tenant, digest))
+    except PalimpsestError as error:  # each of them is refused when it is asked, all the same
+        log.warning("banks not looked through", action="start", why=error.code)
     for theirs, number in found.items():
         log.warning("banks of another encoder", action="start", banks=number, why=f"they were taught with {told_apart(theirs, digest)}")
 

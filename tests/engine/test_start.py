@@ -1,5 +1,6 @@
 """A bank belongs to the encoder and the start that it was taught with, and says so; the settings name either."""
 
+import asyncio
 import hashlib
 
 import httpx
@@ -41,14 +42,25 @@ def test_a_start_is_what_the_settings_name_and_every_process_names_one_digest(st
         load_encoder(Settings(encoder_start=str(own)))
 
 
+async def until_told(capsys, words):
+    """It is looked for beside the start, which does not wait."""
+    told = ""
+    for _ in range(500):
+        said = capsys.readouterr()
+        told += said.out + said.err
+        if words in told:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"nobody told of {words}: {told}")
+
+
 async def test_a_bank_of_the_plain_encoder_is_refused_by_a_service_with_the_start_which_says_what_to_do(tmp_path, started, plain, capsys):
     async with serving(tmp_path / "var", plain) as service, client_of(service) as client:
         assert (await client.post("/v1/corrections", json={"input": PIN, "right": RIGHT})).status_code == 201
         assert (await client.get("/v1/memory")).json()["encoder_digest"] == PINNED
     capsys.readouterr()
     async with serving(tmp_path / "var", started) as service, client_of(service) as client:
-        said = capsys.readouterr()
-        assert "banks of another encoder" in said.out + said.err
+        await until_told(capsys, "banks of another encoder")
         refused = await ask(client)
         assert (refused.status_code, refused.json()["code"]) == (409, "other-encoder")
         assert "PALIMPSEST_ENCODER_START=none" in refused.json()["detail"]
