@@ -54,6 +54,10 @@ class RedisServer:
         with contextlib.closing(redis.Redis.from_url(self.url, protocol=3, legacy_responses=False, socket_timeout=5)) as client:
             return client.execute_command(*words)
 
+    def calls(self, command: str) -> int:
+        """How often a command was carried out so far, in scripts too."""
+        return self.command("INFO", "commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"]
+
     def flush(self) -> None:
         """Lose all data and all scripts."""
         self.command("FLUSHALL")

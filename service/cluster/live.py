@@ -31,12 +31,18 @@ class LiveWorkers:
         self._seen_at: dict[str, float] = {}  # when each was last in the coordinator's list
         self._looked_at = float("-inf")
         self._down = False
+        self._looking = asyncio.Lock()
         self._look = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     def all(self) -> Mapping[str, WorkerInfo]:
         """Those that are alive as far as one can tell, by id."""
         return self._alive
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether nobody is known because the coordinator does not answer."""
+        return self._down and not self._alive
 
     async def start(self) -> None:
         """Look for the first time, and go on looking; again is no harm."""
@@ -52,11 +58,14 @@ class LiveWorkers:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def refresh(self, *, older_than_s: float = 0.0) -> None:
-        """Look now, unless the last look is not older than that."""
-        now = self._now()
-        if now - self._looked_at < older_than_s:
-            return
-        self._looked_at = now
+        """Look now, unless the last look is not older than that. Those who ask at one time share one: an api's first calls may be many."""
+        enough = self._now() - older_than_s
+        async with self._looking:
+            if self._looked_at <= enough:
+                await self._look_now()
+
+    async def _look_now(self) -> None:
+        self._looked_at = now = self._now()
         try:
             found = await self._coord.workers()
         except CoordDown as error:

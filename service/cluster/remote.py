@@ -36,6 +36,7 @@ READS = frozenset(  # they change nothing
 DEADLINES_S = {"recall": 10.0, "health": 2.0, "warm": 10.0}  # of the others: the next line
 DEADLINE_S = 60.0
 QUESTION_S = 0.05  # more for each further question of a recall
+BLIND_S = 5.0  # a coordinator that has never answered is waited for, as after a start into a storm
 ROUND_S = (0.05, 1.0)  # after all workers have refused, before they are asked again: at first, at most
 NAMES, NAMES_S = 16_384, 60.0  # banks whose ids are remembered, and for how long: one may be deleted and its name given again
 
@@ -169,10 +170,10 @@ class RemoteEngine:
     async def _ask_in_turn(self, ask: Ask, lost: list[Exception]) -> bytes:
         """Asked in turn, and again from the first when all have refused, until the deadline; `lost` gets the tries of unknown outcome."""
         loop = asyncio.get_running_loop()
-        (wait, longest), refused = ROUND_S, set[str]()
+        (wait, longest), refused, patient_until = ROUND_S, set[str](), loop.time() + BLIND_S
         while loop.time() < ask.until and not self._closed:
             worker = await self._worker_for(ask, refused)
-            if worker is None and not refused:
+            if worker is None and not refused and not (self._live.is_blind and loop.time() < patient_until):
                 raise Capacity("no worker is alive; see that one runs and reaches the coordinator", retry_after_s=1)
             if worker is None:
                 await asyncio.sleep(min(wait, ask.until - loop.time()))

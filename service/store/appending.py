@@ -186,12 +186,13 @@ def _type(table: Table, column: str) -> str:
 
 _DIALECT = dialect()  # type: ignore[no-untyped-call]
 _OWN = "tenant = %(tenant)s::text AND bank = %(bank)s::text"
+# `old`: each by a whole key, also in a table of few rows (LIMIT keeps the planner from joining them in another way).
 _KEYED = "tenant = %(tenant)s::text AND key = %(key)s::text AND status = 'pending'"
 APPEND = f"""
 WITH pending AS MATERIALIZED (SELECT 1 FROM idempotency WHERE {_KEYED} FOR UPDATE),
 old AS MATERIALIZED (
-  SELECT ordinal, embedding FROM response WHERE {_OWN} AND ordinal = ANY (%(old_ordinal)s::integer[]) AND (ordinal, text_hash) IN
-    (SELECT * FROM unnest(%(old_ordinal)s::integer[], %(old_text_hash)s::bytea[]))
+  SELECT said.* FROM unnest(%(old_ordinal)s::integer[], %(old_text_hash)s::bytea[]) AS quoted (place, hash),
+    LATERAL (SELECT ordinal, embedding FROM response WHERE {_OWN} AND ordinal = quoted.place AND text_hash = quoted.hash LIMIT 1) AS said
 ),
 moved AS (
   UPDATE bank SET seq = %(last)s, last_hash = %(last_hash)s::text, responses = %(responses)s,

@@ -176,6 +176,24 @@ async def test_no_worker_alive_is_told_at_once_and_ends_when_one_comes(coord, tm
         assert await recall(engine, "bnk_1") is None
 
 
+async def test_coordinator_that_has_never_answered_is_waited_for_a_moment(fleet, redis_server):
+    redis_server.pause()
+    try:
+        asked = asyncio.ensure_future(recall(fleet.engine(), "bnk_1"))
+        await asyncio.sleep(1.5)  # longer than one question to it may take
+        assert not asked.done()
+    finally:
+        redis_server.resume()
+    assert await asked is None
+
+
+async def test_first_calls_of_an_api_share_one_look_at_who_is_alive(fleet, redis_server):
+    engine = fleet.engine()
+    before = redis_server.calls("zrangebyscore")
+    await asyncio.gather(*(recall(engine, "bnk_1") for _ in range(200)))
+    assert 0 < redis_server.calls("zrangebyscore") - before <= 3
+
+
 # --- load
 
 

@@ -12,13 +12,14 @@ import psycopg
 import pytest
 from fixtures_store import Postgres, running_postgres
 from keeping import NOW, append, draft, find, new_bank, sha
+from sqlalchemy import delete
 from world import World
 
 from service.settings import SettingsRefused
-from service.store import debt, idempotency, tenants
+from service.store import banks, debt, idempotency, tenants
 from service.store.db import Database
 from service.store.schema import current_revision, downgrade, migrate
-from service.store.tables import metadata
+from service.store.tables import branch, metadata
 
 ROOT = Path(__file__).resolve().parents[2]
 NEWEST = max(path.name[:4] for path in (ROOT / "migrations" / "versions").glob("0*.py"))
@@ -131,6 +132,11 @@ async def test_owner_who_connects_without_a_role_sees_no_rows(server, plain_url)
 async def test_owner_can_take_the_schema_back_and_forth_around_its_rows(plain_url):
     database = Database(plain_url)
     world = await World("Olga").build(database)
+    with pytest.raises(RuntimeError, match="turns of conversations"):
+        downgrade(plain_url, "0002")
+    async with database.write(world.tenant) as conn:
+        await conn.execute(delete(branch))
+        await banks.delete_bank(conn, world.tenant, world.empty.id, NOW)
     await database.close()
     downgrade(plain_url, "0002")
     with psycopg.connect(plain_url) as connection:
