@@ -20,7 +20,7 @@ from bench.ending import end_with_parent
 from bench.promises import Broken
 from bench.running import address_of, client_of, until_ready
 from model import Lesson, Recall, State
-from model.consolidation import Work, consolidate
+from model.consolidation import Consolidated, Work, consolidate
 from model.encoder import Encoder
 from workers.encoding import own_words
 from workers.reading import Keys
@@ -139,7 +139,7 @@ class Fold:
         for number in after[len(self.consolidations) :]:
             begun = self.consolidations[-1] if self.consolidations else 0
             state = self.recall.fold(self._settled.to("cpu"), self._lessons[begun:number])
-            self._settled = _done(consolidate(self.recall.config, state, self._lessons[:number]))
+            self._settled = _done(consolidate(self.recall.config, state, self._lessons[:number])).state
             self.consolidations.append(number)
             self.state = self.recall.fold(self._settled.to("cpu"), self._lessons[number:])
         return self.state.digest()
@@ -158,13 +158,13 @@ class Fold:
         return None if text is None else self.words[text]
 
 
-def _done(work: Work) -> State:
+def _done(work: Work) -> Consolidated:
     while True:
         try:
             next(work)
         except StopIteration as ended:
-            state: State = ended.value
-            return state
+            done: Consolidated = ended.value
+            return done
 
 
 @dataclass(slots=True)

@@ -10,9 +10,9 @@
     write    what is still not right or not sure, by the least change (`model/repairing.py`): the fast level holds what slower ones leave
     middle   empty: what it held is in the others
 
-A correction holds until a newer one in the same situation; only the newest is learned. Of an answer that was replaced, the corrections
-count as ones of its successor where it is asked what lies together and what is right. Codes stay as they are, and who replaced whom but
-where the corrections of both speak against it.
+Of the corrections in one situation only the newest is learned; older ones that the memory tells apart are kept right (`model/holding.py`).
+Of an answer that was replaced, the corrections count as ones of its successor where it is asked what lies together and what is right. Codes
+stay as they are, and who replaced whom but where the corrections of both speak against it.
 
 A function of configuration, state and lessons: repeatable bit for bit on one kind of processor with one thread.
 """
@@ -23,12 +23,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from model import choosing, succession, turning
-from model.codes import packed_code, unpacked
+from model.codes import unpacked
 from model.config import FAST, SLOW, RecallConfig
 from model.features import kernel
+from model.holding import BLOCK, Material, collected, holding
 from model.parting import part
 from model.recall import Lesson
 from model.repairing import ROUNDS, Repair
@@ -41,24 +43,17 @@ from model.window import Ring
 
 JITTER = 1e-3  # on the diagonal of the system
 MURMUR = 0.1  # of other codes that is let pass, so that vectors stay short where answers are more than numbers in a code
-BLOCK = 1_024  # rows of a product of all corrections with each other
 GROUP = 8_000  # corrections in one system: 256 MB
-NUMBERS = 2**24  # of such a product at once: 64 MiB, however many corrections there are
-
-Work = Generator[float, None, State]
 
 
-class Material(NamedTuple):
-    """Corrections that hold, in the order in which they were taught, and the own words of their answers before the first of each."""
+class Consolidated(NamedTuple):
+    """What comes of a consolidation."""
 
-    keys: Tensor  # (n, key_width)
-    answers: Tensor  # (n,) rows of the bank's answers
-    shares: Tensor  # (n,) of a lesson's rate: 1, and `own_words`
-    taught: Tensor  # (n,) bool: no answer's own words
+    state: State  # on the host
+    held: NDArray[np.bool_]  # (lessons,) which of them hold: those that a gate may ask for
 
-    def of(self, rows: Tensor) -> "Material":
-        """Those in `rows`."""
-        return Material(*(each[rows] for each in self))
+
+Work = Generator[float, None, Consolidated]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +95,19 @@ class Basis:
 
 
 def consolidate(config: RecallConfig, state: State, lessons: Sequence[Lesson]) -> Work:
-    """A consolidated copy on the host of `state`, which has learned just `lessons`; yields the share that is done, in small steps.
+    """A consolidated copy of `state`, which has learned just `lessons`; yields the share that is done, in small steps.
 
-    With fewer than `slow_from` corrections that hold it is a plain copy.
+    With fewer than `slow_from` situations it is a plain copy.
     """
     copy = state.to("cpu")
     fast = copy.levels[FAST]
     all_of_them = collected(config, fast, lessons)
-    material = yield from holding(all_of_them, config.same)
+    holds = yield from within(holding(config, copy, all_of_them), 0.0, 0.1)
+    held = (holds.newest | holds.apart)[all_of_them.taught].numpy()
+    material, beside = all_of_them.of(holds.newest), all_of_them.of(holds.apart)
     said = material.taught
     if int(said.sum()) < config.slow_from:
-        return copy
+        return Consolidated(copy, held)
     yield from within(part(fast, material.keys[said], material.answers[said], config.slow_sharpness), 0.1, 0.12)
     become = torch.from_numpy(np.asarray(succession.become(fast), np.int64))[material.answers]
     choice = yield from within(choosing.choose(material.keys[said], become[said], config.slow_sharpness, config.seed), 0.12, 0.25)
@@ -118,48 +115,14 @@ def consolidate(config: RecallConfig, state: State, lessons: Sequence[Lesson]) -
     if choice.share:
         turn = yield from within(turning.learn(material.keys[said], become[said], seed=config.seed), 0.25, 0.4)
     turn *= choice.share
-    turned = material._replace(keys=turning.turned(material.keys, turn))
+    turned, beside = (each._replace(keys=turning.turned(each.keys, turn)) for each in (material, beside))
     fresh = initial(config)
     for name in ("codes", "kin", "evidence", "last"):
         fresh.levels[FAST][name] = fast[name]
     fresh.clock, fresh.watermark = copy.clock, copy.watermark
     pairs = yield from within(_settle(config, fresh, turn, turned, choice.noise), 0.4, 0.8)
-    yield from within(_repair(config, fresh, turned, pairs), 0.8, 1.0)
-    return fresh
-
-
-def collected(config: RecallConfig, fast: Named, lessons: Sequence[Lesson]) -> Material:
-    """All that `lessons` taught, whose answers the fast level knows."""
-    rows = {packed.tobytes(): row for row, packed in enumerate(fast["codes"].numpy())}
-    keys, answers, taught, known = [], [], [], set[int]()
-    for lesson in lessons:
-        row = rows[packed_code(lesson.right, config.code_width).tobytes()]
-        if row not in known and lesson.words is not None and config.own_words:
-            keys.append(lesson.words)
-            answers.append(row)
-            taught.append(False)
-        known.add(row)
-        keys.append(lesson.key)
-        answers.append(row)
-        taught.append(True)
-    stacked, said = np.stack(keys) if keys else np.zeros((0, config.key_width), np.float32), torch.tensor(taught, dtype=torch.bool)
-    shares = torch.ones(len(said)).where(said, config.own_words)
-    return Material(torch.tensor(stacked), torch.tensor(answers, dtype=torch.int64), shares, said)
-
-
-def holding(material: Material, same: float) -> Generator[float, None, Material]:
-    """Without what a newer correction in the same situation has replaced: whose cosine is `same` or more.
-
-    An answer's own words replace nothing: nobody taught them.
-    """
-    count, said = len(material.keys), material.taught
-    kept, rows = torch.ones(count, dtype=torch.bool), max(1, min(BLOCK, NUMBERS // max(1, count)))
-    for begin in range(0, count, rows):
-        near = material.keys[begin : begin + rows] @ material.keys[begin:].T
-        newer = torch.arange(count - begin)[None] > torch.arange(len(near))[:, None]
-        kept[begin : begin + rows] = ~((near >= same) & newer & said[begin:]).any(dim=1)
-        yield 0.1 * min(1.0, (begin + rows) / count)
-    return material.of(kept)
+    yield from within(_repair(config, fresh, turned.with_(beside), pairs), 0.8, 1.0)
+    return Consolidated(fresh, held)
 
 
 def clear(codes: Tensor) -> Tensor:

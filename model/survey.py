@@ -42,6 +42,21 @@ class Standing(NamedTuple):
         """(n,) by how much the right answer is above the best other one, and above what means nothing."""
         return self.best - self.rival.clamp(min=0.0)
 
+    @property
+    def right(self) -> Tensor:
+        """(n,) bool: whether the right answer is the best."""
+        return self.best > self.rival
+
+    @property
+    def sure(self) -> Tensor:
+        """(n,) bool: whether that is beyond doubt, however they are asked."""
+        return (self.best - self.rival).abs() >= DOUBT + self.swing
+
+    @property
+    def said(self) -> Tensor:
+        """(n,) row of the best answer."""
+        return self.own.where(self.right, self.other)
+
 
 class Judge:
     """Tells of one fast level how answers stand in read-outs."""
@@ -86,20 +101,23 @@ class Survey:
 
     def right(self, keys: Tensor, answers: Sequence[str]) -> Generator[float, None, tuple[Tensor, Tensor]]:
         """Whether the memory gives each of `answers`, or what it became, at keys (n, key_width), and whether it is beyond doubt."""
-        fast, slow = self._state.levels[FAST], self._state.levels[SLOW]
+        fast = self._state.levels[FAST]
         rows = {packed.tobytes(): row for row, packed in enumerate(fast["codes"].numpy())}
         wanted = torch.tensor([rows.get(packed_code(answer, self._config.code_width).tobytes(), -1) for answer in answers])
+        if not rows:  # it was taught nothing
+            return torch.zeros(len(keys), dtype=torch.bool), torch.ones(len(keys), dtype=torch.bool)
+        stands = yield from self.standing(keys, wanted.clamp(min=0))
+        return stands.right & (wanted >= 0), stands.sure | (wanted < 0)
+
+    def standing(self, keys: Tensor, wanted: Tensor) -> Generator[float, None, Standing]:
+        """How answers in rows `wanted` (n,) of the fast level, or what they became, stand at keys (n, key_width). There has to be one."""
+        slow, judge = self._state.levels[SLOW], Judge(self._state.levels[FAST])
         whole = yield from within(self.whole(turned(keys, slow["turn"]) if self._slow.used(slow) else keys), 0.0, 0.9)
-        right, sure = torch.zeros(len(keys), dtype=torch.bool), torch.ones(len(keys), dtype=torch.bool)
-        if not rows:
-            return right, sure  # it was taught nothing
-        judge = Judge(fast)
+        stands = []
         for part in _parts(len(keys)):
-            stands = judge.standing(whole[part], wanted[part].clamp(min=0))
-            right[part] = stands.best > stands.rival
-            sure[part] = (stands.best - stands.rival).abs() >= DOUBT + stands.swing
+            stands.append(judge.standing(whole[part], wanted[part]))
             yield 0.9 + 0.1 * min(part.stop, len(keys)) / len(keys)
-        return right & (wanted >= 0), sure | (wanted < 0)
+        return Standing(*(torch.cat(each) for each in zip(*stands, strict=True)))
 
     def settled(self, keys: Tensor) -> Generator[float, None, Tensor]:
         """(n, code_width) what the slow level says at turned keys (n, key_width); yields the share that is done."""

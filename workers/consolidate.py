@@ -8,6 +8,7 @@ is no longer owed all the same: the same corrections would fail again, so the ne
 head has moved since, what is owed is of another memory: then nothing is kept, and the consolidation begins again.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,12 +47,12 @@ class Consolidation:
             HeadMoved: the head kept moving; try again.
         """
         for _ in range(TRIES):
-            found, view = await self._candidate(tenant, bank_id, progress)
+            found, view, rows = await self._candidate(tenant, bank_id, progress)
             again = await lineage(self.replay.database, tenant, bank_id)
             if again.head.id != found.head.id or restrict(_kept(again), view.seq) != view.weights:
                 continue
             try:
-                gate, saved = await self._finish(tenant, found, view, moved_by)
+                gate, saved = await self._finish(tenant, found, view, rows, moved_by)
             except HeadMoved:
                 continue
             if not gate.passed:
@@ -62,8 +63,8 @@ class Consolidation:
             return {"snapshot": saved.id, "digest": saved.digest, "events": saved.clock["events"], "gate": gate.figures()}
         raise HeadMoved()
 
-    async def _candidate(self, tenant: str, bank_id: str, progress: Progress) -> tuple[Lineage, View]:
-        """The bank as it was found, and what would become of it."""
+    async def _candidate(self, tenant: str, bank_id: str, progress: Progress) -> tuple[Lineage, View, list[LessonRow]]:
+        """The bank as it was found, what would become of it, and the corrections that hold: those that its gate asks."""
 
         async def folded(done: float) -> None:
             await progress(FOLDED * done)
@@ -83,8 +84,8 @@ class Consolidation:
         lessons = [lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words) for row in rows]
         with self.replay.stage("train"):
             consolidated = await self.thread.run_in_steps(consolidate(self.replay.recall.config, view.state, lessons), trained)
-        view.state = await self.thread.run(self.replay.recall.brought, consolidated)
-        return found, view
+        view.state = await self.thread.run(self.replay.recall.brought, consolidated.state)
+        return found, view, [row for row, stands in zip(rows, consolidated.held, strict=True) if stands]
 
     async def _lessons(self, tenant: str, kept: Lineage) -> list[LessonRow]:
         lessons: list[LessonRow] = []
@@ -98,10 +99,11 @@ class Consolidation:
             at = rows[-1].seq
         return lessons
 
-    async def _finish(self, tenant: str, found: Lineage, view: View, moved_by: str) -> tuple[Verdict, SnapshotRow]:
+    async def _finish(
+        self, tenant: str, found: Lineage, view: View, rows: Sequence[LessonRow], moved_by: str
+    ) -> tuple[Verdict, SnapshotRow]:
         head, _ = await self.replay.current(tenant, found, thread=self.thread)
         with self.replay.stage("gate"):
-            rows = await self._lessons(tenant, replace(found, wanted=view.weights))
             gate = await Gate(self.reader, self.thread).verdict(head, view, rows)
         move = HeadMove(expected_version=found.bank.head_version, moved_by=moved_by, reason="consolidation") if gate.passed else None
         label = Label(moved_by, gate=gate.figures())

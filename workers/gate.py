@@ -1,8 +1,9 @@
 """The gate of a consolidation (I5): of the bank's own corrections that hold, none that the head gets right may be wrong in the candidate.
 
-What an answer was replaced by is right as well. All corrections are asked by products of whole matrices (`model/survey.py`), and those for
-which that is close, or which would flip, once more as a recall asks them. The weights are asked alone: the ledger, which knows every
-correction by its words, would hide what they have lost.
+Which of them hold is told by who trained the candidate (`model/holding.py`): nothing else was to be kept. What an answer was replaced by is
+right as well. All are asked by products of whole matrices (`model/survey.py`), and those for which that is close, or which would flip, once
+more as a recall asks them. The weights are asked alone: the ledger, which knows every correction by its words, would hide what they have
+lost.
 """
 
 from collections.abc import Sequence
@@ -58,8 +59,8 @@ class Gate:
     thread: OwnThread
 
     async def verdict(self, head: View, candidate: View, rows: Sequence[LessonRow]) -> Verdict:
-        """Of corrections, oldest first."""
-        probes = list({row.embedding: row for row in rows}.values())  # of those with the same key only the newest holds
+        """Of corrections that hold, oldest first."""
+        probes = list({row.embedding: row for row in rows}.values())  # of those with the same key only the newest can
         if not probes:
             return Verdict(0, 0, 0, 0)
         keys = np.stack([key_of(row.embedding) for row in probes])

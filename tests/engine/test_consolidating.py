@@ -1,6 +1,6 @@
 """What a consolidation moves into the slow level stays: over restarts, lessons and forgetting. Its gate asks all that was taught."""
 
-from dataclasses import replace
+import random
 from datetime import UTC, datetime
 
 import pytest
@@ -159,13 +159,12 @@ class OneForgets(Consolidation):
     """A consolidation that makes one correction wrong, as a training that went too far would."""
 
     async def _candidate(self, tenant, bank_id, progress):
-        found, view = await super()._candidate(tenant, bank_id, progress)
-        rows = await self._lessons(tenant, replace(found, wanted=view.weights))
+        found, view, rows = await super()._candidate(tenant, bank_id, progress)
         key = next(row for row in rows if row.right == "lost_card")
         lesson = Lesson(key_of(key.embedding), "change_pin", 1, view.state.watermark + 1)
         self.replay.recall.apply_(view.state, lesson)
         view.state.watermark -= 1
-        return found, view
+        return found, view, rows
 
 
 async def test_a_candidate_in_which_a_single_correction_flips_is_refused_however_old_that_is(tmp_path, encoder):
@@ -182,6 +181,26 @@ async def test_a_candidate_in_which_a_single_correction_flips_is_refused_however
         assert await owed(service) == (False, 0), "it would fail again at once"
 
 
+def lookalikes(count, seed):
+    """Corrections of which some can hardly be told apart, with answers at random."""
+    dice, answers, taught = random.Random(seed), [f"answer {number}" for number in range(40)], {}
+    while len(taught) < count:
+        name = f"customer {seed}.{1 + len(taught) // 18}.{1 + 2 * (len(taught) % 18)}"
+        taught[f"{name} asks about {dice.choice(answers)}"] = dice.choice(answers)
+    return [{"input": text, "right": right} for text, right in taught.items()]
+
+
+async def test_a_bank_in_which_newer_corrections_were_not_taken_in_yet_is_consolidated(tmp_path, encoder):
+    """The gate refused such banks for ever: for an older correction in whose situation a newer one is right in the candidate."""
+    async with serving(tmp_path / "var", encoder) as service, client_of(service) as client:
+        taught = lookalikes(120, 105)
+        for begin in range(0, 120, 40):
+            assert (await client.post("/v1/corrections/batch", json={"items": taught[begin : begin + 40]})).status_code == 201
+        gate = (await consolidated(client))["gate"]
+        assert gate["probes"] < 120
+        assert gate["candidate_right"] == gate["probes"] > gate["head_right"]
+
+
 async def test_a_refused_candidate_repays_nothing_of_what_a_rollback_wrote_down_meanwhile(tmp_path, encoder):
     seen = []
 
@@ -191,13 +210,13 @@ async def test_a_refused_candidate_repays_nothing_of_what_a_rollback_wrote_down_
         async def _candidate(self, tenant, bank_id, progress):
             return await (super() if not seen else super(OneForgets, self))._candidate(tenant, bank_id, progress)
 
-        async def _finish(self, tenant, found, view, moved_by):
+        async def _finish(self, tenant, found, view, rows, moved_by):
             if seen:
-                return await super()._finish(tenant, found, view, moved_by)
+                return await super()._finish(tenant, found, view, rows, moved_by)
             await rolled_back(client, to=before["id"])
             seen.append(await owed(service))
             try:
-                return await super()._finish(tenant, found, view, moved_by)
+                return await super()._finish(tenant, found, view, rows, moved_by)
             finally:
                 seen.append(await owed(service))
 
@@ -260,10 +279,10 @@ async def test_a_search_that_ends_above_a_consolidation_which_was_undone_blames_
         """A consolidation after which a question that nobody taught has another answer."""
 
         async def _candidate(self, tenant, bank_id, progress):
-            found, view = await super()._candidate(tenant, bank_id, progress)
+            found, view, rows = await super()._candidate(tenant, bank_id, progress)
             self.replay.recall.apply_(view.state, Lesson(asked, "exchange_rate", 1, view.state.watermark + 1))
             view.state.watermark -= 1
-            return found, view
+            return found, view, rows
 
     async with serving(tmp_path / "var", encoder, memory=SOON) as service, client_of(service) as client:
         for text, right in IN_TURN[:12]:

@@ -204,9 +204,9 @@ class Amnesia(Consolidation):
     """A consolidation whose candidate has lost everything, as a training that went wrong would leave it."""
 
     async def _candidate(self, tenant, bank_id, progress):
-        found, view = await super()._candidate(tenant, bank_id, progress)
+        found, view, rows = await super()._candidate(tenant, bank_id, progress)
         view.state = self.replay.recall.initial()
-        return found, view
+        return found, view, rows
 
 
 async def test_candidate_that_answers_worse_is_kept_aside_and_never_becomes_head_nor_the_base_of_a_cold_start(client, service):
