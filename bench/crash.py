@@ -18,7 +18,7 @@ import click
 import httpx
 from tqdm import tqdm
 
-from bench.killing import Fold, Victim, Writers, consolidated_at
+from bench.killing import Fold, Victim, Writers, settled_digest
 from bench.operations import KINDS, Operation
 from bench.promises import Broken, Report
 from bench.remains import examine
@@ -177,8 +177,8 @@ class Rig:
         """Compare the ledger and the weights with what the writers were told."""
         fresh = await self._new_rows(client)
         self._fold.learn(fresh or [])
-        digest = self._fold.consolidate(await consolidated_at(client))
-        told = (await client.get("/v1/memory")).json()["digest"]
+        after, told = await settled_digest(client)
+        digest = self._fold.consolidate(after)
         if told != digest:
             self.report.tell(Broken("digest", f"round {self.report.rounds}: {told}, the ledger folds to {digest}"))
         known: dict[str, int] = {}

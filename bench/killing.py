@@ -20,7 +20,7 @@ from bench.ending import end_with_parent
 from bench.promises import Broken
 from bench.running import address_of, client_of, until_ready
 from model import Lesson, Recall, State
-from model.consolidation import Consolidated, Work, consolidate
+from model.consolidation import Trained, Work, consolidate
 from model.encoder import Encoder
 from workers.encoding import own_words
 from workers.reading import Keys
@@ -104,6 +104,16 @@ async def consolidated_at(client: httpx.AsyncClient, bank: str | None = None) ->
     return found[::-1]
 
 
+async def settled_digest(client: httpx.AsyncClient, bank: str | None = None) -> tuple[list[int], str]:
+    """Where the bank's weights were consolidated, and their digest then: read between two looks that agree, as one may end in between."""
+    named = {} if bank is None else {"bank": bank}
+    while True:
+        after = await consolidated_at(client, bank)
+        digest = str((await client.get("/v1/memory", params=named)).json()["digest"])
+        if await consolidated_at(client, bank) == after:
+            return after, digest
+
+
 @dataclass(slots=True)
 class Fold:
     """The weights that a ledger should have, folded from its texts and consolidated where the service has done so."""
@@ -158,12 +168,12 @@ class Fold:
         return None if text is None else self.words[text]
 
 
-def _done(work: Work) -> Consolidated:
+def _done(work: Work) -> Trained:
     while True:
         try:
             next(work)
         except StopIteration as ended:
-            done: Consolidated = ended.value
+            done: Trained = ended.value
             return done
 
 

@@ -46,14 +46,14 @@ MURMUR = 0.1  # of other codes that is let pass, so that vectors stay short wher
 GROUP = 8_000  # corrections in one system: 256 MB
 
 
-class Consolidated(NamedTuple):
+class Trained(NamedTuple):
     """What comes of a consolidation."""
 
     state: State  # on the host
-    held: NDArray[np.bool_]  # (lessons,) which of them hold: those that a gate may ask for
+    stands: NDArray[np.bool_]  # (lessons,) which of them hold: what a gate may insist on
 
 
-Work = Generator[float, None, Consolidated]
+Work = Generator[float, None, Trained]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +103,10 @@ def consolidate(config: RecallConfig, state: State, lessons: Sequence[Lesson]) -
     fast = copy.levels[FAST]
     all_of_them = collected(config, fast, lessons)
     holds = yield from within(holding(config, copy, all_of_them), 0.0, 0.1)
-    held = (holds.newest | holds.apart)[all_of_them.taught].numpy()
     material, beside = all_of_them.of(holds.newest), all_of_them.of(holds.apart)
     said = material.taught
     if int(said.sum()) < config.slow_from:
-        return Consolidated(copy, held)
+        return Trained(copy, (holds.newest | holds.apart)[all_of_them.taught].numpy())
     yield from within(part(fast, material.keys[said], material.answers[said], config.slow_sharpness), 0.1, 0.12)
     become = torch.from_numpy(np.asarray(succession.become(fast), np.int64))[material.answers]
     choice = yield from within(choosing.choose(material.keys[said], become[said], config.slow_sharpness, config.seed), 0.12, 0.25)
@@ -121,8 +120,9 @@ def consolidate(config: RecallConfig, state: State, lessons: Sequence[Lesson]) -
         fresh.levels[FAST][name] = fast[name]
     fresh.clock, fresh.watermark = copy.clock, copy.watermark
     pairs = yield from within(_settle(config, fresh, turn, turned, choice.noise), 0.4, 0.8)
-    yield from within(_repair(config, fresh, turned.with_(beside), pairs), 0.8, 1.0)
-    return Consolidated(fresh, held)
+    right = yield from within(_repair(config, fresh, turned.joined(beside), pairs), 0.8, 1.0)
+    holds.apart[holds.apart.nonzero()[:, 0]] = right[len(turned.keys) :]  # what cannot be kept beside the newest is replaced by it
+    return Trained(fresh, (holds.newest | holds.apart)[all_of_them.taught].numpy())
 
 
 def clear(codes: Tensor) -> Tensor:
@@ -190,8 +190,11 @@ def _take(config: RecallConfig, fast: Named, material: Material, rows: Tensor) -
         fast["keys"][place], fast["errors"][place] = material.keys[row], 0.0
 
 
-def _repair(config: RecallConfig, state: State, material: Material, pairs: list[int]) -> Generator[float, None, None]:
-    """Write the corrections that the memory does not get right; those in rows `pairs` are in the window."""
+def _repair(config: RecallConfig, state: State, material: Material, pairs: list[int]) -> Generator[float, None, Tensor]:
+    """Write the corrections that the memory does not get right; those in rows `pairs` are in the window.
+
+    (n,) bool: which are right beyond doubt in the end.
+    """
     fast, room = state.levels[FAST], config.window - config.reserve
     said = yield from within(Survey(config, state).whole(material.keys), 0.0, 0.5)
     repair = Repair(config, state, material.keys, material.answers, said)
@@ -207,6 +210,9 @@ def _repair(config: RecallConfig, state: State, material: Material, pairs: list[
             if row in places:
                 written[row] = places[row]
         if not len(below) or not written:
-            return
+            break
         rows, at = torch.tensor(list(written)), torch.tensor(list(written.values()))
         yield from within(repair.write(rows, at, standing), 0.5 * (begin + end), end)
+    else:
+        _, standing = yield from within(repair.below(asked), 1.0, 1.0)
+    return standing.right & standing.sure

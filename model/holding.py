@@ -1,15 +1,12 @@
 """Which corrections hold: what a consolidation teaches and keeps right, and what its gate asks.
 
 A correction holds until a newer one in the same situation (`same`, a cosine) has taken its place: the newer answer is that of both. But a
-situation is no point. An older one still holds where the memory tells it from the newer: gives its answer at its key, and not at the newer
-one's too, as if that had not been taught. So of the corrections in a situation
+situation is no point. An older one still holds where the memory tells it from the newest: gives its answer at its key, and not at that of
+the newest too, as if that had not been taught. So of the corrections in a situation
 
     the newest                                             holds and is learned
-    older ones that are told from all newer ones           hold and are kept right, by the repair if by nothing else
-    others, and whatever has a newer one at its very key   are replaced: nobody asks for them any more
-
-A consolidation once let go of all older ones while its gate asked for each of them. With two hundred corrections, a dozen pairs of which
-lay in one situation, there was one whose newer one the head had not taken in yet, and its gate refused (docs/journal.md).
+    older ones that are told from the newest there         hold and are kept right, by the repair if by nothing else
+    others, and whatever has a newer one at its very key   are replaced: nothing can be right at both
 """
 
 from collections.abc import Generator, Sequence
@@ -24,7 +21,7 @@ from model.config import RecallConfig
 from model.recall import Lesson
 from model.state import Named, State
 from model.steps import within
-from model.survey import Standing, Survey
+from model.survey import Survey
 
 BLOCK = 1_024  # rows of a product of all corrections with each other
 NUMBERS = 2**24  # of such a product at once: 64 MiB, however many corrections there are
@@ -42,7 +39,7 @@ class Material(NamedTuple):
         """Those in `rows`."""
         return Material(*(each[rows] for each in self))
 
-    def with_(self, more: "Material") -> "Material":
+    def joined(self, more: "Material") -> "Material":
         """These, and `more` behind them."""
         return Material(*(torch.cat(both) for both in zip(self, more, strict=True)))
 
@@ -51,7 +48,7 @@ class Holding(NamedTuple):
     """What holds of some material."""
 
     newest: Tensor  # (n,) bool: the last in their situations
-    apart: Tensor  # (n,) bool: older ones that the memory tells from all newer ones there
+    apart: Tensor  # (n,) bool: older ones that the memory tells from the newest there
 
 
 def collected(config: RecallConfig, fast: Named, lessons: Sequence[Lesson]) -> Material:
@@ -78,30 +75,48 @@ def holding(config: RecallConfig, state: State, material: Material) -> Generator
 
     An answer's own words replace nothing: nobody taught them.
     """
-    newest = ~(yield from within(_followed(material, config.same), 0.0, 0.5))
-    older = ~newest & material.taught & _last_at_their_key(material)
-    if not older.any():
-        return Holding(newest, older)
-    stands = yield from within(Survey(config, state).standing(material.keys, material.answers), 0.5, 0.8)
-    older &= stands.right
-    unheard = yield from within(_followed(material, config.same, stands), 0.8, 1.0)
-    return Holding(newest, older & ~unheard)
+    newest = ~(yield from within(_followed(material, config.same), 0.0, 0.7))
+    older = (~newest & material.taught & _last_at_their_key(material)).nonzero()[:, 0]
+    apart = torch.zeros(len(newest), dtype=torch.bool)
+    if not len(older):
+        return Holding(newest, apart)
+    old, new = yield from within(_both(material, older, (newest & material.taught).nonzero()[:, 0], config.same), 0.7, 0.8)
+    asked = torch.cat([older, new]).unique()
+    stands = yield from within(Survey(config, state).standing(material.keys[asked], material.answers[asked]), 0.8, 1.0)
+    said, right = torch.full((len(newest),), -1), torch.zeros(len(newest), dtype=torch.bool)
+    said[asked], right[asked] = stands.said, stands.right
+    apart[older] = right[older]
+    apart[old[(said[old] == said[new]) & ~right[new]]] = False
+    return Holding(newest, apart)
 
 
-def _followed(material: Material, same: float, stands: Standing | None = None) -> Generator[float, None, Tensor]:
-    """(n,) bool: whether a newer correction was taught in the same situation; by `stands`: one at which the memory still says the same."""
+def _followed(material: Material, same: float) -> Generator[float, None, Tensor]:
+    """(n,) bool: whether a newer correction was taught in the same situation."""
     count, followed = len(material.keys), torch.zeros(len(material.keys), dtype=torch.bool)
-    rows = max(1, min(BLOCK, NUMBERS // max(1, count)))
+    rows = _at_once(count)
     for begin in range(0, count, rows):
-        part = slice(begin, begin + rows)
-        near = material.keys[part] @ material.keys[begin:].T
+        near = material.keys[begin : begin + rows] @ material.keys[begin:].T
         newer = torch.arange(count - begin)[None] > torch.arange(len(near))[:, None]
-        by = (near >= same) & newer & material.taught[begin:]
-        if stands is not None:
-            by &= (stands.said[part, None] == stands.said[begin:]) & ~stands.right[begin:]
-        followed[part] = by.any(dim=1)
+        followed[begin : begin + rows] = ((near >= same) & newer & material.taught[begin:]).any(dim=1)
         yield min(1.0, (begin + rows) / count)
     return followed
+
+
+def _both(material: Material, older: Tensor, newest: Tensor, same: float) -> Generator[float, None, tuple[Tensor, Tensor]]:
+    """Of rows (m,) and (k,) the pairs in one situation, the second of them newer: the first rows and the second rows, as many."""
+    first, second, rows = [older[:0]], [newest[:0]], _at_once(len(newest))
+    for begin in range(0, len(older), rows):
+        part = older[begin : begin + rows]
+        near = material.keys[part] @ material.keys[newest].T
+        at, by = ((near >= same) & (newest > part[:, None])).nonzero(as_tuple=True)
+        first.append(part[at])
+        second.append(newest[by])
+        yield min(1.0, (begin + rows) / len(older))
+    return torch.cat(first), torch.cat(second)
+
+
+def _at_once(count: int) -> int:
+    return max(1, min(BLOCK, NUMBERS // max(1, count)))
 
 
 def _last_at_their_key(material: Material) -> Tensor:

@@ -8,9 +8,8 @@ is no longer owed all the same: the same corrections would fail again, so the ne
 head has moved since, what is owed is of another memory: then nothing is kept, and the consolidation begins again.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from model.consolidation import consolidate
 from service.errors import GateFailed, HeadMoved
@@ -27,6 +26,15 @@ from workers.view import View
 
 FOLDED, TRAINED = 0.3, 0.9  # shares of the work that are done when the fold is, and when the candidate is
 TRIES = 3  # a head that keeps moving sends the job back to the queue
+
+
+class Candidate(NamedTuple):
+    """What was trained, before its gate."""
+
+    found: Lineage  # the bank as it was found
+    view: View  # what would become of it
+    rows: list[LessonRow]  # the corrections that it has learned, oldest first
+    replaced: frozenset[int]  # the seqs of those that do not hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +55,12 @@ class Consolidation:
             HeadMoved: the head kept moving; try again.
         """
         for _ in range(TRIES):
-            found, view, rows = await self._candidate(tenant, bank_id, progress)
+            candidate = await self._candidate(tenant, bank_id, progress)
             again = await lineage(self.replay.database, tenant, bank_id)
-            if again.head.id != found.head.id or restrict(_kept(again), view.seq) != view.weights:
+            if again.head.id != candidate.found.head.id or restrict(_kept(again), candidate.view.seq) != candidate.view.weights:
                 continue
             try:
-                gate, saved = await self._finish(tenant, found, view, rows, moved_by)
+                gate, saved = await self._finish(tenant, candidate, moved_by)
             except HeadMoved:
                 continue
             if not gate.passed:
@@ -63,8 +71,8 @@ class Consolidation:
             return {"snapshot": saved.id, "digest": saved.digest, "events": saved.clock["events"], "gate": gate.figures()}
         raise HeadMoved()
 
-    async def _candidate(self, tenant: str, bank_id: str, progress: Progress) -> tuple[Lineage, View, list[LessonRow]]:
-        """The bank as it was found, what would become of it, and the corrections that hold: those that its gate asks."""
+    async def _candidate(self, tenant: str, bank_id: str, progress: Progress) -> Candidate:
+        """What would become of the bank as it was found."""
 
         async def folded(done: float) -> None:
             await progress(FOLDED * done)
@@ -83,9 +91,10 @@ class Consolidation:
         rows = await self._lessons(tenant, _remembered(found))
         lessons = [lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words) for row in rows]
         with self.replay.stage("train"):
-            consolidated = await self.thread.run_in_steps(consolidate(self.replay.recall.config, view.state, lessons), trained)
-        view.state = await self.thread.run(self.replay.recall.brought, consolidated.state)
-        return found, view, [row for row, stands in zip(rows, consolidated.held, strict=True) if stands]
+            done = await self.thread.run_in_steps(consolidate(self.replay.recall.config, view.state, lessons), trained)
+        view.state = await self.thread.run(self.replay.recall.brought, done.state)
+        replaced = frozenset(row.seq for row, stands in zip(rows, done.stands, strict=True) if not stands)
+        return Candidate(found, view, rows, replaced)
 
     async def _lessons(self, tenant: str, kept: Lineage) -> list[LessonRow]:
         lessons: list[LessonRow] = []
@@ -99,12 +108,11 @@ class Consolidation:
             at = rows[-1].seq
         return lessons
 
-    async def _finish(
-        self, tenant: str, found: Lineage, view: View, rows: Sequence[LessonRow], moved_by: str
-    ) -> tuple[Verdict, SnapshotRow]:
+    async def _finish(self, tenant: str, candidate: Candidate, moved_by: str) -> tuple[Verdict, SnapshotRow]:
+        found, view, rows, replaced = candidate
         head, _ = await self.replay.current(tenant, found, thread=self.thread)
         with self.replay.stage("gate"):
-            gate = await Gate(self.reader, self.thread).verdict(head, view, rows)
+            gate = await Gate(self.reader, self.thread).verdict(head, view, rows, replaced)
         move = HeadMove(expected_version=found.bank.head_version, moved_by=moved_by, reason="consolidation") if gate.passed else None
         label = Label(moved_by, gate=gate.figures())
         bank, now = found.bank, self.versions.now()

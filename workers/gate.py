@@ -1,12 +1,12 @@
 """The gate of a consolidation (I5): of the bank's own corrections that hold, none that the head gets right may be wrong in the candidate.
 
-Which of them hold is told by who trained the candidate (`model/holding.py`): nothing else was to be kept. What an answer was replaced by is
-right as well. All are asked by products of whole matrices (`model/survey.py`), and those for which that is close, or which would flip, once
-more as a recall asks them. The weights are asked alone: the ledger, which knows every correction by its words, would hide what they have
-lost.
+Which of them hold is told by who trained the candidate (`model/holding.py`); what becomes of the others is told, too, and refuses nothing.
+What an answer was replaced by is right as well. All are asked by products of whole matrices (`model/survey.py`), and those for which that
+is close, or which would flip, once more as a recall asks them. The weights are asked alone: the ledger, which knows every correction by its
+words, would hide what they have lost.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,12 +28,17 @@ Right = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Corrections asked, how many of them the head and the candidate answered right, and on how many only the head was right."""
+    """Corrections that hold, how many of them the head and the candidate answered right, and on how many only the head was right.
+
+    `replaced`: those that do not hold, since a newer one in their situation does; of these, too, only the head was right on `let_go`.
+    """
 
     probes: int
     head_right: int
     candidate_right: int
     flipped: int
+    replaced: int = 0
+    let_go: int = 0
 
     @property
     def passed(self) -> bool:
@@ -47,6 +52,8 @@ class Verdict:
             "head_right": self.head_right,
             "candidate_right": self.candidate_right,
             "flipped": self.flipped,
+            "replaced": self.replaced,
+            "let_go": self.let_go,
             "passed": self.passed,
         }
 
@@ -58,9 +65,9 @@ class Gate:
     reader: Reader
     thread: OwnThread
 
-    async def verdict(self, head: View, candidate: View, rows: Sequence[LessonRow]) -> Verdict:
-        """Of corrections that hold, oldest first."""
-        probes = list({row.embedding: row for row in rows}.values())  # of those with the same key only the newest can
+    async def verdict(self, head: View, candidate: View, rows: Sequence[LessonRow], replaced: Container[int] = ()) -> Verdict:
+        """Of corrections, oldest first, of which those with the seqs `replaced` do not hold."""
+        probes = list({row.embedding: row for row in rows}.values())  # of those with the same key only the newest can hold
         if not probes:
             return Verdict(0, 0, 0, 0)
         keys = np.stack([key_of(row.embedding) for row in probes])
@@ -73,7 +80,9 @@ class Gate:
             some = again[begin : begin + ASKED]
             for view, right in ((head, before), (candidate, after)):
                 right[some] = await self.thread.run(self._asked, view, keys[some], [probes[place] for place in some])
-        return Verdict(len(probes), int(before.sum()), int(after.sum()), int((before & ~after).sum()))
+        holds, flipped = np.array([row.seq not in replaced for row in probes]), before & ~after
+        counts = [int(each.sum()) for each in (holds, before & holds, after & holds, flipped & holds, ~holds, flipped & ~holds)]
+        return Verdict(*counts)
 
     async def _surveyed(self, view: View, keys: Keys, probes: Sequence[LessonRow]) -> tuple[Right, Right]:
         """Whether each is right, and whether that is beyond doubt."""

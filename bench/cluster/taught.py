@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from bench.killing import Fold, consolidated_at
+from bench.killing import Fold, settled_digest
 from bench.promises import Broken
 
 PAGE = 200
@@ -35,8 +35,7 @@ class TaughtBank:
         broken = [Broken("other", f"{self.name}: the seqs have a gap")] if fresh is None else []
         self.rows += fresh or []
         await asyncio.to_thread(self.fold.learn, fresh or [])
-        digest = await asyncio.to_thread(self.fold.consolidate, await consolidated_at(client, self.name))
-        if await self._digest(client) != digest:
+        if not await self._weighs_the_same(client):
             broken.append(Broken("digest", f"{self.name}: the digest is not that of the fold of its ledger"))
         return broken + list(self._wrong())
 
@@ -45,7 +44,7 @@ class TaughtBank:
         seen, self.rows, self._cursor = self.rows, [], None
         self.rows = await self._new_rows(client) or []
         broken = [] if self.rows == seen else [Broken("lost", f"{self.name}: the ledger is not what it was seen to be")]
-        if await self._digest(client) != self.fold.state.digest():
+        if not await self._weighs_the_same(client):
             broken.append(Broken("digest", f"{self.name}: the digest has changed, and nobody has taught"))
         return broken + list(self._wrong())
 
@@ -77,5 +76,7 @@ class TaughtBank:
             return None
         return [(row["input"], row["right"]) for row in fresh]
 
-    async def _digest(self, client: httpx.AsyncClient) -> str:
-        return str((await client.get("/v1/memory", params={"bank": self.name})).json()["digest"])
+    async def _weighs_the_same(self, client: httpx.AsyncClient) -> bool:
+        """Whether the weights are the fold of the ledger, consolidated where the service has done so, asked to or by itself."""
+        after, digest = await settled_digest(client, self.name)
+        return digest == await asyncio.to_thread(self.fold.consolidate, after)

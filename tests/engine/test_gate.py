@@ -46,5 +46,9 @@ async def test_a_correction_flips_where_what_it_replaced_is_certain_again(servic
     said = [[ANSWERS[found[0].index] for found in reader.candidates(view, keys[-3:], 1)] for view in (head, candidate)]
     assert said == [["B"] * 3, ["A"] * 3]
     verdict = await Gate(reader, thread).verdict(head, candidate, rows)
-    assert verdict.figures() == {"probes": 93, "head_right": 93, "candidate_right": 90, "flipped": 3, "passed": False}
+    figures = verdict.figures()
+    assert figures == {"probes": 93, "head_right": 93, "candidate_right": 90, "flipped": 3, "replaced": 0, "let_go": 0, "passed": False}
+    verdict = await Gate(reader, thread).verdict(head, candidate, rows, replaced={91, 92, 93})
+    figures = verdict.figures()
+    assert figures == {"probes": 90, "head_right": 90, "candidate_right": 90, "flipped": 0, "replaced": 3, "let_go": 3, "passed": True}
     assert (await Gate(reader, thread).verdict(head, head, rows)).passed

@@ -160,7 +160,8 @@ async def test_consolidation_gates_snapshots_and_moves_the_head(client):
     lived = await digest(client)
     job = await finished(client, (await client.post("/v1/consolidations", json={})).json()["job_id"])
     assert job["status"] == "succeeded", job
-    assert job["result"]["gate"] == {"probes": 6, "head_right": 6, "candidate_right": 6, "flipped": 0, "passed": True}
+    figures = {"probes": 6, "head_right": 6, "candidate_right": 6, "flipped": 0, "replaced": 0, "let_go": 0}
+    assert job["result"]["gate"] == figures | {"passed": True}
     assert job["result"]["digest"] == lived, "replay equals the lived state (I8)"
     head = next(row for row in (await client.get("/v1/snapshots")).json()["items"] if row["is_head"])
     assert (head["id"], head["kind"]) == (job["result"]["snapshot"], "consolidation")
@@ -204,9 +205,9 @@ class Amnesia(Consolidation):
     """A consolidation whose candidate has lost everything, as a training that went wrong would leave it."""
 
     async def _candidate(self, tenant, bank_id, progress):
-        found, view, rows = await super()._candidate(tenant, bank_id, progress)
-        view.state = self.replay.recall.initial()
-        return found, view, rows
+        made = await super()._candidate(tenant, bank_id, progress)
+        made.view.state = self.replay.recall.initial()
+        return made
 
 
 async def test_candidate_that_answers_worse_is_kept_aside_and_never_becomes_head_nor_the_base_of_a_cold_start(client, service):

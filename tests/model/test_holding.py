@@ -77,7 +77,7 @@ def test_an_older_correction_holds_where_the_memory_tells_it_from_the_newer_and_
     assert right(state, pair) == [True, True]
     assert held(state, lessons) == ([*range(20), 21], [20])
     found = ended(consolidate(ROOMY, state, lessons))
-    assert found.held.all()
+    assert found.stands.all()
     assert right(found.state, pair) == [True, True]
     assert int(found.state.levels["slow"]["held"][0, 0]) == 21, "only the newer one is learned"
 
@@ -90,8 +90,42 @@ def test_an_older_correction_whose_newer_one_the_memory_has_not_taken_in_is_repl
     assert right(state, [older, newer]) == [True, False]
     assert held(state, lessons) == ([*range(20), 21], [])
     found = ended(consolidate(ROOMY, state, lessons))
-    assert np.flatnonzero(~found.held).tolist() == [20], "the gate does not ask for it"
+    assert np.flatnonzero(~found.stands).tolist() == [20], "the gate does not ask for it"
     assert right(found.state, [newer]) == [True]
+
+
+def test_an_older_one_is_told_from_the_newest_of_its_situation_whatever_came_between() -> None:
+    older, newer = two_in_one()
+    lessons = [*beside(), older, newer, replace(older, key=unit(older.key + 0.001 * newer.key), seq=103)]
+    state = learned(lessons)
+    assert right(state, lessons[-3:]) == [True, False, True], "it says the first answer everywhere"
+    assert held(state, lessons) == ([*range(20), 22], [20])
+
+
+@pytest.mark.parametrize("cosine", [0.9999, 0.99999])
+def test_two_that_lie_as_good_as_at_one_key_are_both_kept_or_the_older_one_is_told_to_be_replaced(cosine: float) -> None:
+    pair = two_in_one(cosine)
+    state = of_roomy(told_apart(*pair))
+    lessons = [*beside(), *pair]
+    found = ended(consolidate(ROOMY, state, lessons))
+    assert right(found.state, [lesson for lesson, stands in zip(lessons, found.stands, strict=True) if stands]) == [True] * int(
+        found.stands.sum()
+    )
+    assert found.stands[:20].all()
+    assert found.stands[21]
+
+
+def test_what_a_full_window_has_no_room_for_is_told_to_be_replaced() -> None:
+    config = replace(ROOMY, window=ROOMY.reserve + 21)  # all of it for those that are learned
+    pair = two_in_one()
+    state = replace(told_apart(*pair), config_hash=config.hash)
+    for name in ("keys", "errors", "rates", "answers"):
+        state.levels["fast"][name] = state.levels["fast"][name][: config.window].clone()
+    assert right(state, pair, config=config) == [True, True]
+    lessons = [*beside(), *pair]
+    found = ended(consolidate(config, state, lessons))
+    assert np.flatnonzero(~found.stands).tolist() == [20]
+    assert right(found.state, lessons[:20] + lessons[21:], config=config) == [True] * 21
 
 
 def test_at_one_key_only_the_newest_holds() -> None:
@@ -126,9 +160,9 @@ def test_of_corrections_that_hold_none_that_the_memory_gets_right_flips_however_
         before = np.array(right(state, lessons[:upto]))
         found = ended(consolidate(ROOMY, state, lessons[:upto]))
         after = np.array(right(found.state, lessons[:upto]))
-        assert not (before & ~after & found.held).any()
-        assert after[found.held].all(), "all that hold are right"
-        assert not found.held.all()
+        assert not (before & ~after & found.stands).any()
+        assert after[found.stands].all(), "all that hold are right"
+        assert not found.stands.all()
         state = found.state
 
 
