@@ -95,9 +95,19 @@ class Tally:
         """Corrections that were right before a consolidation and wrong after it, all together."""
         return sum(survival.lost for survival in self.consolidations)
 
+    @property
+    def seconds(self) -> float:
+        """What asking and telling took, all together."""
+        return 1e-3 * (self.ask_ms * self.requests + self.tell_ms * self.mistakes)
+
     def as_json(self) -> dict[str, Any]:
         """Its fields."""
         return asdict(self)
+
+    @classmethod
+    def of_json(cls, fields: Mapping[str, Any]) -> "Tally":
+        """What `as_json` gave."""
+        return cls(**{**fields, "consolidations": [Survival(**one) for one in fields["consolidations"]]})
 
 
 def changed_intents(rows: Sequence[Row]) -> frozenset[str]:

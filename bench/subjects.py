@@ -31,6 +31,7 @@ from service.embedded import DEFAULT, open_engine, utc_now
 from service.errors import GateFailed
 from service.processes.parts import encoder_digest
 from service.settings import Settings
+from service.store import banks
 from workers.maintenance import Maintenance
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class EngineMemory:
     tenant: str
     var_dir: Path
     bank: str = DEFAULT
+    due_events: int | None = None  # corrections owed from which on it is consolidated by itself; None: only when told
 
     async def ask(self, text: str) -> str | None:
         """The first answer of a recall."""
@@ -82,6 +84,8 @@ class EngineMemory:
             items = [wire.NewCorrection(input=text, right=right) for text, right in some]
             taught = await self.engine.teach(self.tenant, self.bank, items, actor=ACTOR, idempotency_key=None)
             names += [one.id for one in taught]
+            if self.due_events is not None and await self._owed() >= self.due_events:
+                await self.consolidate()
             progress(len(some))
         return names
 
@@ -116,6 +120,10 @@ class EngineMemory:
             self.tenant, self.bank, texts, top_k=1, min_confidence=min_confidence, at=None, explain=False, min_seq=None
         )
         return items
+
+    async def _owed(self) -> int:
+        async with self.engine.replay.database.read(self.tenant) as conn:
+            return (await banks.find_bank(conn, self.tenant, self.bank)).debt_events
 
     async def _bank_id(self) -> str:
         return await self.engine.banks.id_of(self.tenant, self.bank)
@@ -215,13 +223,23 @@ class RestMemory:
 
 
 @contextlib.asynccontextmanager
-async def engine_memory(settings: Settings, vectors: Vectors, **changes: Any) -> AsyncIterator[EngineMemory]:  # noqa: ANN401
-    """A new bank in an engine of its own on a scratch directory. `changes` are of its memory (`model.config.RecallConfig`)."""
+async def engine_memory(
+    settings: Settings,
+    vectors: Vectors,
+    *,
+    by_itself: bool = False,
+    **changes: Any,  # noqa: ANN401
+) -> AsyncIterator[EngineMemory]:
+    """A new bank in an engine of its own on a scratch directory. `changes` are of its memory (`model.config.RecallConfig`).
+
+    `by_itself`: between two batches that are taught it is consolidated when so many corrections are owed as the settings say, as the
+    sweeper of a running service does.
+    """
     with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as scratch:
         own = structs.replace(settings, var_dir=Path(scratch) / "var", database="", blobs="", bootstrap_key="", key_pepper="")
         config = RecallConfig(vectors.digest, **changes)
         async with open_engine(own, encoder=RememberedEncoder(vectors), config=config) as (engine, tenant):
-            yield EngineMemory(engine, tenant, own.var_dir)
+            yield EngineMemory(engine, tenant, own.var_dir, due_events=settings.consolidate_events if by_itself else None)
 
 
 @contextlib.asynccontextmanager
