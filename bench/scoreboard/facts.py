@@ -7,8 +7,10 @@ The edits of a file in random order, taught one after the other. After T of them
 - *near*: silence at a prompt of the same relation about another subject (CounterFact's locality prompt): there was silence before
 - *far*: silence at questions that have to do with nothing (those of Natural Questions that come with zsRE)
 
-A memory answers above a threshold. One threshold for all streams is chosen for each memory on validation edits (`counterfact_val`, never in
-a stream), where the harmonic mean of reliability, generality and near is highest. The product is shown at its own default as well.
+A memory answers above a threshold. One threshold for all streams is chosen for each memory on validation edits (`counterfact_val`, never
+in a stream): of how far reliability, generality and near have come from their goals (`GOALS`) towards 1 the least is highest there. The
+product is shown at its own default as well. It is consolidated by itself as often as a running service would; `--consolidate` plays it once
+more, consolidated before each time that it is asked.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +24,7 @@ from matplotlib.figure import Figure as Picture
 
 from bench.asking import Asked, Consolidating, Palimpsest, Progress, Said
 from bench.scoreboard.board import Bench, Chosen, data_of, options, run_board, words_of
-from bench.scoreboard.measures import auroc, harmonic
+from bench.scoreboard.measures import auroc
 from bench.scoreboard.pictures import curves
 from bench.scoreboard.report import Figure, Line, Table
 from bench.scoreboard.sources import Fact, facts, far_questions
@@ -32,6 +34,8 @@ SIZES = (1, 10, 100, 1_000, 5_000)
 STREAMS = ("counterfact", "zsre")
 DEFAULT, CONSOLIDATED = "its default threshold", ", consolidated"
 SHARES = ("reliability", "generality", "near", "far")
+TRIED = 500  # thresholds, about
+GOALS = (0.99, 0.95, 0.93)  # of the first three, at 1,000 edits
 TABLES = (
     Table(
         "facts",
@@ -98,10 +102,20 @@ class Answers:
         }
 
     def best_threshold(self) -> float:
-        """Where the harmonic mean of reliability, generality and near is highest; of equal ones the lowest."""
-        tried = sorted({said.confidence for said in self.said[: 2 * len(self.probes.edits)]})
-        step = max(1, len(tried) // 500)
-        return max(tried[::step], key=lambda threshold: harmonic(*(self.line(threshold)[share] or 0.0 for share in SHARES[:3])))
+        """Where the least of the ways of reliability, generality and near from goal to 1 is longest; of equal ones the lowest."""
+        edits, near_end = len(self.probes.edits), 2 * len(self.probes.edits) + len(self.probes.near)
+        sure = np.array([said.confidence for said in self.said])
+        right = np.array([one.value == target for one, target in zip(self.said, [*self.probes.targets] * 2, strict=False)])
+        tried = np.unique(sure[: 2 * edits])
+        tried = tried[:: max(1, len(tried) // TRIED)]
+        given = sure[None] >= tried[:, None]
+        shares = [
+            (right[:edits] & given[:, :edits]).mean(axis=1),
+            (right[edits:] & given[:, edits : 2 * edits]).mean(axis=1),
+            (~given[:, 2 * edits : near_end]).mean(axis=1) if self.probes.near else np.ones(len(tried)),
+        ]
+        least = np.min([(share - goal) / (1.0 - goal) for share, goal in zip(shares, GOALS, strict=True)], axis=0)
+        return float(tried[least.argmax()])
 
 
 @click.command("facts")
@@ -112,7 +126,8 @@ class Answers:
 @click.option("--size", "sizes", multiple=True, type=click.IntRange(1), default=SIZES, show_default=True, help="T; several for several.")
 @click.option("--validation", default=979, show_default=True, type=click.IntRange(10), help="Validation edits.")
 @click.option("--far", "far_rows", default=1_000, show_default=True, type=click.IntRange(1), help="Unrelated questions.")
-def command(chosen: Chosen, streams: tuple[str, ...], sizes: tuple[int, ...], validation: int, far_rows: int) -> None:
+@click.option("--consolidate", is_flag=True, help="Also consolidate before each time that is asked.")
+def command(chosen: Chosen, streams: tuple[str, ...], sizes: tuple[int, ...], validation: int, far_rows: int, consolidate: bool) -> None:
     """Edited facts: reliability, generality, locality near and far, by age, at one threshold chosen on validation rows."""
     valid = data_of(lambda below: facts("counterfact_val", below))
     loaded = {name: data_of(lambda below, name=name: facts(name, below)) for name in streams}  # type: ignore[misc]
@@ -125,12 +140,12 @@ def command(chosen: Chosen, streams: tuple[str, ...], sizes: tuple[int, ...], va
     }
     edits = [*chosen_on, *(edit for orders in played.values() for order in orders for edit in order)]
     texts = [*(text for edit in edits for text in (edit.prompt, edit.rephrase, edit.near)), *far, *words_of(edit.target for edit in edits)]
-    passes = 3 + 2 * (chosen.rest is not None)
+    passes = 1 + (1 + consolidate) * (1 + (chosen.rest is not None))
     steps = passes * (_steps(chosen_on, (len(chosen_on),), ()) + sum(_steps(order, sizes, far) for one in played.values() for order in one))
 
     async def measure(bench: Bench, progress: Progress) -> list[Line]:
         aside = Course(chosen_on, (len(chosen_on),), ())
-        thresholds = {label: await threshold(bench, label, aside, progress) for label in _memories(bench)}
+        thresholds = {label: await threshold(bench, label, aside, progress) for label in _memories(bench, consolidate)}
         lines: list[Line] = []
         for name, orders in played.items():
             for seed, order in enumerate(orders):
@@ -177,9 +192,10 @@ async def answers_after(memory: Asked, course: Course, progress: Progress, *, co
     return found
 
 
-def _memories(bench: Bench) -> list[str]:
-    """Names of all that play: the product as it is and consolidated, and its rival."""
-    return [f"{name}{how}" for name, _ in bench.products(by_itself=True) for how in ("", CONSOLIDATED)] + [STORE]
+def _memories(bench: Bench, consolidate: bool) -> list[str]:
+    """Names of all that play: the product, once more consolidated, and its rival."""
+    hows = ("", CONSOLIDATED) if consolidate else ("",)
+    return [f"{name}{how}" for name, _ in bench.products(by_itself=True) for how in hows] + [STORE]
 
 
 async def played_by(

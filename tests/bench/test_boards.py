@@ -133,10 +133,15 @@ def test_short_supersession(tmp_path):
 @needs_data
 @pytest.mark.timeout(180)
 def test_short_abstention(tmp_path):
-    lines = measured("abstention", tmp_path, "--taught", "300", "--asked", "60", "--consolidate")
+    options = ("--taught", "300", "--asked", "60", "--consolidate")
+    lines = measured("abstention", tmp_path, *options)
     assert [name for name, _ in lines] == [ENGINE, f"{ENGINE}, consolidated", STORE]
     assert all(0.5 < line["auroc"] <= 1.0 for line in lines.values())
     assert lines[STORE, 300]["calibration"] is None
+    again = CliRunner().invoke(main, ["abstention", "--seeds", "1", "--json", str(tmp_path / "again.json"), *options])
+    assert "(1 of 1 parts in earlier runs)" in again.output
+    first, second = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("abstention", "again"))
+    assert first["runs"] == second["runs"]
 
 
 @needs_data

@@ -42,6 +42,21 @@ async def test_figures_follow_the_threshold():
     assert 0.5 < last.best_threshold() <= 0.7
 
 
+async def test_threshold_is_the_one_by_which_the_figure_that_is_furthest_from_its_goal_is_best():
+    probes = Probes.of(EDITS, [])
+    sure = [1.0] * 20 + [0.9] * 17 + [0.5] * 2 + [0.3] + [0.6] * 2 + [0.4] * 3 + [0.1] * 15  # prompts, rephrasings, near ones
+
+    def answers(right):
+        said = [Said(edit.target, 0.0, silent=False) for edit in (*EDITS, *EDITS)] + [Said("x", 0.0, silent=False)] * 20
+        told = [Said(one.value if right else "wrong", at, silent=False) for one, at in zip(said, sure, strict=True)]
+        return Answers(probes, told)
+
+    # at .3 all rephrasings are found and 15 of 20 neighbours silent, at .5 19 and 18, at .9 17 and 20: of the ways from .95 and .93 to 1
+    # the shorter is -2.6, -0.4 and -2.0
+    assert answers(right=True).best_threshold() == 0.5
+    assert answers(right=False).best_threshold() == 0.3  # it changes nothing: the lowest
+
+
 async def test_latest_target_of_a_prompt_is_the_right_one_and_ages_are_told_apart():
     edits = [Fact("prompt 0", "rephrase 0", "old", "near 0", ""), *EDITS[1:19], Fact("prompt 0", "rephrase 0", "new", "near 0", "")]
     (found,) = await answers_after(Scripted(), Course(edits, [20], FAR), lambda done: None)
