@@ -30,7 +30,9 @@ SAME_VECTORS = "Give rivals Palimpsest's vectors, too. By default they have the 
 @click.option("--requests", default=10_000, show_default=True, type=click.IntRange(2), help="Length of a stream.")
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(1), help="Number of random orders.")
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes; one for each core is fastest.")
-@click.option("--consolidate-every", "every", type=click.IntRange(1), help="Consolidate Palimpsest each time after so many requests.")
+@click.option(
+    "--consolidate-every", "every", type=click.IntRange(1), help="Consolidate Palimpsest after each so many requests, not by itself."
+)
 @click.option(
     "--rest",
     is_flag=False,

@@ -1,9 +1,9 @@
 """Parts of a board that were measured before: a board of hours can be cut off at any point, and goes on where it stood when called again.
 
 A part is what one memory does on one order. Its lines are kept with all that they depend on, and found again only where that is the same:
-the board's options, the digests of data and encoders, and the code: the board's own module with the rivals', and for the product all that
-decides an answer (`PRODUCT`). They lie beside the vectors (`bench.vectors`), a JSON line for each part; the files may be deleted at any
-time, `--fresh` measures everything again. Times are those of the run that measured the part.
+the board's options, the digests of data and encoders, and the code: the board's own module and those that it plays by (`MODULES`), and for
+the product all that decides an answer (`PRODUCT`). They lie beside the vectors (`bench.vectors`), a JSON line for each part; the files may
+be deleted at any time, `--fresh` measures everything again. Times are those of the run that measured the part.
 """
 
 import os
@@ -23,7 +23,11 @@ from bench.scoreboard.report import Line
 ROOT = Path(__file__).resolve().parent.parent.parent
 DECIDING = ("consolidate", "encoding", "gate", "judging", "learning", "reading", "rebuilding", "replay", "teaching")
 PRODUCT = ("model/*.py", *(f"workers/{name}.py" for name in DECIDING))
-RIVALS = ("bench/rivals.py", "bench/streams.py", *(f"bench/scoreboard/{name}.py" for name in ("gradient_heads", "heads", "stores")))
+MODULES = {  # beside a board's own, those that say what is played and what rivals do
+    "corrections": ("bench/corrections.py", "bench/streams.py", "bench/rivals.py"),
+    "incremental": ("bench/scoreboard/heads.py", "bench/scoreboard/gradient_heads.py"),
+    "ablation": ("bench/scoreboard/incremental.py", "bench/streams.py"),
+}
 
 Work = Callable[[Progress], Awaitable[list[Line]]]
 
@@ -102,8 +106,8 @@ class Parts:
             self.ledger.add({"key": self._key(named, product=product), **told})
 
     def _key(self, named: Mapping[str, Any], *, product: bool) -> str:
-        module = "bench/corrections.py" if self.board == "corrections" else f"bench/scoreboard/{self.board}.py"
-        code = code_of(module, *RIVALS, *(PRODUCT if product else ()))
+        board = (f"bench/scoreboard/{self.board}.py", *MODULES.get(self.board, ()))
+        code = code_of(*board, *(PRODUCT if product else ()))
         of = named.get("data", list(self.digests))
         digests = [self.digests[name] for name in ([of] if isinstance(of, str) else of)]
         told = repr((self.board, sorted(self.given.items()), sorted(named.items()), digests, code, sys.version_info[:2]))

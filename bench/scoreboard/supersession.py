@@ -7,7 +7,7 @@ same entry, *wrong* anything else, *silent* nothing.
 
 Undo: the last correction of a sample of entries is forgotten. Each is then asked with the wording of the correction before it; *returned*
 is how many are answered with that one's command, at once and when the weights are rebuilt. Palimpsest is consolidated by itself as often
-as a running service would (PALIMPSEST_CONSOLIDATE_EVENTS).
+as a running service would.
 """
 
 from collections.abc import Sequence

@@ -6,13 +6,14 @@ slow level covers less, the debt is what these hold beside it (`owe`).
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, literal, or_, select, update
+from sqlalchemy import and_, func, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.store.jobs import OPEN
 from service.store.rows import DueBank
 from service.store.tables import bank, event, job
 
+PART = 4  # of all that a bank was taught, a fourth is owed: then it is due early
 AGAIN = timedelta(hours=1)  # a bank whose consolidation failed is not due before: what made it fail is not gone in a moment
 
 
@@ -29,12 +30,16 @@ async def owe(conn: AsyncConnection, tenant: str, bank_id: str, *, seq: int, tok
     await conn.execute(update(bank).where(mine).values(**owed, debt_since=since))
 
 
-async def due(conn: AsyncConnection, now: datetime, *, tokens: int, events: int, age: timedelta, limit: int) -> list[DueBank]:
+async def due(conn: AsyncConnection, now: datetime, *, tokens: int, events: int, early: int, age: timedelta, limit: int) -> list[DueBank]:
     """The banks whose debt has reached a bound, oldest debt first, without those that have an open consolidation or one that just failed.
+
+    `early` events are enough where they are a good part of all that the bank was taught: a young bank learns most from a consolidation,
+    and all of them together cost a few times the last one.
 
     The transaction is a sweep. Of each tenant only the first: one with many banks does not keep the others waiting.
     """
-    reached = or_(bank.c.debt_tokens >= tokens, bank.c.debt_events >= events, bank.c.debt_since <= now - age)
+    much = and_(bank.c.debt_events >= early, PART * bank.c.debt_events >= bank.c.seq)
+    reached = or_(bank.c.debt_tokens >= tokens, bank.c.debt_events >= events, much, bank.c.debt_since <= now - age)
     just_failed = (job.c.status == "failed") & (job.c.finished_at > now - AGAIN)
     covered = select(job.c.id).where(
         job.c.tenant == bank.c.tenant,

@@ -77,7 +77,8 @@ async def test_fresh_measures_again_and_what_it_found_counts_from_then_on(tmp_pa
 def test_all_that_decides_an_answer_is_part_of_the_code():
     files = {path.relative_to(parts.ROOT).as_posix() for pattern in parts.PRODUCT for path in parts.ROOT.glob(pattern)}
     assert {"model/recall.py", "model/consolidation.py", "model/evidence.py", "workers/judging.py", "workers/gate.py"} <= files
-    assert all(list(parts.ROOT.glob(pattern)) for pattern in (*parts.PRODUCT, *parts.RIVALS))
+    named = [pattern for some in parts.MODULES.values() for pattern in some]
+    assert all(list(parts.ROOT.glob(pattern)) for pattern in (*parts.PRODUCT, *named))
 
 
 async def test_nothing_is_kept_without_a_file():
