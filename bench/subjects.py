@@ -32,7 +32,7 @@ from service.embedded import DEFAULT, open_engine, utc_now
 from service.errors import GateFailed
 from service.processes.parts import encoder_digest
 from service.settings import Settings
-from service.store import debt
+from service.store import debt, jobs
 from workers.maintenance import Maintenance
 
 if TYPE_CHECKING:
@@ -135,8 +135,17 @@ class EngineMemory:
                 age=timedelta(seconds=settings.consolidate_age_s),
                 limit=1,
             )
-        if owing:
-            await self.consolidate()
+        if not owing:
+            return
+        database, by, kept = self.engine.replay.database, "bench", {"kind": "consolidation", "bank": owing[0].id}
+        async with database.write(self.tenant) as conn:
+            job, _ = await jobs.enqueue(conn, self.tenant, **kept, payload={}, dedupe=None, now=utc_now())
+        async with database.sweep() as conn:
+            await jobs.claim(conn, job.id, by=by, now=utc_now(), ttl_s=JOB_S)
+        passed = (await self.consolidate()).passed
+        async with database.sweep() as conn:
+            status = "succeeded" if passed else "failed"
+            await jobs.finish(conn, job.id, by=by, status=status, result=None, error=None, now=utc_now())
 
     async def _bank_id(self) -> str:
         return await self.engine.banks.id_of(self.tenant, self.bank)

@@ -22,7 +22,7 @@ from bench.scoreboard.report import Line
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DECIDING = ("consolidate", "encoding", "gate", "judging", "learning", "reading", "rebuilding", "replay", "teaching")
-PRODUCT = ("model/*.py", *(f"workers/{name}.py" for name in DECIDING))
+PRODUCT = ("model/*.py", "service/store/debt.py", *(f"workers/{name}.py" for name in DECIDING))
 MODULES = {  # beside a board's own, those that say what is played and what rivals do
     "corrections": ("bench/corrections.py", "bench/streams.py", "bench/rivals.py"),
     "incremental": ("bench/scoreboard/heads.py", "bench/scoreboard/gradient_heads.py"),

@@ -146,10 +146,12 @@ def test_short_abstention(tmp_path):
 
 @needs_data
 @pytest.mark.timeout(180)
-def test_short_capacity(tmp_path):
+def test_short_capacity(tmp_path, monkeypatch):
+    monkeypatch.setenv("PALIMPSEST_CONSOLIDATE_EARLY", "50")  # so that it is consolidated on the way
     lines = measured("capacity", tmp_path, "--size", "60", "--size", "120")
     assert lines[120, ENGINE]["bytes"] < 16 * 2**20
     assert lines[120, STORE]["bytes"] == 120 * 384 * 4
+    assert lines[120, ENGINE]["verbatim"] == 1.0
     assert lines[60, STORE]["verbatim"] == lines[120, STORE]["oldest"] == 1.0
 
 

@@ -89,20 +89,32 @@ async def test_bank_is_due_when_any_of_its_bounds_is_reached_and_not_before(data
         assert await due(database, 60, **bound) == [], bound
 
 
-async def test_young_bank_is_due_early_and_an_older_one_when_it_owes_a_quarter(database, bank):
-    await teach(database, bank, 30, events=3)
-    assert await due(database, early=4) == []
-    await teach(database, bank, 10)
-    assert await due(database, early=4) == [bank.id]
-    await repay(database, bank, 40, 4, at=60)
-    await teach(database, bank, 60, events=6, at=70)
-    assert await due(database, 80, early=7) == []
-    assert await due(database, 80, early=6) == [bank.id]
-    await repay(database, bank, 60, 6, at=90)
-    await teach(database, bank, 30, events=3, at=95)
-    assert await due(database, 99, early=1) == [], "3 of 13 are less than a quarter"
-    await teach(database, bank, 20, events=2, at=96)
-    assert await due(database, 99, early=1) == [bank.id], "5 of 15 are more"
+async def ended(database, job: str, status: str = "succeeded") -> None:
+    async with database.sweep() as conn:
+        await jobs.claim(conn, job, by="worker", now=NOW, ttl_s=60)
+        await jobs.finish(conn, job, by="worker", status=status, result=None, error=None, now=NOW)
+
+
+async def test_young_bank_is_due_early_and_after_each_consolidation_when_it_owes_twice_as_much(database, bank):
+    other = await new_bank(database, bank.tenant, "other")
+    await ended(database, await queue(database, other))
+    for times in range(3):
+        wanted = 2 << times
+        await teach(database, bank, wanted - 1, events=wanted - 1)
+        assert await due(database, early=2) == [], times
+        await teach(database, bank, 1)
+        assert await due(database, early=2) == [bank.id], times
+        assert await due(database, early=2, events=1, tokens=1) == [bank.id]
+        await ended(database, await queue(database, bank))
+        await repay(database, bank, wanted, wanted, at=60 + times)
+
+
+async def test_consolidation_that_was_refused_counts_as_one(database, bank):
+    await teach(database, bank, 3, events=3)
+    await ended(database, await queue(database, bank), "failed")
+    assert await due(database, 9_999, early=2) == []
+    await teach(database, bank, 1, at=9_999)
+    assert await due(database, 9_999, early=2) == [bank.id]
 
 
 async def test_bank_without_a_debt_is_never_due(database, bank):
