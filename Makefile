@@ -63,7 +63,7 @@ doctor: $(VENV)/.installed ## learn, recall, supersede, consolidate, roll back, 
 	$(BIN)/palimpsest doctor
 
 BOARDS := corrections incremental facts supersession abstention capacity cost ablation
-bench: $(VENV)/.installed ## the correction scoreboard and its page in docs/results.md: hours (data sets from $PALIMPSEST_DATA)
+bench: $(VENV)/.installed ## the correction scoreboard and its page in docs/results.md: hours, goes on where it was cut off (data from $PALIMPSEST_DATA)
 	for board in $(BOARDS); do $(BIN)/python -m bench $$board --json docs/scoreboard/$$board.json || exit 1; done
 	$(BIN)/python -m bench results
 

@@ -34,6 +34,8 @@ class Consolidated:
     seconds: float
     passed: bool  # the gate
     peak_bytes: int | None = None  # of the process that did it, with all else that it holds, where that is this one and is counted
+    before_bytes: int | None = None  # what that process had when it began
+    cpu_s: float | None = None  # of the processor in it, whatever else the machine did
 
 
 class Asked(Protocol):
@@ -58,6 +60,14 @@ class Consolidating(Protocol):
 
     async def consolidate(self) -> Consolidated:
         """Consolidate, and wait for it."""
+
+
+@runtime_checkable
+class Settling(Protocol):
+    """A memory that consolidates by itself when it was taught enough, between requests."""
+
+    async def settle(self) -> None:
+        """Consolidate, if it is due."""
 
 
 class Palimpsest(Asked, Consolidating, Protocol):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SCRATCH = "scratch"  # --rest without an address
+FRESH = "Measure everything again: parts that an earlier run of this board measured are otherwise taken from it."
 SAME_VECTORS = "Give rivals Palimpsest's vectors, too. By default they have the plain encoder's, as people have today."
 
 
@@ -29,7 +30,9 @@ SAME_VECTORS = "Give rivals Palimpsest's vectors, too. By default they have the 
 @click.option("--requests", default=10_000, show_default=True, type=click.IntRange(2), help="Length of a stream.")
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(1), help="Number of random orders.")
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes; one for each core is fastest.")
-@click.option("--consolidate-every", "every", type=click.IntRange(1), help="Consolidate Palimpsest each time after so many requests.")
+@click.option(
+    "--consolidate-every", "every", type=click.IntRange(1), help="Consolidate Palimpsest after each so many requests, not by itself."
+)
 @click.option(
     "--rest",
     is_flag=False,
@@ -39,6 +42,7 @@ SAME_VECTORS = "Give rivals Palimpsest's vectors, too. By default they have the 
 )
 @click.option("--key", envvar="PALIMPSEST_KEY", help="Key for --rest URL; it must be an admin's.")
 @click.option("--same-vectors", is_flag=True, help=SAME_VECTORS)
+@click.option("--fresh", is_flag=True, help=FRESH)
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Also write everything measured to this file.")
 @click.option("--png", type=click.Path(dir_okay=False, path_type=Path), help="Accuracy over the stream. Default: beside the JSON.")
 def corrections(
@@ -51,6 +55,7 @@ def corrections(
     rest: str | None,
     key: str | None,
     same_vectors: bool,
+    fresh: bool,
     json_path: Path | None,
     png: Path | None,
 ) -> None:
@@ -69,6 +74,7 @@ def corrections(
 
     from bench.running import NotServing
     from bench.runs import Plan, Rest, encode_sets, measure, to_encode
+    from bench.scoreboard.parts import Parts
     from bench.subjects import Refused
     from bench.table import as_json, render, write_json
     from bench.vectors import encoders_of
@@ -81,12 +87,13 @@ def corrections(
         texts = plan.texts()
         with tqdm(desc="encode", total=to_encode(texts, settings, same=same_vectors), unit=" texts") as bar:
             vectors = encode_sets(texts, settings, bar.update, same=same_vectors, jobs=jobs)
+        parts = Parts.of("corrections", {}, {one.name: one.sha256 for one in sets}, fresh=fresh)
         with tqdm(desc="play", total=plan.steps, unit=" requests") as bar:
-            runs = measure(plan, vectors, bar.update)
+            runs = measure(plan, vectors, bar.update, parts)
     except (EncoderRefused, HTTPError, NotServing, Refused) as refused:
         raise click.ClickException(str(refused) or type(refused).__name__) from None
-    seconds = time.perf_counter() - begin
-    click.echo(f"{render(runs)}\n\n{seconds:,.0f} s in all, {encoders_of(vectors)}")
+    seconds = parts.seconds or time.perf_counter() - begin
+    click.echo(f"{render(runs)}\n\n{seconds:,.0f} s in all{parts.earlier}, {encoders_of(vectors)}")
     report = as_json(runs, sets, vectors=vectors, seconds=seconds)
     if json_path is not None:
         write_json(json_path, report)

@@ -14,7 +14,14 @@ def forget_peak() -> None:
 
 def peak_bytes() -> int | None:
     """The peak, in bytes; None where nobody counts it."""
-    if not CLEAR.exists():
-        return None
-    (line,) = [line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:")]
+    return _counted("VmHWM:") if CLEAR.exists() else None
+
+
+def held_bytes() -> int | None:
+    """What it has now, in bytes; None where nobody counts it."""
+    return _counted("VmRSS:") if STATUS.exists() else None
+
+
+def _counted(name: str) -> int:
+    (line,) = [line for line in STATUS.read_text().splitlines() if line.startswith(name)]
     return 1_024 * int(line.split()[1])

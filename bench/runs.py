@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
 from multiprocessing.queues import Queue
+from typing import Any
 
 from msgspec import structs
 
 from bench.data import DataSet
 from bench.rivals import RIVALS
+from bench.scoreboard.parts import Parts
 from bench.starts import unseen
 from bench.streams import Kind, Memory, Request, play, stream
 from bench.subjects import engine_memory, rest_memory
@@ -53,7 +55,21 @@ class Unit:
     vectors: Vectors
     settings: Settings
     rest: Rest | None
-    every: int | None  # requests between two consolidations of Palimpsest; None: it is not consolidated
+    every: int | None  # requests between two consolidations of Palimpsest; None: it is consolidated when its settings call for it
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """What tells this stream from others of the same data and options."""
+        vectors = self.vectors
+        encoders = [vectors.digest, vectors.rivals.digest]
+        return {
+            "data": self.data,
+            "stream": self.kind,
+            "seed": self.seed,
+            "requests": len(self.requests),
+            "every": self.every,
+            "encoders": encoders,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,18 +173,34 @@ def encode(texts: Sequence[str], settings: Settings, progress: Progress, *, jobs
     return encode_all(encoder, texts, lambda done: None, kept)  # by now all of them are in the file
 
 
-def measure(plan: Plan, vectors: Mapping[str, Vectors], progress: Progress) -> list[Run]:
-    """All runs of the plan, in the order of the table whichever ends first."""
-    units = plan.units(vectors)
+def measure(plan: Plan, vectors: Mapping[str, Vectors], progress: Progress, parts: Parts) -> list[Run]:
+    """All runs of the plan, in the order of the table whichever ends first; a stream that `parts` knows is not played again."""
+    units = dict(enumerate(plan.units(vectors)))
+    ended: dict[int, list[Run]] = {}
+    for place, unit in units.items():
+        kept = None if unit.rest else parts.find(unit.named, progress, product=True)
+        if kept is not None:
+            ended[place] = [Run.of_json(line) for line in kept]
+    missing = {place: unit for place, unit in units.items() if place not in ended}
+
+    def end(place: int, runs: list[Run]) -> None:
+        ended[place], unit = runs, units[place]
+        if not unit.rest:
+            seconds = sum(run.tally.seconds for run in runs)
+            parts.keep(unit.named, [run.as_json() for run in runs], len(runs) * len(unit.requests), seconds, product=True)
+
     if plan.jobs == 1:
-        return [run for unit in units for run in asyncio.run(play_unit(unit, progress))]
-    with _pool(plan.jobs, progress) as pool:
-        futures: dict[Future[list[Run]], int] = {pool.submit(_play_there, unit): place for place, unit in enumerate(units)}
-        try:
-            ended = {futures[future]: future.result() for future in as_completed(futures)}
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # one failed: the others' hours are not waited for
-            raise
+        for place, unit in missing.items():
+            end(place, asyncio.run(play_unit(unit, progress)))
+    elif missing:
+        with _pool(plan.jobs, progress) as pool:
+            futures: dict[Future[list[Run]], int] = {pool.submit(_play_there, unit): place for place, unit in missing.items()}
+            try:
+                for future in as_completed(futures):
+                    end(futures[future], future.result())
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)  # one failed: the others' hours are not waited for
+                raise
     return [run for place in sorted(ended) for run in ended[place]]
 
 
@@ -181,7 +213,7 @@ async def play_unit(unit: Unit, progress: Progress) -> list[Run]:
 
     for name, rival in RIVALS:
         await one(name, rival(unit.vectors.rivals))
-    async with engine_memory(unit.settings, unit.vectors) as memory:
+    async with engine_memory(unit.settings, unit.vectors, by_itself=unit.every is None) as memory:
         await one(ENGINE, memory)
     if unit.rest is not None:
         async with rest_memory(unit.rest.url, unit.rest.key, unit.settings) as over_rest:

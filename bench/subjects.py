@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
@@ -21,7 +22,7 @@ from msgspec import structs
 
 from bench.asking import Consolidated, Progress, Said
 from bench.data import Row
-from bench.peak import forget_peak, peak_bytes
+from bench.peak import forget_peak, held_bytes, peak_bytes
 from bench.running import client_of, running_service
 from bench.vectors import RememberedEncoder, Vectors
 from model import RecallConfig
@@ -31,6 +32,7 @@ from service.embedded import DEFAULT, open_engine, utc_now
 from service.errors import GateFailed
 from service.processes.parts import encoder_digest
 from service.settings import Settings
+from service.store import debt, jobs
 from workers.maintenance import Maintenance
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ class EngineMemory:
     tenant: str
     var_dir: Path
     bank: str = DEFAULT
+    by_itself: Settings | None = None  # it is consolidated when these call for it; None: only when told
 
     async def ask(self, text: str) -> str | None:
         """The first answer of a recall."""
@@ -82,6 +85,7 @@ class EngineMemory:
             items = [wire.NewCorrection(input=text, right=right) for text, right in some]
             taught = await self.engine.teach(self.tenant, self.bank, items, actor=ACTOR, idempotency_key=None)
             names += [one.id for one in taught]
+            await self.settle()
             progress(len(some))
         return names
 
@@ -103,19 +107,45 @@ class EngineMemory:
 
     async def consolidate(self) -> Consolidated:
         """See `bench.asking`."""
-        begin, passed = time.perf_counter(), True
+        begin, cpu, passed, before = time.perf_counter(), time.process_time(), True, held_bytes()
         forget_peak()
         try:
             await self._maintenance().consolidate(self.tenant, await self._bank_id(), moved_by="bench", progress=_ignored)
         except GateFailed:
             passed = False
-        return Consolidated(time.perf_counter() - begin, passed, peak_bytes())
+        return Consolidated(time.perf_counter() - begin, passed, peak_bytes(), before, time.process_time() - cpu)
 
     async def _recall(self, texts: Sequence[str], min_confidence: float | None) -> list[wire.RecalledItem]:
         items, _, _ = await self.engine.recall(
             self.tenant, self.bank, texts, top_k=1, min_confidence=min_confidence, at=None, explain=False, min_seq=None
         )
         return items
+
+    async def settle(self) -> None:
+        """See `bench.asking`; as the sweeper of a running service looks."""
+        if (settings := self.by_itself) is None:
+            return
+        async with self.engine.replay.database.sweep() as conn:
+            owing = await debt.due(
+                conn,
+                utc_now(),
+                tokens=settings.consolidate_tokens,
+                events=settings.consolidate_events,
+                early=settings.consolidate_early,
+                age=timedelta(seconds=settings.consolidate_age_s),
+                limit=1,
+            )
+        if not owing:
+            return
+        database, by, kept = self.engine.replay.database, "bench", {"kind": "consolidation", "bank": owing[0].id}
+        async with database.write(self.tenant) as conn:
+            job, _ = await jobs.enqueue(conn, self.tenant, **kept, payload={}, dedupe=None, now=utc_now())
+        async with database.sweep() as conn:
+            await jobs.claim(conn, job.id, by=by, now=utc_now(), ttl_s=JOB_S)
+        passed = (await self.consolidate()).passed
+        async with database.sweep() as conn:
+            status = "succeeded" if passed else "failed"
+            await jobs.finish(conn, job.id, by=by, status=status, result=None, error=None, now=utc_now())
 
     async def _bank_id(self) -> str:
         return await self.engine.banks.id_of(self.tenant, self.bank)
@@ -215,13 +245,22 @@ class RestMemory:
 
 
 @contextlib.asynccontextmanager
-async def engine_memory(settings: Settings, vectors: Vectors, **changes: Any) -> AsyncIterator[EngineMemory]:  # noqa: ANN401
-    """A new bank in an engine of its own on a scratch directory. `changes` are of its memory (`model.config.RecallConfig`)."""
+async def engine_memory(
+    settings: Settings,
+    vectors: Vectors,
+    *,
+    by_itself: bool = False,
+    **changes: Any,  # noqa: ANN401
+) -> AsyncIterator[EngineMemory]:
+    """A new bank in an engine of its own on a scratch directory. `changes` are of its memory (`model.config.RecallConfig`).
+
+    `by_itself`: between two batches that are taught, and where a stream lets it, it is consolidated when the settings call for it.
+    """
     with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as scratch:
         own = structs.replace(settings, var_dir=Path(scratch) / "var", database="", blobs="", bootstrap_key="", key_pepper="")
         config = RecallConfig(vectors.digest, **changes)
         async with open_engine(own, encoder=RememberedEncoder(vectors), config=config) as (engine, tenant):
-            yield EngineMemory(engine, tenant, own.var_dir)
+            yield EngineMemory(engine, tenant, own.var_dir, by_itself=settings if by_itself else None)
 
 
 @contextlib.asynccontextmanager

@@ -45,6 +45,17 @@ class Run:
     memory: str
     tally: Tally
 
+    def as_json(self) -> dict[str, Any]:
+        """Its names, and the fields of its tally."""
+        return {"data": self.data, "stream": self.stream, "seed": self.seed, "memory": self.memory, **self.tally.as_json()}
+
+    @classmethod
+    def of_json(cls, line: Mapping[str, Any]) -> "Run":
+        """The run that `as_json` gave."""
+        tally = dict(line)
+        data, name, seed, memory = (tally.pop(field) for field in ("data", "stream", "seed", "memory"))
+        return cls(data, name, seed, memory, Tally.of_json(tally))
+
 
 def render(runs: Sequence[Run]) -> str:
     """A block for each data set and stream, a row for each memory: means over the seeds, and the mistakes of each seed."""
@@ -61,7 +72,7 @@ def render(runs: Sequence[Run]) -> str:
 
 def as_json(runs: Sequence[Run], sets: Sequence[DataSet], *, vectors: Mapping[str, "Vectors"], seconds: float) -> dict[str, Any]:
     """Everything that was measured, and what it was measured with."""
-    lines = [{"data": run.data, "stream": run.stream, "seed": run.seed, "memory": run.memory, **run.tally.as_json()} for run in runs]
+    lines = [run.as_json() for run in runs]
     data = [{"name": data.name, "rows": len(data.rows), "sha256": data.sha256} for data in sets]
     return report("corrections", lines, data, vectors=vectors, seconds=seconds, change_seed=CHANGE_SEED)
 

@@ -16,6 +16,7 @@ Two things are measured with each and with all levels, on the same orders:
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from functools import partial
 
 import click
 from matplotlib.figure import Figure as Picture
@@ -86,19 +87,22 @@ def command(chosen: Chosen, names: tuple[str, ...], per_class: int | None, reque
                 variants[PLAIN] = plain
             found: dict[str, Line] = {}
             for label, on in variants.items():
-                async with _product(on, label) as memory:
-                    before, after = await taught("", memory, whole(one), "end", progress)
+                named = {"data": data, "seed": seed, "memory": label, "of": "classes"}
+                work = partial(taught, "", one=whole(one), when="end")
+                before, after = await on.use(named, _product(on, label), work, progress)
                 found[label] = {**_classes(after), "before": before["guess"]}
                 if label == WITH:
                     found[NO_SLOW] = {**_classes(before), "before": before["guess"]}
             for label, line in found.items():
                 on = variants.get(label, full)
-                async with _product(on, label) as memory:
-                    streamed = await _streamed(on, memory, streams[data, seed], None if label == NO_SLOW else every, progress)
+                named = {"data": data, "seed": seed, "memory": label, "of": "stream"}
+                asked = partial(_streamed, bench=on, requests=streams[data, seed], every=None if label == NO_SLOW else every)
+                (streamed,) = await on.use(named, _product(on, label), asked, progress)
                 lines.append({"table": "ablation", "data": data, "seed": seed, "memory": label, **line, **streamed})
         return lines
 
-    run_board("ablation", TABLES, chosen, list(loaded.values()), texts, measure, steps=steps, draw=draw)
+    given = {"per_class": per_class, "requests": requests, "every": every}
+    run_board("ablation", TABLES, chosen, list(loaded.values()), texts, measure, steps=steps, given=given, draw=draw)
 
 
 def whole(one: Course) -> Course:
@@ -117,10 +121,11 @@ def _product(bench: Bench, label: str) -> AbstractAsyncContextManager[Palimpsest
     return engine_memory(bench.settings, bench.vectors, **CHANGES.get(label, {}))
 
 
-async def _streamed(bench: Bench, memory: Palimpsest, requests: Sequence[Request], every: int | None, progress: Progress) -> Line:
+async def _streamed(memory: Palimpsest, progress: Progress, *, bench: Bench, requests: Sequence[Request], every: int | None) -> list[Line]:
     tally = await play(memory, requests, bench.vectors, progress, every=every)
     figures = {name: getattr(tally, name) for name in ("mistakes", "avoidable", "end", "curve")}
-    return {**figures, "lost": tally.lost if every is not None else None, "refused": sum(not one.passed for one in tally.consolidations)}
+    lost, refused = tally.lost if every is not None else None, sum(not one.passed for one in tally.consolidations)
+    return [{**figures, "lost": lost, "refused": refused}]
 
 
 def _classes(line: Line) -> Line:

@@ -10,13 +10,14 @@ out-of-scope ones (*outside*) are asked for the best answer and its confidence.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from statistics import fmean
 from typing import TypeVar
 
 import click
 import numpy as np
 
-from bench.asking import Asked, Progress, Said
+from bench.asking import Asked, Palimpsest, Progress, Said
 from bench.data import Row
 from bench.scoreboard.board import Bench, Chosen, data_of, options, run_board, words_of
 from bench.scoreboard.measures import auroc, calibration_error, threshold_keeping
@@ -65,25 +66,30 @@ def command(chosen: Chosen, taught: int | None, asked: int | None, consolidate: 
     async def measure(bench: Bench, progress: Progress) -> list[Line]:
         lines: list[Line] = []
 
-        async def asked_all(memory: Asked, name: str, taught: int, seed: int) -> None:
-            said = await memory.ask_many([*(text for text, _ in inside), *outside], progress)
+        async def asked_all(memory: Asked, told: Progress, name: str, taught: int, seed: int) -> Line:
+            said = await memory.ask_many([*(text for text, _ in inside), *outside], told)
             figures = figures_of(said[: len(inside)], inside, said[len(inside) :], cosine=name == STORE)
-            lines.append({"table": "abstention", "memory": name, "taught": taught, "seed": seed, **figures})
+            return {"table": "abstention", "memory": name, "taught": taught, "seed": seed, **figures}
+
+        async def played(memory: Palimpsest, told: Progress, *, name: str, order: Sequence[Row], seed: int) -> list[Line]:
+            await memory.tell_many(order, told)
+            found = [await asked_all(memory, told, name, len(order), seed)]
+            if consolidate:
+                await memory.consolidate()
+                found.append(await asked_all(memory, told, f"{name}, consolidated", len(order), seed))
+            return found
 
         for seed, order in enumerate(orders):
             for name, product in bench.on("clinc150").products():
-                async with product as memory:
-                    await memory.tell_many(order, progress)
-                    await asked_all(memory, name, len(order), seed)
-                    if consolidate:
-                        await memory.consolidate()
-                        await asked_all(memory, f"{name}, consolidated", len(order), seed)
+                named = {"seed": seed, "memory": name}
+                lines += await bench.use(named, product, partial(played, name=name, order=order, seed=seed), progress)
             store = Store(bench.rivals)
             await store.tell_many(order, progress)
-            await asked_all(store, STORE, len(order), seed)
+            lines.append(await asked_all(store, progress, STORE, len(order), seed))
         return lines
 
-    run_board("abstention", TABLES, chosen, [loaded], {"clinc150": texts}, measure, steps=steps)
+    given = {"taught": taught, "asked": asked, "consolidate": consolidate}
+    run_board("abstention", TABLES, chosen, [loaded], {"clinc150": texts}, measure, steps=steps, given=given)
 
 
 def figures_of(inside: Sequence[Said], rows: Sequence[Row], outside: Sequence[Said], *, cosine: bool) -> Line:

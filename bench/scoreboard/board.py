@@ -15,8 +15,9 @@ import click
 from tqdm import tqdm
 
 from bench.asking import Palimpsest, Progress
-from bench.corrections import SAME_VECTORS, SCRATCH, quiet
+from bench.corrections import FRESH, SAME_VECTORS, SCRATCH, quiet
 from bench.data import DataAbsent, directory
+from bench.scoreboard.parts import Parts
 from bench.scoreboard.report import Line, Table, as_text
 from bench.scoreboard.sources import Loaded
 from bench.starts import unseen
@@ -43,6 +44,7 @@ class Chosen:
     json_path: Path | None
     png: Path | None
     same_vectors: bool = False
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Bench:
     settings: Settings
     vectors: "Vectors"
     chosen: Chosen
+    parts: Parts
     sets: Mapping[str, "Vectors"] = field(default_factory=dict)
 
     def on(self, name: str) -> "Bench":
@@ -63,12 +66,35 @@ class Bench:
         """The vectors that rivals are given."""
         return self.vectors.rivals
 
-    def products(self) -> list[tuple[str, AbstractAsyncContextManager[Palimpsest]]]:
-        """A new bank of the product at its engine port, and one of the running service if that is to be measured too; to be opened."""
+    async def use(
+        self,
+        named: Mapping[str, Any],
+        product: AbstractAsyncContextManager[Palimpsest],
+        work: Callable[[Palimpsest, Progress], Awaitable[list[Line]]],
+        progress: Progress,
+    ) -> list[Line]:
+        """What `work` finds with a new bank, or found in an earlier run (`bench.scoreboard.parts`); `named` has the memory's name."""
+        from bench.runs import REST
+
+        async def opened(told: Progress) -> list[Line]:
+            async with product as memory:
+                return await work(memory, told)
+
+        if named["memory"] == REST:  # who serves there, nobody knows the next time
+            return await opened(progress)
+        return await self.parts.part(named, opened, progress, product=True)
+
+    def products(self, *, by_itself: bool = False) -> list[tuple[str, AbstractAsyncContextManager[Palimpsest]]]:
+        """A new bank of the product at its engine port, and one of the running service if that is to be measured too; to be opened.
+
+        `by_itself`: the first is consolidated when the settings call for it, as a running service does it anyway.
+        """
         from bench.runs import ENGINE, REST
         from bench.subjects import engine_memory, rest_memory
 
-        opened: list[tuple[str, AbstractAsyncContextManager[Palimpsest]]] = [(ENGINE, engine_memory(self.settings, self.vectors))]
+        opened: list[tuple[str, AbstractAsyncContextManager[Palimpsest]]] = [
+            (ENGINE, engine_memory(self.settings, self.vectors, by_itself=by_itself))
+        ]
         if self.chosen.rest is not None:
             opened.append((REST, rest_memory(None if self.chosen.rest == SCRATCH else self.chosen.rest, self.chosen.key, self.settings)))
         return opened
@@ -85,15 +111,23 @@ def options(seeds: int) -> Callable[[Decorated], Decorated]:
         @click.option("--rest", is_flag=False, flag_value=SCRATCH, metavar="[URL]", help=over)
         @click.option("--key", envvar="PALIMPSEST_KEY", help="Key for --rest URL; it must be an admin's.")
         @click.option("--same-vectors", is_flag=True, help=SAME_VECTORS)
+        @click.option("--fresh", is_flag=True, help=FRESH)
         @click.option("--json", "json_path", type=path, help="Also write everything measured to this file.")
         @click.option("--png", type=path, help="Curves, where the board has some. Default: beside the JSON.")
         @functools.wraps(command)  # with the options that were given below this one
         def called(
-            seeds: int, rest: str | None, key: str | None, json_path: Path | None, png: Path | None, same_vectors: bool, **others: object
+            seeds: int,
+            rest: str | None,
+            key: str | None,
+            json_path: Path | None,
+            png: Path | None,
+            same_vectors: bool,
+            fresh: bool,
+            **others: object,
         ) -> None:
             if rest not in (None, SCRATCH) and not key:
                 raise click.UsageError("--rest URL needs --key or PALIMPSEST_KEY")
-            command(chosen=Chosen(seeds, rest, key, json_path, png, same_vectors), **others)
+            command(chosen=Chosen(seeds, rest, key, json_path, png, same_vectors, fresh), **others)
 
         return called
 
@@ -117,11 +151,13 @@ def run_board(
     measure: Callable[[Bench, Progress], Awaitable[list[Line]]],
     *,
     steps: int,
+    given: Mapping[str, object] | None = None,
     draw: Draw | None = None,
 ) -> None:
     """Encode the texts, measure, print the tables, write the files. `steps` is how much progress `measure` will tell of.
 
-    `texts` by the names of intent sets: each set is played by `Bench.on`, with a start that has not learned from it.
+    `given`: the options of the board on which the figures of its parts depend. `texts` by the names of intent sets: each set is played by
+    `Bench.on`, with a start that has not learned from it.
     """
     begin = time.perf_counter()
     with told():
@@ -133,15 +169,18 @@ def run_board(
         wanted = {name: list(dict.fromkeys(text for text in some if text)) for name, some in by_set.items()}
         with tqdm(desc="encode", total=to_encode(wanted, settings, same=chosen.same_vectors), unit=" texts") as bar:
             vectors = encode_sets(wanted, settings, bar.update, same=chosen.same_vectors)
-        bench = Bench(settings, next(iter(vectors.values())), chosen, vectors)
+        of = {name: [some.digest, some.rivals.digest] for name, some in vectors.items()}
+        digests = {loaded.name: [loaded.sha256, of.get(loaded.name) or list(of.values())] for loaded in data}
+        parts = Parts.of(name, given or {}, digests, fresh=chosen.fresh)
+        bench = Bench(settings, next(iter(vectors.values())), chosen, parts, vectors)
 
         async def measured() -> list[Line]:
             with tqdm(desc=name, total=steps, unit=" steps") as bar:
                 return await measure(bench, bar.update)
 
         lines = asyncio.run(measured())
-    seconds = time.perf_counter() - begin
-    click.echo(f"{as_text(tables, lines)}\n\n{seconds:,.0f} s in all, {encoders_of(vectors)}")
+    seconds = parts.seconds or time.perf_counter() - begin
+    click.echo(f"{as_text(tables, lines)}\n\n{seconds:,.0f} s in all{parts.earlier}, {encoders_of(vectors)}")
     if chosen.json_path is not None:
         facts = [{"name": loaded.name, "rows": loaded.rows, "sha256": loaded.sha256} for loaded in data]
         write_json(chosen.json_path, report(name, lines, facts, vectors=vectors, seconds=seconds))

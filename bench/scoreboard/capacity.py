@@ -9,11 +9,13 @@ A hundred thousand corrections of real rows, all kinds mixed in random order, ea
 
 At each size up to 500 of each kind are asked: corrections *verbatim* (and of these the *oldest* tenth), *rephrased* facts, other *wordings*
 of entries, *other* utterances (test rows) of the intents. Silence is wrong. Times are medians of single requests without the encoder.
-Palimpsest has no start here (`bench.starts`): it has learned from rows of nearly every kind that is taught.
+Palimpsest is consolidated by itself as often as a running service would.
+It has no start here (`bench.starts`): it has learned from rows of nearly every kind that is taught.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -127,10 +129,11 @@ def command(chosen: Chosen, sizes: tuple[int, ...]) -> None:
     async def measure(bench: Bench, progress: Progress) -> list[Line]:
         lines: list[Line] = []
         for seed, order in enumerate(orders):
-            for name, product in bench.on(EVERYTHING).products():
-                async with product as memory:
-                    lines += await filled(name, memory, order, sizes, asked[seed], seed, progress)
-            lines += await filled(STORE, Store(bench.rivals), order, sizes, asked[seed], seed, progress)
+            for name, product in bench.on(EVERYTHING).products(by_itself=True):
+                named = {"seed": seed, "memory": name, "sizes": list(sizes)}
+                work = partial(filled, name, order=order, sizes=sizes, asked=asked[seed], seed=seed)
+                lines += await bench.use(named, product, work, progress)
+            lines += await filled(STORE, Store(bench.rivals), progress, order=order, sizes=sizes, asked=asked[seed], seed=seed)
         return lines
 
     answers = {right for order in orders for _, right in order}
@@ -140,11 +143,12 @@ def command(chosen: Chosen, sizes: tuple[int, ...]) -> None:
 async def filled(
     name: str,
     memory: Palimpsest | Store,
+    progress: Progress,
+    *,
     order: Sequence[Row],
     sizes: Sequence[int],
     asked: Sequence[dict[str, list[Row]]],
     seed: int,
-    progress: Progress,
 ) -> list[Line]:
     """One memory, filled step by step; the runs at each size."""
     lines, done = [], 0

@@ -3,7 +3,8 @@
 CLINC150's training utterances in random order, one correction a call, each acknowledged when it is durable (but for the bare store, which
 has everything in memory). After every thousand, test utterances are asked one a call. Times are medians in the same run on the same
 vectors, without the encoder, whose cost is the same for all. *on disk* is what the directory has grown by, for each correction. *peak* is
-the most memory that the whole process had at once while it consolidated, the libraries and the vectors of all texts included.
+the most memory that the whole process had at once while it consolidated, the libraries and the vectors of all texts included; *more* is
+how much of it the process did not have before.
 """
 
 import contextlib
@@ -45,7 +46,12 @@ TABLES = (
         "consolidations",
         "What a consolidation takes",
         ("corrections", "memory"),
-        (Figure("consolidation_s", "s", ".1f"), Figure("peak_bytes", "peak of the process, MiB", ",.0f", 1 / 2**20)),
+        (
+            Figure("consolidation_s", "s", ".1f"),
+            Figure("cpu_s", "of the processor, s", ".1f"),
+            Figure("peak_bytes", "peak of the process, MiB", ",.0f", 1 / 2**20),
+            Figure("more_bytes", "more than before, MiB", ",.0f", 1 / 2**20),
+        ),
     ),
 )
 
@@ -119,7 +125,9 @@ async def paid(memory: Asked, order: Sequence[Row], step: int, asked: Sequence[s
             }
         )
         if consolidation is not None:
-            took = {"consolidation_s": consolidation.seconds, "peak_bytes": consolidation.peak_bytes}
+            peak, before = consolidation.peak_bytes, consolidation.before_bytes
+            took = {"consolidation_s": consolidation.seconds, "cpu_s": consolidation.cpu_s, "peak_bytes": peak}
+            took["more_bytes"] = None if peak is None or before is None else peak - before
             lines.append({"table": "consolidations", "corrections": begin + len(some), **took})
     return lines
 

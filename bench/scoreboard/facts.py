@@ -7,21 +7,24 @@ The edits of a file in random order, taught one after the other. After T of them
 - *near*: silence at a prompt of the same relation about another subject (CounterFact's locality prompt): there was silence before
 - *far*: silence at questions that have to do with nothing (those of Natural Questions that come with zsRE)
 
-A memory answers above a threshold. One threshold for all streams is chosen for each memory on validation edits (`counterfact_val`, never in
-a stream), where the harmonic mean of reliability, generality and near is highest. The product is shown at its own default as well.
+A memory answers above a threshold. One threshold for all streams is chosen for each memory on validation edits (`counterfact_val`, never
+in a stream): of how far reliability, generality and near have come from their goals (`GOALS`) towards 1 the least is highest there. The
+product is shown at its own default as well. It is consolidated by itself as often as a running service would; `--consolidate` plays it once
+more, consolidated before each time that it is asked.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 
 import click
 import numpy as np
 from matplotlib.figure import Figure as Picture
 
-from bench.asking import Asked, Progress, Said
+from bench.asking import Asked, Consolidating, Palimpsest, Progress, Said
 from bench.scoreboard.board import Bench, Chosen, data_of, options, run_board, words_of
-from bench.scoreboard.measures import auroc, harmonic
+from bench.scoreboard.measures import auroc
 from bench.scoreboard.pictures import curves
 from bench.scoreboard.report import Figure, Line, Table
 from bench.scoreboard.sources import Fact, facts, far_questions
@@ -29,8 +32,10 @@ from bench.scoreboard.stores import STORE, Store
 
 SIZES = (1, 10, 100, 1_000, 5_000)
 STREAMS = ("counterfact", "zsre")
-DEFAULT = "its default threshold"
+DEFAULT, CONSOLIDATED = "its default threshold", ", consolidated"
 SHARES = ("reliability", "generality", "near", "far")
+TRIED = 500  # thresholds, about
+GOALS = (0.99, 0.95, 0.93)  # of the first three, at 1,000 edits
 TABLES = (
     Table(
         "facts",
@@ -97,10 +102,20 @@ class Answers:
         }
 
     def best_threshold(self) -> float:
-        """Where the harmonic mean of reliability, generality and near is highest; of equal ones the lowest."""
-        tried = sorted({said.confidence for said in self.said[: 2 * len(self.probes.edits)]})
-        step = max(1, len(tried) // 500)
-        return max(tried[::step], key=lambda threshold: harmonic(*(self.line(threshold)[share] or 0.0 for share in SHARES[:3])))
+        """Where the least of the ways of reliability, generality and near from goal to 1 is longest; of equal ones the lowest."""
+        edits, near_end = len(self.probes.edits), 2 * len(self.probes.edits) + len(self.probes.near)
+        sure = np.array([said.confidence for said in self.said])
+        right = np.array([one.value == target for one, target in zip(self.said, [*self.probes.targets] * 2, strict=False)])
+        tried = np.unique(sure[: 2 * edits])
+        tried = tried[:: max(1, len(tried) // TRIED)]
+        given = sure[None] >= tried[:, None]
+        shares = [
+            (right[:edits] & given[:, :edits]).mean(axis=1),
+            (right[edits:] & given[:, edits : 2 * edits]).mean(axis=1),
+            (~given[:, 2 * edits : near_end]).mean(axis=1) if self.probes.near else np.ones(len(tried)),
+        ]
+        least = np.min([(share - goal) / (1.0 - goal) for share, goal in zip(shares, GOALS, strict=True)], axis=0)
+        return float(tried[least.argmax()])
 
 
 @click.command("facts")
@@ -111,7 +126,8 @@ class Answers:
 @click.option("--size", "sizes", multiple=True, type=click.IntRange(1), default=SIZES, show_default=True, help="T; several for several.")
 @click.option("--validation", default=979, show_default=True, type=click.IntRange(10), help="Validation edits.")
 @click.option("--far", "far_rows", default=1_000, show_default=True, type=click.IntRange(1), help="Unrelated questions.")
-def command(chosen: Chosen, streams: tuple[str, ...], sizes: tuple[int, ...], validation: int, far_rows: int) -> None:
+@click.option("--consolidate", is_flag=True, help="Also consolidate before each time that is asked.")
+def command(chosen: Chosen, streams: tuple[str, ...], sizes: tuple[int, ...], validation: int, far_rows: int, consolidate: bool) -> None:
     """Edited facts: reliability, generality, locality near and far, by age, at one threshold chosen on validation rows."""
     valid = data_of(lambda below: facts("counterfact_val", below))
     loaded = {name: data_of(lambda below, name=name: facts(name, below)) for name in streams}  # type: ignore[misc]
@@ -124,20 +140,29 @@ def command(chosen: Chosen, streams: tuple[str, ...], sizes: tuple[int, ...], va
     }
     edits = [*chosen_on, *(edit for orders in played.values() for order in orders for edit in order)]
     texts = [*(text for edit in edits for text in (edit.prompt, edit.rephrase, edit.near)), *far, *words_of(edit.target for edit in edits)]
-    passes = 2 + (chosen.rest is not None)
+    passes = 1 + (1 + consolidate) * (1 + (chosen.rest is not None))
     steps = passes * (_steps(chosen_on, (len(chosen_on),), ()) + sum(_steps(order, sizes, far) for one in played.values() for order in one))
 
     async def measure(bench: Bench, progress: Progress) -> list[Line]:
-        validated = await everyone(bench, chosen_on, (len(chosen_on),), (), progress)
-        thresholds = {name: answers[0].best_threshold() for name, answers in validated.items()}
+        aside = Course(chosen_on, (len(chosen_on),), ())
+        thresholds = {label: await threshold(bench, label, aside, progress) for label in _memories(bench, consolidate)}
         lines: list[Line] = []
         for name, orders in played.items():
             for seed, order in enumerate(orders):
-                for memory, answers in (await everyone(bench, order, sizes, far, progress)).items():
-                    lines += lines_of(name, seed, memory, answers, thresholds)
+                for label, at in thresholds.items():
+                    course = Course(order, sizes, far)
+                    named = {
+                        "data": ["counterfact_val", name, "nq"],
+                        "seed": seed,
+                        "T": [size for size in sizes if size <= len(order)],
+                        "threshold": at,
+                    }
+                    shown = partial(lines_of, name, seed, label, threshold=at)
+                    lines += await played_by(bench, label, named, course, shown, progress)
         return lines
 
-    run_board("facts", TABLES, chosen, [valid, *loaded.values(), questions], texts, measure, steps=steps, draw=draw)
+    given = {"validation": validation, "far": far_rows}
+    run_board("facts", TABLES, chosen, [valid, *loaded.values(), questions], texts, measure, steps=steps, given=given, draw=draw)
 
 
 def in_order(edits: Sequence[Fact], seed: int) -> list[Fact]:
@@ -145,36 +170,68 @@ def in_order(edits: Sequence[Fact], seed: int) -> list[Fact]:
     return [edits[place] for place in np.random.default_rng(seed).permutation(len(edits))]
 
 
-async def answers_after(
-    memory: Asked, edits: Sequence[Fact], sizes: Sequence[int], far: Sequence[str], progress: Progress
-) -> list[Answers]:
-    """Teach the edits one after the other, and ask after each of `sizes` that the stream reaches."""
+@dataclass(frozen=True, slots=True)
+class Course:
+    """A stream of edits, after how many of them is asked, and the unrelated questions of the day."""
+
+    edits: Sequence[Fact]
+    sizes: Sequence[int]
+    far: Sequence[str]
+
+
+async def answers_after(memory: Asked, course: Course, progress: Progress, *, consolidate: bool = False) -> list[Answers]:
+    """Teach the edits one after the other, and ask after each of the sizes that the stream reaches."""
     found, done = [], 0
-    for size in sorted(size for size in set(sizes) if size <= len(edits)):
-        await memory.tell_many([(edit.prompt, edit.target) for edit in edits[done:size]], progress)
+    for size in sorted(size for size in set(course.sizes) if size <= len(course.edits)):
+        await memory.tell_many([(edit.prompt, edit.target) for edit in course.edits[done:size]], progress)
         done = size
-        probes = Probes.of(edits[:size], far)
+        if consolidate and isinstance(memory, Consolidating):
+            await memory.consolidate()
+        probes = Probes.of(course.edits[:size], course.far)
         found.append(Answers(probes, await memory.ask_many(probes.texts, progress)))
     return found
 
 
-async def everyone(
-    bench: Bench, edits: Sequence[Fact], sizes: Sequence[int], far: Sequence[str], progress: Progress
-) -> dict[str, list[Answers]]:
-    """The product and its rival on one stream, each from the beginning."""
-    found = {}
-    for name, product in bench.products():
-        async with product as memory:
-            found[name] = await answers_after(memory, edits, sizes, far, progress)
-    return {**found, STORE: await answers_after(Store(bench.rivals), edits, sizes, far, progress)}
+def _memories(bench: Bench, consolidate: bool) -> list[str]:
+    """Names of all that play: the product, once more consolidated, and its rival."""
+    hows = ("", CONSOLIDATED) if consolidate else ("",)
+    return [f"{name}{how}" for name, _ in bench.products(by_itself=True) for how in hows] + [STORE]
 
 
-def lines_of(stream: str, seed: int, memory: str, answers: Sequence[Answers], thresholds: Mapping[str, float]) -> list[Line]:
+async def played_by(
+    bench: Bench, label: str, named: Line, course: Course, shown: Callable[[Sequence[Answers]], list[Line]], progress: Progress
+) -> list[Line]:
+    """What is `shown` of the answers of one memory on a stream, from its beginning."""
+    if label == STORE:
+        return shown(await answers_after(Store(bench.rivals), course, progress))
+    name = label.removesuffix(CONSOLIDATED)
+    product = dict(bench.products(by_itself=True))[name]
+
+    async def work(memory: Palimpsest, told: Progress) -> list[Line]:
+        return shown(await answers_after(memory, course, told, consolidate=label != name))
+
+    return await bench.use({**named, "memory": name, "consolidated": label != name}, product, work, progress)
+
+
+async def threshold(bench: Bench, label: str, aside: Course, progress: Progress) -> float:
+    """The threshold that a memory has on validation edits."""
+    found = await played_by(
+        bench,
+        label,
+        {"data": ["counterfact_val"], "of": "threshold"},
+        aside,
+        lambda answers: [{"at": answers[0].best_threshold()}],
+        progress,
+    )
+    return float(found[0]["at"])
+
+
+def lines_of(stream: str, seed: int, memory: str, answers: Sequence[Answers], *, threshold: float) -> list[Line]:
     """The runs of one memory on one stream; a memory that can be silent by itself is shown so as well."""
     lines = []
     for one in answers:
         named = {"table": "facts", "stream": stream, "seed": seed, "T": len(one.probes.edits)}
-        lines.append({**named, "memory": memory, **one.line(thresholds[memory])})
+        lines.append({**named, "memory": memory, **one.line(threshold)})
         if any(said.silent for said in one.said):
             lines.append({**named, "memory": f"{memory}, {DEFAULT}", **one.line(None)})
     return lines

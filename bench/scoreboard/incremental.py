@@ -18,6 +18,7 @@ training file), then all training rows are learned, as the product does.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
@@ -27,7 +28,7 @@ from matplotlib.figure import Figure as Picture
 
 from bench.asking import Palimpsest, Progress, Said
 from bench.data import Row
-from bench.scoreboard.board import Bench, Chosen, data_of, options, run_board, words_of
+from bench.scoreboard.board import Bench, Chosen, data_of, options, run_board, unheard, words_of
 from bench.scoreboard.heads import (
     FEATURES,
     ClassMean,
@@ -141,17 +142,20 @@ def command(chosen: Chosen, names: tuple[str, ...], when: When, per_class: int |
         lines: list[Line] = []
         for name, orders in courses.items():
             for seed, one in enumerate(orders):
-                for named, product in bench.on(name).products():
-                    async with product as memory:
-                        lines += [{"data": name, "seed": seed, **line} for line in await taught(named, memory, one, when, progress)]
+                for label, product in bench.on(name).products():
+                    named = {"data": name, "seed": seed, "memory": label, "consolidate": when}
+                    work = partial(taught, label, one=one, when=when)
+                    lines += [{"data": name, "seed": seed, **line} for line in await bench.use(named, product, work, progress)]
             if heads:
-                lines += [{"data": name, **line} for line in rivals(bench.on(name).rivals, loaded[name].holds, orders, per_class, features)]
+                contest = Contest(bench.on(name).rivals, loaded[name].holds, orders, per_class, features)
+                lines += [{"data": name, **line} for line in await rivals(bench, name, contest)]
         return [{"table": "incremental", **line} for line in lines]
 
-    run_board("incremental", TABLES, chosen, list(loaded.values()), texts, measure, steps=steps, draw=draw)
+    given = {"per_class": per_class}
+    run_board("incremental", TABLES, chosen, list(loaded.values()), texts, measure, steps=steps, given=given, draw=draw)
 
 
-async def taught(name: str, memory: Palimpsest, one: Course, when: When, progress: Progress) -> list[Line]:
+async def taught(name: str, memory: Palimpsest, progress: Progress, *, one: Course, when: When) -> list[Line]:
     """The product through a course; a second line tells what it knows after a consolidation at the end."""
     hits, guesses = [], [0]
     for task, rows in enumerate(one.train):
@@ -181,44 +185,83 @@ def _hits(said: Sequence[Said], tests: Sequence[Sequence[Row]]) -> list[int]:
     return [sum(next(given).answer == right for _, right in test) for test in tests]
 
 
-def rivals(vectors: "Vectors", data: Intents, courses: Sequence[Course], per_class: int | None, features: int) -> Iterator[Line]:
-    """Every head through every course."""
-    from bench.scoreboard.gradient_heads import Ewc, Probe, Replay, best_decay, best_pull  # torch
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """What the heads are compared on: the courses of one data set, its vectors, and the rows on which they choose."""
 
-    number = {intent: place for place, intent in enumerate(data.classes)}
+    vectors: "Vectors"
+    data: Intents
+    courses: Sequence[Course]
+    per_class: int | None
+    features: int
 
-    def arrays(rows: Sequence[Row]) -> tuple[Floats, Labels]:
-        return np.stack([vectors[text] for text, _ in rows]), np.array([number[intent] for _, intent in rows])
+    def arrays(self, rows: Sequence[Row]) -> tuple[Floats, Labels]:
+        """Vectors (n, width) and classes (n,) of rows."""
+        number = {intent: place for place, intent in enumerate(self.data.classes)}
+        return np.stack([self.vectors[text] for text, _ in rows]), np.array([number[intent] for _, intent in rows])
 
-    valid_rows = _of(data.valid, data.classes, per_class)
-    aside = set(valid_rows) if data.valid_is_train else set()
-    valid = arrays(valid_rows)
-    first = [arrays(kept) for rows in courses[0].train if (kept := [row for row in rows if row not in aside])]
-    x, y = (np.concatenate(part) for part in zip(*first, strict=True))
-    classes, width = len(number), x.shape[1]
-    ridge, (beta, kernel_ridge) = best_lda(x, y, *valid, classes), best_klda(x, y, *valid, classes, features)
-    pull, decay = best_pull(first, *valid, classes), best_decay(x, y, *valid, classes)
-    for seed, one in enumerate(courses):
+    def choices(self) -> Line:
+        """What is chosen on validation rows, once for all orders."""
+        from bench.scoreboard.gradient_heads import best_decay, best_pull  # torch
+
+        valid_rows = _of(self.data.valid, self.data.classes, self.per_class)
+        aside = set(valid_rows) if self.data.valid_is_train else set()
+        valid = self.arrays(valid_rows)
+        first = [self.arrays(kept) for rows in self.courses[0].train if (kept := [row for row in rows if row not in aside])]
+        x, y = (np.concatenate(part) for part in zip(*first, strict=True))
+        classes = len(self.data.classes)
+        beta, kernel_ridge = best_klda(x, y, *valid, classes, self.features)
+        return {
+            "LDA": {"ridge": best_lda(x, y, *valid, classes)},
+            "KLDA": {"beta": beta, "ridge": kernel_ridge},
+            "EWC, linear head": {"pull": best_pull(first, *valid, classes)},
+            "joint linear probe": {"decay": best_decay(x, y, *valid, classes)},
+        }
+
+    def results(self, seed: int, picked: Line) -> Iterator[Line]:
+        """Every head through the course of an order."""
+        from bench.scoreboard.gradient_heads import Ewc, Probe, Replay  # torch
+
+        one, classes, width = self.courses[seed], len(self.data.classes), self.vectors.keys.shape[1]
+        kernel = picked["KLDA"]
         made: dict[str, Head] = {
             "1-nearest neighbour": NearestNeighbour(),
             "class mean": ClassMean(classes),
-            "LDA": Lda(classes, ridge),
-            "KLDA": Lda(classes, kernel_ridge, fourier(width, beta, features=features)),
-            "EWC, linear head": Ewc(width, classes, pull, seed),
+            "LDA": Lda(classes, picked["LDA"]["ridge"]),
+            "KLDA": Lda(classes, kernel["ridge"], fourier(width, kernel["beta"], features=self.features)),
+            "EWC, linear head": Ewc(width, classes, picked["EWC, linear head"]["pull"], seed),
             "replay, linear head": Replay(width, classes, seed=seed),
         }
-        train, test = [arrays(rows) for rows in one.train], [arrays(rows) for rows in one.test]
-        picked = {"LDA": {"ridge": ridge}, "KLDA": {"beta": beta, "ridge": kernel_ridge}, "EWC, linear head": {"pull": pull}}
+        train, test = [self.arrays(rows) for rows in one.train], [self.arrays(rows) for rows in one.test]
         for name, head in made.items():
             hits = []
             for task, (rows, labels) in enumerate(train):
                 head.learn(rows, labels)
                 hits.append([int((head.predict(asked) == right).sum()) for asked, right in test[: task + 1]])
             yield {"memory": name, "seed": seed, **Marks(hits, [len(right) for _, right in test]).figures(), "chosen": picked.get(name)}
-        probe = Probe(width, classes, decay, seed)
+        joint = picked["joint linear probe"]
+        probe = Probe(width, classes, joint["decay"], seed)
         probe.learn(*(np.concatenate(part) for part in zip(*train, strict=True)))
         asked, right = (np.concatenate(part) for part in zip(*test, strict=True))
-        yield {"memory": "joint linear probe", "seed": seed, "last": accuracy(probe.predict(asked), right), "chosen": {"decay": decay}}
+        yield {"memory": "joint linear probe", "seed": seed, "last": accuracy(probe.predict(asked), right), "chosen": joint}
+
+
+async def rivals(bench: Bench, name: str, contest: Contest) -> list[Line]:
+    """Every head through every course; a part for what is chosen, and one for each order."""
+
+    async def choosing(told: Progress) -> list[Line]:
+        return [contest.choices()]
+
+    async def playing(told: Progress, seed: int) -> list[Line]:
+        return list(contest.results(seed, picked))
+
+    named: Line = {"data": name, "features": contest.features}
+    (picked,) = await bench.parts.part({**named, "chosen": True}, choosing, unheard, product=False)
+    lines: list[Line] = []
+    for seed in range(len(contest.courses)):
+        work = partial(playing, seed=seed)
+        lines += await bench.parts.part({**named, "seed": seed, "chosen": picked}, work, unheard, product=False)
+    return lines
 
 
 def draw(lines: Sequence[Line]) -> Picture:

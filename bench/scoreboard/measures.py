@@ -27,8 +27,3 @@ def calibration_error(confidence: Sequence[float], right: Sequence[bool]) -> flo
     sure, hit = np.asarray(confidence, np.float64), np.asarray(right, np.float64)
     bins = np.minimum((sure * BINS).astype(int), BINS - 1)
     return float(sum(abs(sure[bins == b].mean() - hit[bins == b].mean()) * (bins == b).mean() for b in np.unique(bins)))
-
-
-def harmonic(*shares: float) -> float:
-    """The harmonic mean; 0 where one of them is."""
-    return 0.0 if min(shares) <= 0 else len(shares) / sum(1 / share for share in shares)

@@ -6,11 +6,13 @@ with the wording it began with and with its latest one. Shares, which sum to 1: 
 same entry, *wrong* anything else, *silent* nothing.
 
 Undo: the last correction of a sample of entries is forgotten. Each is then asked with the wording of the correction before it; *returned*
-is how many are answered with that one's command, at once and when the weights are rebuilt.
+is how many are answered with that one's command, at once and when the weights are rebuilt. Palimpsest is consolidated by itself as often
+as a running service would.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import click
@@ -120,30 +122,34 @@ def command(chosen: Chosen, streams: tuple[Stream, ...], number: int | None, sam
         lines: list[Line] = []
         for stream, made in played.items():
             for seed in range(chosen.seeds):
-                undone = undoable(made, sample, seed)
-                for name, product in bench.products():
-                    async with product as memory:
-                        lines += await play(name, memory, items, stream, made, undone, seed, progress)
+                script = Script(items, stream, made, undoable(made, sample, seed), seed)
+                for name, product in bench.products(by_itself=True):
+                    named = {"stream": stream, "seed": seed, "memory": name}
+                    lines += await bench.use(named, product, partial(play, name, script=script), progress)
                 for name, store in ((STORE, Store(bench.rivals)), (OLDEST, Store(bench.rivals, newest=False))):
-                    lines += await play(name, store, items, stream, made, undone, seed, progress)
+                    lines += await play(name, store, progress, script=script)
         return lines
 
-    run_board("supersession", TABLES, chosen, [loaded], texts, measure, steps=steps)
+    given = {"items": number, "undo": sample}
+    run_board("supersession", TABLES, chosen, [loaded], texts, measure, steps=steps, given=given)
 
 
-async def play(
-    name: str,
-    memory: Palimpsest | Store,
-    items: Sequence[Item],
-    stream: Stream,
-    made: Sequence[Write],
-    undone: Sequence[tuple[Write, Write]],
-    seed: int,
-    progress: Progress,
-) -> list[Line]:
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What is played: entries and the stream of their corrections, and the pairs of which the first is undone."""
+
+    items: Sequence[Item]
+    stream: Stream
+    made: Sequence[Write]
+    undone: Sequence[tuple[Write, Write]]
+    seed: int
+
+
+async def play(name: str, memory: Palimpsest | Store, progress: Progress, *, script: Script) -> list[Line]:
     """Teach the stream, ask every entry, undo, ask what was undone."""
+    items, made, undone = script.items, script.made, script.undone
     names = await memory.tell_many([write.row for write in made], progress)
-    named = {"stream": stream, "memory": name, "seed": seed}
+    named = {"stream": script.stream, "memory": name, "seed": script.seed}
     commands: list[list[str]] = [[] for _ in items]
     for write in made:
         commands[write.item].append(write.version.command)

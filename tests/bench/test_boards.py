@@ -133,18 +133,25 @@ def test_short_supersession(tmp_path):
 @needs_data
 @pytest.mark.timeout(180)
 def test_short_abstention(tmp_path):
-    lines = measured("abstention", tmp_path, "--taught", "300", "--asked", "60", "--consolidate")
+    options = ("--taught", "300", "--asked", "60", "--consolidate")
+    lines = measured("abstention", tmp_path, *options)
     assert [name for name, _ in lines] == [ENGINE, f"{ENGINE}, consolidated", STORE]
     assert all(0.5 < line["auroc"] <= 1.0 for line in lines.values())
     assert lines[STORE, 300]["calibration"] is None
+    again = CliRunner().invoke(main, ["abstention", "--seeds", "1", "--json", str(tmp_path / "again.json"), *options])
+    assert "(1 of 1 parts in earlier runs)" in again.output
+    first, second = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("abstention", "again"))
+    assert first["runs"] == second["runs"]
 
 
 @needs_data
 @pytest.mark.timeout(180)
-def test_short_capacity(tmp_path):
+def test_short_capacity(tmp_path, monkeypatch):
+    monkeypatch.setenv("PALIMPSEST_CONSOLIDATE_EARLY", "50")  # so that it is consolidated on the way
     lines = measured("capacity", tmp_path, "--size", "60", "--size", "120")
     assert lines[120, ENGINE]["bytes"] < 16 * 2**20
     assert lines[120, STORE]["bytes"] == 120 * 384 * 4
+    assert lines[120, ENGINE]["verbatim"] == 1.0
     assert lines[60, STORE]["verbatim"] == lines[120, STORE]["oldest"] == 1.0
 
 

@@ -63,10 +63,10 @@ class Scripted:
 
 async def test_product_is_asked_after_each_task_and_again_after_its_consolidation():
     one: Course = course(DATA, 0)
-    before, after = await taught("it", Scripted(), one, "end", lambda done: None)
+    before, after = await taught("it", Scripted(), lambda done: None, one=one, when="end")
     assert before["after"] == pytest.approx([1.0, 0.5, 1 / 3])
     assert (before["bwt"], before["forgetting"]) == (-1.0, 1.0)
     assert before["guess"] == 1.0  # silence is wrong, though the best guess was right
     assert (after["last"], after["consolidation_s"], after["gate_passed"]) == (1.0, 1.5, True)
-    (each,) = await taught("it", Scripted(), one, "each", lambda done: None)
+    (each,) = await taught("it", Scripted(), lambda done: None, one=one, when="each")
     assert each["last"] == 1.0

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from bench.scoreboard.measures import auroc, calibration_error, harmonic, threshold_keeping
+from bench.scoreboard.measures import auroc, calibration_error, threshold_keeping
 
 
 def test_auroc_is_the_share_of_pairs_in_order_with_ties_counted_half():
@@ -30,8 +30,3 @@ def test_calibration_error_weighs_each_bins_distance_by_its_size():
     # bin of .5: three answers, one right; bin of 1.0: one answer, right
     assert calibration_error([0.5, 0.5, 0.5, 1.0], [True, False, False, True]) == pytest.approx(0.75 * abs(0.5 - 1 / 3))
     assert calibration_error([1.0, 1.0], [True, True]) == 0.0
-
-
-def test_harmonic_mean_is_nothing_where_one_share_is():
-    assert harmonic(1.0, 0.5) == pytest.approx(2 / 3)
-    assert harmonic(1.0, 0.0, 1.0) == 0.0

@@ -5,7 +5,7 @@ import numpy as np
 from bench.asking import Said
 from bench.scoreboard.sources import Version
 from bench.scoreboard.stores import OLDEST, STORE, Store
-from bench.scoreboard.supersession import OUTCOMES, corrected, outcome, play, undoable, writes
+from bench.scoreboard.supersession import OUTCOMES, Script, corrected, outcome, play, undoable, writes
 from bench.vectors import Vectors
 
 # wordings lie at right angles but for the one that was reworded
@@ -46,7 +46,8 @@ def test_what_is_undone_has_an_earlier_command_under_a_wording_of_its_own():
 async def test_store_that_takes_the_newest_is_current_and_gives_the_earlier_answer_back():
     items = corrected(ITEMS)
     stream = writes(items, "corrections")
-    first, latest, undone = await play(STORE, Store(VECTORS), items, "corrections", stream, undoable(stream, 10, 0), 0, lambda done: None)
+    script = Script(items, "corrections", stream, undoable(stream, 10, 0), 0)
+    first, latest, undone = await play(STORE, Store(VECTORS), lambda done: None, script=script)
     assert [first[each] for each in OUTCOMES] == [0.5, 0.5, 0.0, 0.0]  # "copy" is nearest to what was told under it first
     assert [latest[each] for each in OUTCOMES] == [1.0, 0.0, 0.0, 0.0]
     assert (undone["undone"], undone["at_once"], undone["rebuilt"]) == (2, 1.0, None)
@@ -55,5 +56,5 @@ async def test_store_that_takes_the_newest_is_current_and_gives_the_earlier_answ
 async def test_store_that_takes_the_oldest_is_stale():
     items = corrected(ITEMS)
     stream = writes(items, "corrections")
-    _, latest = await play(OLDEST, Store(VECTORS, newest=False), items, "corrections", stream, [], 0, lambda done: None)
+    _, latest = await play(OLDEST, Store(VECTORS, newest=False), lambda done: None, script=Script(items, "corrections", stream, [], 0))
     assert latest["stale"] == 0.5  # of the entry whose wording stayed
