@@ -110,8 +110,9 @@ class Answering:
         return succession.speak_for(self._book.scores(whole), *self._replaced, noise(whole))
 
     def _loudest(self, reading: Reading, indices: NDArray[np.intp]) -> Sequence[str]:
-        said = np.stack([self._book.scores_of(indices, level) for level in reading])  # in the order of LEVELS; of equal ones the fastest
-        return [LEVELS[level] for level in said.argmax(axis=0)]
+        silent = np.zeros(len(indices), np.float32)  # a level that says nothing says it of every answer
+        said = [self._book.scores_of(indices, level) if level.any() else silent for level in reading]  # in the order of LEVELS
+        return [LEVELS[level] for level in np.stack(said).argmax(axis=0)]  # of equal ones the fastest
 
     def _confidence(self, score: float, margin: float) -> float:
         config = self._config

@@ -20,7 +20,7 @@ from service import keys
 from service.cluster.coord import MemoryCoord
 from service.directory import held
 from service.errors import PalimpsestError
-from service.processes.parts import DEFAULT, first_bank, first_key, keep_key, load_encoder, local_engine, utc_now
+from service.processes.parts import DEFAULT, first_bank, first_key, keep_key, load_encoder, local_engine, tell_of_unsafe_settings, utc_now
 from service.processes.working_off import jobs_worked_off
 from service.settings import Settings, from_environment
 from service.store import banks, blob_rows, idempotency, jobs, tenants
@@ -163,6 +163,7 @@ async def _engine(
 ) -> AsyncIterator[tuple[Database, "LocalEngine"]]:
     with held(settings.var_dir):
         await asyncio.to_thread(migrate, settings.database_url)
+        await tell_of_unsafe_settings(settings)
         database = Database(settings.database_url, stage=metrics.stage)
         try:
             async with local_engine(settings, database, metrics, ring=ring, encoder=encoder, config=config) as engine:

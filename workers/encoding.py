@@ -48,7 +48,9 @@ class Encoding:
         self.digest, self.words = encoder.digest, encoder.words
         self._encoder, self._stage = encoder, stage
         self._thread = OwnThread("encoder")
-        self._batches: Batcher[str, EncodedText] = Batcher(self._encode, self._thread, size=BATCH, waiting=WAITING, waited=waited)
+        self._batches: Batcher[str, EncodedText] = Batcher(
+            self._encode, self._thread, size=BATCH, waiting=WAITING, waited=waited, eager=True
+        )
 
     async def encode(self, texts: Sequence[str], tenant: str = "") -> list[EncodedText]:
         """The keys of `texts`, in order; the same text always gives the same bytes.

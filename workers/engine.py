@@ -46,7 +46,7 @@ from workers.old_views import OldViews
 from workers.previewing import Previewing
 from workers.quarantining import Quarantining
 from workers.reading import HEARD, Found, Question, Read, Reader
-from workers.receipts import Receipts
+from workers.receipts import LookedUp, Receipts
 from workers.replay import Replay, lineage
 from workers.rolling_back import RollBack
 from workers.teaching import Teacher
@@ -144,12 +144,14 @@ class LocalEngine:
         """See `Engine.teach`."""
         bank_id = await self.banks.id_of(tenant, bank)
         new = self._new_responses(bank_id, items)
-        encoded = await self._encoding.encode([*(item.input for item in items), *new.values()], tenant)
+        # The request is there: the ledger may be asked now, beside the encoder, which takes longer.
+        encoding = self._encoding.encode([*(item.input for item in items), *new.values()], tenant)
+        encoded, looked_up = await asyncio.gather(encoding, self._teacher.look_up(tenant, bank_id, items[0]))
         words = dict(zip(new, encoded[len(items) :], strict=True))
         asked = await self._paraphrases(tenant, items)
         named = [new_id("cor") for _ in items] if ids is None else ids
         try:
-            work = self._teach(tenant, bank_id, items, named, encoded[: len(items)], words, asked, idempotency_key, actor.key_id)
+            work = self._teach(tenant, bank_id, items, named, encoded[: len(items)], words, asked, idempotency_key, actor.key_id, looked_up)
             return await self._whole(work)
         except ledger.AlreadyTaught:
             async with self._database.read(tenant) as conn:
@@ -187,7 +189,7 @@ class LocalEngine:
     ) -> tuple[list[wire.RecalledItem], wire.StateRef, wire.Usage]:
         """See `Engine.recall`."""
         bank_id = await self.banks.id_of(tenant, bank)
-        # The request is there: fence and ledger may be asked now, beside the encoder, which takes longer.
+        # The request is there: fence and ledger may be asked now, beside the encoder, which takes longer and is first told.
         encoded, same, fence = await asyncio.gather(
             self._encoding.encode(inputs, tenant), self._judge.same_inputs(tenant, bank_id, inputs), self.banks.fence(tenant, bank_id)
         )
@@ -331,9 +333,10 @@ class LocalEngine:
         asked: Sequence[Sequence[EncodedText]],
         idempotency_key: str | None,
         key_id: str,
+        looked_up: LookedUp | None,
     ) -> list[wire.Taught]:
         async with self.banks.lock(bank_id):
-            taught = await self._teacher.teach(tenant, bank_id, items, ids, encoded, words, asked, idempotency_key, key_id)
+            taught = await self._teacher.teach(tenant, bank_id, items, ids, encoded, words, asked, idempotency_key, key_id, looked_up)
         self._save_when_due(tenant, bank_id)
         return taught
 

@@ -113,7 +113,8 @@ class Judge:
                 known = await history.same_inputs(conn, tenant, bank_id, distinct, LATEST)
         else:
             asking = self.database.asking(tenant)
-            found = await asyncio.gather(*(history.same_input(asking, tenant, bank_id, text, LATEST) for text in distinct))
+            questions = [history.same_input(asking, tenant, bank_id, text, LATEST) for text in distinct]
+            found = [await questions[0]] if len(questions) == 1 else await asyncio.gather(*questions)
             known = dict(zip(distinct, found, strict=True))
         return [known[text] for text in texts]
 

@@ -1,18 +1,20 @@
 """Receipts: what a memory says before a lesson and after it, at the lesson itself, its paraphrases and the corrections beside it.
 
 What can be known before the lesson is in the ledger (`look_round`) is found out while that is on its way there. Whoever asks holds the
-bank's lock, so nothing else is learned or forgotten in between.
+bank's lock, so nothing else is learned or forgotten in between. What needs no key (`look_up`) is asked before that, beside the encoder, and
+counts if the bank stands where it stood then.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 
 from model import Candidate, Recall
 from service import wire
+from service.store.appending import Tail
 from service.store.rows import EventRow, SameInputRow, SupportRow
 from service.tracing import Stage
 from workers.batch import Batcher
@@ -27,6 +29,17 @@ from workers.warm_bank import WarmBank
 OTHERS, OTHERS_MOST = 4, 64  # corrections beside a lesson that are asked before and after it; and all that one request asks
 
 Candidates = list[Candidate]
+Same = list[Sequence[SameInputRow]]  # for each of some texts, the newest corrections of just this input
+First = TypeVar("First")
+Second = TypeVar("Second")
+
+
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """The corrections of just a lesson's input, and of its paraphrases', where the bank `stood`."""
+
+    stood: tuple[int, int, Tail]
+    same: Same
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +89,27 @@ class Receipts:
     lessons: Batcher[Taking, Taken | Exception]
     stage: Stage
 
-    async def look_round(self, tenant: str, warm: WarmBank, text: EncodedText, paraphrases: Sequence[EncodedText], others: int) -> Around:
+    async def look_up(self, tenant: str, warm: WarmBank, texts: Sequence[str]) -> LookedUp:
+        """What the ledger has of a lesson's input and paraphrases. The caller need not have the bank's lock."""
+        stood = warm.stand  # before it is asked: whoever appends where it stands so has found nothing between
+        return LookedUp(stood, await self.judge.same_inputs(tenant, warm.row.id, texts))
+
+    async def look_round(
+        self,
+        tenant: str,
+        warm: WarmBank,
+        text: EncodedText,
+        paraphrases: Sequence[EncodedText],
+        others: int,
+        looked_up: LookedUp | None = None,
+    ) -> Around:
         """What is around a lesson that the bank does not have yet, with `others` corrections beside it."""
-        both = await asyncio.gather(
-            self._look_beside(tenant, warm, text, others),
-            self.judge.same_inputs(tenant, warm.row.id, [one.text for one in (text, *paraphrases)]),
-            return_exceptions=True,  # both have ended then
-        )
-        for each in both:
-            if isinstance(each, BaseException):
-                raise each
-        ((beside, ahead), same) = cast(tuple[tuple[list[SupportRow], Ahead], list[Sequence[SameInputRow]]], both)
-        same += await self.judge.same_inputs(tenant, warm.row.id, [row.input for row in beside])
+        if looked_up is not None and looked_up.stood == warm.stand:
+            mine, (beside, ahead, near) = looked_up.same, await self._look_beside(tenant, warm, text, others)
+        else:
+            asking = self.judge.same_inputs(tenant, warm.row.id, [one.text for one in (text, *paraphrases)])
+            mine, (beside, ahead, near) = await _both(asking, self._look_beside(tenant, warm, text, others))
+        same = [*mine, *near]
         asked, view = [text, *paraphrases, *(text_of(row) for row in beside)], warm.view
         lookings = [self.judge.looking(tenant, warm, view, one, known) for one, known in zip(asked, same, strict=True)]
         if view.forgotten:  # who is held back is asked of the state that learned the lesson, as where one is measured again
@@ -156,12 +178,16 @@ class Receipts:
             locality=wire.Locality(n=len(beside), flipped=[other.id for other, flipped in zip(beside, moved, strict=True) if flipped]),
         )
 
-    async def _look_beside(self, tenant: str, warm: WarmBank, text: EncodedText, others: int) -> tuple[list[SupportRow], Ahead]:
+    async def _look_beside(self, tenant: str, warm: WarmBank, text: EncodedText, others: int) -> tuple[list[SupportRow], Ahead, Same]:
         view = warm.view
         ((found,),) = [read.candidates for read in await self.reads.submit([Read(view, text.key[None], SEEN)], tenant)]
         beside = await self.reader.neighbours(tenant, warm, view, text.key, others, found)
         keys = _stacked([text_of(row) for row in beside])
-        return beside, Ahead(found, await self.reader.thread.run(self.reader.survey, view, keys, HEARD))
+        told, same = await _both(
+            self.reader.thread.run(self.reader.survey, view, keys, HEARD),
+            self.judge.same_inputs(tenant, warm.row.id, [row.input for row in beside]),
+        )
+        return beside, Ahead(found, told), same
 
     async def _lookings(self, tenant: str, warm: WarmBank, view: View, asked: Sequence[EncodedText]) -> list[Looking]:
         same = await self.judge.same_inputs(tenant, warm.row.id, [one.text for one in asked])
@@ -175,6 +201,15 @@ class Receipts:
 def others_beside(lessons: int) -> int:
     """How many corrections beside each of so many lessons are asked."""
     return min(OTHERS, OTHERS_MOST // lessons)
+
+
+async def _both(first: Awaitable[First], second: Awaitable[Second]) -> tuple[First, Second]:
+    """What both give; where one fails, the other has ended, too."""
+    both = await asyncio.gather(first, second, return_exceptions=True)
+    for each in both:
+        if isinstance(each, BaseException):
+            raise each
+    return cast(tuple[First, Second], both)
 
 
 def _stacked(texts: Sequence[EncodedText]) -> Keys:

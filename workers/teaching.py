@@ -22,7 +22,7 @@ from service.store.rows import Draft, EventRow
 from service.store.turns import TurnDraft
 from service.tracing import Stage
 from workers.encoding import EncodedText
-from workers.receipts import Around, Measured, Receipts, others_beside
+from workers.receipts import Around, LookedUp, Measured, Receipts, others_beside
 from workers.view import View
 from workers.warm import WarmBanks
 from workers.warm_bank import WarmBank
@@ -43,6 +43,14 @@ class Teacher:
     noted: Callable[[str, str, Sequence[Before]], None]  # told what was said before each correction
     now: Callable[[], datetime]
 
+    async def look_up(self, tenant: str, bank_id: str, item: wire.NewCorrection) -> LookedUp | None:
+        """What the ledger has of a correction's texts; None of a bank that is not warm, of which nobody knows where it will stand.
+
+        The caller need not have the bank's lock.
+        """
+        warm = self.warm.peek(bank_id)
+        return None if warm is None else await self.receipts.look_up(tenant, warm, [item.input, *item.paraphrases])
+
     async def teach(
         self,
         tenant: str,
@@ -54,8 +62,11 @@ class Teacher:
         paraphrases: Sequence[Sequence[EncodedText]],
         idempotency_key: str | None,
         taught_by: str,
+        looked_up: LookedUp | None = None,
     ) -> list[wire.Taught]:
         """All items or none, in order; `words` are the own words of responses that may be new. The caller holds the bank's lock.
+
+        `looked_up`: of the first of them, what the ledger had when it came.
 
         Raises:
             Invalid: a situation or an answer is blank: what is in the ledger has to be learnable for ever.
@@ -65,7 +76,7 @@ class Teacher:
         drafts = [_draft(item, id, text, words.get(item.right), taught_by) for item, id, text in zip(items, ids, encoded, strict=True)]
 
         async def look_round(warm: WarmBank) -> Around:
-            return await self.receipts.look_round(tenant, warm, encoded[0], paraphrases[0], others_beside(len(items)))
+            return await self.receipts.look_round(tenant, warm, encoded[0], paraphrases[0], others_beside(len(items)), looked_up)
 
         warm, rows, looking = await self._append(tenant, bank_id, drafts, idempotency_key, look_round)
         try:

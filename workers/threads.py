@@ -23,7 +23,15 @@ class OwnThread:
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` on the thread and give its result."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, functools.partial(work, *args, **kwargs))
+        return await self.begin(work, *args, **kwargs)
+
+    def begin(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[T]":
+        """Have the thread run `work`, from this moment on.
+
+        Raises:
+            RuntimeError: the thread was closed.
+        """
+        return asyncio.get_running_loop().run_in_executor(self._pool, functools.partial(work, *args, **kwargs))
 
     async def run_in_steps(self, work: Generator[float, None, T], progress: Callable[[float], Awaitable[None]] | None = None) -> T:
         """Run `work` on the thread and give its result. It yields which share of it is done, and others are served between its steps."""

@@ -131,6 +131,11 @@ class WarmBank:
         return Tier.DEVICE if self.ready else Tier.HOST
 
     @property
+    def stand(self) -> tuple[int, int, Tail]:
+        """Epoch, head's version and end of its ledger, as its owner believes: with the same, its ledger has the same rows."""
+        return self.row.epoch, self.head_version, self.tail
+
+    @property
     def extent(self) -> tuple[int, int, int]:
         """What its bytes depend on: what it has learned, what was forgotten, what it has said."""
         return self.view.seq, self.row.epoch, len(self.texts)

@@ -1,6 +1,5 @@
 """A parameter that a call does not know is refused: a list asked for with `limt=5` would be another one, and nobody would notice."""
 
-import functools
 from typing import Any
 
 from litestar.connection import ASGIConnection
@@ -10,8 +9,10 @@ from litestar.params import QueryParameter
 from service.errors import Invalid
 
 
-def refuse_unknown(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+async def refuse_unknown(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """Guard of the service's own calls; those that imitate another service's let pass what that has besides.
+
+    It awaits nothing, but the framework would run a plain function in a thread: two of them would wake each other for every request.
 
     Raises:
         Invalid: the query names what is no parameter of this call.
@@ -26,7 +27,6 @@ def refuse_unknown(connection: ASGIConnection[Any, Any, Any, Any], handler: Base
         raise Invalid(f"{unknown[0][:100]}: {message}", errors=[{"field": unknown[0][:100], "message": message}])
 
 
-@functools.cache
 def _parameters(handler: HTTPRouteHandler) -> tuple[str, ...]:
     given = handler.parsed_fn_signature.parameters.items()
     return tuple(field.kwarg_definition.name or name for name, field in given if isinstance(field.kwarg_definition, QueryParameter))

@@ -23,7 +23,7 @@ from service.settings import Settings, SettingsRefused
 from service.store import audit, banks, tenants
 from service.store.blobs import open_blobs
 from service.store.db import Database
-from service.store.schema import current_revision, newest_revision
+from service.store.schema import current_revision, newest_revision, unsafe_settings
 from service.store.watched_blobs import WatchedBlobs
 from service.telemetry import Metrics
 
@@ -288,3 +288,12 @@ async def check_schema(settings: Settings) -> None:
     wanted = newest_revision()
     if found != wanted:
         raise SettingsRefused(f"the database has schema {found or 'none'}, this version needs {wanted}; run: palimpsest migrate")
+    await tell_of_unsafe_settings(settings)
+
+
+async def tell_of_unsafe_settings(settings: Settings) -> None:
+    """Say once, at the start, that corrections which were acknowledged may be lost with the database's machine."""
+    unsafe = await asyncio.to_thread(unsafe_settings, settings.database_url)
+    if unsafe:
+        why = f"{' and '.join(unsafe)}: what was acknowledged can be lost in a crash of the database; set it to on for this login"
+        log.warning("commits do not wait for the disk", action="start", why=why)

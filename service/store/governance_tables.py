@@ -36,6 +36,7 @@ quarantine = Table(
     Column("lifted_by", String(64)),
     Column("lifted_at", UtcTime),
     bank_of("quarantine"),
+    Index(None, "tenant", "created_at"),
 )
 
 quarantined = Table(  # which events are held, by which quarantine; the rows go when it is lifted

@@ -41,6 +41,19 @@ def current_revision(url: str) -> str | None:
         engine.dispose()
 
 
+def unsafe_settings(url: str) -> list[str]:
+    """The settings of the database, `name = value`, by which it acknowledges commits that its disk does not have yet."""
+    if make_url(url).get_backend_name() == "sqlite":
+        return []
+    engine = create_engine(_sync(url))
+    try:
+        with engine.connect() as connection:
+            said = {name: str(connection.exec_driver_sql(f"SHOW {name}").scalar()) for name in ("synchronous_commit", "fsync")}
+    finally:
+        engine.dispose()
+    return [f"{name} = {value}" for name, value in said.items() if value == "off"]
+
+
 def newest_revision() -> str:
     """The schema's revision that this version of the code works on."""
     head = ScriptDirectory(str(MIGRATIONS)).get_current_head()

@@ -239,6 +239,7 @@ forget = Table(
     Column("bank_deleted_at", UtcTime),  # the row stays when its bank is deleted: it is the certificate
     CheckConstraint("mode IN ('suppress', 'rebuild', 'erase')", name="mode"),
     ForeignKeyConstraint(["tenant"], ["tenant.id"]),
+    Index(None, "tenant", "created_at"),
 )
 
 tombstone = Table(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import structlog
 from deploying import ROOT
 from fixtures_store import Postgres, running_postgres
 
@@ -71,7 +72,10 @@ def server(tmp_path_factory) -> Iterator[Server]:
 
 
 async def test_service_login_finds_the_schema_to_be_its_own(server, tmp_path):
-    await check_schema(server.settings(SERVICE, tmp_path))
+    with structlog.testing.capture_logs() as logs:
+        await check_schema(server.settings(SERVICE, tmp_path))
+    (warning,) = [line for line in logs if line["log_level"] == "warning"]
+    assert "synchronous_commit = off and fsync = off" in warning["why"], "as the server of the tests is"
 
 
 async def test_service_login_enters_a_sweep_and_a_tenant(server):

@@ -11,6 +11,7 @@ from sqlalchemy import text as said
 from service.errors import Invalid, StorageFull
 from service.processes.parts import SYSTEM
 from service.wire import NewCorrection
+from workers.judging import CERTAIN
 
 
 async def test_receipt_tells_before_and_after(client):
@@ -43,6 +44,17 @@ async def test_concurrent_corrections_get_contiguous_seqs_and_fold_in_their_orde
     lived = await digest(client)
     service.engine.banks.drop(await service.engine.banks.id_of(service.tenant, "default"))
     assert await digest(client) == lived
+
+
+async def test_receipt_knows_what_was_taught_while_its_own_text_was_encoded(client):
+    await teach(client, SPAIN, "transfer_time")  # the bank is warm: the ledger is asked beside the encoder
+    for turn in range(4):
+        text = f"{PIN} in branch {turn}"
+        both = await asyncio.gather(teach(client, text, f"pin {turn}"), teach(client, text, f"branch {turn}"))
+        first, second = sorted(both, key=lambda taught: taught["seq"])
+        assert second["seq"] == first["seq"] + 1
+        before = second["receipt"]["item"]["before"]
+        assert before == {"value": first["receipt"]["item"]["after"]["value"], "confidence": CERTAIN}, "in just these words"
 
 
 async def test_batch_is_applied_in_order_and_all_or_none(client):

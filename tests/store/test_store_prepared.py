@@ -13,6 +13,7 @@ from service.store.db import OPTIONS, Database
 from service.store.idempotency import Done
 from service.store.keyed import Keyed
 from service.store.prepared import PLANNED_ONCE, Connection, prepared
+from service.store.schema import unsafe_settings
 from service.store.telling import OneWriter
 
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
@@ -34,7 +35,7 @@ SENT = {  # and by what the index finds its rows
     "append": (APPEND, ["key", "ordinal|text_hash"]),  # of a quoted response both are known
     "lock": (LOCK, ["id"]),
     "finish": (as_sent(idempotency.FINISH), ["key"]),
-    "finish, quoting": (as_sent(idempotency.FINISH_QUOTING), ["key"]),
+    "finish, quoting": (as_sent(idempotency.FINISH_QUOTING), ["key", "created_at"]),
     "note": (as_sent(lookup.NOTE), ["seq"]),
     "fence": (as_sent(fences.FENCE), ["id"]),
     "support": (as_sent(history.NEWEST_OF), ["response"]),
@@ -76,7 +77,7 @@ async def test_plan_made_for_empty_tables_and_many_banks_finds_rows_by_their_key
     assert "Seq Scan" not in plan, plan
     conditions = [line for line in plan.splitlines() if "Index Cond" in line]
     for names in found_by:
-        ways = [way for name in names.split("|") for way in (f"{name} = ", f"({name})::text = ")]
+        ways = [way for name in names.split("|") for way in (f"{name} = ", f"{name} >= ", f"({name})::text = ")]
         assert any(way in line for line in conditions for way in ways), plan
 
 
@@ -132,6 +133,18 @@ async def test_change_that_need_not_be_durable_is_not_waited_for_and_the_next_on
     try:
         for durable, said in ((False, "off"), (True, "on"), (False, "off"), (True, "on")):
             assert await database.send(tenant, asking, durable=durable) == [(said,)]
+    finally:
+        await set_here(database, "RESET synchronous_commit")
+
+
+async def test_server_that_acknowledges_what_its_disk_does_not_have_is_seen(database, database_url):
+    if database.dialect == "sqlite":
+        assert unsafe_settings(database_url) == []
+        return
+    assert unsafe_settings(database_url) == ["synchronous_commit = off", "fsync = off"], "as the server of the tests is"
+    await set_here(database, "SET synchronous_commit = on")
+    try:
+        assert unsafe_settings(database_url) == ["fsync = off"]
     finally:
         await set_here(database, "RESET synchronous_commit")
 

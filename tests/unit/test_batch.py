@@ -50,6 +50,40 @@ async def test_requests_that_wait_for_a_busy_thread_are_done_together_in_order(s
     assert slow.batches == [[0], [1, 2, 3, 4, 5]]
 
 
+async def test_eager_work_is_begun_before_the_loop_turns_and_what_comes_meanwhile_is_done_together(slow, thread):
+    begun = threading.Event()
+
+    def work(items):
+        begun.set()
+        return slow(items)
+
+    batcher = Batcher(work, thread, size=8, waiting=100, eager=True)
+    first = batcher.submit([1, 2], "a")
+    first.send(None)  # up to where it waits; the loop has not turned
+    assert begun.wait(5)
+    first.close()
+    others = [asyncio.ensure_future(batcher.submit([n], "a")) for n in range(3, 6)]
+    await asyncio.sleep(0.01)
+    slow.go.set()
+    assert await asyncio.gather(*others) == [[30], [40], [50]]
+    assert slow.batches == [[1, 2], [3, 4, 5]]
+
+
+async def test_eager_work_that_fails_or_comes_too_late_is_told_to_its_caller_alone(thread):
+    def work(items):
+        if 13 in items:
+            raise ValueError("13")
+        return items
+
+    batcher = Batcher(work, thread, size=2, waiting=100, eager=True)
+    with pytest.raises(ValueError, match="13"):
+        await batcher.submit([13], "a")
+    assert await batcher.submit([1], "a") == [1]
+    thread.close()
+    with pytest.raises(RuntimeError):
+        await batcher.submit([2], "a")
+
+
 async def test_tenant_with_little_to_do_does_not_wait_behind_one_with_much(slow, thread):
     batcher = Batcher(slow, thread, size=4, waiting=100)
     tasks = [await busy(batcher, slow), asyncio.ensure_future(batcher.submit(list(range(100, 110)), "much"))]
