@@ -4,7 +4,7 @@ import multiprocessing
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -110,10 +110,11 @@ def execute(
 
     With `unfinished` an interrupted trial leaves its checkpoints below that folder, and goes on from them.
     """
-    for line in _lines(missing(trials, ledger), below, jobs, told, unfinished):
+    open_ones = missing(trials, ledger)
+    forget([trial for trial in trials if trial not in open_ones], unfinished)  # a kill may have come between a line and this
+    for line in _lines(open_ones, below, jobs, told, unfinished):
         ledger.add(line)
-        if unfinished is not None:
-            forget(Trial(**{field.name: line[field.name] for field in fields(Trial)}), unfinished)
+        forget([trial for trial in open_ones if trial.named().items() <= line.items()], unfinished)
         outcome = line.get("failed") or f"{line['bits']:.4f} bits"
         saying(f"{line['task']} {line['size']} {line['kind']} seed {line['seed']} rate {line['rate']:g}: {outcome}")
 

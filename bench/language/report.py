@@ -48,19 +48,21 @@ def _title(task: str, size: str, by_kind: Mapping[str, Sequence[Line]]) -> str:
 
 def _how(report: Mapping[str, Any]) -> str:
     plan, machine = report["plan"], report["machine"]
+    grid = ", ".join(f"{rate:g}" for rate in GRID)
     tuned = (
-        f"the best of {', '.join(f'{rate:g}' for rate in GRID)} on a third of the text task, one seed"
+        f"tuned for each kind ({grid}; a third of the text task, one seed, on texts that no result is measured on)"
         if report["tuned"]
         else "one for all, not tuned"
         if plan["rate"]
-        else "what was best for each kind on 256,000 tokens of text at size small, one seed (Titans: that of HOPE)"
+        else f"where the kind was not tuned by this command ({grid}), what was best on 256,000 tokens of text at size small, one seed, "
+        "chosen on the very tails that results are measured on, with an earlier form of HOPE; Titans has HOPE's"
     )
     return (
         f"`{report['command']}`\n\n"
         f"Up to {plan['seeds']} seed{'s' * (plan['seeds'] != 1)} "
         f"(± is the standard deviation over those that are there), the same tokens and batches in the same order for every kind, AdamW; "
-        f"rates: {tuned}. palimpsest {report['version']}, torch {machine['torch']}, transformers {machine['transformers']}, "
-        f"Python {machine['python']}, {machine['device']}. Fewest bits are in bold."
+        f"rates, which every table shows: {tuned}. palimpsest {report['version']}, torch {machine['torch']}, "
+        f"transformers {machine['transformers']}, Python {machine['python']}, {machine['device']}. Fewest bits are in bold."
     )
 
 

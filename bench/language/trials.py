@@ -10,7 +10,8 @@ a cosine to a tenth, weight decay 0.1, clip 1.0, float32. Different: the model, 
                context is measured on the third, which no weight has seen yet
 - levels:      `shakespeare` for the kind hope alone, then the same weights with levels that learn online and without (`levels`)
 - ablations:   `shakespeare` for HOPE with one part changed; the kinds of this task are those of `ablations`
-- tune:        a third of `text`, with a seed of its own, for one rate of the grid
+- tune:        a third of `text`, with a seed of its own, for one rate of the grid; scored on the last part of its training texts, which it
+               leaves out: no rate is chosen on a text that a result is measured on
 
 How many tokens a plan gives each task, and what that costs: `budgets`. A trial that was interrupted goes on at its last checkpoint, and is
 then what it would have been, bit for bit.
@@ -19,6 +20,7 @@ then what it would have been, bit for bit.
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from bench.language import ablations, hope, levels, rivals  # `hope` joins the k
 from bench.language.ablations import VARIANTS
 from bench.language.context import Read, by_position, carried, doubling, sliding, streams
 from bench.language.continual import in_turn
-from bench.language.corpora import DOMAINS, Corpus, batches, domain, mixed, shakespeare
+from bench.language.corpora import DOMAINS, Corpus, batches, chosen_on, domain, mixed, shakespeare
 from bench.language.rivals import KINDS, Kind, Shape, made
 from bench.language.sizes import SIZES, Fitted, fit
 from bench.language.sources import digest
@@ -36,13 +38,13 @@ from bench.language.stream import bits_per_token
 from bench.language.unfinished import EVERY, Unfinished
 from model.hope.lm import HopeLM
 from model.train.batches import Batches
-from model.train.history import Evaluate, Evaluated, Event, History, Saved, Stepped
+from model.train.history import Evaluate, Evaluated, Event, Saved, Stepped
 from model.train.loop import train
 from model.train.settings import Settings
 
 GRID = (5e-4, 1e-3, 2e-3, 4e-3)  # rates that --tune tries
 RATE = 2e-3  # of a kind that has none below
-RATES = {  # of the grid, the best on 256,000 tokens of `text` at size small, one seed (docs/journal.md, 2026-11-24)
+RATES = {  # of the grid, the best on 256,000 tokens of `text` at size small, one seed, on the tails (docs/journal.md, 2026-11-24)
     "transformer++": 4e-3,
     "retnet": 2e-3,
     "mamba2": 2e-3,
@@ -113,25 +115,33 @@ def run(trial: Trial, below: Path, told: Told = lambda tokens: None, unfinished:
     Raises:
         DataAbsent: the texts are not there. NoFit: the kind cannot have the size. Diverged: the training did.
     """
-    of = trial.named() | {"code": code_of(trial.kind, trial.task)}
-    kept = Unfinished(unfinished, of)
+    kept = Unfinished(unfinished, _begun(trial))
     match trial.task:
         case "shakespeare" | "ablations":
             measured = _learned(trial, shakespeare(below), None, told, kept)
-        case "text" | "tune":
+        case "text":
             measured = _learned(trial, _mixed(below), _domains(below), told, kept)
+        case "tune":
+            parts = [chosen_on(corpus) for corpus in _domains(below)]
+            measured = _learned(trial, mixed(parts), parts, told, kept)
         case "continual":
             measured = _continual(trial, _domains(below), told, kept)
         case "levels":
             measured = _levels(trial, shakespeare(below), told, kept)
         case _:
             raise ValueError(f"there is no task {trial.task!r}; there are {', '.join([*TASKS, 'tune'])}")
-    return of | measured | {"cpu_s": round(kept.cpu_s, 1)}
+    return trial.named() | {"code": code_of(trial.kind, trial.task)} | measured | {"cpu_s": round(kept.cpu_s, 1)}
 
 
-def forget(trial: Trial, unfinished: Path) -> None:
-    """Drop what an interruption would have gone on from."""
-    Unfinished(unfinished, trial.named() | {"code": code_of(trial.kind, trial.task)}).end()
+def forget(trials: Sequence[Trial], unfinished: Path | None) -> None:
+    """Drop what interruptions of these trials have left."""
+    for trial in trials if unfinished is not None else ():
+        Unfinished(unfinished, _begun(trial)).end()
+
+
+def _begun(trial: Trial) -> dict[str, Any]:
+    """All that must be the same when a trial is gone on with: its fields, its source, and the libraries that compute."""
+    return trial.named() | {"code": code_of(trial.kind, trial.task), "torch": version("torch"), "transformers": version("transformers")}
 
 
 @lru_cache
@@ -169,7 +179,7 @@ def settings(trial: Trial) -> Settings:
 
 
 def _learned(trial: Trial, corpus: Corpus, domains: Sequence[Corpus] | None, told: Told, kept: Unfinished) -> dict[str, Any]:
-    model, found, history, curve = _trained(trial, corpus, told, kept)
+    model, found, speed, curve = _trained(trial, corpus, told, kept)
     context = trial.shape.context
     if domains is None:
         by_domain = {corpus.name: bits_per_token(model, corpus.tail, context)}
@@ -182,12 +192,12 @@ def _learned(trial: Trial, corpus: Corpus, domains: Sequence[Corpus] | None, tol
         "by_domain": by_domain,
         "stream": sum(costs := [_as_stream(model, trial, each) for each in domains or [corpus]]) / len(costs),
         "curve": curve,
-        "tokens_per_s": history.tokens_per_s,
+        "tokens_per_s": speed,
     }
 
 
 def _levels(trial: Trial, corpus: Corpus, told: Told, kept: Unfinished) -> dict[str, Any]:
-    model, found, history, curve = _trained(trial, corpus, told, kept)
+    model, found, speed, curve = _trained(trial, corpus, told, kept)
     assert isinstance(model, HopeLM), f"the task levels is of the kind hope, not of {trial.kind!r}"
     context, length = trial.shape.context, min(STREAM, len(corpus.tail) // 2)
     return {
@@ -195,12 +205,12 @@ def _levels(trial: Trial, corpus: Corpus, told: Told, kept: Unfinished) -> dict[
         "bits": bits_per_token(model, corpus.tail, context),
         **levels.worth(model, corpus.tail, context, STREAMS, length),
         "curve": curve,
-        "tokens_per_s": history.tokens_per_s,
+        "tokens_per_s": speed,
     }
 
 
-def _trained(trial: Trial, corpus: Corpus, told: Told, kept: Unfinished) -> tuple[nn.Module, Fitted, History, list[list[float]]]:
-    """The model, its size, what its last process tells of the training, and the whole curve of (tokens, bits)."""
+def _trained(trial: Trial, corpus: Corpus, told: Told, kept: Unfinished) -> tuple[nn.Module, Fitted, float, list[list[float]]]:
+    """The model, its size, training tokens per second, and the curve of (tokens, bits)."""
     model, found = fitted(trial, corpus.vocab)
     shape = trial.shape
     curve = kept.curve(trial.task)
@@ -213,8 +223,8 @@ def _trained(trial: Trial, corpus: Corpus, told: Told, kept: Unfinished) -> tupl
             curve.append([event.tokens, event.scores["bits"]])
 
     draw = batches(corpus, shape.batch, shape.context, trial.seed)
-    history = _went_on(model, draw, settings(trial), told, kept, trial.task, hear, glance)
-    return model, found, history, curve
+    speed = _went_on(model, draw, settings(trial), told, kept, trial.task, hear, glance)
+    return model, found, speed, curve
 
 
 def _went_on(
@@ -226,19 +236,23 @@ def _went_on(
     phase: str,
     hear: Callable[[Event], None] = lambda event: None,
     evaluate: Evaluate | None = None,
-) -> History:
-    """Train a phase of a trial, from its newest checkpoint where there is one."""
+) -> float:
+    """Train a phase of a trial, from its newest checkpoint where there is one; its training tokens per second."""
     checkpoints = kept.checkpoints(phase)
 
     def listen(event: Event) -> None:
         hear(event)
-        if isinstance(event, Saved):
+        if isinstance(event, Evaluated | Saved):  # an evaluation comes before its checkpoint: no point can be lost between them
             kept.note()
         elif isinstance(event, Stepped):
             told(event.step_tokens)
 
     there = checkpoints is not None and bool(checkpoints.all())
-    return train(model, draw, how, listen, evaluate=evaluate, checkpoints=checkpoints, resume=there)
+    history = train(model, draw, how, listen, evaluate=evaluate, checkpoints=checkpoints, resume=there)
+    if checkpoints is None:
+        return history.tokens_per_s
+    whole = checkpoints.progress()  # of all processes that trained it
+    return whole.tokens / whole.seconds
 
 
 def _continual(trial: Trial, domains: Sequence[Corpus], told: Told, kept: Unfinished) -> dict[str, Any]:
@@ -251,7 +265,7 @@ def _continual(trial: Trial, domains: Sequence[Corpus], told: Told, kept: Unfini
     def learn(corpus: Corpus, phase: int) -> None:
         how = replace(settings(trial), tokens=part, schedule="constant", evaluate_every=0, inner_warmup=0.1 if phase == 0 else 0.0)
         draw = batches(corpus, shape.batch, shape.context, trial.seed)
-        speeds.append(_went_on(model, draw, how, told, kept, f"domain-{phase}").tokens_per_s)
+        speeds.append(_went_on(model, draw, how, told, kept, f"domain-{phase}"))
 
     def after(phase: int) -> None:
         if phase in (1, len(domains)):  # right after the first domain, and at the end

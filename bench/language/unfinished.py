@@ -19,11 +19,10 @@ TOLD = "told.json"
 
 
 class Unfinished:
-    """The folder of one trial below `folder`; without one nothing is kept. `cpu_s` are seconds of CPU so far, lost work left out."""
+    """The folder of one trial below `folder`; without one nothing is kept. `cpu_s` are seconds of CPU so far."""
 
     def __init__(self, folder: Path | None, named: Mapping[str, Any]) -> None:
-        title = sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
-        self._place = None if folder is None else folder / title
+        self._place = None if folder is None else folder / _title(named)
         told = self._told()
         self._curves: dict[str, list[list[float]]] = told.get("curves", {})
         self._before: float = told.get("cpu_s", 0.0)
@@ -64,6 +63,10 @@ class Unfinished:
             return {}
         told: dict[str, Any] = json.loads((self._place / TOLD).read_text())
         return told
+
+
+def _title(named: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _cpu() -> float:

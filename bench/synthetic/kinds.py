@@ -5,10 +5,9 @@ holds along a key counts, without bound, which a^n b^n and brackets need. One re
 along a key is multiplied by α − 2η = −1, so it turns around, which counting modulo two needs. An erase takes the first and gives the
 second, so no single rule has both. Keys, values and rates come from memories that learn every 128 tokens, longer than any word here, and
 targets are shared (eq. 79–82): where projections move or make their own targets within a word, counts are no longer sums, and training
-finds solutions that end where its words end (docs/journal.md). The other kinds show it: "hope counting" has two heads that add and none
-that replaces (what a head reads is normed, so a small count disappears beside a large one of the same head, and shuffle-2 has two of them);
-"hope moving" has projections that learn at every token, "hope self" memories that make their own targets, "hope delta" is the paper's rule
-alone, η up to 1. On other tasks all are what a language model has.
+finds solutions that end where its words end (docs/journal.md). The other kinds show it: "hope moving" has projections that learn at every
+token, "hope self" memories that make their own targets, "hope delta" is the paper's rule alone, η up to 1. On other tasks all are what a
+language model has.
 """
 
 from collections.abc import Mapping
@@ -39,7 +38,6 @@ TRACKING: Mapping[str, Any] = {
 }
 HOPES: Mapping[str, Mapping[str, Any]] = {  # fields of the mixer on formal languages
     "hope": TRACKING,
-    "hope counting": {**TRACKING, "head_rules": ("hebbian", "hebbian"), "head_rates": (0.1, 0.1)},
     "hope moving": {**TRACKING, "chunk_projections": 1},
     "hope self": {**TRACKING, "targets": "self"},
     "hope delta": {"hidden_multiple": 0, "chunk_projections": 1, "chunk_memory": 1, "rate_max": 1.0, "conv_start": "newest"},

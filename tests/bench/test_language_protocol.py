@@ -16,7 +16,7 @@ from bench.language.ablations import VARIANTS
 from bench.language.budgets import BUDGETS
 from bench.language.context import by_position, carried, doubling, sliding, streams
 from bench.language.continual import by_steps, in_turn
-from bench.language.corpora import Corpus, batches, domain, mixed, shakespeare
+from bench.language.corpora import Corpus, batches, chosen_on, domain, mixed, shakespeare
 from bench.language.ledger import Ledger
 from bench.language.levels import BOTH, RATES, READINGS, Reading, left_out, nats, online, relevelled, without
 from bench.language.plan import Plan, attempt, done, execute, missing, outdated, tuned
@@ -218,8 +218,19 @@ def test_a_digest_follows_what_is_computed_and_nothing_that_only_people_read(mon
     assert not changed("model/hope/convert.py", "import", "import this\nimport")
     assert not changed("bench/language/report.py", "import", "import this\nimport")
     assert changed("model/hope/rules.py", "from dataclasses", "import math as other\nfrom dataclasses")
-    assert changed("model/train/loop.py", "import math\n", "import math\nimport cmath\n")
+    everything = ("model/hope/stepwise.py", "model/hope/state.py", "model/train/loop.py", "model/optim/rule.py", "bench/language/sizes.py")
+    assert [path for path in everything if not changed(path, "import", "import cmath\nimport")] == []
     assert sources.digest(["bench.language.hope"], "how") != sources.digest(["bench.language.hope"], "other")
+
+
+def test_rates_are_chosen_on_texts_that_are_neither_trained_on_nor_measured_on(tmp_path):
+    lines = [f"line {index} of a book\n".encode() for index in range(2_000)]
+    pack(tmp_path, {"lm/books/one.txt.xz": b"".join(lines), "lm/books/two.txt.xz": b"".join(reversed(lines))})
+    whole = domain("novels", tmp_path)
+    parts = chosen_on(whole)
+    for text, left, cut in zip(whole.train, parts.train, torch.split(parts.tail, len(parts.tail) // 2), strict=True):
+        assert torch.equal(torch.cat([left, cut]), text)
+    assert len(parts.tail) == pytest.approx(0.05 * sum(map(len, whole.train)), rel=0.01)
 
 
 def test_without_a_number_of_tokens_each_task_has_its_budget_size_and_kinds(tmp_path):
