@@ -17,18 +17,18 @@ from bench.table import write_json
 
 MEASURED_ALONE = ("speed", "widths")  # tasks that nothing may run beside; a line of the ledger each, and no trial
 DEFAULT = Path("bench-results/lm.json")
-SIZES = ("tiny", "small", "medium", "large")
+SIZES = ("tiny", "mini", "small", "medium", "large")
 TASKS = ("shakespeare", "text", "continual", "levels", "ablations", "speed", "widths")
 
 
 @click.command()
 @click.option(
-    "--sizes", multiple=True, type=click.Choice(SIZES), default=("small", "medium"), show_default=True, help="Several times for several."
+    "--sizes", multiple=True, type=click.Choice(SIZES), default=("small", "mini"), show_default=True, help="Several times for several."
 )
 @click.option("--tasks", multiple=True, type=click.Choice(TASKS), default=TASKS, show_default=True, help="Several times for several.")
 @click.option("--kinds", multiple=True, metavar="KIND", help="A kind of model; several times for several. Default: all.")
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(1))
-@click.option("--tokens", default=1_536_000, show_default=True, type=click.IntRange(1_000), help="Training tokens of each model.")
+@click.option("--tokens", type=click.IntRange(1_000), help="Training tokens of each model. Default: a budget for each task.")
 @click.option("--tune", is_flag=True, help="First find each kind's rate on a small grid.")
 @click.option("--rate", type=click.FloatRange(0, 1, min_open=True), help="One rate for all, tuned or not.")
 @click.option(
@@ -46,7 +46,7 @@ def lm(
     tasks: tuple[str, ...],
     kinds: tuple[str, ...],
     seeds: int,
-    tokens: int,
+    tokens: int | None,
     tune: bool,
     rate: float | None,
     jobs: int,
@@ -57,11 +57,16 @@ def lm(
     """Which kind of model needs the fewest bits, forgets least, learns in context, and what does it cost?
 
     Every finished run is a line of the file beside the report that ends in .jsonl: a bench that was interrupted goes on, and one that is
-    called again with more seeds or kinds adds to it. The texts are looked for in the directory that PALIMPSEST_DATA names, else in
+    called again with more seeds or kinds adds to it. A run that was interrupted goes on from its last checkpoint, beside the report, too.
+
+    Without --tokens the plan is one of about five core-hours: each task has its own number of tokens, shakespeare is for HOPE and
+    Transformer++ at small alone, levels and ablations at mini (`bench.language.budgets` says why). With --tokens all tasks have as many, at
+    all sizes and of all kinds, and the tasks of HOPE a quarter. Without --tune and --rate each kind has the rate that was best for it on
+    256,000 tokens of text. The texts are looked for in the directory that PALIMPSEST_DATA names, else in
     ../shared/data beside the repository.
 
     Three tasks are of the kind hope alone and left out without it: levels (the same weights with levels that learn online and without; no
-    dead level) and ablations (one part changed at a time, as in the paper's table 6), both on a quarter of the tokens, and widths
+    dead level), ablations (one part changed at a time, as in the paper's table 6), and widths
     (training speed by width and head width against a Llama of the same size).
     """
     from bench.language.ledger import Ledger  # torch loads from here on
@@ -78,7 +83,7 @@ def lm(
     ledger = Ledger(json_path.with_suffix(".jsonl"))
     try:
         click.echo(_sizes(plan))
-        measure(plan, ledger, directory(os.environ), jobs, tune=tune)
+        measure(plan, ledger, directory(os.environ), jobs, tune=tune, unfinished=json_path.with_suffix(".unfinished"))
     except (DataAbsent, NoFit) as refused:
         raise click.ClickException(str(refused)) from None
     lines = done(plan.trials(ledger), ledger)
@@ -90,7 +95,7 @@ def lm(
     _publish(_report(plan, lines, tuned=rate is None and _was_tuned(plan, ledger)), json_path, png, markdown)
 
 
-def measure(plan: Any, ledger: Any, below: Path, jobs: int, *, tune: bool) -> None:  # noqa: ANN401
+def measure(plan: Any, ledger: Any, below: Path, jobs: int, *, tune: bool, unfinished: Path | None = None) -> None:  # noqa: ANN401
     """Tune if asked, run the trials, then, with nothing beside them, what is about speed; what the ledger has is not run again.
 
     Raises:
@@ -103,7 +108,7 @@ def measure(plan: Any, ledger: Any, below: Path, jobs: int, *, tune: bool) -> No
     for make in ([plan.tuning] if tune else []) + [lambda: plan.trials(ledger)]:
         trials = make()
         with tqdm(desc="train", total=sum(trial.tokens for trial in missing(trials, ledger)), unit=" tokens", unit_scale=True) as bar:
-            execute(trials, ledger, below, jobs, bar.update, tqdm.write)
+            execute(trials, ledger, below, jobs, bar.update, tqdm.write, unfinished)
     for size in plan.sizes if "speed" in plan.tasks else ():
         if ledger.find(contest_of(size, plan.kinds)) is None:
             tqdm.write(f"speed {size}: contexts of up to 100,000 tokens are really read, this takes minutes")

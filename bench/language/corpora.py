@@ -78,6 +78,13 @@ def mixed(corpora: Sequence[Corpus]) -> Corpus:
     return Corpus("+".join(corpus.name for corpus in corpora), train, torch.cat([corpus.tail for corpus in corpora]), 256, "byte")
 
 
+def chosen_on(corpus: Corpus) -> Corpus:
+    """The training texts alone, the last part of each as the tail: what rates are chosen on."""
+    cuts = [len(text) - min(LONGEST_TAIL, int(TAIL * len(text))) for text in corpus.train]
+    held = torch.cat([text[cut:] for text, cut in zip(corpus.train, cuts, strict=True)])
+    return Corpus(corpus.name, tuple(text[:cut] for text, cut in zip(corpus.train, cuts, strict=True)), held, corpus.vocab, corpus.unit)
+
+
 def batches(corpus: Corpus, batch: int, context: int, seed: int) -> Batches:
     """Random windows of the training texts; the batch of an index depends on the seed and the index alone.
 

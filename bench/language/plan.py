@@ -12,28 +12,33 @@ import torch
 from transformers.utils import logging
 
 from bench.language.ablations import HOPE, VARIANTS
+from bench.language.budgets import BUDGETS, asked
 from bench.language.ledger import Ledger, Line
-from bench.language.trials import GRID, RATE, TASKS, TUNING_SEED, TUNING_SHARE, Told, Trial, code_of, run
+from bench.language.trials import GRID, RATE, RATES, TASKS, TUNING_SEED, TUNING_SHARE, Told, Trial, code_of, forget, run
 from model.train.loop import Diverged
 
 OF_HOPE = ("levels", "ablations", "widths")  # tasks of the kind hope: not there without it
-QUARTER = 4  # these train on one of so many parts of the tokens
+QUARTER = 4  # these train on one of so many parts of the tokens that are asked for
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is compared with what. `rate` None: the tuned rate where the ledger has one, else `RATE`."""
+    """What is compared with what.
+
+    `tokens` None: what `budgets` gives each task, at the sizes and of the kinds that it names. `rate` None: the tuned rate where the ledger
+    has one, else that of `RATES`.
+    """
 
     sizes: tuple[str, ...]
     kinds: tuple[str, ...]
     tasks: tuple[str, ...]  # of `TASKS`; others are no trials
     seeds: int
-    tokens: int
+    tokens: int | None = None
     rate: float | None = None
 
     def tuning(self) -> list[Trial]:
         """Every rate of the grid for every kind and size."""
-        tokens = max(1, self.tokens // TUNING_SHARE)
+        tokens = max(1, self._tokens("text") // TUNING_SHARE)
         return [Trial("tune", size, kind, TUNING_SEED, tokens, rate) for size in self.sizes for kind in self.kinds for rate in GRID]
 
     def trials(self, ledger: Ledger) -> list[Trial]:
@@ -43,7 +48,7 @@ class Plan:
             for size in self.sizes
             for seed in range(self.seeds)
             for task in self.tasks
-            if task in TASKS
+            if task in TASKS and size in self._sizes(task)
             for kind in self._kinds(task)
         ]
 
@@ -51,17 +56,23 @@ class Plan:
         """Whether the task is asked for, of a kind that it can have."""
         return task in self.tasks and (task not in OF_HOPE or HOPE in self.kinds)
 
+    def _sizes(self, task: str) -> tuple[str, ...]:
+        return self.sizes if self.tokens else asked(self.sizes, BUDGETS[task].size)
+
     def _kinds(self, task: str) -> tuple[str, ...]:
         if task not in OF_HOPE:
-            return self.kinds
+            return self.kinds if self.tokens else asked(self.kinds, BUDGETS[task].kinds)
         return () if not self.has(task) else tuple(VARIANTS) if task == "ablations" else (HOPE,)
 
     def _tokens(self, task: str) -> int:
+        if not self.tokens:
+            return BUDGETS[task].tokens
         return max(1, self.tokens // QUARTER) if task in OF_HOPE else self.tokens
 
     def _rate(self, ledger: Ledger, task: str, size: str, kind: str) -> float:
         """Variants of HOPE are trained at HOPE's rate."""
-        return self.rate or tuned(ledger, size, HOPE if task == "ablations" else kind) or RATE
+        kind = HOPE if task == "ablations" else kind
+        return self.rate or tuned(ledger, size, kind) or RATES.get(kind, RATE)
 
 
 def tuned(ledger: Ledger, size: str, kind: str) -> float | None:
@@ -86,18 +97,32 @@ def outdated(lines: Iterable[Line]) -> dict[str, int]:
     return dict(Counter(line["kind"] for line in lines if "code" in line and line["code"] != code_of(line["kind"], line.get("task", ""))))
 
 
-def execute(trials: Sequence[Trial], ledger: Ledger, below: Path, jobs: int, told: Told, saying: Callable[[str], object]) -> None:
-    """Run what is missing and note it; with several jobs in processes of their own. `told` hears of tokens trained on."""
-    for line in _lines(missing(trials, ledger), below, jobs, told):
+def execute(
+    trials: Sequence[Trial],
+    ledger: Ledger,
+    below: Path,
+    jobs: int,
+    told: Told,
+    saying: Callable[[str], object],
+    unfinished: Path | None = None,
+) -> None:
+    """Run what is missing and note it; with several jobs in processes of their own. `told` hears of tokens trained on.
+
+    With `unfinished` an interrupted trial leaves its checkpoints below that folder, and goes on from them.
+    """
+    open_ones = missing(trials, ledger)
+    forget([trial for trial in trials if trial not in open_ones], unfinished)  # a kill may have come between a line and this
+    for line in _lines(open_ones, below, jobs, told, unfinished):
         ledger.add(line)
+        forget([trial for trial in open_ones if trial.named().items() <= line.items()], unfinished)
         outcome = line.get("failed") or f"{line['bits']:.4f} bits"
         saying(f"{line['task']} {line['size']} {line['kind']} seed {line['seed']} rate {line['rate']:g}: {outcome}")
 
 
-def attempt(trial: Trial, below: Path, told: Told = lambda tokens: None) -> Line:
+def attempt(trial: Trial, below: Path, told: Told = lambda tokens: None, unfinished: Path | None = None) -> Line:
     """The trial's line; a training that diverged is a result, too."""
     try:
-        return run(trial, below, told)
+        return run(trial, below, told, unfinished)
     except Diverged as diverged:
         return trial.named() | {"failed": f"diverged: {diverged}"}
 
@@ -108,12 +133,12 @@ def quiet() -> None:
     logging.set_verbosity_error()
 
 
-def _lines(trials: Sequence[Trial], below: Path, jobs: int, told: Told) -> Iterator[Line]:
+def _lines(trials: Sequence[Trial], below: Path, jobs: int, told: Told, unfinished: Path | None) -> Iterator[Line]:
     if jobs == 1:
-        yield from map(partial(attempt, below=below, told=told), trials)
+        yield from map(partial(attempt, below=below, told=told, unfinished=unfinished), trials)
         return
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=quiet) as pool:
-        futures = [pool.submit(attempt, trial, below) for trial in trials]
+        futures = [pool.submit(attempt, trial, below, unfinished=unfinished) for trial in trials]
         try:
             for future in as_completed(futures):
                 line = future.result()

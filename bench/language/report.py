@@ -23,11 +23,11 @@ def markdown(report: Mapping[str, Any]) -> str:
     lines: list[Line] = report["runs"]
     parts = ["## Language models at equal parameters", _how(report)]
     for size, by_kind in groups(lines, "shakespeare"):
-        parts += [_title("shakespeare", size), _plain(by_kind, nats=True)]
+        parts += [_title("shakespeare", size, by_kind), _plain(by_kind, nats=True)]
     for size, by_kind in groups(lines, "text"):
-        parts += [_title("text", size), _plain(by_kind, nats=False)]
+        parts += [_title("text", size, by_kind), _plain(by_kind, nats=False)]
     for size, by_kind in groups(lines, "continual"):
-        parts += [_title("continual", size), _forgetting(by_kind), *_in_context(by_kind)]
+        parts += [_title("continual", size, by_kind), _forgetting(by_kind), *_in_context(by_kind)]
     for size, by_kind in groups(lines, "levels"):
         parts += [f"### HOPE's levels at work, {size}", *(part for each in by_kind.values() for part in hope_report.levels(each))]
     for size, by_kind in groups(lines, "ablations"):
@@ -40,22 +40,29 @@ def markdown(report: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _title(task: str, size: str) -> str:
+def _title(task: str, size: str, by_kind: Mapping[str, Sequence[Line]]) -> str:
     shape = TASKS[task]
-    return f"### {TITLES[task]}, {size} ({shape.batch} windows of {shape.context} tokens)"
+    tokens = " and ".join(f"{count:,}" for count in dict.fromkeys(line["tokens"] for lines in by_kind.values() for line in lines))
+    return f"### {TITLES[task]}, {size} ({tokens} training tokens each, {shape.batch} windows of {shape.context})"
 
 
 def _how(report: Mapping[str, Any]) -> str:
     plan, machine = report["plan"], report["machine"]
+    grid = ", ".join(f"{rate:g}" for rate in GRID)
     tuned = (
-        f"the best of {', '.join(f'{rate:g}' for rate in GRID)} on a third of the text task, one seed" if report["tuned"] else "not tuned"
+        f"tuned for each kind ({grid}; a third of the text task, one seed, on texts that no result is measured on)"
+        if report["tuned"]
+        else "one for all, not tuned"
+        if plan["rate"]
+        else f"where the kind was not tuned by this command ({grid}), what was best on 256,000 tokens of text at size small, one seed, "
+        "chosen on the very tails that results are measured on, with an earlier form of HOPE; Titans has HOPE's"
     )
     return (
         f"`{report['command']}`\n\n"
-        f"{plan['tokens']:,} training tokens for each model, {plan['seeds']} seed{'s' * (plan['seeds'] != 1)} "
-        f"(± is the standard deviation over them), the same batches in the same order for every kind, AdamW; rates: {tuned}. "
-        f"palimpsest {report['version']}, torch {machine['torch']}, transformers {machine['transformers']}, Python {machine['python']}, "
-        f"{machine['device']}. Fewest bits are in bold."
+        f"Up to {plan['seeds']} seed{'s' * (plan['seeds'] != 1)} "
+        f"(± is the standard deviation over those that are there), the same tokens and batches in the same order for every kind, AdamW; "
+        f"rates, which every table shows: {tuned}. palimpsest {report['version']}, torch {machine['torch']}, "
+        f"transformers {machine['transformers']}, Python {machine['python']}, {machine['device']}. Fewest bits are in bold."
     )
 
 

@@ -40,6 +40,7 @@ class Fitted:
 
 SIZES = {
     "tiny": Size("tiny", width=32, layers=2, target=38_000),  # to try the bench out: no result
+    "mini": Size("mini", width=64, layers=4, target=224_000),
     "small": Size("small", width=128, layers=4, target=830_000),
     "medium": Size("medium", width=256, layers=4, target=3_250_000),
     "large": Size("large", width=512, layers=6, target=19_000_000),

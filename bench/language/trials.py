@@ -10,42 +10,56 @@ a cosine to a tenth, weight decay 0.1, clip 1.0, float32. Different: the model, 
                context is measured on the third, which no weight has seen yet
 - levels:      `shakespeare` for the kind hope alone, then the same weights with levels that learn online and without (`levels`)
 - ablations:   `shakespeare` for HOPE with one part changed; the kinds of this task are those of `ablations`
-- tune:        a third of `text`, with a seed of its own, for one rate of the grid
+- tune:        a third of `text`, with a seed of its own, for one rate of the grid; scored on the last part of its training texts, which it
+               leaves out: no rate is chosen on a text that a result is measured on
 
-A plan gives `levels` and `ablations` a quarter of the tokens: they compare HOPE with itself.
+How many tokens a plan gives each task, and what that costs: `budgets`. A trial that was interrupted goes on at its last checkpoint, and is
+then what it would have been, bit for bit.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-import model.hope
-from bench.language import ablations, hope, levels, retnet, rivals  # `hope` joins the kinds by being imported
+from bench.language import ablations, hope, levels, rivals  # `hope` joins the kinds by being imported
 from bench.language.ablations import VARIANTS
 from bench.language.context import Read, by_position, carried, doubling, sliding, streams
 from bench.language.continual import in_turn
-from bench.language.corpora import DOMAINS, Corpus, batches, domain, mixed, shakespeare
+from bench.language.corpora import DOMAINS, Corpus, batches, chosen_on, domain, mixed, shakespeare
 from bench.language.rivals import KINDS, Kind, Shape, made
 from bench.language.sizes import SIZES, Fitted, fit
+from bench.language.sources import digest
 from bench.language.stream import bits_per_token
+from bench.language.unfinished import EVERY, Unfinished
 from model.hope.lm import HopeLM
-from model.train.history import Event, History, Stepped
+from model.train.batches import Batches
+from model.train.history import Evaluate, Evaluated, Event, Saved, Stepped
 from model.train.loop import train
 from model.train.settings import Settings
 
 GRID = (5e-4, 1e-3, 2e-3, 4e-3)  # rates that --tune tries
-RATE = 2e-3  # where nothing was tuned
+RATE = 2e-3  # of a kind that has none below
+RATES = {  # of the grid, the best on 256,000 tokens of `text` at size small, one seed, on the tails (docs/journal.md, 2026-11-24)
+    "transformer++": 4e-3,
+    "retnet": 2e-3,
+    "mamba2": 2e-3,
+    "deltanet": 2e-3,
+    "hope": 4e-3,
+    "hope-attention": 4e-3,
+    "titans": 4e-3,  # not tuned: that of the kinds with the same memories and convolutions
+}
 TUNING_SEED = 1_000
 TUNING_SHARE = 3  # one of so many parts of the tokens
-POINTS = 12  # of a validation curve
-GLANCE = 16_384  # tokens that a point of a curve is measured on
-MEASURED = 65_536  # tokens of each domain's tail that a result is measured on, from all over it
-STREAMS, STREAM = 8, 8_192  # how many streams are read in context, and how long they are
+POINTS = 6  # of a validation curve
+GLANCE = 8_192  # tokens that a point of a curve is measured on
+MEASURED = 32_768  # tokens of each domain's tail that a result is measured on, from all over it
+BETWEEN = 16_384  # the same after each domain of the continual run
+STREAMS, STREAM = 4, 4_096  # how many streams are read in context, and how long they are
 
 Told = Callable[[int], object]  # tokens trained on since the last call
 
@@ -93,36 +107,54 @@ class Trial:
         return asdict(self)
 
 
-def run(trial: Trial, below: Path, told: Told = lambda tokens: None) -> dict[str, Any]:
-    """Train and measure; everything measured, ready for JSON, the trial's own fields first.
+def run(trial: Trial, below: Path, told: Told = lambda tokens: None, unfinished: Path | None = None) -> dict[str, Any]:
+    """Train and measure; everything measured, ready for JSON, the trial's own fields first. `cpu_s` is what it took.
+
+    With `unfinished` the training goes on from what an interrupted one left below that folder.
 
     Raises:
         DataAbsent: the texts are not there. NoFit: the kind cannot have the size. Diverged: the training did.
     """
+    kept = Unfinished(unfinished, _begun(trial))
     match trial.task:
         case "shakespeare" | "ablations":
-            measured = _learned(trial, shakespeare(below), None, told)
-        case "text" | "tune":
-            measured = _learned(trial, _mixed(below), _domains(below), told)
+            measured = _learned(trial, shakespeare(below), None, told, kept)
+        case "text":
+            measured = _learned(trial, _mixed(below), _domains(below), told, kept)
+        case "tune":
+            parts = [chosen_on(corpus) for corpus in _domains(below)]
+            measured = _learned(trial, mixed(parts), parts, told, kept)
         case "continual":
-            measured = _continual(trial, _domains(below), told)
+            measured = _continual(trial, _domains(below), told, kept)
         case "levels":
-            measured = _levels(trial, shakespeare(below), told)
+            measured = _levels(trial, shakespeare(below), told, kept)
         case _:
             raise ValueError(f"there is no task {trial.task!r}; there are {', '.join([*TASKS, 'tune'])}")
-    return trial.named() | {"code": code_of(trial.kind, trial.task)} | measured
+    return trial.named() | {"code": code_of(trial.kind, trial.task)} | measured | {"cpu_s": round(kept.cpu_s, 1)}
 
 
+def forget(trials: Sequence[Trial], unfinished: Path | None) -> None:
+    """Drop what interruptions of these trials have left."""
+    for trial in trials if unfinished is not None else ():
+        Unfinished(unfinished, _begun(trial)).end()
+
+
+def _begun(trial: Trial) -> dict[str, Any]:
+    """All that must be the same when a trial is gone on with: its fields, its source, and the libraries that compute."""
+    return trial.named() | {"code": code_of(trial.kind, trial.task), "torch": version("torch"), "transformers": version("transformers")}
+
+
+@lru_cache
 def code_of(kind: str, task: str = "") -> str:
-    """A digest of the source that makes a kind: `model/hope` for those that `bench.language.hope` registers, else this package's.
+    """A digest of the source that a trial of a kind depends on (`sources`), and of how its task is batched and measured.
 
     A variant of `ablations` is made by `model/hope` and the registry of the variants.
     """
     ours = task == "ablations" or KINDS[kind].make.__module__ == hope.__name__
-    folder = Path(model.hope.__file__).parent
-    sources = [Path(hope.__file__), *sorted(folder.rglob("*.py"))] if ours else [Path(rivals.__file__), Path(retnet.__file__)]
-    sources += [Path(ablations.__file__)] if task == "ablations" else []
-    return sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
+    makers = [hope.__name__] if ours else [rivals.__name__, "bench.language.retnet"]
+    makers += {"ablations": [ablations.__name__], "levels": [levels.__name__]}.get(task, [])
+    how = (TASKS.get(task, TASKS["text"]), POINTS, GLANCE, MEASURED, BETWEEN, STREAMS, STREAM)
+    return digest(makers, repr(how))
 
 
 def fitted(trial: Trial, vocab: int) -> tuple[nn.Module, Fitted]:
@@ -141,11 +173,13 @@ def idle(trial: Trial, vocab: int) -> int:
 
 def settings(trial: Trial) -> Settings:
     """The outer loop of every kind."""
-    return Settings(tokens=trial.tokens, rate=trial.rate, seed=trial.seed, evaluate_every=max(1, trial.tokens // POINTS))
+    return Settings(
+        tokens=trial.tokens, rate=trial.rate, seed=trial.seed, evaluate_every=max(1, trial.tokens // POINTS), checkpoint_every=EVERY
+    )
 
 
-def _learned(trial: Trial, corpus: Corpus, domains: Sequence[Corpus] | None, told: Told) -> dict[str, Any]:
-    model, found, history = _trained(trial, corpus, told)
+def _learned(trial: Trial, corpus: Corpus, domains: Sequence[Corpus] | None, told: Told, kept: Unfinished) -> dict[str, Any]:
+    model, found, speed, curve = _trained(trial, corpus, told, kept)
     context = trial.shape.context
     if domains is None:
         by_domain = {corpus.name: bits_per_token(model, corpus.tail, context)}
@@ -157,59 +191,89 @@ def _learned(trial: Trial, corpus: Corpus, domains: Sequence[Corpus] | None, tol
         "bits": sum(by_domain.values()) / len(by_domain),
         "by_domain": by_domain,
         "stream": sum(costs := [_as_stream(model, trial, each) for each in domains or [corpus]]) / len(costs),
-        "curve": _curve(history),
-        "tokens_per_s": history.tokens_per_s,
+        "curve": curve,
+        "tokens_per_s": speed,
     }
 
 
-def _levels(trial: Trial, corpus: Corpus, told: Told) -> dict[str, Any]:
-    model, found, history = _trained(trial, corpus, told)
+def _levels(trial: Trial, corpus: Corpus, told: Told, kept: Unfinished) -> dict[str, Any]:
+    model, found, speed, curve = _trained(trial, corpus, told, kept)
     assert isinstance(model, HopeLM), f"the task levels is of the kind hope, not of {trial.kind!r}"
     context, length = trial.shape.context, min(STREAM, len(corpus.tail) // 2)
     return {
         **_made(found),
         "bits": bits_per_token(model, corpus.tail, context),
         **levels.worth(model, corpus.tail, context, STREAMS, length),
-        "curve": _curve(history),
-        "tokens_per_s": history.tokens_per_s,
+        "curve": curve,
+        "tokens_per_s": speed,
     }
 
 
-def _trained(trial: Trial, corpus: Corpus, told: Told) -> tuple[nn.Module, Fitted, History]:
+def _trained(trial: Trial, corpus: Corpus, told: Told, kept: Unfinished) -> tuple[nn.Module, Fitted, float, list[list[float]]]:
+    """The model, its size, training tokens per second, and the curve of (tokens, bits)."""
     model, found = fitted(trial, corpus.vocab)
     shape = trial.shape
-    history = train(
-        model,
-        batches(corpus, shape.batch, shape.context, trial.seed),
-        settings(trial),
-        _counted(told),
-        evaluate=lambda now: {"bits": bits_per_token(now, corpus.tail, shape.context, GLANCE)},
-    )
-    return model, found, history
+    curve = kept.curve(trial.task)
+
+    def glance(now: nn.Module) -> dict[str, float]:
+        return {"bits": bits_per_token(now, corpus.tail, shape.context, GLANCE)}
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Evaluated):
+            curve.append([event.tokens, event.scores["bits"]])
+
+    draw = batches(corpus, shape.batch, shape.context, trial.seed)
+    speed = _went_on(model, draw, settings(trial), told, kept, trial.task, hear, glance)
+    return model, found, speed, curve
 
 
-def _curve(history: History) -> list[list[float]]:
-    return [[event.tokens, event.scores["bits"]] for event in history.evaluations]
+def _went_on(
+    model: nn.Module,
+    draw: Batches,
+    how: Settings,
+    told: Told,
+    kept: Unfinished,
+    phase: str,
+    hear: Callable[[Event], None] = lambda event: None,
+    evaluate: Evaluate | None = None,
+) -> float:
+    """Train a phase of a trial, from its newest checkpoint where there is one; its training tokens per second."""
+    checkpoints = kept.checkpoints(phase)
+
+    def listen(event: Event) -> None:
+        hear(event)
+        if isinstance(event, Evaluated | Saved):  # an evaluation comes before its checkpoint: no point can be lost between them
+            kept.note()
+        elif isinstance(event, Stepped):
+            told(event.step_tokens)
+
+    there = checkpoints is not None and bool(checkpoints.all())
+    history = train(model, draw, how, listen, evaluate=evaluate, checkpoints=checkpoints, resume=there)
+    if checkpoints is None:
+        return history.tokens_per_s
+    whole = checkpoints.progress()  # of all processes that trained it
+    return whole.tokens / whole.seconds
 
 
-def _continual(trial: Trial, domains: Sequence[Corpus], told: Told) -> dict[str, Any]:
+def _continual(trial: Trial, domains: Sequence[Corpus], told: Told, kept: Unfinished) -> dict[str, Any]:
     model, found = fitted(trial, 256)
     shape, part = trial.shape, trial.tokens // len(domains)
     speeds: list[float] = []
     in_context: dict[str, Any] = {}
-    read_on: list[list[float]] = []  # bits as a stream, by domain, after each domain
+    read_on: list[list[float]] = []  # bits as a stream, by domain: of the first one when it is learned, of all at the end
 
     def learn(corpus: Corpus, phase: int) -> None:
         how = replace(settings(trial), tokens=part, schedule="constant", evaluate_every=0, inner_warmup=0.1 if phase == 0 else 0.0)
         draw = batches(corpus, shape.batch, shape.context, trial.seed)
-        speeds.append(train(model, draw, how, _counted(told)).tokens_per_s)
+        speeds.append(_went_on(model, draw, how, told, kept, f"domain-{phase}"))
 
     def after(phase: int) -> None:
-        read_on.append([_as_stream(model, trial, corpus) for corpus in domains])
+        if phase in (1, len(domains)):  # right after the first domain, and at the end
+            read_on.append([_as_stream(model, trial, corpus) for corpus in (domains if phase > 1 else domains[:1])])
         if phase == len(domains) - 1:
             in_context.update(_in_context(model, trial, domains[-1]))
 
-    result = in_turn(domains, learn, lambda corpus: bits_per_token(model, corpus.tail, shape.context, MEASURED), after)
+    result = in_turn(domains, learn, lambda corpus: bits_per_token(model, corpus.tail, shape.context, BETWEEN), after)
     return {
         **_made(found),
         "bits": result.final,
@@ -245,14 +309,6 @@ def _in_context(model: nn.Module, trial: Trial, unseen: Corpus) -> dict[str, Any
 
 def _made(found: Fitted) -> dict[str, Any]:
     return {"blocks": found.shape.layers, "knob": found.knob, "parameters": found.total, "not_embedding": found.apart}
-
-
-def _counted(told: Told) -> Callable[[Event], None]:
-    def hear(event: Event) -> None:
-        if isinstance(event, Stepped):
-            told(event.step_tokens)
-
-    return hear
 
 
 @lru_cache(maxsize=1)

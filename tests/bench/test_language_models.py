@@ -101,7 +101,7 @@ def test_every_weight_of_every_kind_is_trained(kind):
     assert still == []
 
 
-@pytest.mark.parametrize("size", ["tiny", "small", "medium"])
+@pytest.mark.parametrize("size", ["tiny", "mini", "small", "medium"])
 def test_all_kinds_are_equally_large(size):
     fits = [fit(kind, SIZES[size], 256, 256) for kind in ALL]
     for found in fits:
@@ -150,7 +150,7 @@ def test_variants_are_no_kinds_of_the_other_tasks():
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-@pytest.mark.parametrize("size", ["tiny", "small", "medium"])
+@pytest.mark.parametrize("size", ["tiny", "mini", "small", "medium"])
 def test_variants_are_as_large_as_hope_by_the_same_knob(name, size):
     model, found = fitted(*variant(name, size))
     assert abs(found.off(SIZES[size].target)) <= TOLERANCE, found

@@ -3,6 +3,7 @@
 import json
 import lzma
 import math
+import shutil
 
 import pytest
 import torch
@@ -10,14 +11,15 @@ from torch import nn
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from bench.data import DataAbsent
-from bench.language import levels
+from bench.language import levels, sources, trials
 from bench.language.ablations import VARIANTS
+from bench.language.budgets import BUDGETS
 from bench.language.context import by_position, carried, doubling, sliding, streams
 from bench.language.continual import by_steps, in_turn
-from bench.language.corpora import Corpus, batches, domain, mixed, shakespeare
+from bench.language.corpora import Corpus, batches, chosen_on, domain, mixed, shakespeare
 from bench.language.ledger import Ledger
 from bench.language.levels import BOTH, RATES, READINGS, Reading, left_out, nats, online, relevelled, without
-from bench.language.plan import Plan, done, execute, missing, outdated, tuned
+from bench.language.plan import Plan, attempt, done, execute, missing, outdated, tuned
 from bench.language.rivals import build
 from bench.language.stream import bits_per_token
 from bench.language.trials import GRID, RATE, Trial, code_of
@@ -197,12 +199,97 @@ def test_runs_of_an_earlier_version_of_a_kind_are_told():
     assert code_of("hope") == code_of("titans") != code_of("mamba2")
 
 
+def test_a_digest_follows_what_is_computed_and_nothing_that_only_people_read(monkeypatch, tmp_path):
+    for folder in ("bench/language", "model/hope", "model/train", "model/optim"):
+        shutil.copytree(sources.ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(sources, "ROOT", tmp_path)
+
+    def changed(path, old, new):
+        sources._meaning.cache_clear()
+        before = sources.digest(["bench.language.hope"], "how")
+        text = (tmp_path / path).read_text()
+        assert old in text
+        (tmp_path / path).write_text(text.replace(old, new, 1))
+        sources._meaning.cache_clear()
+        return sources.digest(["bench.language.hope"], "how") != before
+
+    assert not changed("model/hope/rules.py", "from dataclasses", "# records\n\nfrom dataclasses")
+    assert not changed("model/hope/titans.py", '"""', '"""Read this. ')
+    assert not changed("model/hope/convert.py", "import", "import this\nimport")
+    assert not changed("bench/language/report.py", "import", "import this\nimport")
+    assert changed("model/hope/rules.py", "from dataclasses", "import math as other\nfrom dataclasses")
+    everything = ("model/hope/stepwise.py", "model/hope/state.py", "model/train/loop.py", "model/optim/rule.py", "bench/language/sizes.py")
+    assert [path for path in everything if not changed(path, "import", "import cmath\nimport")] == []
+    assert sources.digest(["bench.language.hope"], "how") != sources.digest(["bench.language.hope"], "other")
+
+
+def test_rates_are_chosen_on_texts_that_are_neither_trained_on_nor_measured_on(tmp_path):
+    lines = [f"line {index} of a book\n".encode() for index in range(2_000)]
+    pack(tmp_path, {"lm/books/one.txt.xz": b"".join(lines), "lm/books/two.txt.xz": b"".join(reversed(lines))})
+    whole = domain("novels", tmp_path)
+    parts = chosen_on(whole)
+    for text, left, cut in zip(whole.train, parts.train, torch.split(parts.tail, len(parts.tail) // 2), strict=True):
+        assert torch.equal(torch.cat([left, cut]), text)
+    assert len(parts.tail) == pytest.approx(0.05 * sum(map(len, whole.train)), rel=0.01)
+
+
+def test_without_a_number_of_tokens_each_task_has_its_budget_size_and_kinds(tmp_path):
+    ledger = Ledger(tmp_path / "lm.jsonl")
+    kinds = ("transformer++", "retnet", "hope")
+    planned = Plan(("small", "mini"), kinds, tuple(BUDGETS), 1).trials(ledger)
+    by_task = {task: [trial for trial in planned if trial.task == task] for task in BUDGETS}
+    assert all(trial.tokens == BUDGETS[task].tokens for task, each in by_task.items() for trial in each)
+    assert [(trial.size, trial.kind) for trial in by_task["shakespeare"]] == [("small", "transformer++"), ("small", "hope")]
+    assert [(trial.size, trial.kind) for trial in by_task["text"]] == [(size, kind) for size in ("small", "mini") for kind in kinds]
+    assert {trial.size for trial in by_task["ablations"]} == {"mini"}
+    alone = Plan(("tiny",), ("retnet",), ("shakespeare",), 1).trials(ledger)
+    assert [(trial.size, trial.kind, trial.rate) for trial in alone] == [("tiny", "retnet", trials.RATES["retnet"])]
+
+
+@pytest.mark.parametrize("task", ["shakespeare", "continual"])
+def test_an_interrupted_trial_goes_on_at_its_checkpoint_and_ends_as_if_it_had_not_been(task, tmp_path, monkeypatch):
+    monkeypatch.setattr(trials, "EVERY", 1_536)
+    monkeypatch.setattr(trials, "STREAM", 128)
+    monkeypatch.setattr(trials, "BETWEEN", 512)
+    lines = [f"{word} {index}: to be or not to be\n".encode() for word in ("a", "b", "c") for index in range(400)]
+    files = ("lm/tinyshakespeare.txt.xz", "lm/books/one.txt.xz", "lm/python_peps.txt.xz", "lm/rust_book.md.xz")
+    pack(tmp_path, {name: b"".join(lines[place:]) for place, name in enumerate(files)})
+    trial = Trial(task, "tiny", "hope", 0, 12_288, 4e-3)
+    plain = attempt(trial, tmp_path)
+
+    class Cut(Exception):
+        pass
+
+    seen = []
+
+    def cut(tokens):
+        seen.append(tokens)
+        if sum(seen) >= 9_000:
+            raise Cut
+
+    kept, ledger = tmp_path / "unfinished", Ledger(tmp_path / "lm.jsonl")
+    with pytest.raises(Cut):
+        execute([trial], ledger, tmp_path, 1, cut, lambda words: None, kept)
+    assert ledger.lines == []
+    assert list(kept.iterdir())
+    again = []
+    execute([trial], ledger, tmp_path, 1, again.append, lambda words: None, kept)
+    assert 0 < sum(again) < 12_288 - 6_000
+    (resumed,) = ledger.lines
+    differs = ("tokens_per_s", "cpu_s")
+    assert {name: value for name, value in resumed.items() if name not in differs} == {
+        name: value for name, value in plain.items() if name not in differs
+    }
+    assert resumed["cpu_s"] > 0
+    assert list(kept.iterdir()) == []
+
+
 def test_tasks_of_hope_have_a_quarter_of_the_tokens_its_rate_and_kinds_of_their_own(tmp_path):
     ledger = Ledger(tmp_path / "lm.jsonl")
     ledger.add(Trial("tune", "tiny", "hope", 1_000, 300, 4e-3).named() | {"bits": 2.0})
     tasks = ("shakespeare", "levels", "ablations", "widths", "speed")
-    trials = Plan(("tiny",), ("retnet", "hope"), tasks, 1, 1_000).trials(ledger)
-    assert [(trial.task, trial.kind, trial.tokens, trial.rate) for trial in trials] == [
+    planned = Plan(("tiny",), ("retnet", "hope"), tasks, 1, 1_000).trials(ledger)
+    assert [(trial.task, trial.kind, trial.tokens, trial.rate) for trial in planned] == [
         ("shakespeare", "retnet", 1_000, RATE),
         ("shakespeare", "hope", 1_000, 4e-3),
         ("levels", "hope", 250, 4e-3),

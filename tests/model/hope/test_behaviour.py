@@ -1,7 +1,8 @@
 """What HOPE is for, on tasks of seconds: recall, state tracking, a memory that outlives a long filler and a second task (hope.md §10).
 
 Figures beside the thresholds are the least and the greatest of three seeds. Embeddings start wide (0.3): with the 0.02 of large language
-models the same nets need about five times the steps.
+models the same nets need about five times the steps. A training has so many steps, and may end when rows like those that it learns from are
+right: seconds of CPU, which a busy machine stretches. What bounds a test here is steps; its limit of time is only there for a hang.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,10 @@ from torch.nn.functional import cross_entropy
 from model.hope.lm import HopeLM
 from model.hope.lm_config import HopeConfig
 
+pytestmark = pytest.mark.timeout(600)
+
 IGNORED = -100
+LOOK = 20  # steps between two looks at the rows that end a training
 Batch = Callable[[torch.Generator], tuple[Tensor, Tensor]]  # ids (B, T) and the right answer at each position (B, T)
 
 RECALL = {"head_width": 16, "chunk_projections": 4, "chunk_memory": 4, "read": "token", "rate_start": 0.3}
@@ -49,8 +53,10 @@ def fresh(seed: int, vocabulary: int, width: int, titans: dict) -> HopeLM:
     return HopeLM(HopeConfig(vocabulary, width, 1, titans=titans, levels=levels, initializer_range=0.3))
 
 
-def trained(model: HopeLM, batch: Batch, steps: int, seed: int, inner: float = 1.0) -> HopeLM:
-    """AdamW on `steps` fresh batches; `inner` scales all writes, 0 switches them off."""
+def trained(
+    model: HopeLM, batch: Batch, steps: int, seed: int, inner: float = 1.0, enough: Callable[[HopeLM], bool] | None = None
+) -> HopeLM:
+    """AdamW on `steps` fresh batches, or until `enough`; `inner` scales all writes, 0 switches them off."""
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0, betas=(0.9, 0.98))
     for step in range(steps):
@@ -62,6 +68,10 @@ def trained(model: HopeLM, batch: Batch, steps: int, seed: int, inner: float = 1
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.param_groups[0]["lr"] = 1e-2 * min(1.0, (step + 1) / 10) * (1 - 0.9 * step / steps)
         optimizer.step()
+        if enough is not None and (step + 1) % LOOK == 0:
+            model.set_inner_scale(inner)
+            if enough(model):
+                break
     model.set_inner_scale(inner)
     return model.eval()
 
@@ -97,13 +107,29 @@ def unseen() -> torch.Generator:
     return torch.Generator().manual_seed(1_000)
 
 
+def held() -> torch.Generator:
+    """For the rows that end a training; the test asks others."""
+    return torch.Generator().manual_seed(2_000)
+
+
+def recalls(seed: int, titans: dict) -> HopeLM:
+    """Trained on pairs until 97 % of the held ones are right."""
+    return trained(
+        fresh(seed, 9, 32, titans),
+        lambda generator: pairs(generator, 32, 2),
+        120,
+        seed,
+        enough=lambda model: right(model, pairs(held(), 128, 2)) > 0.97,
+    )
+
+
 @pytest.fixture(scope="module")
 def recaller() -> HopeLM:
-    return trained(fresh(0, 9, 32, RECALL), lambda generator: pairs(generator, 32, 2), 120, 0)
+    return recalls(0, RECALL)
 
 
 def test_pairs_of_the_context_are_recalled_and_not_without_writes(recaller):
-    """T60. Writing 0.96 to 1.00; its own weights with writes off 0.23 to 0.26; trained with writes off 0.26 to 0.43 (convolutions)."""
+    """T60. Writing 0.96 to 1.00; its own weights with writes off 0.28 to 0.36; trained with writes off 0.40 to 0.45 (convolutions)."""
     assert right(recaller, pairs(unseen(), 256, 2)) > 0.9
     recaller.set_inner_scale(0.0)
     off = right(recaller, pairs(unseen(), 256, 2))
@@ -114,8 +140,8 @@ def test_pairs_of_the_context_are_recalled_and_not_without_writes(recaller):
 
 
 def test_a_pair_outlives_a_long_filler_with_the_service_preset_and_not_with_the_literal_one(recaller):
-    """T62. Fillers of 2 in training; of 256: service 0.57 to 0.95, literal 0.00 to 0.16."""
-    literal = trained(fresh(0, 9, 32, RECALL | LITERAL), lambda generator: pairs(generator, 32, 2), 120, 0)
+    """T62. Fillers of 2 in training; of 256: service 0.81 to 0.85, literal 0.03 to 0.28."""
+    literal = recalls(0, RECALL | LITERAL)
     assert right(literal, pairs(unseen(), 128, 2)) > 0.8  # it has learned the task as well
     far = pairs(unseen(), 128, 256)
     assert right(recaller, far) > 0.25 + right(literal, far)
