@@ -25,17 +25,17 @@ WARMUP = 50  # steps over which the rate rises
 class Recipe:
     """How a start is learned. Defaults are the shipped one's."""
 
-    steps: int = 300
+    steps: int = 200
     rank: int = 8
-    rate: float = 2e-3
-    keep: float = 1.0  # weight of the distance to the plain vectors
+    rate: float = 1e-3
+    keep: float = 3.0  # weight of the distance to the plain vectors
     temperature: float = 0.05
     passages_share: float = 0.3  # batches of general text in which a word was exchanged
     wordings_share: float = 0.35  # of the others: batches of facts and rewordings
-    hard_share: float = 0.5
+    hard_share: float = 0.75
     weight_decay: float = 0.01
     clip: float = 1.0
-    strength: float = 1.0  # share of what was learned that is taken
+    strength: float = 0.5  # share of what was learned that is taken
     seed: int = 0
 
 
