@@ -61,10 +61,21 @@ def main() -> None:
 )
 @click.option("--temperature", default=USUAL.temperature, show_default=True, type=click.FloatRange(min=0, min_open=True))
 @click.option(
-    "--wordings", "wordings_share", default=USUAL.wordings_share, show_default=True, type=click.FloatRange(0, 1), help="Share of batches."
+    "--passages",
+    "passages_share",
+    default=USUAL.passages_share,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="Share of batches that are general text.",
+)
+@click.option(
+    "--wordings", "wordings_share", default=USUAL.wordings_share, show_default=True, type=click.FloatRange(0, 1), help="Share of the rest."
 )
 @click.option(
     "--hard", "hard_share", default=USUAL.hard_share, show_default=True, type=click.FloatRange(0, 1), help="Share of hard batches."
+)
+@click.option(
+    "--strength", default=USUAL.strength, show_default=True, type=click.FloatRange(0, 1, min_open=True), help="Share of the change taken."
 )
 @click.option("--seed", default=USUAL.seed, show_default=True, type=click.IntRange(0))
 @DATA_OPTION
@@ -96,6 +107,8 @@ def train(
         batches = Batches(
             domains,
             lambda texts: plain_vectors(network, tokens, texts),
+            sources.passages(),
+            passages_share=recipe.passages_share,
             seed=recipe.seed,
             wordings_share=recipe.wordings_share,
             hard_share=recipe.hard_share,

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from model.start.passages import Family
 from model.start.sources import Domain
 
 CLASSES, OF_EACH = 24, 4  # an intent batch
 WORDINGS, OF_PAIR = 48, 2  # a batch of facts or rewordings
 SEEDS, NEIGHBOURS = 8, 16  # a hard one: groups drawn, and of how many nearest ones the rest comes
+FAMILIES = 12  # a batch of passages: sentences, each with one word exchanged several times
 ANCHORING = 8  # texts whose mean stands for a class
 
 Vectors = NDArray[np.float32]
@@ -35,8 +37,10 @@ class Batches:
         self,
         domains: Sequence[Domain],
         encode: Callable[[Sequence[str]], Vectors],
+        families: Sequence[Family] = (),
         *,
         seed: int,
+        passages_share: float = 0.0,
         wordings_share: float,
         hard_share: float,
     ) -> None:
@@ -45,12 +49,15 @@ class Batches:
         if not domains:
             raise ValueError("every domain is left out: nothing is left to learn from")
         self._seed, self._hard_share = seed, hard_share
+        self._families, self._passages_share = families, passages_share if families else 0.0
         self._wordings_share = 0.0 if not self._wordings else wordings_share if self._classes else 1.0
         self._near = {domain.name: _nearest(_anchors(domain, encode), CLASSES if domain.intents else NEIGHBOURS + 1) for domain in domains}
 
     def __call__(self, step: int) -> Batch:
         """The batch of a step, counted from 0."""
         draw = np.random.default_rng([self._seed, step])
+        if draw.random() < self._passages_share:
+            return self._some_passages(draw)
         if draw.random() < self._wordings_share:
             domain = self._wordings[draw.integers(len(self._wordings))]
             return _filled(domain, self._some_wordings(domain, draw), OF_PAIR, draw)
@@ -70,6 +77,11 @@ class Batches:
             near = self._near[domain.name][seed][1:]
             chosen |= dict.fromkeys([seed, *(int(near[at]) for at in _drawn(len(near), WORDINGS // SEEDS - 1, draw))])
         return list(chosen)
+
+    def _some_passages(self, draw: np.random.Generator) -> Batch:
+        groups = [group for at in _drawn(len(self._families), FAMILIES, draw) for group in self._families[at]]
+        texts = [group[at] for group in groups for at in _drawn(len(group), OF_PAIR, draw)]
+        return Batch(texts, np.repeat(np.arange(len(groups)), OF_PAIR))
 
 
 def _filled(domain: Domain, groups: Sequence[int], of_each: int, draw: np.random.Generator) -> Batch:

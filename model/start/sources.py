@@ -12,11 +12,14 @@ import gzip
 import hashlib
 import io
 import json
+import lzma
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from model.start.passages import Family, passages
 
 Group = tuple[str, ...]  # texts that mean the same: the utterances of an intent, or the wordings of one fact
 DOMAINS = ("hwu64", "banking77", "clinc150", "facts", "rewordings")
@@ -28,7 +31,18 @@ _HWU64 = ("intents/hwu64_train.jsonl.gz", "intents/hwu64_valid.jsonl.gz", "inten
 _EDITS = ("edits/counterfact_train.jsonl.gz", "edits/counterfact_val.jsonl.gz", "edits/counterfact_edit.jsonl.gz")
 _HOPS = "edits/mquake_cf_hard.jsonl.gz"
 _SHEET = "corrections/tldr_history.jsonl.gz"
-FILES = (_CLINC150, *_BANKING77, *_HWU64, *_EDITS, _HOPS, _SHEET)
+TEXTS = (  # general text: novels, proposals, a manual, an encyclopedia
+    "lm/books/charles-dickens_great-expectations.txt.xz",
+    "lm/books/charlotte-bronte_jane-eyre.txt.xz",
+    "lm/books/george-eliot_middlemarch.txt.xz",
+    "lm/books/herman-melville_moby-dick.txt.xz",
+    "lm/books/jane-austen_pride-and-prejudice.txt.xz",
+    "lm/books/leo-tolstoy_war-and-peace_louise-maude_aylmer-maude.txt.xz",
+    "lm/python_peps.txt.xz",
+    "lm/rust_book.md.xz",
+    "lm/wikitext2_valid.txt.xz",
+)
+FILES = (_CLINC150, *_BANKING77, *_HWU64, *_EDITS, _HOPS, _SHEET, *TEXTS)
 
 
 class SourceAbsent(Exception):
@@ -113,6 +127,10 @@ class Sources:
         items = [wordings for wordings, corrected in self._sheet() if corrected is not validation and len(wordings) > 1]
         return Asked(pairs=tuple((wordings[0], wordings[-1]) for wordings in items))
 
+    def passages(self) -> list[Family]:
+        """Sentences of general text that differ in a word: no domain, learned from whatever is left out. Raises SourceAbsent."""
+        return passages({file: self._read(file).decode() for file in TEXTS})
+
     def digests(self) -> dict[str, str]:
         """SHA-256 of the uncompressed content of each file. Raises SourceAbsent."""
         return {file: hashlib.sha256(self._read(file)).hexdigest() for file in FILES}
@@ -180,8 +198,9 @@ class Sources:
 
     def _read(self, file: str) -> bytes:
         try:
-            return gzip.decompress((self._below / file).read_bytes())
-        except (OSError, EOFError) as error:
+            unpack = lzma.decompress if file.endswith(".xz") else gzip.decompress
+            return unpack((self._below / file).read_bytes())
+        except (OSError, EOFError, lzma.LZMAError) as error:
             raise SourceAbsent(
                 f"a start is learned from the shared sets, and {self._below / file} cannot be read ({error}); PALIMPSEST_DATA names the "
                 "directory, docs/design.md where each file comes from"

@@ -25,15 +25,17 @@ WARMUP = 50  # steps over which the rate rises
 class Recipe:
     """How a start is learned. Defaults are the shipped one's."""
 
-    steps: int = 300
+    steps: int = 200
     rank: int = 8
-    rate: float = 2e-3
-    keep: float = 1.0  # weight of the distance to the plain vectors
+    rate: float = 1e-3
+    keep: float = 3.0  # weight of the distance to the plain vectors
     temperature: float = 0.05
-    wordings_share: float = 0.35  # batches of facts and rewordings
-    hard_share: float = 0.5
+    passages_share: float = 0.3  # batches of general text in which a word was exchanged
+    wordings_share: float = 0.35  # of the others: batches of facts and rewordings
+    hard_share: float = 0.75
     weight_decay: float = 0.01
     clip: float = 1.0
+    strength: float = 0.5  # share of what was learned that is taken
     seed: int = 0
 
 
@@ -78,8 +80,9 @@ class Training:
         return Step(loss.item(), drift.item())
 
     def changes(self) -> Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """`down` (rank, in) and `up` (out, rank) of each linear map."""
-        return {name: (one.down.detach().numpy().copy(), one.up.detach().numpy().copy()) for name, one in self._network.changes.items()}
+        """`down` (rank, in) and `up` (out, rank) of each linear map, of the strength that the recipe says."""
+        strength = np.float32(self._recipe.strength)
+        return {name: (one.down.detach().numpy().copy(), one.up.detach().numpy() * strength) for name, one in self._network.changes.items()}
 
 
 def rate_at(step: int, steps: int) -> float:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import lzma
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from model.start.__main__ import main
 from model.start.batches import Batches
 from model.start.judging import judge, worse
 from model.start.network import ChangedEncoder
-from model.start.sources import DOMAINS, Asked, SourceAbsent, Sources, bag
+from model.start.passages import passages, sentences_of
+from model.start.sources import DOMAINS, TEXTS, Asked, SourceAbsent, Sources, bag
 from model.start.training import Training, contrast, rate_at
 from model.start.weights import read_start
 
@@ -27,13 +29,29 @@ WISHES = {
 }
 
 
+NOVEL = """
+Ada walked to the harbour with Mr. Brown before the storm. The old sailor told Bertha about the lighthouse yesterday.
+
+Then the people of the village heard what Clara said about ghosts. We sold our boat to Daniel after the long winter. It rained.
+He gave Ernest the golden compass that she had found. Late in the evening Fanny Green came home alone. On that day
+nothing was said by Gustav or the others. They asked Helen whether the road was safe.
+"""
+
+
 def packed(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(text.encode()))
+    path.write_bytes((lzma if path.suffix == ".xz" else gzip).compress(text.encode()))
 
 
 def lines(path: Path, rows: list[dict]) -> None:
     packed(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def scattered(texts) -> np.ndarray:
+    """Unit vectors that say nothing."""
+    draw = np.random.default_rng(len(texts))
+    made = draw.normal(size=(len(texts), 8)).astype("f4")
+    return made / np.linalg.norm(made, axis=1, keepdims=True)
 
 
 @pytest.fixture
@@ -68,6 +86,8 @@ def sets(tmp_path) -> Path:
         },
     ]
     lines(below / "corrections/tldr_history.jsonl.gz", sheet)
+    for file in TEXTS:
+        packed(below / file, NOVEL)
     return below
 
 
@@ -100,15 +120,42 @@ def test_a_bag_is_the_same_in_any_order_case_and_punctuation():
     assert bag("Pin, set another!") == bag("set another PIN") != bag("set another pin pin")
 
 
+def test_sentences_are_whole_and_of_letters():
+    found = list(sentences_of(NOVEL + "\n\nThe value of x is 3 in this fine example here. It rained on the house and on the fields."))
+    assert found[0] == "The old sailor told Bertha about the lighthouse yesterday."  # the first one ends behind a title
+    assert found[-1] == "It rained on the house and on the fields."
+    assert len(found) == 8
+
+
+def test_sentences_of_a_family_differ_in_one_word_and_their_wordings_keep_it():
+    families = passages({"a": NOVEL, "b": NOVEL})
+    assert families == passages({"a": NOVEL, "b": NOVEL})
+    assert families
+    for family in families:
+        whole = [sentence.replace("Fanny Green", "Fanny-Green").split() for sentence, _, _ in family]
+        assert len({len(words) for words in whole}) == 1
+        places = {at for at in range(len(whole[0])) if len({words[at] for words in whole}) > 1}
+        assert len(places) == 1
+        assert len({tuple(words) for words in whole}) == len(family) == 4
+        own = places.pop()
+        for (sentence, behind, half), words in zip(family, whole, strict=True):
+            assert behind.endswith(f" {sentence}")
+            assert half in sentence
+            assert words[own].partition("-")[0] in half
+
+
+def test_a_batch_of_passages_holds_whole_families(sets):
+    sources = Sources(sets)
+    batches = Batches(sources.domains(), scattered, sources.passages(), seed=0, passages_share=1.0, wordings_share=0, hard_share=0)
+    batch = batches(0)
+    assert np.bincount(batch.groups).tolist() == [2] * len(set(batch.groups.tolist()))
+    assert len(set(batch.groups.tolist())) % 4 == 0
+
+
 def test_a_batch_depends_on_seed_and_step_alone_and_its_groups_are_real(sets):
     domains = [domain for domain in Sources(sets).domains() if len(domain.groups) > 1]
 
-    def encode(texts):
-        draw = np.random.default_rng(len(texts))
-        made = draw.normal(size=(len(texts), 8)).astype("f4")
-        return made / np.linalg.norm(made, axis=1, keepdims=True)
-
-    one, other = (Batches(domains, encode, seed=3, wordings_share=0.5, hard_share=0.5) for _ in range(2))
+    one, other = (Batches(domains, scattered, seed=3, wordings_share=0.5, hard_share=0.5) for _ in range(2))
     for step in (0, 1, 7, 2):
         batch = one(step)
         assert batch.texts == other(step).texts
@@ -117,7 +164,7 @@ def test_a_batch_depends_on_seed_and_step_alone_and_its_groups_are_real(sets):
         assert len({name for name, _ in found}) == 1
         assert [at for _, at in found] == batch.groups.tolist()
     with pytest.raises(ValueError, match="nothing is left"):
-        Batches([], encode, seed=0, wordings_share=0.5, hard_share=0.5)
+        Batches([], scattered, seed=0, wordings_share=0.5, hard_share=0.5)
 
 
 def test_the_loss_is_that_of_the_definition():
