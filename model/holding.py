@@ -81,7 +81,9 @@ def holding(config: RecallConfig, state: State, material: Material) -> Generator
     if not len(older):
         return Holding(newest, apart)
     old, new = yield from within(_both(material, older, (newest & material.taught).nonzero()[:, 0], config.same), 0.7, 0.8)
-    asked = torch.cat([older, new]).unique()
+    told = torch.zeros(len(newest), dtype=torch.bool)
+    told[older] = told[new] = True
+    asked = told.nonzero()[:, 0]
     stands = yield from within(Survey(config, state).standing(material.keys[asked], material.answers[asked]), 0.8, 1.0)
     said, right = torch.full((len(newest),), -1), torch.zeros(len(newest), dtype=torch.bool)
     said[asked], right[asked] = stands.said, stands.right

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from model import Lesson, Parcel, Recall, RecallConfig, Slots, State, checkpoint, consolidation, inspection, solving, turning
 from model.choosing import NOISES, USUAL, choose
 from model.codes import packed_code
-from model.consolidation import Material, consolidate, hardest
+from model.consolidation import consolidate, hardest
+from model.holding import Material
 from model.repairing import SURE, Repair
 from model.solving import solve
 from model.survey import Survey
@@ -32,7 +33,7 @@ def consolidated(config: RecallConfig, state: State, lessons: Sequence[Lesson]) 
         except StopIteration as ended:
             assert shares == sorted(shares)
             assert all(0.0 <= share <= 1.0 for share in shares)
-            found: State = ended.value
+            found: State = ended.value.state
             return found
 
 

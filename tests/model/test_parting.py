@@ -139,13 +139,13 @@ def test_a_consolidation_gives_answers_back_that_passed_as_replaced_and_the_stat
         state.levels["fast"]["kin"][old, SUCCESSOR], state.levels["fast"]["kin"][new, PARENT] = new, old
     assert right(SOON, state, asked) < right(SOON, plain, asked) - 0.1
     kept = state.digest()
-    after, wanted = ended(consolidate(SOON, state, lessons)), ended(consolidate(SOON, plain, lessons))
+    after, wanted = ended(consolidate(SOON, state, lessons)).state, ended(consolidate(SOON, plain, lessons)).state
     assert state.digest() == kept
     assert not len(succession.replaced(after.levels["fast"])[0])
     for name in ("turn", "keys", "errors"):
         assert torch.equal(after.levels["slow"][name], wanted.levels["slow"][name]), "as if it had never passed so"
     assert right(SOON, after, asked) == right(SOON, wanted, asked) > 0.9
-    again = ended(consolidate(SOON, after, lessons))
+    again = ended(consolidate(SOON, after, lessons)).state
     assert again.digest() == after.digest()
 
 
@@ -162,6 +162,6 @@ def test_a_policy_that_changed_stays_changed() -> None:
     fast = state.levels["fast"]
     for place in range(3):
         fast["kin"][place, SUCCESSOR], fast["kin"][place + 3, PARENT] = place + 3, place
-    after = ended(consolidate(SOON, state, lessons))
+    after = ended(consolidate(SOON, state, lessons)).state
     assert torch.equal(after.levels["fast"]["kin"], fast["kin"])
     assert torch.equal(after.levels["fast"]["evidence"], fast["evidence"])
