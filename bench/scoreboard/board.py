@@ -175,7 +175,8 @@ def run_board(
         with tqdm(desc="encode", total=to_encode(wanted, settings, same=chosen.same_vectors), unit=" texts") as bar:
             vectors = encode_sets(wanted, settings, bar.update, same=chosen.same_vectors)
         of = {name: [some.digest, some.rivals.digest] for name, some in vectors.items()}
-        digests = {loaded.name: [loaded.sha256, of.get(loaded.name) or list(of.values())] for loaded in data}
+        every = [digest for digests in of.values() for digest in digests]
+        digests = {loaded.name: [loaded.sha256, *of.get(loaded.name, every)] for loaded in data}
         parts = Parts.of(name, {**(given or {}), **deciding(settings)}, digests, fresh=chosen.fresh)
         bench = Bench(settings, next(iter(vectors.values())), chosen, parts, vectors)
 
