@@ -74,7 +74,7 @@ def corrections(
 
     from bench.running import NotServing
     from bench.runs import Plan, Rest, encode_sets, measure, to_encode
-    from bench.scoreboard.parts import Parts
+    from bench.scoreboard.parts import Parts, deciding
     from bench.subjects import Refused
     from bench.table import as_json, render, write_json
     from bench.vectors import encoders_of
@@ -87,14 +87,14 @@ def corrections(
         texts = plan.texts()
         with tqdm(desc="encode", total=to_encode(texts, settings, same=same_vectors), unit=" texts") as bar:
             vectors = encode_sets(texts, settings, bar.update, same=same_vectors, jobs=jobs)
-        parts = Parts.of("corrections", {}, {one.name: one.sha256 for one in sets}, fresh=fresh)
+        parts = Parts.of("corrections", deciding(settings), {one.name: one.sha256 for one in sets}, fresh=fresh)
         with tqdm(desc="play", total=plan.steps, unit=" requests") as bar:
             runs = measure(plan, vectors, bar.update, parts)
     except (EncoderRefused, HTTPError, NotServing, Refused) as refused:
         raise click.ClickException(str(refused) or type(refused).__name__) from None
     seconds = parts.seconds or time.perf_counter() - begin
-    click.echo(f"{render(runs)}\n\n{seconds:,.0f} s in all{parts.earlier}, {encoders_of(vectors)}")
-    report = as_json(runs, sets, vectors=vectors, seconds=seconds)
+    click.echo(f"{render(runs)}\n\n{seconds:,.0f} s measured{parts.earlier}, {encoders_of(vectors)}")
+    report = as_json(runs, sets, vectors=vectors, seconds=seconds, **parts.told())
     if json_path is not None:
         write_json(json_path, report)
     if png := png or (json_path.with_suffix(".png") if json_path else None):

@@ -32,7 +32,7 @@ from service.embedded import DEFAULT, open_engine, utc_now
 from service.errors import GateFailed
 from service.processes.parts import encoder_digest
 from service.settings import Settings
-from service.store import debt, jobs
+from service.store import debt
 from workers.maintenance import Maintenance
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ACTOR = Actor(key_id="bench", request_id="bench")
+NEVER = timedelta(days=3_650)
 SOME = 200  # texts or corrections in one call, so that a progress bar moves
 JOB_S = 3_600.0  # a consolidation of 100,000 corrections on a busy machine
 
@@ -58,6 +59,7 @@ class EngineMemory:
     var_dir: Path
     bank: str = DEFAULT
     by_itself: Settings | None = None  # it is consolidated when these call for it; None: only when told
+    done: list[Consolidated] = field(default_factory=list)  # the consolidations that came by themselves
 
     async def ask(self, text: str) -> str | None:
         """The first answer of a recall."""
@@ -85,7 +87,7 @@ class EngineMemory:
             items = [wire.NewCorrection(input=text, right=right) for text, right in some]
             taught = await self.engine.teach(self.tenant, self.bank, items, actor=ACTOR, idempotency_key=None)
             names += [one.id for one in taught]
-            await self.settle()
+            await self._consolidate_if_due()
             progress(len(some))
         return names
 
@@ -121,31 +123,15 @@ class EngineMemory:
         )
         return items
 
-    async def settle(self) -> None:
-        """See `bench.asking`; as the sweeper of a running service looks."""
+    async def _consolidate_if_due(self) -> None:
+        """As the sweeper of a running service looks, but for the age of a debt: no clock may decide what is measured."""
         if (settings := self.by_itself) is None:
             return
+        tokens, events = settings.consolidate_tokens, settings.consolidate_events
         async with self.engine.replay.database.sweep() as conn:
-            owing = await debt.due(
-                conn,
-                utc_now(),
-                tokens=settings.consolidate_tokens,
-                events=settings.consolidate_events,
-                early=settings.consolidate_early,
-                age=timedelta(seconds=settings.consolidate_age_s),
-                limit=1,
-            )
-        if not owing:
-            return
-        database, by, kept = self.engine.replay.database, "bench", {"kind": "consolidation", "bank": owing[0].id}
-        async with database.write(self.tenant) as conn:
-            job, _ = await jobs.enqueue(conn, self.tenant, **kept, payload={}, dedupe=None, now=utc_now())
-        async with database.sweep() as conn:
-            await jobs.claim(conn, job.id, by=by, now=utc_now(), ttl_s=JOB_S)
-        passed = (await self.consolidate()).passed
-        async with database.sweep() as conn:
-            status = "succeeded" if passed else "failed"
-            await jobs.finish(conn, job.id, by=by, status=status, result=None, error=None, now=utc_now())
+            owing = await debt.due(conn, utc_now(), tokens=tokens, events=events, age=NEVER, limit=1)
+        if owing:
+            self.done.append(await self.consolidate())
 
     async def _bank_id(self) -> str:
         return await self.engine.banks.id_of(self.tenant, self.bank)
@@ -254,7 +240,7 @@ async def engine_memory(
 ) -> AsyncIterator[EngineMemory]:
     """A new bank in an engine of its own on a scratch directory. `changes` are of its memory (`model.config.RecallConfig`).
 
-    `by_itself`: between two batches that are taught, and where a stream lets it, it is consolidated when the settings call for it.
+    `by_itself`: between two batches that are taught it is consolidated when the settings call for it.
     """
     with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as scratch:
         own = structs.replace(settings, var_dir=Path(scratch) / "var", database="", blobs="", bootstrap_key="", key_pepper="")

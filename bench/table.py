@@ -70,11 +70,13 @@ def render(runs: Sequence[Run]) -> str:
     return "\n\n".join(blocks)
 
 
-def as_json(runs: Sequence[Run], sets: Sequence[DataSet], *, vectors: Mapping[str, "Vectors"], seconds: float) -> dict[str, Any]:
+def as_json(
+    runs: Sequence[Run], sets: Sequence[DataSet], *, vectors: Mapping[str, "Vectors"], seconds: float, **more: object
+) -> dict[str, Any]:
     """Everything that was measured, and what it was measured with."""
     lines = [run.as_json() for run in runs]
     data = [{"name": data.name, "rows": len(data.rows), "sha256": data.sha256} for data in sets]
-    return report("corrections", lines, data, vectors=vectors, seconds=seconds, change_seed=CHANGE_SEED)
+    return report("corrections", lines, data, vectors=vectors, seconds=seconds, change_seed=CHANGE_SEED, **more)
 
 
 def report(

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import click
 from matplotlib.figure import Figure as Picture
@@ -32,7 +33,7 @@ from bench.streams import Request, play, stream
 
 WITH, NO_SLOW, NO_MIDDLE, NO_FAST = "all levels", "without the slow level", "without the middle level", "without the fast level"
 PLAIN = "without the start"
-CHANGES: Mapping[str, Mapping[str, int]] = {NO_MIDDLE: {"frequencies": 0}, NO_FAST: {"window": 33}}  # 32 may come between two writes
+CHANGES: Mapping[str, Mapping[str, Any]] = {NO_MIDDLE: {"frequencies": 0}, NO_FAST: {"window": 33}}  # 32 may come between two writes
 TABLES = (
     Table(
         "ablation",

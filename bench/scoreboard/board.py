@@ -17,7 +17,7 @@ from tqdm import tqdm
 from bench.asking import Palimpsest, Progress
 from bench.corrections import FRESH, SAME_VECTORS, SCRATCH, quiet
 from bench.data import DataAbsent, directory
-from bench.scoreboard.parts import Parts
+from bench.scoreboard.parts import Parts, deciding
 from bench.scoreboard.report import Line, Table, as_text
 from bench.scoreboard.sources import Loaded
 from bench.starts import unseen
@@ -75,10 +75,15 @@ class Bench:
     ) -> list[Line]:
         """What `work` finds with a new bank, or found in an earlier run (`bench.scoreboard.parts`); `named` has the memory's name."""
         from bench.runs import REST
+        from bench.subjects import EngineMemory
 
         async def opened(told: Progress) -> list[Line]:
             async with product as memory:
-                return await work(memory, told)
+                lines = await work(memory, told)
+                if not isinstance(memory, EngineMemory) or memory.by_itself is None:
+                    return lines
+                refused = sum(not one.passed for one in memory.done)
+                return [{**line, "by_itself": {"consolidations": len(memory.done), "refused": refused}} for line in lines]
 
         if named["memory"] == REST:  # who serves there, nobody knows the next time
             return await opened(progress)
@@ -170,8 +175,9 @@ def run_board(
         with tqdm(desc="encode", total=to_encode(wanted, settings, same=chosen.same_vectors), unit=" texts") as bar:
             vectors = encode_sets(wanted, settings, bar.update, same=chosen.same_vectors)
         of = {name: [some.digest, some.rivals.digest] for name, some in vectors.items()}
-        digests = {loaded.name: [loaded.sha256, of.get(loaded.name) or list(of.values())] for loaded in data}
-        parts = Parts.of(name, given or {}, digests, fresh=chosen.fresh)
+        every = [digest for digests in of.values() for digest in digests]
+        digests = {loaded.name: [loaded.sha256, *of.get(loaded.name, every)] for loaded in data}
+        parts = Parts.of(name, {**(given or {}), **deciding(settings)}, digests, fresh=chosen.fresh)
         bench = Bench(settings, next(iter(vectors.values())), chosen, parts, vectors)
 
         async def measured() -> list[Line]:
@@ -180,10 +186,10 @@ def run_board(
 
         lines = asyncio.run(measured())
     seconds = parts.seconds or time.perf_counter() - begin
-    click.echo(f"{as_text(tables, lines)}\n\n{seconds:,.0f} s in all{parts.earlier}, {encoders_of(vectors)}")
+    click.echo(f"{as_text(tables, lines)}\n\n{seconds:,.0f} s measured{parts.earlier}, {encoders_of(vectors)}")
     if chosen.json_path is not None:
         facts = [{"name": loaded.name, "rows": loaded.rows, "sha256": loaded.sha256} for loaded in data]
-        write_json(chosen.json_path, report(name, lines, facts, vectors=vectors, seconds=seconds))
+        write_json(chosen.json_path, report(name, lines, facts, vectors=vectors, seconds=seconds, **parts.told()))
     png = chosen.png or (chosen.json_path.with_suffix(".png") if chosen.json_path else None)
     if draw is not None and png is not None:
         png.parent.mkdir(parents=True, exist_ok=True)

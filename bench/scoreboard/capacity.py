@@ -8,9 +8,9 @@ A hundred thousand corrections of real rows, all kinds mixed in random order, ea
 - rephrasings of CounterFact's training edits, and sentences of novels with the name of their book, up to the number that is wanted
 
 At each size up to 500 of each kind are asked: corrections *verbatim* (and of these the *oldest* tenth), *rephrased* facts, other *wordings*
-of entries, *other* utterances (test rows) of the intents. Silence is wrong. Times are medians of single requests without the encoder.
-Palimpsest is consolidated by itself as often as a running service would.
-It has no start here (`bench.starts`): it has learned from rows of nearly every kind that is taught.
+of entries, *other* utterances (test rows) of the intents. Silence is wrong. Times are medians of single requests without the encoder;
+those of Palimpsest may be of an earlier run than those of the store. Palimpsest is consolidated by itself as often as a running service
+would. It has no start here (`bench.starts`): it has learned from rows of nearly every kind that is taught.
 """
 
 from collections.abc import Sequence

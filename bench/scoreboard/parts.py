@@ -1,47 +1,60 @@
 """Parts of a board that were measured before: a board of hours can be cut off at any point, and goes on where it stood when called again.
 
 A part is what one memory does on one order. Its lines are kept with all that they depend on, and found again only where that is the same:
-the board's options, the digests of data and encoders, and the code: the board's own module and those that it plays by (`MODULES`), and for
-the product all that decides an answer (`PRODUCT`). They lie beside the vectors (`bench.vectors`), a JSON line for each part; the files may
-be deleted at any time, `--fresh` measures everything again. Times are those of the run that measured the part.
+the board's options, settings, the digests of data and encoders, the versions of the libraries, and the code as it was when the board
+began, of the benches, and for Palimpsest of all that it is made of. To measure too often costs hours, a stale figure costs the page: so
+a part that ended after a file of the code was changed is told, but not kept.
+
+Parts lie beside the vectors (`bench.vectors`), a JSON line for each; the files may be deleted at any time, `--fresh` measures everything
+again. Times are those of the run that measured the part.
 """
 
+import json
 import os
-import sys
+import platform
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from msgspec import structs
 
 from bench.asking import Progress
 from bench.language.ledger import Ledger
 from bench.scoreboard.report import Line
+from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-DECIDING = ("consolidate", "encoding", "gate", "judging", "learning", "reading", "rebuilding", "replay", "teaching")
-PRODUCT = ("model/*.py", "service/store/debt.py", *(f"workers/{name}.py" for name in DECIDING))
-MODULES = {  # beside a board's own, those that say what is played and what rivals do
-    "corrections": ("bench/corrections.py", "bench/streams.py", "bench/rivals.py"),
-    "incremental": ("bench/scoreboard/heads.py", "bench/scoreboard/gradient_heads.py"),
-    "ablation": ("bench/scoreboard/incremental.py", "bench/streams.py"),
-}
+BENCHES = ("bench/*.py", "bench/scoreboard/*.py")
+PRODUCT = ("model/*.py", "workers/*.py", "service/*.py", "service/store/*.py")
+LIBRARIES = ("numpy", "torch", "onnxruntime")
 
 Work = Callable[[Progress], Awaitable[list[Line]]]
 
 
-@cache
 def code_of(*patterns: str) -> str:
     """A digest of the sources that the patterns name, below the repository."""
     files = sorted(path for pattern in patterns for path in ROOT.glob(pattern))
-    return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
+    found = sha256()
+    for path in files:
+        found.update(f"{path.relative_to(ROOT).as_posix()}:{path.stat().st_size}:".encode() + path.read_bytes())
+    return found.hexdigest()[:16]
+
+
+RIVALS_CODE, CODE = code_of(*BENCHES), code_of(*BENCHES, *PRODUCT)  # when the board is imported, which is before anything is measured
+
+
+def deciding(settings: Settings) -> dict[str, float]:
+    """The settings on which a figure may depend: all that are numbers. Paths, addresses and secrets are none, encoders have digests."""
+    return {name: value for name, value in structs.asdict(settings).items() if isinstance(value, int | float)}
 
 
 @dataclass(slots=True)
 class Parts:
-    """The parts of one board. `given`: options that are the same for all of them; anything that JSON has.
+    """The parts of one board. `given`: options and settings that are the same for all of them; anything that JSON has.
 
     `digests`: of data sets and of the encoders of each, by the names of the sets. A part whose `data` names one or several depends on these
     alone.
@@ -68,6 +81,10 @@ class Parts:
     def earlier(self) -> str:
         """How many of the parts were measured before, in words for a line below a table."""
         return f" ({self.found} of {self.asked} parts in earlier runs)" if self.found else ""
+
+    def told(self) -> Line:
+        """What a report says of its parts: the code that was measured, and how many parts there are and are of earlier runs."""
+        return {"code": CODE, "parts": {"all": self.asked, "earlier": self.found}}
 
     async def part(self, named: Mapping[str, Any], work: Work, progress: Progress, *, product: bool) -> list[Line]:
         """The lines of a part, from before or by `work`. `named` tells it from others; `product`: whether Palimpsest answers in it."""
@@ -99,16 +116,20 @@ class Parts:
         return list(kept["lines"])
 
     def keep(self, named: Mapping[str, Any], lines: list[Line], steps: int, seconds: float, *, product: bool) -> None:
-        """Keep the lines of a part that was just measured."""
+        """Keep the lines of a part that was just measured, unless the code is another by now."""
         self.seconds += seconds
-        if self.ledger is not None:
+        if self.ledger is not None and code_of(*BENCHES, *PRODUCT) == CODE:
             told = {"named": dict(named), "steps": steps, "seconds": round(seconds, 1), "lines": lines}
             self.ledger.add({"key": self._key(named, product=product), **told})
 
     def _key(self, named: Mapping[str, Any], *, product: bool) -> str:
-        board = (f"bench/scoreboard/{self.board}.py", *MODULES.get(self.board, ()))
-        code = code_of(*board, *(PRODUCT if product else ()))
         of = named.get("data", list(self.digests))
-        digests = [self.digests[name] for name in ([of] if isinstance(of, str) else of)]
-        told = repr((self.board, sorted(self.given.items()), sorted(named.items()), digests, code, sys.version_info[:2]))
-        return sha256(told.encode()).hexdigest()[:24]
+        depends = {
+            "board": self.board,
+            "given": self.given,
+            "named": named,
+            "digests": [self.digests[name] for name in ([of] if isinstance(of, str) else of)],
+            "code": CODE if product else RIVALS_CODE,
+            "versions": [platform.python_version(), platform.machine(), *(version(name) for name in LIBRARIES)],
+        }
+        return sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:24]

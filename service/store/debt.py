@@ -6,16 +6,13 @@ slow level covers less, the debt is what these hold beside it (`owe`).
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import and_, case, func, literal, or_, select, update
+from sqlalchemy import func, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.store.jobs import OPEN
 from service.store.rows import DueBank
 from service.store.tables import bank, event, job
 
-ENDED = ("succeeded", "failed")  # a candidate that its gate refused is a failed job, and would fail again at once
-MOST = 2**31 - 1  # that a column of integers holds
-DOUBLED = 8  # times that the early bound is doubled; by then it is above any other
 AGAIN = timedelta(hours=1)  # a bank whose consolidation failed is not due before: what made it fail is not gone in a moment
 
 
@@ -32,21 +29,19 @@ async def owe(conn: AsyncConnection, tenant: str, bank_id: str, *, seq: int, tok
     await conn.execute(update(bank).where(mine).values(**owed, debt_since=since))
 
 
-async def due(conn: AsyncConnection, now: datetime, *, tokens: int, events: int, early: int, age: timedelta, limit: int) -> list[DueBank]:
+async def due(conn: AsyncConnection, now: datetime, *, tokens: int, events: int, age: timedelta, limit: int) -> list[DueBank]:
     """The banks whose debt has reached a bound, oldest debt first, without those that have an open consolidation or one that just failed.
-
-    `early` events are enough for a bank's first consolidation, and twice as many each time after that: a young bank learns most from one,
-    and all of them together cost about twice the last.
 
     The transaction is a sweep. Of each tenant only the first: one with many banks does not keep the others waiting.
     """
-    of_bank = (job.c.tenant == bank.c.tenant, job.c.bank == bank.c.id, job.c.kind == "consolidation")
-    ended = select(func.count()).select_from(job).where(*of_bank, job.c.status.in_(ENDED)).scalar_subquery()
-    bound = case(*((ended == times, min(early << times, MOST)) for times in range(DOUBLED)), else_=events)
-    young = and_(bank.c.debt_events >= early, bank.c.debt_events >= bound)
-    reached = or_(bank.c.debt_tokens >= tokens, bank.c.debt_events >= events, young, bank.c.debt_since <= now - age)
+    reached = or_(bank.c.debt_tokens >= tokens, bank.c.debt_events >= events, bank.c.debt_since <= now - age)
     just_failed = (job.c.status == "failed") & (job.c.finished_at > now - AGAIN)
-    covered = select(job.c.id).where(*of_bank, or_(job.c.status.in_(OPEN), just_failed))
+    covered = select(job.c.id).where(
+        job.c.tenant == bank.c.tenant,
+        job.c.bank == bank.c.id,
+        job.c.kind == "consolidation",
+        or_(job.c.status.in_(OPEN), just_failed),
+    )
     order = (bank.c.debt_since, bank.c.id)
     place = func.row_number().over(partition_by=bank.c.tenant, order_by=order).label("place")
     columns = (

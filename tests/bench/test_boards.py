@@ -147,7 +147,7 @@ def test_short_abstention(tmp_path):
 @needs_data
 @pytest.mark.timeout(180)
 def test_short_capacity(tmp_path, monkeypatch):
-    monkeypatch.setenv("PALIMPSEST_CONSOLIDATE_EARLY", "50")  # so that it is consolidated on the way
+    monkeypatch.setenv("PALIMPSEST_CONSOLIDATE_EVENTS", "50")  # so that it is consolidated on the way
     lines = measured("capacity", tmp_path, "--size", "60", "--size", "120")
     assert lines[120, ENGINE]["bytes"] < 16 * 2**20
     assert lines[120, STORE]["bytes"] == 120 * 384 * 4

@@ -1,12 +1,28 @@
 """Parts of a board that were measured before: what is found again, and what is not."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
+from msgspec import structs
 
 from bench.scoreboard import parts
-from bench.scoreboard.parts import Parts
+from bench.scoreboard.parts import Parts, deciding
+from service.settings import Settings
 
 LINES = [{"table": "t", "share": 0.5, "after": [0.1, 0.2]}]
 NAMED = {"data": "a", "seed": 0, "memory": "it"}
+ANSWERS_NOTHING = {  # of a bank of corrections: language models, processes and their wires; a start of the encoder is in its digest
+    "bench/language",
+    "model/hope",
+    "model/language",
+    "model/optim",
+    "model/start",
+    "service/cluster",
+    "service/processes",
+    "service/wire",
+}
 DIGESTS = {"a": ["1", ["e", "e"]], "b": ["2", ["e", "e"]]}
 
 
@@ -57,14 +73,31 @@ async def test_a_part_of_other_options_data_encoders_or_code_is_measured_again(t
     assert (await measured(opened(tmp_path, digests={**DIGESTS, "a": ["3", ["e", "e"]]})))[2] is True
     assert (await measured(opened(tmp_path, digests={**DIGESTS, "a": ["1", ["s", "e"]]})))[2] is True
     assert (await measured(opened(tmp_path, digests={"a": DIGESTS["a"]})))[2] is False, "the other set is not its own"
-    monkeypatch.setattr(parts, "PRODUCT", ("model/config.py",))
+    monkeypatch.setattr(parts, "CODE", "other")
     assert (await measured(opened(tmp_path)))[2] is True
 
 
 async def test_code_of_the_product_means_nothing_to_rivals(tmp_path, monkeypatch):
     await measured(opened(tmp_path), product=False)
-    monkeypatch.setattr(parts, "PRODUCT", ("model/config.py",))
+    monkeypatch.setattr(parts, "CODE", "other")
     assert (await measured(opened(tmp_path), product=False))[2] is False
+    monkeypatch.setattr(parts, "RIVALS_CODE", "other")
+    assert (await measured(opened(tmp_path), product=False))[2] is True
+
+
+async def test_a_part_of_code_that_was_changed_while_it_ran_is_told_and_not_kept(tmp_path, monkeypatch):
+    with monkeypatch.context() as changed:
+        changed.setattr(parts, "code_of", lambda *patterns: "changed")
+        assert await measured(opened(tmp_path)) == (LINES, 7, True)
+    assert (await measured(opened(tmp_path)))[2] is True
+    assert (await measured(opened(tmp_path)))[2] is False
+
+
+async def test_a_part_under_other_settings_is_measured_again(tmp_path):
+    plain = Settings()
+    await measured(opened(tmp_path, given=deciding(plain)))
+    assert (await measured(opened(tmp_path, given=deciding(structs.replace(plain, var_dir=tmp_path)))))[2] is False
+    assert (await measured(opened(tmp_path, given=deciding(structs.replace(plain, consolidate_events=99)))))[2] is True
 
 
 async def test_fresh_measures_again_and_what_it_found_counts_from_then_on(tmp_path):
@@ -74,11 +107,16 @@ async def test_fresh_measures_again_and_what_it_found_counts_from_then_on(tmp_pa
     assert await measured(opened(tmp_path)) == (newer, 7, False)
 
 
-def test_all_that_decides_an_answer_is_part_of_the_code():
-    files = {path.relative_to(parts.ROOT).as_posix() for pattern in parts.PRODUCT for path in parts.ROOT.glob(pattern)}
-    assert {"model/recall.py", "model/consolidation.py", "model/evidence.py", "workers/judging.py", "workers/gate.py"} <= files
-    named = [pattern for some in parts.MODULES.values() for pattern in some]
-    assert all(list(parts.ROOT.glob(pattern)) for pattern in (*parts.PRODUCT, *named))
+def test_all_that_a_board_of_palimpsest_loads_is_part_of_the_code():
+    told = (
+        "import sys, bench.scoreboard.facts, bench.corrections, bench.subjects, bench.runs\n"
+        "print(*filter(None, (getattr(module, '__file__', None) for module in list(sys.modules.values()))), sep='\\n')"
+    )
+    loaded = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True, cwd=parts.ROOT).stdout.split()
+    known = {path for pattern in (*parts.BENCHES, *parts.PRODUCT) for path in parts.ROOT.glob(pattern)}
+    ours = {Path(file) for file in loaded if Path(file).is_relative_to(parts.ROOT) and ".venv" not in Path(file).parts}
+    apart = {path.parent.relative_to(parts.ROOT).as_posix() for path in ours - known}
+    assert apart <= ANSWERS_NOTHING, "a package that decides answers must be among parts.PRODUCT"
 
 
 async def test_nothing_is_kept_without_a_file():

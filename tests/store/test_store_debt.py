@@ -11,7 +11,7 @@ from service.store import banks, debt, jobs
 from service.store.rows import DueBank
 from service.store.tables import bank as bank_table
 
-NEVER = {"tokens": 10**9, "events": 10**9, "early": 10**9, "age": timedelta(days=9_999)}
+NEVER = {"tokens": 10**9, "events": 10**9, "age": timedelta(days=9_999)}
 
 
 async def owed(database, bank) -> tuple:
@@ -89,38 +89,10 @@ async def test_bank_is_due_when_any_of_its_bounds_is_reached_and_not_before(data
         assert await due(database, 60, **bound) == [], bound
 
 
-async def ended(database, job: str, status: str = "succeeded") -> None:
-    async with database.sweep() as conn:
-        await jobs.claim(conn, job, by="worker", now=NOW, ttl_s=60)
-        await jobs.finish(conn, job, by="worker", status=status, result=None, error=None, now=NOW)
-
-
-async def test_young_bank_is_due_early_and_after_each_consolidation_when_it_owes_twice_as_much(database, bank):
-    other = await new_bank(database, bank.tenant, "other")
-    await ended(database, await queue(database, other))
-    for times in range(3):
-        wanted = 2 << times
-        await teach(database, bank, wanted - 1, events=wanted - 1)
-        assert await due(database, early=2) == [], times
-        await teach(database, bank, 1)
-        assert await due(database, early=2) == [bank.id], times
-        assert await due(database, early=2, events=1, tokens=1) == [bank.id]
-        await ended(database, await queue(database, bank))
-        await repay(database, bank, wanted, wanted, at=60 + times)
-
-
-async def test_consolidation_that_was_refused_counts_as_one(database, bank):
-    await teach(database, bank, 3, events=3)
-    await ended(database, await queue(database, bank), "failed")
-    assert await due(database, 9_999, early=2) == []
-    await teach(database, bank, 1, at=9_999)
-    assert await due(database, 9_999, early=2) == [bank.id]
-
-
 async def test_bank_without_a_debt_is_never_due(database, bank):
     await teach(database, bank, 12)
     await repay(database, bank, 12, 1)
-    assert await due(database, 9_999, tokens=0, events=0, early=0, age=timedelta(0)) == []
+    assert await due(database, 9_999, tokens=0, events=0, age=timedelta(0)) == []
 
 
 async def test_due_bank_comes_with_what_it_owes(database, bank):
