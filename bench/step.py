@@ -3,6 +3,10 @@
 A recall is one call of the encoder and one reading of the memory. A correction is one call of the encoder, for the text and for the words
 of an answer that is new, and what the memory does for it in one go: it is read, taught and read again, for the receipt. Both are the
 service's own calls of its model, on a memory of its own that is taught the same.
+
+Not in it, though a model does it, is what a receipt asks at the corrections beside the lesson, before and after (`locality`), and the
+comparison of texts by which an answer's confidence is judged: some 1.5 ms of a correction's computing, 0.2 of a recall's. A memory could be
+taught and asked without either, so here they are overhead of the service.
 """
 
 import time

@@ -25,8 +25,9 @@ class Batcher(Generic[Item, Result]):
     """Gathers items from concurrent callers into calls of `work` on `thread`.
 
     `size` bounds one call, `waiting` bounds the queue: above it a caller gets `Capacity` at once instead of an endless wait. `waited` is
-    told how many seconds each item has waited before it was worked on. `eager`: the first caller of an idle moment goes alone, before the
-    event loop does anything else; for work that takes much longer than that.
+    told how many seconds each item has waited before it was worked on. `eager`: who comes in an idle moment, and was alone the time
+    before, is worked for before the event loop does anything else. Where several come again and again they are waited for: a batch of one
+    before them would cost them all.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Batcher(Generic[Item, Result]):
         eager: bool = False,
     ) -> None:
         self._work, self._thread, self._size, self._waiting, self._waited = work, thread, size, waiting, waited
-        self._eager = eager
+        self._eager, self._alone = eager, True  # whether the last batch was one caller's
         self._queues: OrderedDict[str, deque[tuple[Item, asyncio.Future[Result], float]]] = OrderedDict()  # by tenant, whose turn is first
         self._queued = 0
         self._running: asyncio.Task[None] | None = None
@@ -60,7 +61,7 @@ class Batcher(Generic[Item, Result]):
         self._queues.setdefault(tenant, deque()).extend((item, future, now) for item, future in zip(items, futures, strict=True))
         self._queued += len(items)
         if self._running is None:
-            first = self._begun(self._taken()) if self._eager else None
+            first = self._begun(self._taken()) if self._eager and self._alone else None
             self._running = loop.create_task(self._drain(first))
         return [await futures[0]] if len(futures) == 1 else list(await asyncio.gather(*futures))
 
@@ -78,6 +79,7 @@ class Batcher(Generic[Item, Result]):
     def _taken(self) -> "Taken[Item, Result]":
         """The next batch: one item of each tenant in turn. A caller that left is not worked for."""
         taken: Taken[Item, Result] = []
+        callers: set[float] = set()  # by when they came
         now = time.perf_counter()
         while self._queued and len(taken) < self._size:
             tenant, queue = next(iter(self._queues.items()))
@@ -89,8 +91,10 @@ class Batcher(Generic[Item, Result]):
                 del self._queues[tenant]
             if not future.done():
                 taken.append((item, future))
+                callers.add(since)
                 if self._waited is not None:
                     self._waited(now - since)
+        self._alone = len(callers) <= 1
         return taken
 
     def _begun(self, taken: "Taken[Item, Result]") -> "Begun[Item, Result]":
@@ -106,10 +110,19 @@ class Batcher(Generic[Item, Result]):
         try:
             results = await done
         except Exception as error:  # every caller of the batch learns of it; the loop goes on
-            for _, future in taken:
-                if not future.done():
-                    future.set_exception(error)
+            _fail(taken, error)
             return
+        except asyncio.CancelledError:  # the thread was closed, or the event loop ends: nobody is worked for any more
+            _fail(taken, RuntimeError("closed"))
+            while self._queued:
+                _fail(self._taken(), RuntimeError("closed"))
+            raise
         for (_, future), result in zip(taken, results, strict=True):
             if not future.done():
                 future.set_result(result)
+
+
+def _fail(taken: "Taken[Item, Result]", error: Exception) -> None:
+    for _, future in taken:
+        if not future.done():
+            future.set_exception(error)

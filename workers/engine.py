@@ -4,7 +4,6 @@ It puts the parts together and says which of them may run at once: changes of on
 when the caller leaves; reads take no lock and see a whole state, since the model thread does one thing at a time.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -51,6 +50,7 @@ from workers.replay import Replay, lineage
 from workers.rolling_back import RollBack
 from workers.teaching import Teacher
 from workers.threads import OwnThread
+from workers.together import both
 from workers.versioning import Versioning
 from workers.versions import Label, Versions
 from workers.warm import WarmBanks
@@ -146,7 +146,7 @@ class LocalEngine:
         new = self._new_responses(bank_id, items)
         # The request is there: the ledger may be asked now, beside the encoder, which takes longer.
         encoding = self._encoding.encode([*(item.input for item in items), *new.values()], tenant)
-        encoded, looked_up = await asyncio.gather(encoding, self._teacher.look_up(tenant, bank_id, items[0]))
+        encoded, looked_up = await both(encoding, self._teacher.look_up(tenant, bank_id, items[0]))
         words = dict(zip(new, encoded[len(items) :], strict=True))
         asked = await self._paraphrases(tenant, items)
         named = [new_id("cor") for _ in items] if ids is None else ids
@@ -190,9 +190,8 @@ class LocalEngine:
         """See `Engine.recall`."""
         bank_id = await self.banks.id_of(tenant, bank)
         # The request is there: fence and ledger may be asked now, beside the encoder, which takes longer and is first told.
-        encoded, same, fence = await asyncio.gather(
-            self._encoding.encode(inputs, tenant), self._judge.same_inputs(tenant, bank_id, inputs), self.banks.fence(tenant, bank_id)
-        )
+        asking = both(self._judge.same_inputs(tenant, bank_id, inputs), self.banks.fence(tenant, bank_id))
+        encoded, (same, fence) = await both(self._encoding.encode(inputs, tenant), asking)
         begin = time.perf_counter()
         with self._stage("read"):
             async with self.banks.using(tenant, bank_id, fence) as warm:

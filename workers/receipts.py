@@ -6,9 +6,8 @@ counts if the bank stands where it stood then.
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar, cast
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from workers.judging import Judge, Looking
 from workers.learning import SEEN, Ahead, Taken, Taking
 from workers.reading import HEARD, NEWEST, Found, Keys, Read, Reader
 from workers.replay import lesson_of
+from workers.together import both
 from workers.view import NO_KEYS, View
 from workers.warm_bank import WarmBank
 
@@ -30,8 +30,6 @@ OTHERS, OTHERS_MOST = 4, 64  # corrections beside a lesson that are asked before
 
 Candidates = list[Candidate]
 Same = list[Sequence[SameInputRow]]  # for each of some texts, the newest corrections of just this input
-First = TypeVar("First")
-Second = TypeVar("Second")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +106,7 @@ class Receipts:
             mine, (beside, ahead, near) = looked_up.same, await self._look_beside(tenant, warm, text, others)
         else:
             asking = self.judge.same_inputs(tenant, warm.row.id, [one.text for one in (text, *paraphrases)])
-            mine, (beside, ahead, near) = await _both(asking, self._look_beside(tenant, warm, text, others))
+            mine, (beside, ahead, near) = await both(asking, self._look_beside(tenant, warm, text, others))
         same = [*mine, *near]
         asked, view = [text, *paraphrases, *(text_of(row) for row in beside)], warm.view
         lookings = [self.judge.looking(tenant, warm, view, one, known) for one, known in zip(asked, same, strict=True)]
@@ -183,7 +181,7 @@ class Receipts:
         ((found,),) = [read.candidates for read in await self.reads.submit([Read(view, text.key[None], SEEN)], tenant)]
         beside = await self.reader.neighbours(tenant, warm, view, text.key, others, found)
         keys = _stacked([text_of(row) for row in beside])
-        told, same = await _both(
+        told, same = await both(
             self.reader.thread.run(self.reader.survey, view, keys, HEARD),
             self.judge.same_inputs(tenant, warm.row.id, [row.input for row in beside]),
         )
@@ -201,15 +199,6 @@ class Receipts:
 def others_beside(lessons: int) -> int:
     """How many corrections beside each of so many lessons are asked."""
     return min(OTHERS, OTHERS_MOST // lessons)
-
-
-async def _both(first: Awaitable[First], second: Awaitable[Second]) -> tuple[First, Second]:
-    """What both give; where one fails, the other has ended, too."""
-    both = await asyncio.gather(first, second, return_exceptions=True)
-    for each in both:
-        if isinstance(each, BaseException):
-            raise each
-    return cast(tuple[First, Second], both)
 
 
 def _stacked(texts: Sequence[EncodedText]) -> Keys:

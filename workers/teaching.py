@@ -44,12 +44,14 @@ class Teacher:
     now: Callable[[], datetime]
 
     async def look_up(self, tenant: str, bank_id: str, item: wire.NewCorrection) -> LookedUp | None:
-        """What the ledger has of a correction's texts; None of a bank that is not warm, of which nobody knows where it will stand.
+        """What the ledger has of a correction's texts; None where the bank is not warm or being changed, and will stand elsewhere by then.
 
         The caller need not have the bank's lock.
         """
         warm = self.warm.peek(bank_id)
-        return None if warm is None else await self.receipts.look_up(tenant, warm, [item.input, *item.paraphrases])
+        if warm is None or self.warm.is_wanted(bank_id):
+            return None
+        return await self.receipts.look_up(tenant, warm, [item.input, *item.paraphrases])
 
     async def teach(
         self,

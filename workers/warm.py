@@ -110,6 +110,10 @@ class WarmBanks:
             if not turn.wanted:
                 del self._turns[bank_id]
 
+    def is_wanted(self, bank_id: str) -> bool:
+        """Whether somebody changes the bank, or waits to."""
+        return bank_id in self._turns
+
     async def fence(self, tenant: str, bank_id: str) -> Fence | None:
         """What the bank is fenced with now, to be asked once a request is there; nobody need ask who is alone with the database."""
         if not self.shared:

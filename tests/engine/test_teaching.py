@@ -1,6 +1,7 @@
 """An acknowledged correction is durable, in the weights, and visible to the next question (I1, I2)."""
 
 import asyncio
+from dataclasses import replace
 from statistics import median
 
 import pytest
@@ -8,10 +9,12 @@ from fixtures_service import client_of, finished, serving
 from saying import PIN, SPAIN, ask, digest, teach
 from sqlalchemy import text as said
 
-from service.errors import Invalid, StorageFull
+from service.errors import Capacity, Invalid, StorageFull
 from service.processes.parts import SYSTEM
+from service.store import banks
 from service.wire import NewCorrection
-from workers.judging import CERTAIN
+from workers.judging import Judge
+from workers.teaching import Teacher
 
 
 async def test_receipt_tells_before_and_after(client):
@@ -53,8 +56,80 @@ async def test_receipt_knows_what_was_taught_while_its_own_text_was_encoded(clie
         both = await asyncio.gather(teach(client, text, f"pin {turn}"), teach(client, text, f"branch {turn}"))
         first, second = sorted(both, key=lambda taught: taught["seq"])
         assert second["seq"] == first["seq"] + 1
-        before = second["receipt"]["item"]["before"]
-        assert before == {"value": first["receipt"]["item"]["after"]["value"], "confidence": CERTAIN}, "in just these words"
+        assert second["receipt"]["item"]["before"] == first["receipt"]["item"]["after"]
+
+
+async def taught_meanwhile(client, service, other):
+    await teach(client, f"{SPAIN} In days?", "transfer_time")
+
+
+async def forgotten_meanwhile(client, service, other):
+    response = await client.post("/v1/forget", json={"corrections": [other["id"]], "mode": "suppress"})
+    assert response.is_success, response.text
+
+
+async def quarantined_meanwhile(client, service, other):
+    response = await client.post("/v1/quarantine", json={"source": {"session_id": "other"}})
+    assert response.is_success, response.text
+    assert (await finished(client, response.json()["job_id"]))["status"] == "succeeded"
+
+
+async def rolled_back_meanwhile(client, service, other):
+    before = next(row for row in (await client.get("/v1/snapshots")).json()["items"] if row["label"] == "before the other")
+    response = await client.post("/v1/rollback", json={"to": before["id"]})
+    assert response.is_success, response.text
+
+
+async def dropped_meanwhile(client, service, other):
+    service.engine.banks.drop(await service.engine.banks.id_of(service.tenant, "default"))
+
+
+async def taken_meanwhile(client, service, other):
+    async with service.engine.replay.database.write(service.tenant) as conn:
+        await banks.acquire(conn, service.tenant, await service.engine.banks.id_of(service.tenant, "default"), "somebody else")
+
+
+CHANGES = (taught_meanwhile, forgotten_meanwhile, quarantined_meanwhile, rolled_back_meanwhile, dropped_meanwhile, taken_meanwhile)
+
+
+@pytest.mark.parametrize("change", [None, *CHANGES])
+async def test_what_was_looked_up_before_the_bank_changed_in_any_way_does_not_count(client, service, monkeypatch, change):
+    await teach(client, PIN, "change_pin")
+    await client.post("/v1/snapshots", json={"label": "before the other"})
+    other, look_up, looking = await teach(client, SPAIN, "a week", session_id="other"), Teacher.look_up, Judge.looking
+    known = []
+
+    async def found_nothing(self, tenant, bank_id, item):
+        monkeypatch.setattr(Teacher, "look_up", look_up)
+        looked_up = await self.look_up(tenant, bank_id, item)
+        assert [len(rows) for rows in looked_up.same] == [1]
+        if change is not None:
+            await change(client, service, other)
+        return replace(looked_up, same=[[]])
+
+    def watched(self, tenant, warm, view, asked, same):
+        if asked.text == PIN:
+            known.append([row.seq for row in same])
+        return looking(self, tenant, warm, view, asked, same)
+
+    monkeypatch.setattr(Teacher, "look_up", found_nothing)
+    monkeypatch.setattr(Judge, "looking", watched)
+    told = await teach(client, PIN, "in the app")
+    assert (1 in known[-1]) is (change is not None), "the first correction of these words"
+    assert told["receipt"]["item"]["before"]["value"] == "change_pin"
+
+
+async def test_look_into_the_ledger_that_fails_keeps_nothing(client, service, monkeypatch):
+    await teach(client, PIN, "change_pin")
+
+    async def down(self, tenant, bank_id, item):
+        raise Capacity("the database is busy", retry_after_s=1)
+
+    monkeypatch.setattr(Teacher, "look_up", down)
+    await teach(client, SPAIN, "transfer_time", expect=503)
+    monkeypatch.undo()
+    assert (await client.get("/v1/memory")).json()["events"] == 1
+    assert (await teach(client, SPAIN, "transfer_time"))["seq"] == 2
 
 
 async def test_batch_is_applied_in_order_and_all_or_none(client):

@@ -69,6 +69,37 @@ async def test_eager_work_is_begun_before_the_loop_turns_and_what_comes_meanwhil
     assert slow.batches == [[1, 2], [3, 4, 5]]
 
 
+async def test_eager_work_waits_for_those_who_came_together_the_time_before(slow, thread):
+    batcher = Batcher(slow, thread, size=8, waiting=100, eager=True)
+    slow.go.set()
+    for turn in range(3):  # the first of the first turn could not know
+        await asyncio.gather(*(batcher.submit([number], "a") for number in range(4)))
+        assert slow.batches == ([[0], [1, 2, 3]] if not turn else [[0, 1, 2, 3]])
+        slow.batches.clear()
+    await batcher.submit([1], "a")
+    alone = batcher.submit([2], "a")
+    alone.send(None)
+    alone.close()
+    await asyncio.sleep(0.05)
+    assert slow.batches == [[1], [2]]
+
+
+@pytest.mark.parametrize("eager", [False, True])
+async def test_callers_of_a_thread_that_is_closed_are_told(slow, thread, eager):
+    blocking = asyncio.ensure_future(thread.run(slow.go.wait, 5))
+    await asyncio.sleep(0.01)
+    batcher = Batcher(slow, thread, size=1, waiting=100, eager=eager)
+    callers = [asyncio.ensure_future(batcher.submit([number], "a")) for number in range(3)]
+    await asyncio.sleep(0.01)
+    closing = asyncio.ensure_future(asyncio.to_thread(thread.close))
+    await asyncio.sleep(0.01)
+    slow.go.set()
+    async with asyncio.timeout(5):
+        told = await asyncio.gather(*callers, return_exceptions=True)
+    assert [str(error) for error in told] == ["closed"] * 3
+    await asyncio.gather(closing, blocking)
+
+
 async def test_eager_work_that_fails_or_comes_too_late_is_told_to_its_caller_alone(thread):
     def work(items):
         if 13 in items:
