@@ -122,7 +122,7 @@ def row(section, title, kind):
 def test_section_has_means_spreads_and_the_best_in_bold():
     section = markdown(REPORT)
     assert "`python -m bench lm --sizes small`" in section
-    assert "the best of 0.0005, 0.001, 0.002, 0.004" in section
+    assert "tuned for each kind (0.0005, 0.001, 0.002, 0.004;" in section
     shakespeare = row(section, "tinyshakespeare", "hope")
     assert shakespeare[:5] == ["hope", "830,720", "0.002", "**1.768 ± 0.049**", "2.550 ± 0.071"]
     assert shakespeare[-2:] == ["-0.100", "2.500 2.600"]
@@ -187,7 +187,7 @@ def test_speed_by_width_is_a_ratio_to_the_llama():
 
 def test_section_leaves_out_what_was_not_run():
     section = markdown(REPORT | {"runs": RUNS[:4], "tuned": False})
-    assert "what was best for each kind on 256,000 tokens" in section
+    assert "what was best on 256,000 tokens of text at size small" in section
     assert "Speed" not in section
     assert "domains one after another" not in section
 

@@ -11,7 +11,7 @@ from bench.synthetic.languages import language_task
 from bench.synthetic.learner import accuracy
 
 KEPT = Path(__file__).parents[2] / "docs" / "measured" / "synthetic"
-FILES = {"parity": "parity", "(aa)*": "aa", "(abab)*": "abab", "a^n b^n": "a_n_b_n", "a^n b^n c^n": "a_n_b_n_c_n"}
+FILES = {"parity": "parity", "(aa)*": "aa", "(abab)*": "abab", "a^n b^n": "a_n_b_n", "a^n b^n c^n": "a_n_b_n_c_n", "shuffle-2": "shuffle_2"}
 
 
 @pytest.mark.parametrize("name", FILES)
