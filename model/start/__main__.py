@@ -1,7 +1,7 @@
 """The command `python -m model.start`: learn a start of the encoder, judge it on a domain that it has never seen.
 
-python -m model.start train --leave-out hwu64 --out runs/without-hwu64.safetensors
-python -m model.start evaluate runs/without-hwu64.safetensors --domain hwu64
+python -m model.start train --leave-out clinc150 --leave-out rewordings --out docs/measured/starts/without-clinc150-rewordings.safetensors
+python -m model.start evaluate docs/measured/starts/without-clinc150-rewordings.safetensors     # on both
 python -m model.start train --out model/start/start.safetensors     # what is shipped; its digest goes into model/start/weights.py
 """
 

@@ -1,7 +1,8 @@
 """What is compared in one step: texts of one domain, some of which mean the same.
 
-Half of the batches are hard: their groups are near each other for the plain encoder, so that telling them apart has to be learned. Batch n
-of a seed is always the same, whatever was drawn before: a run that goes on needs no state of a generator.
+Some are general text in which one word was exchanged (`model.start.passages`). Most of the others are hard: their groups are near each
+other for the plain encoder, so that telling them apart has to be learned. Batch n of a seed is always the same, whatever was drawn before:
+a run that goes on needs no state of a generator.
 """
 
 from collections.abc import Callable, Sequence
@@ -56,7 +57,7 @@ class Batches:
     def __call__(self, step: int) -> Batch:
         """The batch of a step, counted from 0."""
         draw = np.random.default_rng([self._seed, step])
-        if draw.random() < self._passages_share:
+        if self._passages_share and draw.random() < self._passages_share:
             return self._some_passages(draw)
         if draw.random() < self._wordings_share:
             domain = self._wordings[draw.integers(len(self._wordings))]

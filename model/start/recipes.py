@@ -27,7 +27,7 @@ class Record:
     steps: Sequence[Step]
 
     def as_json(self, start: Start) -> str:
-        """The text of the file beside the start."""
+        """The text of the file beside the start. What it says of the `end` is of the whole change, whatever the recipe's strength."""
         last = self.steps[-LAST:]
         content: dict[str, Any] = {
             "start_sha256": start.sha256,

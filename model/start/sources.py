@@ -5,6 +5,8 @@ D2  What the boards of facts and of supersession ask is not learned from: no fac
     (all its rows are asked), no cheat-sheet entry whose command was ever corrected (those make the board).
 D3  A domain that is left out leaves its equals out, too: no text of another domain that it holds, in whatever order of its words. What is
     only alike stays: two sets may know the same kind of intent under other names.
+
+General text (`passages`) is no domain: nothing in it has a label, and it is learned from whatever is left out.
 """
 
 import csv

@@ -19,7 +19,7 @@ from model.start.judging import judge, worse
 from model.start.network import ChangedEncoder
 from model.start.passages import passages, sentences_of
 from model.start.sources import DOMAINS, TEXTS, Asked, SourceAbsent, Sources, bag
-from model.start.training import Training, contrast, rate_at
+from model.start.training import Recipe, Training, contrast, rate_at
 from model.start.weights import read_start
 
 WISHES = {
@@ -213,6 +213,22 @@ def test_a_run_gives_the_same_file_twice_and_a_record_that_says_how(sets, tmp_pa
     found = json.loads(judged.output)
     assert set(found["domains"]) == {"rewordings"}
     assert judged.exit_code == int(bool(found["worse"]["rewordings"]))
+
+
+def test_of_what_was_learned_the_recipe_takes_a_share(sets):
+    network = ChangedEncoder(read_weights(find_weights(None)), 2, 0)
+    tokenizer, sources = tokenizer_in(find_weights(None)), Sources(sets)
+    batches = Batches(sources.domains(), scattered, seed=0, wordings_share=0.5, hard_share=0.5)
+    taken = {}
+    for strength in (1.0, 0.25):
+        training = Training(network, batches, lambda text: tokenizer.encode(text).ids, Recipe(strength=strength))
+        if strength == 1.0:
+            training.step(0)
+        taken[strength] = training.changes()
+    assert any(np.abs(up).max() > 0 for _, up in taken[1.0].values())
+    for name, (down, up) in taken[1.0].items():
+        assert np.array_equal(taken[0.25][name][0], down)
+        assert np.array_equal(taken[0.25][name][1], up / 4)
 
 
 def test_a_run_that_was_stopped_ends_in_the_file_it_would_have_ended_in(sets, tmp_path, monkeypatch):
