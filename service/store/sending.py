@@ -19,7 +19,6 @@ from sqlalchemy.dialects.postgresql.psycopg import dialect
 from service.errors import Capacity
 from service.store.asking import local
 from service.store.failures import CommitUnknown
-from service.store.literals import literals
 from service.store.prepared import STALE, STATEMENTS, Connection, Prepared, prepared
 from service.store.telling import Message, Values
 
@@ -129,7 +128,7 @@ def _is_silent(connection: psycopg.AsyncConnection) -> bool:
 async def _rows(connection: Connection, whose: str, calls: Sequence[tuple[str, Values]]) -> list[tuple[Any, ...]]:
     """Sent as one text: half of it cannot arrive and leave a lock behind."""
     cursor = psycopg.AsyncClientCursor(connection)
-    said = [whose, *(call % literals(values, connection) for call, values in calls)]
+    said = [whose, *(cursor.mogrify(call, values) for call, values in calls)]
     await cursor.execute(";".join(said).encode())
     while cursor.nextset():
         pass
