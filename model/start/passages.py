@@ -94,7 +94,7 @@ def _family(slot: Slot, words: Sequence[str], slots: Sequence[Slot], draw: np.ra
     family = []
     for word in [slot.word, *(other for other in others if other != slot.word)][: OTHERS + 1]:
         sentence, place = slot.holding(word)
-        before = slots[draw.integers(len(slots))].sentence
+        before = slots[int(draw.integers(len(slots)))].sentence
         family.append((sentence, f"{before} {sentence}", _half(sentence.split(), place, draw)))
     return tuple(family)
 
