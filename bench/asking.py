@@ -62,6 +62,14 @@ class Consolidating(Protocol):
         """Consolidate, and wait for it."""
 
 
+@runtime_checkable
+class Settling(Protocol):
+    """A memory that consolidates by itself when it was taught enough, between requests."""
+
+    async def settle(self) -> None:
+        """Consolidate, if it is due."""
+
+
 class Palimpsest(Asked, Consolidating, Protocol):
     """The product as the boards use it."""
 

@@ -55,7 +55,7 @@ class Unit:
     vectors: Vectors
     settings: Settings
     rest: Rest | None
-    every: int | None  # requests between two consolidations of Palimpsest; None: it is not consolidated
+    every: int | None  # requests between two consolidations of Palimpsest; None: whenever its settings call for it
 
     @property
     def named(self) -> dict[str, Any]:
@@ -213,7 +213,7 @@ async def play_unit(unit: Unit, progress: Progress) -> list[Run]:
 
     for name, rival in RIVALS:
         await one(name, rival(unit.vectors.rivals))
-    async with engine_memory(unit.settings, unit.vectors) as memory:
+    async with engine_memory(unit.settings, unit.vectors, by_itself=unit.every is None) as memory:
         await one(ENGINE, memory)
     if unit.rest is not None:
         async with rest_memory(unit.rest.url, unit.rest.key, unit.settings) as over_rest:

@@ -10,6 +10,9 @@ Order: the training rows in random order, drawn with the seed. A stream longer t
 Mistakes: the requests answered wrongly or with silence, which is the number of corrections. The first time that an answer is wanted
 nobody can know it; the others are the *avoidable* mistakes. `bench.repeats` says which of these are *repeated*.
 
+Palimpsest is consolidated by itself when its settings call for it, as a running service does (`bench.asking.Settling`), or every so many
+requests where that is wanted.
+
 Survival: where consolidations are wanted every so many requests, all corrections that still hold are asked verbatim before and after each;
 *lost* are those that were right before and wrong after.
 """
@@ -22,7 +25,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from bench.asking import Consolidating
+from bench.asking import Consolidating, Settling
 from bench.data import Row
 from bench.repeats import Repeats
 from bench.vectors import Vectors
@@ -149,6 +152,8 @@ async def play(
             await memory.tell(request.text, request.right, said)
             told = time.perf_counter()
             repeats.wrong(request.text, request.right)
+            if isinstance(memory, Settling):
+                await memory.settle()
         asking_s, telling_s = asking_s + asked - begin, telling_s + told - asked
         if every is not None and step % every == 0 and isinstance(memory, Consolidating):
             consolidations.append(await survival(memory, repeats.live, step))

@@ -87,7 +87,7 @@ class EngineMemory:
             items = [wire.NewCorrection(input=text, right=right) for text, right in some]
             taught = await self.engine.teach(self.tenant, self.bank, items, actor=ACTOR, idempotency_key=None)
             names += [one.id for one in taught]
-            await self._consolidate_if_due()
+            await self.settle()
             progress(len(some))
         return names
 
@@ -123,13 +123,13 @@ class EngineMemory:
         )
         return items
 
-    async def _consolidate_if_due(self) -> None:
-        """As the sweeper of a running service looks, but for the age of a debt: no clock may decide what is measured."""
+    async def settle(self) -> None:
+        """See `bench.asking`; as the sweeper of a running service looks, but for a debt's age: no clock may decide what is measured."""
         if (settings := self.by_itself) is None:
             return
         tokens, events = settings.consolidate_tokens, settings.consolidate_events
         async with self.engine.replay.database.sweep() as conn:
-            owing = await debt.due(conn, utc_now(), tokens=tokens, events=events, age=NEVER, limit=1)
+            owing = await debt.due(conn, utc_now(), tokens=tokens, events=events, early=settings.consolidate_early, age=NEVER, limit=1)
         if owing:
             self.done.append(await self.consolidate())
 

@@ -73,6 +73,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 0  # where worker and jobs show metrics and health; 0: nowhere
     consolidate_tokens: Annotated[int, Meta(ge=1)] = 1_000_000  # taught since the last consolidation: the slow level's period
     consolidate_events: Annotated[int, Meta(ge=1)] = 2_560  # before the window of 3,000 pairs is full of what was not consolidated
+    consolidate_early: Annotated[int, Meta(ge=1)] = 128  # or so many, if they are a quarter of all that the bank was taught
     consolidate_age_s: Annotated[float, Meta(ge=1)] = 86_400.0  # age of the oldest lesson that was not consolidated
     rate: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0  # requests a second of one tenant; 0: no limit
     burst: Annotated[int, Meta(ge=1, le=1_000_000)] = 200  # requests at once that a tenant may make above its rate

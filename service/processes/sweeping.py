@@ -94,6 +94,7 @@ class Sweeper:
                 now,
                 tokens=settings.consolidate_tokens,
                 events=settings.consolidate_events,
+                early=settings.consolidate_early,
                 age=timedelta(seconds=settings.consolidate_age_s),
                 limit=SWEPT,
             )

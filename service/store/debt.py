@@ -6,13 +6,14 @@ slow level covers less, the debt is what these hold beside it (`owe`).
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, literal, or_, select, update
+from sqlalchemy import and_, case, func, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.store.jobs import OPEN
 from service.store.rows import DueBank
 from service.store.tables import bank, event, job
 
+PART = 4  # a young bank is due when it owes a fourth of all that it was taught
 AGAIN = timedelta(hours=1)  # a bank whose consolidation failed is not due before: what made it fail is not gone in a moment
 
 
@@ -29,12 +30,16 @@ async def owe(conn: AsyncConnection, tenant: str, bank_id: str, *, seq: int, tok
     await conn.execute(update(bank).where(mine).values(**owed, debt_since=since))
 
 
-async def due(conn: AsyncConnection, now: datetime, *, tokens: int, events: int, age: timedelta, limit: int) -> list[DueBank]:
+async def due(conn: AsyncConnection, now: datetime, *, tokens: int, events: int, early: int, age: timedelta, limit: int) -> list[DueBank]:
     """The banks whose debt has reached a bound, oldest debt first, without those that have an open consolidation or one that just failed.
+
+    `early` events are enough where they are a good part of all that the bank was taught: a young bank learns most from a consolidation,
+    and all of them together cost a few times the last one. Banks that are due for that alone come after all others.
 
     The transaction is a sweep. Of each tenant only the first: one with many banks does not keep the others waiting.
     """
-    reached = or_(bank.c.debt_tokens >= tokens, bank.c.debt_events >= events, bank.c.debt_since <= now - age)
+    full = or_(bank.c.debt_tokens >= tokens, bank.c.debt_events >= events, bank.c.debt_since <= now - age)
+    young = and_(bank.c.debt_events >= early, PART * bank.c.debt_events >= bank.c.seq)
     just_failed = (job.c.status == "failed") & (job.c.finished_at > now - AGAIN)
     covered = select(job.c.id).where(
         job.c.tenant == bank.c.tenant,
@@ -42,7 +47,8 @@ async def due(conn: AsyncConnection, now: datetime, *, tokens: int, events: int,
         job.c.kind == "consolidation",
         or_(job.c.status.in_(OPEN), just_failed),
     )
-    order = (bank.c.debt_since, bank.c.id)
+    waits = case((full, 0), else_=1).label("waits")
+    order = (waits, bank.c.debt_since, bank.c.id)
     place = func.row_number().over(partition_by=bank.c.tenant, order_by=order).label("place")
     columns = (
         bank.c.tenant,
@@ -51,6 +57,6 @@ async def due(conn: AsyncConnection, now: datetime, *, tokens: int, events: int,
         bank.c.debt_events.label("events"),
         bank.c.debt_since.label("since"),
     )
-    found = select(*columns, place).where(bank.c.debt_since.is_not(None), reached, ~covered.exists()).subquery()
-    query = select(*(column for column in found.c if column.name != "place")).where(found.c.place == 1)
-    return [DueBank(**row._mapping) for row in await conn.execute(query.order_by(found.c.since, found.c.id).limit(limit))]
+    found = select(*columns, waits, place).where(bank.c.debt_since.is_not(None), or_(full, young), ~covered.exists()).subquery()
+    query = select(*(found.c[column.name] for column in columns)).where(found.c.place == 1)
+    return [DueBank(**row._mapping) for row in await conn.execute(query.order_by(found.c.waits, found.c.since, found.c.id).limit(limit))]

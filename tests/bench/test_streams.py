@@ -132,3 +132,15 @@ async def test_survival_asks_for_the_corrections_that_hold():
     memory.told = [("a", "1", None), ("b", "2", None)]
     found = await survival(memory, {"a": "1", "b": "other"}, 7)
     assert (found.at, found.corrections, found.right, found.lost, found.won) == (7, 2, 1, 1, 0)
+
+
+async def test_memory_that_consolidates_by_itself_may_do_so_after_each_correction():
+    class Settling(Scripted):
+        settled = 0
+
+        async def settle(self):
+            self.settled += 1
+
+    memory = Settling(["x", "y", None])
+    played = await play(memory, [Request("a", "x"), Request("a", "x"), Request("b", "x")], VECTORS, lambda done: None)
+    assert (memory.settled, played.mistakes, played.consolidations) == (2, 2, [])

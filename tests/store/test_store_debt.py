@@ -11,7 +11,7 @@ from service.store import banks, debt, jobs
 from service.store.rows import DueBank
 from service.store.tables import bank as bank_table
 
-NEVER = {"tokens": 10**9, "events": 10**9, "age": timedelta(days=9_999)}
+NEVER = {"tokens": 10**9, "events": 10**9, "early": 10**9, "age": timedelta(days=9_999)}
 
 
 async def owed(database, bank) -> tuple:
@@ -89,10 +89,36 @@ async def test_bank_is_due_when_any_of_its_bounds_is_reached_and_not_before(data
         assert await due(database, 60, **bound) == [], bound
 
 
+async def test_young_bank_is_due_early_and_an_older_one_when_it_owes_a_quarter(database, bank):
+    await teach(database, bank, 30, events=3)
+    assert await due(database, early=4) == []
+    await teach(database, bank, 10)
+    assert await due(database, early=4) == [bank.id]
+    await repay(database, bank, 40, 4, at=60)
+    await teach(database, bank, 60, events=6, at=70)
+    assert await due(database, 80, early=7) == []
+    assert await due(database, 80, early=6) == [bank.id]
+    await repay(database, bank, 60, 6, at=90)
+    await teach(database, bank, 30, events=3, at=95)
+    assert await due(database, 99, early=1) == [], "3 of 13 are less than a quarter"
+    await teach(database, bank, 20, events=2, at=96)
+    assert await due(database, 99, early=1) == [bank.id], "5 of 15 are more"
+
+
+async def test_banks_that_are_due_early_come_after_those_that_have_reached_a_bound(database, bank):
+    await teach(database, bank, 30, events=3)
+    full = await new_bank(database, bank.tenant, "full")
+    await teach(database, full, 90, events=9, at=10)
+    young = await new_bank(database, await new_tenant(database), "young")
+    await teach(database, young, 30, events=3, at=-10)
+    assert await due(database, early=3) == [young.id, bank.id], "nobody is full: oldest debt first, one of each tenant"
+    assert await due(database, early=3, events=9) == [full.id, young.id]
+
+
 async def test_bank_without_a_debt_is_never_due(database, bank):
     await teach(database, bank, 12)
     await repay(database, bank, 12, 1)
-    assert await due(database, 9_999, tokens=0, events=0, age=timedelta(0)) == []
+    assert await due(database, 9_999, tokens=0, events=0, early=0, age=timedelta(0)) == []
 
 
 async def test_due_bank_comes_with_what_it_owes(database, bank):

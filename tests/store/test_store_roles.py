@@ -110,7 +110,7 @@ async def test_service_runs_as_an_owner_that_is_no_superuser(plain_url):
     assert (await find(database, bank)).seq == 1
     async with database.sweep() as conn:
         assert await idempotency.purge(conn, NOW) == 0
-        assert await debt.due(conn, NOW, tokens=10**9, events=10**9, age=NOW - NOW.replace(year=2000), limit=9) == []
+        assert await debt.due(conn, NOW, tokens=10**9, events=10**9, early=10**9, age=NOW - NOW.replace(year=2000), limit=9) == []
     async with database.read_key(sha("no such key").encode()[:32]) as conn:
         assert await tenants.find_key(conn, sha("no such key").encode()[:32]) is None
     await database.close()
