@@ -24,6 +24,7 @@ from service.store import history, ledger, present
 from service.store.appending import Appending
 from service.store.blobs import Blobs
 from service.store.db import Database
+from service.store.fences import Fence
 from service.store.lineage import restrict
 from service.tracing import Stage
 from workers import lifecycle, summary
@@ -45,7 +46,7 @@ from workers.old_views import OldViews
 from workers.previewing import Previewing
 from workers.quarantining import Quarantining
 from workers.reading import HEARD, Found, Question, Read, Reader
-from workers.receipts import LookedUp, Receipts
+from workers.receipts import LookedUp, Receipts, Same
 from workers.replay import Replay, lineage
 from workers.rolling_back import RollBack
 from workers.teaching import Teacher
@@ -190,8 +191,7 @@ class LocalEngine:
         """See `Engine.recall`."""
         bank_id = await self.banks.id_of(tenant, bank)
         # The request is there: fence and ledger may be asked now, beside the encoder, which takes longer and is first told.
-        asking = both(self._judge.same_inputs(tenant, bank_id, inputs), self.banks.fence(tenant, bank_id))
-        encoded, (same, fence) = await both(self._encoding.encode(inputs, tenant), asking)
+        encoded, (same, fence) = await both(self._encoding.encode(inputs, tenant), self._looked_up(tenant, bank_id, inputs))
         begin = time.perf_counter()
         with self._stage("read"):
             async with self.banks.using(tenant, bank_id, fence) as warm:
@@ -320,6 +320,10 @@ class LocalEngine:
         """Those of each item, encoded."""
         encoded = iter(await self._encoding.encode([text for item in items for text in item.paraphrases], tenant))
         return [[next(encoded) for _ in item.paraphrases] for item in items]
+
+    async def _looked_up(self, tenant: str, bank_id: str, inputs: Sequence[str]) -> tuple[Same, Fence | None]:
+        """What the database has to say before a recall. Both questions are made here: a request that is cancelled leaves none unasked."""
+        return await both(self._judge.same_inputs(tenant, bank_id, inputs), self.banks.fence(tenant, bank_id))
 
     async def _teach(
         self,

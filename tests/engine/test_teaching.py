@@ -1,6 +1,8 @@
 """An acknowledged correction is durable, in the weights, and visible to the next question (I1, I2)."""
 
 import asyncio
+import gc
+import warnings
 from dataclasses import replace
 from statistics import median
 
@@ -153,6 +155,22 @@ async def test_cancelled_client_leaves_a_whole_correction_or_none(client, servic
     lived = await digest(client)
     service.engine.banks.drop(await service.engine.banks.id_of(service.tenant, "default"))
     assert await digest(client) == lived
+
+
+async def test_question_that_is_cancelled_at_any_moment_leaves_nothing_unasked(client, service):
+    await teach(client, PIN, "change_pin")
+    how = {"top_k": 1, "min_confidence": None, "at": None, "explain": False, "min_seq": None}
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for turns in range(12):
+            task = asyncio.ensure_future(service.engine.recall(service.tenant, "default", [PIN], **how))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        gc.collect()
+    assert [str(each.message) for each in told if "never awaited" in str(each.message)] == []
+    assert (await ask(client, PIN))["answers"][0]["value"] == "change_pin"
 
 
 async def test_full_disk_at_the_append_acknowledges_and_keeps_nothing(client, service):
