@@ -19,7 +19,7 @@ TABLES = {table.name: [column.name for column in table.columns] for table in met
 DENIED = r"permission denied|row-level security"
 SWEPT = {  # every column that a sweep can read: ids, states and times, nothing that was taught or answered
     "tenant": {"id", "name"},
-    "bank": {"tenant", "id", "debt_tokens", "debt_events", "debt_since"},
+    "bank": {"tenant", "id", "seq", "debt_tokens", "debt_events", "debt_since"},
     "job": set(TABLES["job"]),
     "blob": {"tenant", "sha256", "state", "created_at"},
     "idempotency": {"status", "created_at"},
