@@ -199,7 +199,7 @@ def test_key_of_a_profile_goes_to_no_other_address(run, url, tmp_path):
 
 
 def test_export_and_import_are_an_exact_round_trip(run, memory, url, tmp_path):
-    items = [{"input": f'question {place} ü\n"', "right": f"answer {place % 7}"} for place in range(120)]  # more than a page; a consolidation comes later
+    items = [{"input": f'question {place} ü\n"', "right": f"answer {place % 7}"} for place in range(120)]
     items[3] |= {"wrong": "nothing", "session_id": "chat-7", "metadata": {"z": [1.5, None], "a": {"ü": True}}}
     memory.correct_many(items)
     gone = memory.correct(SPAIN, "a day")
