@@ -8,7 +8,7 @@ does not know them, and the next beats and claims bring back what it had.
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncGenerator, Awaitable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -25,8 +25,8 @@ from service.settings import SettingsRefused
 T = TypeVar("T")
 
 SCRIPTS = Path(__file__).parent / "scripts"
-TIMEOUT_S = 0.5  # for whatever is asked, connecting and waiting for a connection included
-POOL = 16  # connections for what is asked
+TIMEOUT_S = 0.5  # for whatever is asked, from its turn on, connecting included
+POOL = 16  # connections for what is asked; whoever finds none free waits for a turn
 SCANNED = 1_000  # keys looked through in one call
 LISTENERS = 8  # connections for listeners, apart: they are never given back
 QUIET_S = 1.0  # a listener that heard nothing for so long asks whether anybody is there
@@ -41,6 +41,8 @@ class RedisCoord:
         self._asked, self._heard = _client(url, POOL), _client(url, LISTENERS)
         self._workers = (f"{prefix}:{{workers}}:infos", f"{prefix}:{{workers}}:ends")
         self._channel = f"{prefix}:notices"
+        self._turns = asyncio.Semaphore(POOL)
+        self._unanswered = 0  # calls so far
         self._beaten: set[str] = set()
         self._closed = False
 
@@ -71,31 +73,31 @@ class RedisCoord:
 
     async def route(self, bank_id: str) -> str | None:
         """See `Coord.route`."""
-        holder = await self._ask(self._asked.get(self._route(bank_id)))
+        holder = await self._ask(self._asked.get, self._route(bank_id))
         return None if holder is None else _text(holder)
 
     async def remember_session(self, tenant: str, session: str, bank_id: str, ttl_s: float) -> None:
         """See `Coord.remember_session`."""
-        await self._ask(self._asked.set(self._session(tenant, session), bank_id, px=_ms(ttl_s)))
+        await self._ask(self._asked.set, self._session(tenant, session), bank_id, px=_ms(ttl_s))
 
     async def session_bank(self, tenant: str, session: str) -> str | None:
         """See `Coord.session_bank`."""
-        bank_id = await self._ask(self._asked.get(self._session(tenant, session)))
+        bank_id = await self._ask(self._asked.get, self._session(tenant, session))
         return None if bank_id is None else _text(bank_id)
 
     async def forget_sessions(self, tenant: str) -> None:
         """See `Coord.forget_sessions`. Looks through all keys, a page at a time."""
         cursor = 0
         while True:
-            cursor, keys = await self._ask(self._asked.scan(cursor, match=self._session(tenant, "*"), count=SCANNED))
+            cursor, keys = await self._ask(self._asked.scan, cursor, match=self._session(tenant, "*"), count=SCANNED)
             if keys:
-                await self._ask(self._asked.unlink(*keys))
+                await self._ask(self._asked.unlink, *keys)
             if not cursor:
                 return
 
     async def tell(self, notice: Notice) -> None:
         """See `Coord.tell`."""
-        await self._ask(self._asked.publish(self._channel, msgspec.json.encode(notice)))
+        await self._ask(self._asked.publish, self._channel, msgspec.json.encode(notice))
 
     async def listen(self) -> AsyncGenerator[Notice, None]:
         """See `Coord.listen`."""
@@ -117,7 +119,7 @@ class RedisCoord:
 
     async def ping(self) -> None:
         """See `Coord.ping`."""
-        await self._ask(self._asked.ping())
+        await self._ask(self._asked.ping)
 
     async def close(self) -> None:
         """See `Coord.close`."""
@@ -150,14 +152,24 @@ class RedisCoord:
     async def _run(self, script: str, keys: tuple[str, ...], *arguments: str | bytes | int) -> Any:  # noqa: ANN401 (as the script gives it)
         source, digest = _SCRIPTS[script]
         try:
-            return await self._ask(self._asked.evalsha(digest, len(keys), *keys, *arguments))
+            return await self._ask(self._asked.evalsha, digest, len(keys), *keys, *arguments)
         except _NotKnown:  # a new or emptied server: this sends the script and runs it in one step
-            return await self._ask(self._asked.eval(source, len(keys), *keys, *arguments))
+            return await self._ask(self._asked.eval, source, len(keys), *keys, *arguments)
 
-    async def _ask(self, answer: Any) -> Any:  # noqa: ANN401 (the library's types are of both its forms, with and without await)
-        with _translated():
-            async with asyncio.timeout(TIMEOUT_S):
-                return await cast(Awaitable[Any], answer)
+    async def _ask(self, command: Callable[..., Any], *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 (the library's types are of both its forms, with and without await)
+        """Send one command. Waiting for a turn is not counted as the server's time: many callers at once are no sign that it is down.
+        Whoever waits while a call before goes unanswered is told at once, instead of one after the other."""
+        unanswered = self._unanswered
+        async with self._turns:
+            if unanswered != self._unanswered:
+                raise CoordDown("Redis: it did not answer the call before this one")
+            try:
+                with _translated():
+                    async with asyncio.timeout(TIMEOUT_S):
+                        return await cast(Awaitable[Any], command(*arguments, **options))
+            except CoordDown:
+                self._unanswered += 1
+                raise
 
     def _route(self, bank_id: str) -> str:
         return f"{self._prefix}:{{{bank_id}}}:route"

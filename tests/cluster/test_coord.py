@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.cluster.coord import BACKLOG, Coord, CoordDown, MemoryCoord, Notice, WorkerInfo
-from service.cluster.redis_coord import RedisCoord, refuse_redis_cluster
+from service.cluster.redis_coord import TIMEOUT_S, RedisCoord, refuse_redis_cluster
 from service.settings import SettingsRefused
 
 SOON = 0.3  # a time to live that a test may wait for
@@ -421,6 +421,20 @@ async def test_more_callers_than_connections_are_all_answered(redis_server):
     coord = RedisCoord(redis_server.url)
     assert set(await asyncio.gather(*(coord.claim_route("b", "w1", LONG) for _ in range(500)))) == {"w1"}
     assert len(redis_server.command("CLIENT", "LIST").splitlines()) <= 18
+    await coord.close()
+
+
+async def test_callers_who_wait_for_a_turn_are_told_at_once_that_the_server_is_silent(redis_server):
+    coord = RedisCoord(redis_server.url)
+    await coord.ping()
+    redis_server.pause()
+    begin = time.monotonic()
+    answers = await asyncio.gather(*(coord.claim_route("b", "w1", LONG) for _ in range(200)), return_exceptions=True)
+    taken = time.monotonic() - begin
+    redis_server.resume()
+    assert all(isinstance(answer, CoordDown) for answer in answers)
+    assert taken < 4 * TIMEOUT_S  # not a timeout for each sixteen of them
+    assert await coord.claim_route("b", "w1", LONG) == "w1"
     await coord.close()
 
 
