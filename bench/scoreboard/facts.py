@@ -1,6 +1,7 @@
 """`python -m bench facts`: single facts, edited one after the other. Kept, found by another wording, and nothing else touched?
 
-The edits of a file in random order, taught one after the other. After T of them everything is asked about those T, figures from 0 to 1:
+The edits of a file in random order, taught one after the other. After T of them (all, where a file has fewer) everything is asked about
+those T, figures from 0 to 1:
 
 - *reliability*: the edited prompt is answered with its latest target; `oldest`, `newest` are that of the first and last tenth of the edits
 - *generality*: its rephrasing is
@@ -134,10 +135,7 @@ def command(chosen: Chosen, streams: tuple[str, ...], sizes: tuple[int, ...], va
     questions = data_of(far_questions)
     far = [question for question, _ in questions.holds[:far_rows]]
     chosen_on = valid.holds[:validation]
-    played = {
-        name: [in_order(one.holds, seed)[: max(size for size in sizes if size <= len(one.holds))] for seed in range(chosen.seeds)]
-        for name, one in loaded.items()
-    }
+    played = {name: [in_order(one.holds, seed)[: max(sizes)] for seed in range(chosen.seeds)] for name, one in loaded.items()}
     edits = [*chosen_on, *(edit for orders in played.values() for order in orders for edit in order)]
     texts = [*(text for edit in edits for text in (edit.prompt, edit.rephrase, edit.near)), *far, *words_of(edit.target for edit in edits)]
     passes = 1 + (1 + consolidate) * (1 + (chosen.rest is not None))
@@ -154,7 +152,7 @@ def command(chosen: Chosen, streams: tuple[str, ...], sizes: tuple[int, ...], va
                     named = {
                         "data": ["counterfact_val", name, "nq"],
                         "seed": seed,
-                        "T": [size for size in sizes if size <= len(order)],
+                        "T": reached(sizes, order),
                         "threshold": at,
                     }
                     shown = partial(lines_of, name, seed, label, threshold=at)
@@ -170,6 +168,11 @@ def in_order(edits: Sequence[Fact], seed: int) -> list[Fact]:
     return [edits[place] for place in np.random.default_rng(seed).permutation(len(edits))]
 
 
+def reached(sizes: Sequence[int], edits: Sequence[Fact]) -> list[int]:
+    """After how many of the edits is asked, ascending; a size that a file does not have is all of it."""
+    return sorted({min(size, len(edits)) for size in sizes})
+
+
 @dataclass(frozen=True, slots=True)
 class Course:
     """A stream of edits, after how many of them is asked, and the unrelated questions of the day."""
@@ -180,9 +183,9 @@ class Course:
 
 
 async def answers_after(memory: Asked, course: Course, progress: Progress, *, consolidate: bool = False) -> list[Answers]:
-    """Teach the edits one after the other, and ask after each of the sizes that the stream reaches."""
+    """Teach the edits one after the other, and ask after each of the sizes."""
     found, done = [], 0
-    for size in sorted(size for size in set(course.sizes) if size <= len(course.edits)):
+    for size in reached(course.sizes, course.edits):
         await memory.tell_many([(edit.prompt, edit.target) for edit in course.edits[done:size]], progress)
         done = size
         if consolidate and isinstance(memory, Consolidating):
@@ -257,5 +260,5 @@ def _silence(given: Sequence[str | None]) -> float | None:
 
 
 def _steps(edits: Sequence[Fact], sizes: Sequence[int], far: Sequence[str]) -> int:
-    reached = [size for size in set(sizes) if size <= len(edits)]
-    return max(reached, default=0) + sum(len(Probes.of(edits[:size], far).texts) for size in reached)
+    asked_at = reached(sizes, edits)
+    return asked_at[-1] + sum(len(Probes.of(edits[:size], far).texts) for size in asked_at)

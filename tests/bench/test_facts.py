@@ -29,7 +29,7 @@ class Scripted:
 
 async def test_figures_follow_the_threshold():
     memory, done = Scripted(), []
-    first, last = await answers_after(memory, Course(EDITS, [4, 20, 500], FAR), done.append)
+    first, last = await answers_after(memory, Course(EDITS, [4, 500], FAR), done.append)
     assert [len(one.probes.edits) for one in (first, last)] == [4, 20]
     assert memory.order == [(edit.prompt, edit.target) for edit in EDITS]
     assert sum(done) == 20 + (4 * 3 + 2) + (20 * 3 + 2)
