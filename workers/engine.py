@@ -40,7 +40,7 @@ from workers.judging import Judge
 from workers.language import LanguageModel
 from workers.language_fold import LanguageFold, Wanted
 from workers.language_states import LanguageStates
-from workers.learning import Taken, Taking, learn_together
+from workers.learning import Planned, Taken, Taking, learn_together, plan_together
 from workers.noting import Notes
 from workers.old_views import OldViews
 from workers.previewing import Previewing
@@ -106,6 +106,7 @@ class LocalEngine:
         self._lessons: Batcher[Taking, Taken | Exception] = Batcher(
             partial(learn_together, recall), self._model, size=LESSONS, waiting=1_024
         )
+        self._plans: Batcher[Taking, Planned | None] = Batcher(partial(plan_together, recall), self._model, size=LESSONS, waiting=1_024)
         self._whole, self.language = Whole(), language
         self.language_states = LanguageStates(database, LanguageFold(database, blobs, language), self._whole, self._save_soon)
         self._talk = Conversing(database, self.banks, self.language_states, thread=self._model, whole=self._whole, stage=stage, now=now)
@@ -113,7 +114,7 @@ class LocalEngine:
         self._notes = Notes(database, self._whole.own)
         self.words, self._judge = encoding.words, Judge(database, self._reader, encoding.words)
         self._reads: Batcher[Read, Found] = Batcher(self._reader.read_together, self._model, size=READS, waiting=8_192, waited=waited)
-        receipts = Receipts(self._reader, self._judge, recall, self._reads, self._lessons, stage)
+        receipts = Receipts(self._reader, self._judge, recall, self._reads, self._lessons, self._plans, stage)
         most = recall.config.max_responses
         self._teacher = Teacher(Appending(database), self.banks, receipts, most, stage, self._notes.take, now)
         self._old = OldViews(replay, self.banks)
