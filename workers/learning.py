@@ -7,7 +7,8 @@ says then. Once the ledger has the lesson, the view takes over what the copy has
 is of no use, and the lesson is learned then.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -79,6 +80,23 @@ class Taken:
     paraphrases: list[list[Candidate]]
     others_before: list[list[Candidate]]
     others_after: list[list[Candidate]]
+
+
+class Copies:
+    """Room for the copies by which lessons are planned, `most` at a time: where more are taught at once, nobody is served sooner by it."""
+
+    def __init__(self, most: int) -> None:
+        self._free = most
+
+    @contextlib.contextmanager
+    def room(self) -> Iterator[bool]:
+        """Whether there is room for one, kept until the block ends."""
+        is_room = self._free > 0
+        self._free -= is_room
+        try:
+            yield is_room
+        finally:
+            self._free += is_room
 
 
 def plan_together(recall: Recall, takings: Sequence[Taking]) -> list[Planned | None]:

@@ -30,6 +30,7 @@ OTHERS, OTHERS_MOST = 4, 64  # corrections beside a lesson that are asked before
 
 Candidates = list[Candidate]
 Same = list[Sequence[SameInputRow]]  # for each of some texts, the newest corrections of just this input
+Coming = tuple[Lesson, int]  # a lesson that is on its way to the ledger, and its response
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,20 +98,19 @@ class Receipts:
         self,
         tenant: str,
         warm: WarmBank,
-        lesson: Lesson,
-        response: int,
         text: EncodedText,
         paraphrases: Sequence[EncodedText],
         others: int,
         looked_up: LookedUp | None = None,
+        coming: Coming | None = None,
     ) -> Around:
-        """What is around a lesson that the bank does not have yet, with `others` corrections beside it; the lesson is planned."""
-        coming = Taking(warm.view, lesson, response, _stacked(paraphrases))
+        """What is around a lesson that the bank does not have yet, with `others` corrections beside it; planned if it is `coming`."""
+        taking = None if coming is None else Taking(warm.view, *coming, _stacked(paraphrases))
         if looked_up is not None and looked_up.stood == warm.stand:
-            mine, (beside, ahead, near) = looked_up.same, await self._look_beside(tenant, warm, coming, others)
+            mine, (beside, ahead, near) = looked_up.same, await self._look_beside(tenant, warm, text, others, taking)
         else:
             asking = self.judge.same_inputs(tenant, warm.row.id, [one.text for one in (text, *paraphrases)])
-            mine, (beside, ahead, near) = await both(asking, self._look_beside(tenant, warm, coming, others))
+            mine, (beside, ahead, near) = await both(asking, self._look_beside(tenant, warm, text, others, taking))
         same = [*mine, *near]
         asked, view = [text, *paraphrases, *(text_of(row) for row in beside)], warm.view
         lookings = [self.judge.looking(tenant, warm, view, one, known) for one, known in zip(asked, same, strict=True)]
@@ -180,8 +180,10 @@ class Receipts:
             locality=wire.Locality(n=len(beside), flipped=[other.id for other, flipped in zip(beside, moved, strict=True) if flipped]),
         )
 
-    async def _look_beside(self, tenant: str, warm: WarmBank, coming: Taking, others: int) -> tuple[list[SupportRow], Ahead, Same]:
-        view, key = coming.view, coming.lesson.key
+    async def _look_beside(
+        self, tenant: str, warm: WarmBank, text: EncodedText, others: int, coming: Taking | None
+    ) -> tuple[list[SupportRow], Ahead, Same]:
+        view, key = warm.view, text.key
         planning = asyncio.ensure_future(self._plan(tenant, coming))  # on the same thread, behind the question at its key
         try:
             ((found,),) = [read.candidates for read in await self.reads.submit([Read(view, key[None], SEEN)], tenant)]
@@ -194,8 +196,8 @@ class Receipts:
             await asyncio.gather(planning, return_exceptions=True)  # nobody leaves the view while it is copied
         return beside, Ahead(found, said, planned, then), same
 
-    async def _plan(self, tenant: str, coming: Taking) -> Planned | None:
-        return (await self.plans.submit([coming], tenant))[0] if self.recall.plans else None
+    async def _plan(self, tenant: str, coming: Taking | None) -> Planned | None:
+        return None if coming is None else (await self.plans.submit([coming], tenant))[0]
 
     async def _look_over(
         self, view: View, planning: "asyncio.Future[Planned | None]", keys: Keys

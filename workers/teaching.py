@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from model import Lesson
 from service import wire
 from service.errors import Conflict, Invalid, NotOwner, PalimpsestError, Quota, WriterBusy
 from service.store.appending import Appending, Believed
@@ -23,7 +22,8 @@ from service.store.rows import Draft, EventRow
 from service.store.turns import TurnDraft
 from service.tracing import Stage
 from workers.encoding import EncodedText
-from workers.receipts import Around, LookedUp, Measured, Receipts, others_beside
+from workers.learning import Copies
+from workers.receipts import Around, Coming, LookedUp, Measured, Receipts, others_beside
 from workers.replay import lesson_of
 from workers.view import View
 from workers.warm import WarmBanks
@@ -40,6 +40,7 @@ class Teacher:
     appending: Appending
     warm: WarmBanks
     receipts: Receipts
+    copies: Copies
     most: int  # distinct responses of a bank
     stage: Stage
     noted: Callable[[str, str, Sequence[Before]], None]  # told what was said before each correction
@@ -79,18 +80,20 @@ class Teacher:
         refuse_blank(items)
         drafts = [_draft(item, id, text, words.get(item.right), taught_by) for item, id, text in zip(items, ids, encoded, strict=True)]
 
-        async def look_round(warm: WarmBank, believed: Believed) -> Around:
-            lesson, others = _coming(believed, drafts[0]), others_beside(len(items))
-            return await self.receipts.look_round(tenant, warm, *lesson, encoded[0], paraphrases[0], others, looked_up)
+        with self.copies.room() as is_room:
 
-        warm, rows, looking = await self._append(tenant, bank_id, drafts, idempotency_key, look_round)
-        try:
-            return await self.apply(tenant, warm, warm.view, rows, paraphrases, await looking)
-        except BaseException as error:
-            self.warm.drop(bank_id)  # the ledger has them and the weights may not: fold again
-            if isinstance(error, PalimpsestError):  # whose own words may be that nothing was kept
-                raise CommitUnknown("the corrections are in the ledger, but their receipts could not be measured") from error
-            raise
+            async def look_round(warm: WarmBank, believed: Believed) -> Around:
+                others, coming = others_beside(len(items)), _coming(believed, drafts[0]) if is_room else None
+                return await self.receipts.look_round(tenant, warm, encoded[0], paraphrases[0], others, looked_up, coming)
+
+            warm, rows, looking = await self._append(tenant, bank_id, drafts, idempotency_key, look_round)
+            try:
+                return await self.apply(tenant, warm, warm.view, rows, paraphrases, await looking)
+            except BaseException as error:
+                self.warm.drop(bank_id)  # the ledger has them and the weights may not: fold again
+                if isinstance(error, PalimpsestError):  # whose own words may be that nothing was kept
+                    raise CommitUnknown("the corrections are in the ledger, but their receipts could not be measured") from error
+                raise
 
     async def apply(
         self,
@@ -194,8 +197,8 @@ def _believed(warm: WarmBank, drafts: Sequence[Draft]) -> Believed:
     return Believed(warm.row.epoch, warm.head_version, warm.tail, known)
 
 
-def _coming(believed: Believed, draft: Draft) -> tuple[Lesson, int]:
-    """The lesson that a draft will be where the ledger is as it is believed, and its response."""
+def _coming(believed: Believed, draft: Draft) -> Coming:
+    """What a draft will be where the ledger is as it is believed."""
     tail = believed.tail
     lesson = lesson_of(draft.embedding, draft.right, draft.tokens, tail.seq + 1, draft.words)
     return lesson, believed.ordinals.get(draft.right, tail.responses)

@@ -24,22 +24,28 @@ STORY = [
 ]
 
 
-def planned(monkeypatch) -> list[bool]:
-    """Told of each plan, whether it was of use."""
-    told, plan, carry_out = [], Recall.plan, Plan.carry_out
+class Plans:
+    """Every plan that is made, and those that were carried out."""
 
-    def noted(self, state, lesson):
-        made = plan(self, state, lesson)
-        told.append(False)
-        return made
+    def __init__(self, monkeypatch) -> None:
+        self._made, self._used = [], []
+        plan, carry_out = Recall.plan, Plan.carry_out
 
-    def carried_out(self):
-        carry_out(self)
-        told[-1] = True
+        def made(recall, state, lesson):
+            self._made.append(plan(recall, state, lesson))
+            return self._made[-1]
 
-    monkeypatch.setattr(Recall, "plan", noted)
-    monkeypatch.setattr(Plan, "carry_out", carried_out)
-    return told
+        def used(one):
+            carry_out(one)
+            self._used.append(one)
+
+        monkeypatch.setattr(Recall, "plan", made)
+        monkeypatch.setattr(Plan, "carry_out", used)
+
+    @property
+    def of_use(self) -> list[bool]:
+        """Of each plan, whether it was carried out."""
+        return [any(one is other for other in self._used) for one in self._made]
 
 
 async def lived(tmp_path, encoder, *, forgetting: bool):
@@ -57,12 +63,12 @@ async def lived(tmp_path, encoder, *, forgetting: bool):
 
 @pytest.mark.parametrize("forgetting", [False, True], ids=["", "with a forgotten one in the weights"])
 async def test_receipts_and_weights_are_the_same_as_without_a_plan(tmp_path, encoder, monkeypatch, forgetting):
-    of_use = planned(monkeypatch)
+    plans = Plans(monkeypatch)
     with_plans = await lived(tmp_path / "with", encoder, forgetting=forgetting)
-    assert of_use == [True] * len(STORY)
+    assert plans.of_use == [True] * len(STORY)
     monkeypatch.setattr(Recall, "plans", False)
     assert await lived(tmp_path / "without", encoder, forgetting=forgetting) == with_plans
-    assert len(of_use) == len(STORY)
+    assert len(plans.of_use) == len(STORY)
 
 
 async def test_lesson_is_not_seen_before_the_ledger_has_it_and_is_seen_then(client, service, monkeypatch):
@@ -96,7 +102,7 @@ async def test_lesson_is_not_seen_before_the_ledger_has_it_and_is_seen_then(clie
 
 
 async def test_lesson_that_the_ledger_did_not_keep_leaves_the_memory_as_it_was(client, service, monkeypatch):
-    of_use = planned(monkeypatch)
+    plans = Plans(monkeypatch)
     await teach(client, PIN, "change_pin")
     before, look_round = await digest(client), Receipts.look_round
     warm = service.engine.banks.peek(await service.engine.banks.id_of(service.tenant, "default"))
@@ -115,7 +121,7 @@ async def test_lesson_that_the_ledger_did_not_keep_leaves_the_memory_as_it_was(c
         patch.setattr(Receipts, "look_round", noted)
         patch.setattr(Appending, "append", refused)
         await teach(client, SPAIN, "transfer_time", expect=503)
-    assert of_use == [True, False]
+    assert plans.of_use == [True, False]
     assert warm is service.engine.banks.peek(warm.row.id), "it is as it was, so it stays"
     assert (await digest(client), len(warm.view.book)) == (before, 1)
     assert (await teach(client, SPAIN, "a week"))["seq"] == 2
@@ -126,24 +132,26 @@ async def test_lesson_that_the_ledger_did_not_keep_leaves_the_memory_as_it_was(c
 
 async def test_correction_that_was_taken_in_by_another_process_first_is_planned_anew(client, service, monkeypatch):
     """Its plan was of a state that the ledger has left behind."""
-    of_use = planned(monkeypatch)
+    plans = Plans(monkeypatch)
     await teach(client, PIN, "change_pin")
     bank_id = await service.engine.banks.id_of(service.tenant, "default")
     async with service.database.write(service.tenant) as conn:
         await banks.acquire(conn, service.tenant, bank_id, "somebody else")
     assert (await teach(client, SPAIN, "transfer_time"))["seq"] == 2
-    assert of_use == [True, False, True]
+    assert plans.of_use == [True, False, True]
     after = await digest(client)
     service.engine.banks.drop(bank_id)
     assert await digest(client) == after
 
 
-async def test_many_banks_that_are_taught_at_once_have_the_digests_of_their_ledgers(client, service):
-    names = [f"bank-{number}" for number in range(6)]
+async def test_many_banks_that_are_taught_at_once_have_the_digests_of_their_ledgers(client, service, monkeypatch):
+    plans = Plans(monkeypatch)
+    names = [f"bank-{number}" for number in range(12)]
     for name in names:
         assert (await client.post("/v1/banks", json={"name": name})).is_success
     for text, right, _ in STORY[:4]:
         await asyncio.gather(*(teach(client, text, right, bank=name) for name in names))
+    assert 0 < sum(plans.of_use) < 4 * len(names), "there is no room for the copies of all of them"
     for name in names:
         lived = (await client.get("/v1/memory", params={"bank": name})).json()["digest"]
         service.engine.banks.drop(await service.engine.banks.id_of(service.tenant, name))
