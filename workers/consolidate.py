@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from msgspec import structs
 
 from model.consolidation import consolidate
+from model.steps import give_back
 from service.errors import GateFailed, HeadMoved
 from service.store import banks, history
 from service.store.lineage import Spans, holds, restrict, subtract
@@ -98,6 +99,8 @@ class Consolidation:
             with self.replay.stage("train"):
                 done = await self.thread.run_in_steps(consolidate(self.replay.recall.config, view.state, lessons), trained)
         view.state = await self.thread.run(self.replay.recall.brought, done.state)
+        del lessons
+        await self.thread.run(give_back)
         replaced = frozenset(row.seq for row, stands in zip(rows, done.stands, strict=True) if not stands)
         return Candidate(found, view, rows, replaced)
 
