@@ -21,8 +21,8 @@ import httpx
 from msgspec import structs
 
 from bench.asking import Consolidated, Progress, Said
+from bench.consolidating import apart, measured
 from bench.data import Row
-from bench.peak import forget_peak, held_bytes, peak_bytes
 from bench.running import client_of, running_service
 from bench.vectors import RememberedEncoder, Vectors
 from model import RecallConfig
@@ -59,6 +59,7 @@ class EngineMemory:
     var_dir: Path
     bank: str = DEFAULT
     by_itself: Settings | None = None  # it is consolidated when these call for it; None: only when told
+    apart: bool = False  # whether it is consolidated in a process like `palimpsest jobs`, for what that takes (`bench.consolidating`)
     done: list[Consolidated] = field(default_factory=list)  # the consolidations that came by themselves
 
     async def ask(self, text: str) -> str | None:
@@ -109,13 +110,12 @@ class EngineMemory:
 
     async def consolidate(self) -> Consolidated:
         """See `bench.asking`."""
-        begin, cpu, passed, before = time.perf_counter(), time.process_time(), True, held_bytes()
-        forget_peak()
-        try:
-            await self._maintenance().consolidate(self.tenant, await self._bank_id(), moved_by="bench", progress=_ignored)
-        except GateFailed:
-            passed = False
-        return Consolidated(time.perf_counter() - begin, passed, peak_bytes(), before, time.process_time() - cpu)
+        bank_id = await self._bank_id()
+        if not self.apart:
+            return await measured(self._maintenance().consolidate(self.tenant, bank_id, moved_by="bench", progress=_ignored))
+        done = await apart(self.var_dir, self.engine.recall_model.config, self.tenant, bank_id)
+        await self.engine.changed(self.tenant, bank_id)
+        return done
 
     async def _recall(self, texts: Sequence[str], min_confidence: float | None) -> list[wire.RecalledItem]:
         items, _, _ = await self.engine.recall(
@@ -236,17 +236,18 @@ async def engine_memory(
     vectors: Vectors,
     *,
     by_itself: bool = False,
+    apart: bool = False,
     **changes: Any,  # noqa: ANN401
 ) -> AsyncIterator[EngineMemory]:
     """A new bank in an engine of its own on a scratch directory. `changes` are of its memory (`model.config.RecallConfig`).
 
-    `by_itself`: between two batches that are taught it is consolidated when the settings call for it.
+    `by_itself`: between two batches that are taught it is consolidated when the settings call for it. `apart`: see `EngineMemory`.
     """
     with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as scratch:
         own = structs.replace(settings, var_dir=Path(scratch) / "var", database="", blobs="", bootstrap_key="", key_pepper="")
         config = RecallConfig(vectors.digest, **changes)
         async with open_engine(own, encoder=RememberedEncoder(vectors), config=config) as (engine, tenant):
-            yield EngineMemory(engine, tenant, own.var_dir, by_itself=settings if by_itself else None)
+            yield EngineMemory(engine, tenant, own.var_dir, by_itself=settings if by_itself else None, apart=apart)
 
 
 @contextlib.asynccontextmanager

@@ -17,7 +17,7 @@ from torch.nn.functional import one_hot
 
 from model import turning
 from model.features import kernel
-from model.solving import solve
+from model.solving import kernels, solve
 from model.steps import within
 
 SHARE = 0.5  # of the learned turn
@@ -45,12 +45,16 @@ def choose(keys: Tensor, answers: Tensor, sharpness: float, seed: int) -> Genera
         return Choice(0.0, USUAL)
 
     def best(turn: Tensor, share: float) -> Generator[float, None, tuple[Choice, Tensor]]:
-        at = turning.turned(keys, share * turn)
+        at = keys.clone()
+        turning.turn_(at, share * turn)
         found: list[tuple[Choice, Tensor]] = []
         for noise in NOISES:
-            near, errors = kernel(at[:taught] @ at[:taught].T, sharpness), one_hot(answers[:taught]).float()
-            near.diagonal().add_(noise)
-            yield from within(solve(near, errors), len(found) / len(NOISES), (len(found) + 1) / len(NOISES))
+            begin, end = len(found) / len(NOISES), (len(found) + 1) / len(NOISES)
+            near = yield from within(kernels(at[:taught], sharpness), begin, begin)
+            near.add_to_diagonal(noise)
+            errors = one_hot(answers[:taught]).float()
+            yield from within(solve(near, errors), begin, end)
+            del near  # what is asked takes half of that
             said = (kernel(at[asked] @ at[:taught].T, sharpness) @ errors).argmax(dim=1)
             found.append((Choice(share, noise), said == answers[asked]))
         return max(found, key=lambda one: (int(one[1].sum()), -abs(math.log(one[0].noise / USUAL))))

@@ -35,7 +35,7 @@ from model.parting import part
 from model.recall import Lesson
 from model.repairing import ROUNDS, Repair
 from model.slow import Slow, kept
-from model.solving import solve
+from model.solving import Half, kernels, solve
 from model.state import Named, State, initial
 from model.steps import within
 from model.survey import Survey
@@ -43,7 +43,8 @@ from model.window import Ring
 
 JITTER = 1e-3  # on the diagonal of the system
 MURMUR = 0.1  # of other codes that is let pass, so that vectors stay short where answers are more than numbers in a code
-GROUP = 8_000  # corrections in one system: 256 MB
+GROUP = 8_000  # corrections in one system: 144 MiB of it are held
+ROOM, ROOM_EACH = 256 * 2**20, 12 * 2**10  # bytes
 
 
 class Trained(NamedTuple):
@@ -66,30 +67,38 @@ class Basis:
 
     def near(self, keys: Tensor) -> Tensor:
         """(n, m + p) kernels of keys (n, key_width) with all."""
-        wide, sharp = self.config.slow_sharpness, self.config.sharpness
-        return torch.cat([kernel(keys @ self.places.T, wide), kernel(keys @ self.pairs.T, sharp)], dim=1)
+        near = torch.empty(len(keys), len(self.places) + len(self.pairs))
+        wide, sharp = near.split([len(self.places), len(self.pairs)], dim=1)
+        kernel(torch.mm(keys, self.places.T, out=wide), self.config.slow_sharpness)
+        kernel(torch.mm(keys, self.pairs.T, out=sharp), self.config.sharpness)
+        return near
 
-    def among(self) -> Tensor:
+    def among(self) -> Half:
         """(m + p, m + p) kernels of all with each other; a place and a pair, which have different ones, count as apart."""
         count = len(self.places)
-        among = torch.zeros(count + len(self.pairs), count + len(self.pairs))
-        among[:count, :count] = kernel(self.places @ self.places.T, self.config.slow_sharpness)
-        among[count:, count:] = kernel(self.pairs @ self.pairs.T, self.config.sharpness)
+        among = Half(count + len(self.pairs), torch.float64)
+        for rows, panel in among:
+            wide, sharp = slice(rows.start, min(rows.stop, count)), slice(max(rows.start, count) - count, max(rows.stop, count) - count)
+            said = kernel(self.places[wide] @ self.places[: wide.stop].T, self.config.slow_sharpness)
+            panel[: len(said), : wide.stop] = said
+            said = kernel(self.pairs[sharp] @ self.pairs[: sharp.stop].T, self.config.sharpness)
+            panel[len(panel) - len(said) :, count : count + sharp.stop] = said
         return among
 
-    def equations(self, material: Material, values: Tensor, noise: float) -> Generator[float, None, tuple[Tensor, Tensor]]:
+    def equations(self, material: Material, values: Tensor, noise: float) -> Generator[float, None, tuple[Half, Tensor]]:
         """The system whose solution E has the least ‖(V − K E) / √noise‖² + tr(Eᵀ K' E), K' from `among`, and its right side."""
-        system = self.among().double()  # many speak nearly alike: sums need the digits
-        system.diagonal().add_(JITTER)
-        right = torch.zeros(len(system), values.shape[1], dtype=torch.float64)
+        system = self.among()  # in float64: many speak nearly alike, sums need the digits
+        system.add_to_diagonal(JITTER)
+        right = torch.zeros(len(self.places) + len(self.pairs), values.shape[1], dtype=torch.float64)
         for begin in range(0, len(material.keys), BLOCK):
             part = slice(begin, begin + BLOCK)
-            near = self.near(material.keys[part])
-            weighed = near * (material.shares[part, None] / noise)
-            for low in range(0, len(system), BLOCK):  # the lower half, as `solve` wants it
-                rows = slice(low, low + BLOCK)
-                system[rows, : low + BLOCK] += weighed[:, rows].T @ near[:, : low + BLOCK]
-            right += weighed.T @ values[part]
+            near, weights = self.near(material.keys[part]), material.shares[part, None] / noise
+            for rows, panel in system:
+                weighed = near[:, rows] * weights
+                for columns in system.rows:
+                    if columns.stop <= rows.stop:
+                        panel[:, columns] += weighed.T @ near[:, columns]
+                right[rows] += weighed.T @ values[part]
             yield min(1.0, (begin + BLOCK) / len(material.keys))
         return system, right
 
@@ -101,12 +110,13 @@ def consolidate(config: RecallConfig, state: State, lessons: Sequence[Lesson]) -
     """
     copy = state.to("cpu")
     fast = copy.levels[FAST]
-    all_of_them = collected(config, fast, lessons)
-    holds = yield from within(holding(config, copy, all_of_them), 0.0, 0.1)
-    material, beside = all_of_them.of(holds.newest), all_of_them.of(holds.apart)
+    everything = collected(config, fast, lessons)
+    holds, taught = (yield from within(holding(config, copy, everything), 0.0, 0.1)), everything.taught
+    material, beside = everything.of(holds.newest), everything.of(holds.apart)
+    del everything  # here as below: nothing is kept that is not needed any more, since it grows with the ledger
     said = material.taught
     if int(said.sum()) < config.slow_from:
-        return Trained(copy, (holds.newest | holds.apart)[all_of_them.taught].numpy())
+        return Trained(copy, (holds.newest | holds.apart)[taught].numpy())
     yield from within(part(fast, material.keys[said], material.answers[said], config.slow_sharpness), 0.1, 0.12)
     become = torch.from_numpy(np.asarray(succession.become(fast), np.int64))[material.answers]
     choice = yield from within(choosing.choose(material.keys[said], become[said], config.slow_sharpness, config.seed), 0.12, 0.25)
@@ -114,15 +124,27 @@ def consolidate(config: RecallConfig, state: State, lessons: Sequence[Lesson]) -
     if choice.share:
         turn = yield from within(turning.learn(material.keys[said], become[said], seed=config.seed), 0.25, 0.4)
     turn *= choice.share
-    turned, beside = (each._replace(keys=turning.turned(each.keys, turn)) for each in (material, beside))
-    fresh = initial(config)
+    for each in (material, beside):
+        turning.turn_(each.keys, turn)
+    fresh, count = initial(config), len(material.keys)
     for name in ("codes", "kin", "evidence", "last"):
         fresh.levels[FAST][name] = fast[name]
     fresh.clock, fresh.watermark = copy.clock, copy.watermark
-    pairs = yield from within(_settle(config, fresh, turn, turned, choice.noise), 0.4, 0.8)
-    right = yield from within(_repair(config, fresh, turned.joined(beside), pairs), 0.8, 1.0)
-    holds.apart[holds.apart.nonzero()[:, 0]] = right[len(turned.keys) :]  # what cannot be kept beside the newest is replaced by it
-    return Trained(fresh, (holds.newest | holds.apart)[all_of_them.taught].numpy())
+    del copy, fast
+    pairs = yield from within(_settle(config, fresh, turn, material, choice.noise), 0.4, 0.8)
+    material = material.joined(beside)
+    right = yield from within(_repair(config, fresh, material, pairs), 0.8, 1.0)
+    holds.apart[holds.apart.nonzero()[:, 0]] = right[count:]  # what cannot be kept beside the newest is replaced by it
+    return Trained(fresh, (holds.newest | holds.apart)[taught].numpy())
+
+
+def room(corrections: int) -> int:
+    """Bytes that a process needs at most to consolidate a bank of so many, beside what it has anyway.
+
+    A part of it is for the systems, which have a largest size, the rest for the corrections themselves: as rows of the ledger, keys, and
+    vectors of what is said there.
+    """
+    return ROOM + ROOM_EACH * corrections
 
 
 def clear(codes: Tensor) -> Tensor:
@@ -145,13 +167,11 @@ def hardest(config: RecallConfig, material: Material, values: Tensor, noise: flo
     drawn = torch.randperm(count, generator=torch.Generator().manual_seed(config.seed))
     lengths, groups = torch.zeros(count), drawn.chunk(-(-count // GROUP))
     for done, rows in enumerate(groups):
-        keys, errors = material.keys[rows], values[rows]
-        near = torch.empty(len(rows), len(rows))
-        for begin in range(0, len(rows), BLOCK):
-            near[begin : begin + BLOCK] = kernel(keys[begin : begin + BLOCK] @ keys.T, config.slow_sharpness)
-            yield done / len(groups)
-        near.diagonal().add_(noise / material.shares[rows])
+        errors = values[rows]
+        near = yield from within(kernels(material.keys[rows], config.slow_sharpness), done / len(groups), done / len(groups))
+        near.add_to_diagonal(noise / material.shares[rows])
         yield from within(solve(near, errors), done / len(groups), (done + 1) / len(groups))
+        del near
         lengths[rows] = errors.norm(dim=1)
     newest_first = lengths.flip(0).argsort(descending=True, stable=True)
     return (count - 1 - newest_first[:most]).sort().values
@@ -169,11 +189,14 @@ def _settle(config: RecallConfig, state: State, turn: Tensor, material: Material
     keys, scales = kept(material.keys[places])
     basis = Basis(keys * scales, material.keys[pairs], config)  # keys as they are kept, so that errors are of what is read
     if exact:
-        system, errors = basis.among(), values[places]
-        system.diagonal().add_(noise / material.shares[places])
+        system = yield from within(kernels(basis.places, config.slow_sharpness), 0.5, 0.8)
+        system.add_to_diagonal(noise / material.shares[places])
+        errors = values[places]
     else:
         system, errors = yield from within(basis.equations(material, values, noise), 0.5, 0.8)
+    del values
     yield from within(solve(system, errors), 0.8, 1.0)
+    del system
     Slow(config).put(state.levels[SLOW], turn, keys, scales, errors[: len(places)].float(), state.clock)
     if exact:
         pairs = torch.arange(0 if len(places) <= room else len(places) - room // 2, len(places))

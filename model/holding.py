@@ -12,7 +12,6 @@ the newest too, as if that had not been taught. So of the corrections in a situa
 from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +23,7 @@ from model.steps import within
 from model.survey import Survey
 
 BLOCK = 1_024  # rows of a product of all corrections with each other
-NUMBERS = 2**24  # of such a product at once: 64 MiB, however many corrections there are
+NUMBERS = 2**22  # of such a product at once: 16 MiB, however many corrections there are
 
 
 class Material(NamedTuple):
@@ -65,9 +64,11 @@ def collected(config: RecallConfig, fast: Named, lessons: Sequence[Lesson]) -> M
         keys.append(lesson.key)
         answers.append(row)
         taught.append(True)
-    stacked, said = np.stack(keys) if keys else np.zeros((0, config.key_width), np.float32), torch.tensor(taught, dtype=torch.bool)
+    said, stacked = torch.tensor(taught, dtype=torch.bool), torch.empty(len(keys), config.key_width)
+    for place, key in zip(stacked.numpy(), keys, strict=True):
+        place[:] = key
     shares = torch.ones(len(said)).where(said, config.own_words)
-    return Material(torch.tensor(stacked), torch.tensor(answers, dtype=torch.int64), shares, said)
+    return Material(stacked, torch.tensor(answers, dtype=torch.int64), shares, said)
 
 
 def holding(config: RecallConfig, state: State, material: Material) -> Generator[float, None, Holding]:

@@ -61,10 +61,18 @@ class Repair:
         wanted = towards * (gaps / towards.square().sum(dim=1))[:, None]
         among = kernel(self._keys[rows] @ self._keys[rows].T, self._sharpness).double()
         among.diagonal().add_(JITTER)
-        change = torch.linalg.solve(among, wanted.double()).float()
+        change = _solved(among, wanted.double()).float()
         yield 0.5
         self._fast["errors"][pairs] += change
         for begin in range(0, len(self._keys), BLOCK):
             part = slice(begin, begin + BLOCK)
             self._said[part] += kernel(self._keys[part] @ self._keys[rows].T, self._sharpness) @ change
             yield 0.5 + 0.5 * min(1.0, (begin + BLOCK) / len(self._keys))
+
+
+def _solved(matrix: Tensor, values: Tensor) -> Tensor:
+    """X of a symmetric matrix (n, n) X = `values` (n, m), as `torch.linalg.solve` finds it, but factored where it lies."""
+    factor = matrix.mT  # the same matrix, in the order that LAPACK has: no copy
+    _, pivots = torch.linalg.lu_factor(factor, out=(factor, torch.empty(0, dtype=torch.int32)))
+    found: Tensor = torch.linalg.lu_solve(factor, pivots, values)
+    return found

@@ -18,7 +18,7 @@ from model.features import FeatureMap, kernel
 from model.slow import Slow
 from model.state import Named, State
 from model.steps import within
-from model.turning import turned
+from model.turning import turn_
 from model.window import Ring
 
 ROWS = 128  # keys that are asked at in a step
@@ -112,7 +112,10 @@ class Survey:
     def standing(self, keys: Tensor, wanted: Tensor) -> Generator[float, None, Standing]:
         """How answers in rows `wanted` (n,) of the fast level, or what they became, stand at keys (n, key_width). There has to be one."""
         slow, judge = self._state.levels[SLOW], Judge(self._state.levels[FAST])
-        whole = yield from within(self.whole(turned(keys, slow["turn"]) if self._slow.used(slow) else keys), 0.0, 0.9)
+        if self._slow.used(slow):
+            keys = keys.clone()
+            turn_(keys, slow["turn"])
+        whole = yield from within(self.whole(keys), 0.0, 0.9)
         stands = []
         for part in _parts(len(keys)):
             stands.append(judge.standing(whole[part], wanted[part]))

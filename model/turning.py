@@ -21,6 +21,7 @@ SHARPNESS = 20.0  # s
 RATE = 2e-3
 FEWEST_STEPS, MOST_STEPS, MORE = 30, 120, 100  # steps: the fewest and one more for every so many corrections
 VOTERS, ASKED = 1_500, 256  # corrections drawn for a step: so many vote, on so many of them
+ROWS = 1_024  # keys that are turned at once
 
 
 def steps_for(corrections: int) -> int:
@@ -31,6 +32,12 @@ def steps_for(corrections: int) -> int:
 def turned(keys: Tensor, turn: Tensor) -> Tensor:
     """(n, key_width) keys as `Slow.turned` turns each, up to rounding."""
     return normalize(keys + keys @ turn.T, dim=1)
+
+
+def turn_(keys: Tensor, turn: Tensor) -> None:
+    """Overwrite keys (n, key_width) with `turned` ones, some rows at a time."""
+    for some in keys.split(ROWS):
+        some.copy_(turned(some, turn))
 
 
 def loss_of(turn: Tensor, keys: Tensor, answers: Tensor, asked: int) -> Tensor:

@@ -8,10 +8,14 @@ is no longer owed all the same: the same corrections would fail again, so the ne
 head has moved since, what is owed is of another memory: then nothing is kept, and the consolidation begins again.
 """
 
-from dataclasses import dataclass, replace
+import asyncio
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from msgspec import structs
+
 from model.consolidation import consolidate
+from model.steps import give_back
 from service.errors import GateFailed, HeadMoved
 from service.store import banks, history
 from service.store.lineage import Spans, holds, restrict, subtract
@@ -46,6 +50,7 @@ class Consolidation:
     versions: Versions
     thread: OwnThread  # folds run here, beside the requests
     changed: Changed
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # one trains at a time: two would take twice the memory, and be no sooner done
 
     async def run(self, tenant: str, bank_id: str, *, moved_by: str, progress: Progress) -> dict[str, Any]:
         """Fold, train, gate, commit; returns the figures of the gate and the new head.
@@ -88,23 +93,31 @@ class Consolidation:
                 found = later  # a fold can take minutes: what was taught meanwhile need not wait for the next consolidation
                 await self.replay.fold(tenant, _remembered(found), view, thread=self.thread)
                 await self.replay.admit(tenant, bank_id, view)
-        rows = await self._lessons(tenant, _remembered(found))
-        lessons = [lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words) for row in rows]
-        with self.replay.stage("train"):
-            done = await self.thread.run_in_steps(consolidate(self.replay.recall.config, view.state, lessons), trained)
+        async with self.turn:
+            rows = await self._lessons(tenant, _remembered(found))
+            lessons = [lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words) for row in rows]
+            with self.replay.stage("train"):
+                done = await self.thread.run_in_steps(consolidate(self.replay.recall.config, view.state, lessons), trained)
         view.state = await self.thread.run(self.replay.recall.brought, done.state)
+        del lessons
+        await self.thread.run(give_back)
         replaced = frozenset(row.seq for row, stands in zip(rows, done.stands, strict=True) if not stands)
         return Candidate(found, view, rows, replaced)
 
     async def _lessons(self, tenant: str, kept: Lineage) -> list[LessonRow]:
+        """What the bank remembers, oldest first; the words of a response are with the first of its corrections alone."""
         lessons: list[LessonRow] = []
+        known = set[int]()
         at, upto = 0, kept.bank.seq
         while at < upto:
             async with self.replay.database.read(tenant) as conn:
                 rows = await history.lessons(conn, tenant, kept.bank.id, at, upto, PAGE)
             if not rows:
                 break
-            lessons += [row for row in rows if holds(kept.wanted, row.seq)]
+            for row in rows:
+                if holds(kept.wanted, row.seq):
+                    lessons.append(structs.replace(row, words=None) if row.response in known else row)
+                    known.add(row.response)
             at = rows[-1].seq
         return lessons
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.survey import Survey
+from model.survey import ROWS, Survey
 from service.store.rows import LessonRow
 from workers.reading import Keys, Reader
 from workers.replay import key_of
@@ -22,6 +22,7 @@ from workers.threads import OwnThread
 from workers.view import View
 
 ASKED = 64  # corrections that are asked as a recall asks, before the thread may serve someone else
+PAGE = 64 * ROWS  # corrections whose keys are made to one matrix: 12 MiB, however many there are
 
 Right = NDArray[np.bool_]
 
@@ -70,25 +71,28 @@ class Gate:
         probes = list({row.embedding: row for row in rows}.values())  # of those with the same key only the newest can hold
         if not probes:
             return Verdict(0, 0, 0, 0)
-        keys = np.stack([key_of(row.embedding) for row in probes])
-        (before, sure_before), (after, sure_after) = [await self._surveyed(view, keys, probes) for view in (head, candidate)]
+        (before, sure_before), (after, sure_after) = [await self._surveyed(view, probes) for view in (head, candidate)]
         doubtful = ~sure_before | ~sure_after | (before & ~after)
         if head.forgotten:  # what is suppressed says nothing in a recall: the next best answer may be right
             doubtful |= ~before
         again = np.flatnonzero(doubtful)
         for begin in range(0, len(again), ASKED):
             some = again[begin : begin + ASKED]
+            asked = [probes[place] for place in some]
             for view, right in ((head, before), (candidate, after)):
-                right[some] = await self.thread.run(self._asked, view, keys[some], [probes[place] for place in some])
+                right[some] = await self.thread.run(self._asked, view, _keys(asked), asked)
         holds, flipped = np.array([row.seq not in replaced for row in probes]), before & ~after
         counts = [int(each.sum()) for each in (holds, before & holds, after & holds, flipped & holds, ~holds, flipped & ~holds)]
         return Verdict(*counts)
 
-    async def _surveyed(self, view: View, keys: Keys, probes: Sequence[LessonRow]) -> tuple[Right, Right]:
+    async def _surveyed(self, view: View, probes: Sequence[LessonRow]) -> tuple[Right, Right]:
         """Whether each is right, and whether that is beyond doubt."""
-        survey = Survey(self.reader.recall.config, await self.thread.run(view.state.to, "cpu"))
-        right, sure = await self.thread.run_in_steps(survey.right(torch.tensor(keys), [row.right for row in probes]))
-        return right.numpy(), sure.numpy()
+        survey, found = Survey(self.reader.recall.config, await self.thread.run(view.state.to, "cpu")), []
+        for begin in range(0, len(probes), PAGE):
+            some = probes[begin : begin + PAGE]
+            found.append(await self.thread.run_in_steps(survey.right(torch.from_numpy(_keys(some)), [row.right for row in some])))
+        right, sure = (torch.cat(each).numpy() for each in zip(*found, strict=True))
+        return right, sure
 
     def _asked(self, view: View, keys: Keys, probes: Sequence[LessonRow]) -> list[bool]:
         """Whether each is right. Runs on the thread."""
@@ -97,3 +101,8 @@ class Gate:
         return [
             bool(said) and row.response in families.get(said[0].index, {said[0].index}) for said, row in zip(found, probes, strict=True)
         ]
+
+
+def _keys(probes: Sequence[LessonRow]) -> Keys:
+    """(n, key_width) where they were taught."""
+    return np.stack([key_of(row.embedding) for row in probes])

@@ -16,13 +16,10 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import structlog
 
-from model.hope.online import HopeState
-from model.hope.saved_state import StateRefused
-from model.hope.state import NotFinite
-from model.language import Reading, Speaker, exchange, sleep
 from service.errors import ChecksumMismatch, StateUnavailable
 from service.store import turns
 from service.store.blobs import Blobs
@@ -33,6 +30,10 @@ from service.store.turns import Said
 from workers.language import LanguageModel
 from workers.replay import LANGUAGE, Lineage
 from workers.versions import LanguagePart
+
+if TYPE_CHECKING:  # what runs is imported where it does: see `workers/language.py`
+    from model.hope.online import HopeState
+    from model.language import Speaker
 
 FEW = 4  # texts that a sleep reads without a break
 IN_TIME_S = 60.0  # for a fold in the job of a forget
@@ -82,7 +83,7 @@ class Known:
     seq: int
     spans: Spans
     sleeps: tuple[int, ...]
-    state: HopeState
+    state: "HopeState"
     surprise: float | None = None
     digest: str | None = None  # of its bytes, once somebody has asked
 
@@ -144,8 +145,11 @@ class LanguageFold:
         except TimeoutError:
             raise StateUnavailable(f"folding the language model takes longer than {IN_TIME_S:.0f} seconds", retry_after_s=60) from None
 
-    async def _learned(self, speaker: Speaker, wanted: Wanted, state: Known, row: Said) -> Known:
+    async def _learned(self, speaker: "Speaker", wanted: Wanted, state: Known, row: Said) -> Known:
         """The state after one event; others may use the model between any two parts of its text."""
+        from model.hope.state import NotFinite
+        from model.language import Reading, exchange
+
         reading = Reading(state.state)
         try:
             for part in await self.model.run(speaker.parts, exchange(row.input, row.right)):
@@ -155,10 +159,12 @@ class LanguageFold:
         learned = replace(state, state=reading.state, surprise=reading.surprise, digest=None)
         return replace(learned, seq=row.seq, spans=restrict(wanted.spans, row.seq))
 
-    async def asleep(self, speaker: Speaker, state: HopeState, said: Sequence[Said]) -> HopeState:
+    async def asleep(self, speaker: "Speaker", state: "HopeState", said: Sequence[Said]) -> "HopeState":
         """A state after a sleep over what was said, if anything was; others may use the model between any few texts."""
         if not said:
             return state
+        from model.language import sleep
+
         levels, pairs = await self.model.run(sleep.begun, speaker, state), [(row.input, row.right) for row in said]
         for _ in range(sleep.PASSES):
             for start in range(0, len(pairs), FEW):
@@ -167,12 +173,16 @@ class LanguageFold:
 
     async def since_last_sleep(self, tenant: str, wanted: Wanted, seq: int) -> list[Said]:
         """What was said up to a position since the sleep before it, the newest of it."""
+        from model.language import sleep
+
         last, kept = max((each for each in wanted.sleeps if each < seq), default=0), deque[Said](maxlen=sleep.MOST)
         async for row in self._said(tenant, wanted, last, seq):
             kept.append(row)
         return list(kept)
 
-    async def _base(self, tenant: str, speaker: Speaker, wanted: Wanted) -> Known:
+    async def _base(self, tenant: str, speaker: "Speaker", wanted: Wanted) -> Known:
+        from model.hope.saved_state import StateRefused
+
         nothing = Known(wanted.bank, 0, (), (), speaker.initial())
         for snapshot in wanted.bases:
             blob = next((level for level in snapshot.levels if level.name == LANGUAGE), None)

@@ -10,12 +10,10 @@ Gate: the right answers, or what was said without one, must not be more surprisi
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from model.hope.online import HopeState
-from model.language import Speaker
 from service.errors import PalimpsestError
 from service.store.rows import HeadMove, SnapshotRow
 from service.store.turns import Said
@@ -23,6 +21,10 @@ from workers.language_fold import LanguageFold, Wanted
 from workers.rebuilding import Changed
 from workers.replay import Lineage, Replay, lineage
 from workers.versions import Label, LanguagePart, Taken, Versions
+
+if TYPE_CHECKING:
+    from model.hope.online import HopeState
+    from model.language import Speaker
 
 ASKED = 64  # newest texts whose surprise the gate asks for
 log = structlog.get_logger()
@@ -51,6 +53,8 @@ class Sleeping:
     async def _run(self, tenant: str, bank_id: str, moved_by: str) -> dict[str, Any] | None:
         found = await lineage(self.versions.database, tenant, bank_id)
         wanted = Wanted.at(found, found.head)
+        if wanted.first is None:  # nobody has talked to it: the model's libraries are not needed
+            return None
         said = await self.fold.since_last_sleep(tenant, wanted, wanted.seq)
         if not said or wanted.seq in wanted.sleeps:
             return None
@@ -68,7 +72,7 @@ class Sleeping:
         await self.changed(tenant, bank_id)
         return told | {"snapshot": saved.id}
 
-    async def _surprise(self, speaker: Speaker, state: HopeState, said: Sequence[Said]) -> float:
+    async def _surprise(self, speaker: "Speaker", state: "HopeState", said: Sequence[Said]) -> float:
         """The mean surprise of what is learned of events, each read from the state alone."""
         return sum([await self.fold.model.run(speaker.unforeseen, state, row.input, row.right) for row in said]) / len(said)
 

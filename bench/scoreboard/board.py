@@ -89,16 +89,17 @@ class Bench:
             return await opened(progress)
         return await self.parts.part(named, opened, progress, product=True)
 
-    def products(self, *, by_itself: bool = False) -> list[tuple[str, AbstractAsyncContextManager[Palimpsest]]]:
+    def products(self, *, by_itself: bool = False, apart: bool = False) -> list[tuple[str, AbstractAsyncContextManager[Palimpsest]]]:
         """A new bank of the product at its engine port, and one of the running service if that is to be measured too; to be opened.
 
-        `by_itself`: the first is consolidated when the settings call for it, as a running service does it anyway.
+        `by_itself`: the first is consolidated when the settings call for it, as a running service does it anyway. `apart`: in a process
+        of its own, as there.
         """
         from bench.runs import ENGINE, REST
         from bench.subjects import engine_memory, rest_memory
 
         opened: list[tuple[str, AbstractAsyncContextManager[Palimpsest]]] = [
-            (ENGINE, engine_memory(self.settings, self.vectors, by_itself=by_itself))
+            (ENGINE, engine_memory(self.settings, self.vectors, by_itself=by_itself, apart=apart))
         ]
         if self.chosen.rest is not None:
             opened.append((REST, rest_memory(None if self.chosen.rest == SCRATCH else self.chosen.rest, self.chosen.key, self.settings)))
@@ -201,13 +202,14 @@ def told() -> Iterator[None]:
     """Errors that are the user's to repair end in one message."""
     from httpx import HTTPError
 
+    from bench.consolidating import Unfinished
     from bench.running import NotServing
     from bench.subjects import Refused
     from model.encoder import EncoderRefused
 
     try:
         yield
-    except (DataAbsent, EncoderRefused, HTTPError, NotServing, Refused, SettingsRefused) as refused:
+    except (DataAbsent, EncoderRefused, HTTPError, NotServing, Refused, SettingsRefused, Unfinished) as refused:
         raise click.ClickException(str(refused) or type(refused).__name__) from None
 
 

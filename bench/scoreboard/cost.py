@@ -2,9 +2,11 @@
 
 CLINC150's training utterances in random order, one correction a call, each acknowledged when it is durable (but for the bare store, which
 has everything in memory). After every thousand, test utterances are asked one a call. Times are medians in the same run on the same
-vectors, without the encoder, whose cost is the same for all. *on disk* is what the directory has grown by, for each correction. *peak* is
-the most memory that the whole process had at once while it consolidated, the libraries and the vectors of all texts included; *more* is
-how much of it the process did not have before.
+vectors, without the encoder, whose cost is the same for all. *on disk* is what the directory has grown by, for each correction.
+
+Consolidations are done in a process that is made of the same parts as `palimpsest jobs` (`bench.consolidating`), each in one of its own.
+*peak* is the most memory that it had at once meanwhile, all libraries included; *before* is what it had when it was ready; *added* is what
+the consolidation brought; *stated* is what the product says that it may bring at most (`model.consolidation.room`).
 """
 
 import contextlib
@@ -49,8 +51,10 @@ TABLES = (
         (
             Figure("consolidation_s", "s", ".1f"),
             Figure("cpu_s", "of the processor, s", ".1f"),
-            Figure("peak_bytes", "peak of the process, MiB", ",.0f", 1 / 2**20),
-            Figure("more_bytes", "more than before, MiB", ",.0f", 1 / 2**20),
+            Figure("peak_bytes", "peak of its process, MiB", ",.0f", 1 / 2**20),
+            Figure("before_bytes", "before, MiB", ",.0f", 1 / 2**20),
+            Figure("more_bytes", "added, MiB", ",.0f", 1 / 2**20),
+            Figure("stated_bytes", "stated, MiB", ",.0f", 1 / 2**20),
         ),
     ),
 )
@@ -80,7 +84,7 @@ def command(chosen: Chosen, corrections: int, step: int, mem0: bool) -> None:
     async def measure(bench: Bench, progress: Progress) -> list[Line]:
         lines: list[Line] = []
         for seed, order in enumerate(orders):
-            memories: list[tuple[str, AbstractAsyncContextManager[Asked]]] = [*bench.products()]
+            memories: list[tuple[str, AbstractAsyncContextManager[Asked]]] = [*bench.products(apart=True)]
             memories.append((STORE, contextlib.nullcontext(Store(bench.rivals))))
             if mem0:
                 memories.append((MEM0, _mem0(bench)))
@@ -101,6 +105,8 @@ async def _mem0(bench: Bench) -> AsyncIterator[Asked]:
 
 async def paid(memory: Asked, order: Sequence[Row], step: int, asked: Sequence[str], progress: Progress) -> list[Line]:
     """Teach, half of each step one a call and half in batches; ask; consolidate where that can be done."""
+    from model.consolidation import room
+
     lines: list[Line] = []
     for begin in range(0, len(order), step):
         some = order[begin : begin + step]
@@ -126,8 +132,14 @@ async def paid(memory: Asked, order: Sequence[Row], step: int, asked: Sequence[s
         )
         if consolidation is not None:
             peak, before = consolidation.peak_bytes, consolidation.before_bytes
-            took = {"consolidation_s": consolidation.seconds, "cpu_s": consolidation.cpu_s, "peak_bytes": peak}
-            took["more_bytes"] = None if peak is None or before is None else peak - before
+            took = {
+                "consolidation_s": consolidation.seconds,
+                "cpu_s": consolidation.cpu_s,
+                "peak_bytes": peak,
+                "before_bytes": before,
+                "more_bytes": None if peak is None or before is None else peak - before,
+                "stated_bytes": room(begin + len(some)),
+            }
             lines.append({"table": "consolidations", "corrections": begin + len(some), **took})
     return lines
 

@@ -5,7 +5,8 @@ It folds and commits by itself, beside the workers that serve the banks, and tel
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -20,6 +21,11 @@ from service.store.db import Database
 from service.store.watched_blobs import WatchedBlobs
 from service.telemetry import Metrics
 
+if TYPE_CHECKING:
+    from model import RecallConfig
+    from workers.maintenance import Maintenance
+    from workers.rebuilding import Changed
+
 log = structlog.get_logger()
 
 
@@ -29,14 +35,10 @@ async def run_jobs(queues: Sequence[str], settings: Settings, stop: asyncio.Even
     Raises:
         SettingsRefused: a setting is missing or cannot be used, or there is no such queue.
     """
-    import torch
-
     from model import RecallConfig
     from service.bell import QUEUE_NAMES, Bell
     from service.bell import queues as queues_of
     from workers.celery_app import PREFIX, make_app
-    from workers.maintenance import Maintenance
-    from workers.threads import OwnThread
 
     if odd := [name for name in queues if name not in QUEUE_NAMES]:
         raise SettingsRefused(f"there is no queue {odd[0]!r}; the queues are {', '.join(QUEUE_NAMES)}")
@@ -45,25 +47,12 @@ async def run_jobs(queues: Sequence[str], settings: Settings, stop: asyncio.Even
     await check_schema(settings)
     metrics, coord = Metrics(), RedisCoord(settings.redis)
     database = Database(settings.database_url, stage=metrics.stage)
-    recall = await asyncio.to_thread(memory, settings, RecallConfig(encoder_digest=encoder_digest(settings)))
-    language = language_model(settings)
-    thread = OwnThread("jobs", lambda: torch.set_num_threads(settings.model_threads))
+    config = RecallConfig(encoder_digest=encoder_digest(settings))
     celery = make_app(settings.broker)
     bell, taken = Bell(celery, PREFIX), queues_of(PREFIX, tuple(queues) or QUEUE_NAMES)
-    maintenance = Maintenance(
-        database,
-        WatchedBlobs(open_blobs(settings.blobs_url), metrics.stage),
-        recall,
-        await asyncio.to_thread(load_words, settings),
-        language,
-        thread=thread,
-        stage=metrics.stage,
-        changed=_teller(coord),
-        refused=metrics.snapshot_refused,
-        now=utc_now,
-    )
     try:
         async with (
+            maintained(settings, database, metrics, config, changed=_teller(coord)) as maintenance,
             jobs_worked_off(settings, database, maintenance, metrics, celery=celery, bell=bell, queues=taken),
             shown(vitals(metrics, _ready(database)), settings.host, settings.metrics_port),
         ):
@@ -71,10 +60,43 @@ async def run_jobs(queues: Sequence[str], settings: Settings, stop: asyncio.Even
             await stop.wait()
     finally:
         bell.close()
-        thread.close()
-        language.close()
         await coord.close()
         await database.close()
+
+
+@contextlib.asynccontextmanager
+async def maintained(
+    settings: Settings, database: Database, metrics: Metrics, config: "RecallConfig", *, changed: "Changed"
+) -> AsyncIterator["Maintenance"]:
+    """What does the jobs in a process that keeps no bank warm and encodes nothing, closed at the end.
+
+    Raises:
+        SettingsRefused: what the settings name cannot be used.
+    """
+    import torch
+
+    from workers.maintenance import Maintenance
+    from workers.threads import OwnThread
+
+    recall = await asyncio.to_thread(memory, settings, config)
+    language = language_model(settings)
+    thread = OwnThread("jobs", lambda: torch.set_num_threads(settings.model_threads))
+    try:
+        yield Maintenance(
+            database,
+            WatchedBlobs(open_blobs(settings.blobs_url), metrics.stage),
+            recall,
+            await asyncio.to_thread(load_words, settings),
+            language,
+            thread=thread,
+            stage=metrics.stage,
+            changed=changed,
+            refused=metrics.snapshot_refused,
+            now=utc_now,
+        )
+    finally:
+        thread.close()
+        language.close()
 
 
 def _teller(coord: Coord):  # type: ignore[no-untyped-def]  # noqa: ANN202

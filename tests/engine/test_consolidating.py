@@ -1,6 +1,9 @@
 """What a consolidation moves into the slow level stays: over restarts, lessons and forgetting. Its gate asks all that was taught."""
 
+import asyncio
+import contextlib
 import random
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -239,6 +242,28 @@ async def test_a_refused_candidate_repays_nothing_of_what_a_rollback_wrote_down_
         assert await owed(service) == (False, 0), "by the second try"
         kinds = [row["kind"] for row in (await client.get("/v1/snapshots")).json()["items"]]
         assert kinds.count("consolidation") == 1, "nothing is kept of the first"
+
+
+async def test_two_banks_are_consolidated_at_once_and_trained_one_after_the_other(tmp_path, encoder):
+    """Two that train take the memory of two: what is stated for a process is for one."""
+    seen = []
+
+    @contextlib.contextmanager
+    def told(stage):
+        seen.append((stage, "begun"))
+        yield
+        seen.append((stage, "ended"))
+
+    async with serving(tmp_path / "var", encoder, memory=SOON) as service, client_of(service) as client:
+        await teach_all(client)
+        other = (await client.post("/v1/banks", json={"name": "other"})).json()["id"]
+        for text, right in IN_TURN:
+            await teach(client, text, right, bank=other)
+        good = service.maintenance.consolidation
+        service.maintenance.consolidation = replace(good, replay=replace(good.replay, stage=told))
+        first, second = await asyncio.gather(consolidated(client), consolidated(client, other))
+        assert first["digest"] == second["digest"]
+    assert [edge for stage, edge in seen if stage == "train"] == ["begun", "ended"] * 2
 
 
 @pytest.mark.parametrize("taught", [0, 3])
