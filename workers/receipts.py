@@ -197,7 +197,11 @@ class Receipts:
         return beside, Ahead(found, said, planned, then), same
 
     async def _plan(self, tenant: str, coming: Taking | None) -> Planned | None:
-        return None if coming is None else (await self.plans.submit([coming], tenant))[0]
+        if coming is None:
+            return None
+        with self.stage("plan"):
+            (planned,) = await self.plans.submit([coming], tenant)
+        return planned
 
     async def _look_over(
         self, view: View, planning: "asyncio.Future[Planned | None]", keys: Keys
