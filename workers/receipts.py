@@ -206,7 +206,7 @@ class Receipts:
     async def _look_over(
         self, view: View, planning: "asyncio.Future[Planned | None]", keys: Keys
     ) -> tuple[Planned | None, list[Candidates], list[Candidates]]:
-        planned = await planning
+        planned = await asyncio.shield(planning)  # whoever began it waits for its end
         return planned, *await self.reader.thread.run(look_over, self.recall, view, planned, keys)
 
     async def _lookings(self, tenant: str, warm: WarmBank, view: View, asked: Sequence[EncodedText]) -> list[Looking]:
