@@ -35,6 +35,7 @@ STAGES = (
     "fence",
     "load",
     "append",
+    "plan",
     "apply",
     "answer",
     "read",
