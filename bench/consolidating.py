@@ -26,8 +26,6 @@ from service.errors import GateFailed
 if TYPE_CHECKING:
     from model import RecallConfig
 
-SAID = 500  # last characters of what a process said that are told
-
 
 class Unfinished(Exception):
     """The process ended before it had consolidated; the message has what it said."""
@@ -59,7 +57,8 @@ async def apart(var_dir: Path, config: "RecallConfig", tenant: str, bank_id: str
     )
     said, errors = await process.communicate()
     if process.returncode:
-        raise Unfinished(f"the process that should consolidate ended with {process.returncode}: {errors.decode()[-SAID:]}")
+        why = (errors.decode().strip().splitlines() or ["it said nothing"])[-1]  # of a traceback that is the error
+        raise Unfinished(f"the process that should consolidate ended with {process.returncode}: {why}")
     return Consolidated(**json.loads(said.splitlines()[-1]))
 
 
