@@ -139,7 +139,7 @@ def consolidate(config: RecallConfig, state: State, lessons: Sequence[Lesson]) -
 
 
 def room(corrections: int) -> int:
-    """Bytes that a process needs at most to consolidate a bank of so many, beside what it has anyway.
+    """Bytes that a process needs at most to consolidate a bank of so many, beside what it has anyway, and other jobs of it.
 
     A part of it is for the systems, which have a largest size, for buffers of libraries and for states; the rest for the corrections
     themselves, as rows of the ledger, keys, and vectors of what is said there.
