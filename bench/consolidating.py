@@ -26,8 +26,6 @@ from service.errors import GateFailed
 if TYPE_CHECKING:
     from model import RecallConfig
 
-SAID = 500  # last characters of what a process said that are told
-
 
 class Unfinished(Exception):
     """The process ended before it had consolidated; the message has what it said."""
@@ -44,13 +42,15 @@ async def measured(work: Awaitable[object]) -> Consolidated:
     return Consolidated(time.perf_counter() - begin, passed, peak_bytes(), before, time.process_time() - cpu)
 
 
-async def apart(var_dir: Path, config: "RecallConfig", tenant: str, bank_id: str) -> Consolidated:
+async def apart(var_dir: Path, threads: int, config: "RecallConfig", tenant: str, bank_id: str) -> Consolidated:
     """Consolidate a bank, whose engine does nothing meanwhile, in a process of its own; what it takes there, without the process's start.
+
+    `threads`: of the model, as `Settings.model_threads`.
 
     Raises:
         Unfinished: it failed.
     """
-    order = json.dumps({"var_dir": str(var_dir), "config": asdict(config), "tenant": tenant, "bank_id": bank_id})
+    order = json.dumps({"var_dir": str(var_dir), "threads": threads, "config": asdict(config), "tenant": tenant, "bank_id": bank_id})
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.consolidating", order),
         stdout=asyncio.subprocess.PIPE,
@@ -59,11 +59,12 @@ async def apart(var_dir: Path, config: "RecallConfig", tenant: str, bank_id: str
     )
     said, errors = await process.communicate()
     if process.returncode:
-        raise Unfinished(f"the process that should consolidate ended with {process.returncode}: {errors.decode()[-SAID:]}")
+        why = (errors.decode().strip().splitlines() or ["it said nothing"])[-1]  # of a traceback that is the error
+        raise Unfinished(f"the process that should consolidate ended with {process.returncode}: {why}")
     return Consolidated(**json.loads(said.splitlines()[-1]))
 
 
-async def _as_jobs_do(var_dir: str, config: dict[str, Any], tenant: str, bank_id: str) -> Consolidated:
+async def _as_jobs_do(var_dir: str, threads: int, config: dict[str, Any], tenant: str, bank_id: str) -> Consolidated:
     from model import RecallConfig
     from service.processes.jobs import maintained
     from service.settings import from_environment
@@ -71,7 +72,7 @@ async def _as_jobs_do(var_dir: str, config: dict[str, Any], tenant: str, bank_id
     from service.telemetry import Metrics, configure_logging
 
     configure_logging("error")
-    settings = structs.replace(from_environment(os.environ), var_dir=Path(var_dir), database="", blobs="")
+    settings = structs.replace(from_environment(os.environ), var_dir=Path(var_dir), database="", blobs="", model_threads=threads)
     metrics = Metrics()
     database = Database(settings.database_url, stage=metrics.stage)
     try:

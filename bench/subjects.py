@@ -59,7 +59,7 @@ class EngineMemory:
     var_dir: Path
     bank: str = DEFAULT
     by_itself: Settings | None = None  # it is consolidated when these call for it; None: only when told
-    apart: bool = False  # whether it is consolidated in a process like `palimpsest jobs`, for what that takes (`bench.consolidating`)
+    apart: int = 0  # threads of a process like `palimpsest jobs` in which it is consolidated (`bench.consolidating`); 0: here
     done: list[Consolidated] = field(default_factory=list)  # the consolidations that came by themselves
 
     async def ask(self, text: str) -> str | None:
@@ -113,7 +113,7 @@ class EngineMemory:
         bank_id = await self._bank_id()
         if not self.apart:
             return await measured(self._maintenance().consolidate(self.tenant, bank_id, moved_by="bench", progress=_ignored))
-        done = await apart(self.var_dir, self.engine.recall_model.config, self.tenant, bank_id)
+        done = await apart(self.var_dir, self.apart, self.engine.recall_model.config, self.tenant, bank_id)
         await self.engine.changed(self.tenant, bank_id)
         return done
 
@@ -247,7 +247,9 @@ async def engine_memory(
         own = structs.replace(settings, var_dir=Path(scratch) / "var", database="", blobs="", bootstrap_key="", key_pepper="")
         config = RecallConfig(vectors.digest, **changes)
         async with open_engine(own, encoder=RememberedEncoder(vectors), config=config) as (engine, tenant):
-            yield EngineMemory(engine, tenant, own.var_dir, by_itself=settings if by_itself else None, apart=apart)
+            yield EngineMemory(
+                engine, tenant, own.var_dir, by_itself=settings if by_itself else None, apart=settings.model_threads if apart else 0
+            )
 
 
 @contextlib.asynccontextmanager

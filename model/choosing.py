@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from model import turning
 from model.features import kernel
@@ -52,7 +51,7 @@ def choose(keys: Tensor, answers: Tensor, sharpness: float, seed: int) -> Genera
             begin, end = len(found) / len(NOISES), (len(found) + 1) / len(NOISES)
             near = yield from within(kernels(at[:taught], sharpness), begin, begin)
             near.add_to_diagonal(noise)
-            errors = one_hot(answers[:taught]).float()
+            errors = torch.zeros(taught, int(answers.max()) + 1).scatter_(1, answers[:taught, None], 1.0)
             yield from within(solve(near, errors), begin, end)
             del near  # what is asked takes half of that
             said = (kernel(at[asked] @ at[:taught].T, sharpness) @ errors).argmax(dim=1)

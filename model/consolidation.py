@@ -43,8 +43,8 @@ from model.window import Ring
 
 JITTER = 1e-3  # on the diagonal of the system
 MURMUR = 0.1  # of other codes that is let pass, so that vectors stay short where answers are more than numbers in a code
-GROUP = 8_000  # corrections in one system: 144 MiB of it are held
-ROOM, ROOM_EACH = 256 * 2**20, 12 * 2**10  # bytes
+GROUP = 8_000  # corrections in one system, of which 137 MiB are held
+ROOM, ROOM_EACH = 352 * 2**20, 12 * 2**10  # bytes
 
 
 class Trained(NamedTuple):
@@ -139,10 +139,10 @@ def consolidate(config: RecallConfig, state: State, lessons: Sequence[Lesson]) -
 
 
 def room(corrections: int) -> int:
-    """Bytes that a process needs at most to consolidate a bank of so many, beside what it has anyway.
+    """Bytes that a process needs at most to consolidate a bank of so many, beside what it has anyway, and other jobs of it.
 
-    A part of it is for the systems, which have a largest size, the rest for the corrections themselves: as rows of the ledger, keys, and
-    vectors of what is said there.
+    A part of it is for the systems, which have a largest size, for buffers of libraries and for states; the rest for the corrections
+    themselves, as rows of the ledger, keys, and vectors of what is said there.
     """
     return ROOM + ROOM_EACH * corrections
 

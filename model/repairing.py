@@ -71,7 +71,7 @@ class Repair:
 
 
 def _solved(matrix: Tensor, values: Tensor) -> Tensor:
-    """X of a symmetric matrix (n, n) X = `values` (n, m), as `torch.linalg.solve` finds it, but factored where it lies."""
+    """X of a matrix (n, n) X = `values` (n, m), as `torch.linalg.solve` finds it, but factored where it lies: it has to be symmetric."""
     factor = matrix.mT  # the same matrix, in the order that LAPACK has: no copy
     _, pivots = torch.linalg.lu_factor(factor, out=(factor, torch.empty(0, dtype=torch.int32)))
     found: Tensor = torch.linalg.lu_solve(factor, pivots, values)

@@ -67,7 +67,7 @@ def solve(matrix: Half, values: Tensor) -> Generator[float, None, None]:
             values[rows] -= lower[:, here] @ values[here]
         yield share + more
     for done, (here, panel) in reversed(list(enumerate(matrix))):
-        if below := matrix.panels[done + 1 :]:  # together: a sum in parts would have other bits
+        if below := matrix.panels[done + 1 :]:
             values[here] -= torch.cat([lower[:, here] for lower in below]).mT @ values[here.stop :]
         values[here] = torch.linalg.solve_triangular(panel[:, here].mT, values[here], upper=True)
 

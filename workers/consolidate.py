@@ -88,12 +88,13 @@ class Consolidation:
         found = await lineage(self.replay.database, tenant, bank_id)
         with self.replay.stage("fold"):
             view, _ = await self.replay.current(tenant, _remembered(found), thread=self.thread, progress=folded)
-            later = await lineage(self.replay.database, tenant, bank_id)
-            if later.head.id == found.head.id and restrict(_kept(later), view.seq) == view.weights:
-                found = later  # a fold can take minutes: what was taught meanwhile need not wait for the next consolidation
-                await self.replay.fold(tenant, _remembered(found), view, thread=self.thread)
-                await self.replay.admit(tenant, bank_id, view)
         async with self.turn:
+            with self.replay.stage("fold"):
+                later = await lineage(self.replay.database, tenant, bank_id)
+                if later.head.id == found.head.id and restrict(_kept(later), view.seq) == view.weights:
+                    found = later  # a fold, and a turn, can take minutes: what was taught meanwhile need not wait for the next one
+                    await self.replay.fold(tenant, _remembered(found), view, thread=self.thread)
+                    await self.replay.admit(tenant, bank_id, view)
             rows = await self._lessons(tenant, _remembered(found))
             lessons = [lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words) for row in rows]
             with self.replay.stage("train"):

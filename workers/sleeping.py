@@ -55,10 +55,11 @@ class Sleeping:
         wanted = Wanted.at(found, found.head)
         if wanted.first is None:  # nobody has talked to it: the model's libraries are not needed
             return None
+        speaker = await self.fold.model.speaker()  # first: it imports its libraries on its own thread, and here they are used
         said = await self.fold.since_last_sleep(tenant, wanted, wanted.seq)
         if not said or wanted.seq in wanted.sleeps:
             return None
-        speaker, known = await self.fold.model.speaker(), await self.fold.reach(tenant, wanted, None)
+        known = await self.fold.reach(tenant, wanted, None)
         rested = await self.fold.asleep(speaker, known.state, said)
         asked = said[-ASKED:]
         before, after = [await self._surprise(speaker, state, asked) for state in (known.state, rested)]

@@ -156,25 +156,25 @@ def test_short_capacity(tmp_path, monkeypatch):
 
 
 @needs_data
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_short_cost_names_a_peer_that_is_not_there(tmp_path, monkeypatch):
     monkeypatch.setattr("bench.scoreboard.peers.find_spec", lambda name: None)
     report = tmp_path / "cost.json"
-    result = CliRunner().invoke(main, ["cost", "--seeds", "1", "--corrections", "40", "--step", "20", "--json", str(report)])
+    result = CliRunner().invoke(main, ["cost", "--seeds", "1", "--corrections", "240", "--step", "120", "--json", str(report)])
     assert result.exit_code == 0, result.output
     assert "mem0 is not installed" in result.stderr
     runs = json.loads(report.read_text())["runs"]
     lines = {(line["corrections"], line["memory"]): line for line in runs if line["table"] == "cost"}
-    assert set(lines) == {(size, memory) for size in (20, 40) for memory in (ENGINE, STORE)}
-    assert lines[40, ENGINE]["consolidation_s"] > 0 < lines[40, ENGINE]["disk_bytes"]
-    assert lines[40, STORE]["consolidation_s"] is None
+    assert set(lines) == {(size, memory) for size in (120, 240) for memory in (ENGINE, STORE)}
+    assert lines[240, ENGINE]["consolidation_s"] > 0 < lines[240, ENGINE]["disk_bytes"]
+    assert lines[240, STORE]["consolidation_s"] is None
     apart = [line for line in runs if line["table"] == "consolidations"]
     assert len(apart) == 2
     for line in apart:
         assert line["stated_bytes"] < 2**30
         if line["peak_bytes"] is not None:  # Linux counts it
             assert 2**26 < line["before_bytes"] < 2**29, "the libraries, and nothing of this process"
-            assert 0 <= line["more_bytes"] < line["stated_bytes"]
+            assert 2**24 < line["more_bytes"] < line["stated_bytes"], "so many are trained"
 
 
 def test_page_is_made_from_the_files_and_leaves_the_rest_alone(tmp_path):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from model import Lesson, Parcel, Recall, RecallConfig, Slots, State, checkpoint, consolidation, inspection, solving, turning
 from model.choosing import NOISES, USUAL, choose
 from model.codes import packed_code
-from model.consolidation import consolidate, hardest
+from model.consolidation import Basis, consolidate, hardest
 from model.holding import Material
 from model.repairing import SURE, Repair
 from model.solving import Half, solve
@@ -195,6 +195,29 @@ def test_a_large_system_is_solved_exactly_in_steps(monkeypatch: pytest.MonkeyPat
     assert len(shares) == 5 + 4 + 3 + 2 + 1, "a step for each block of rows that a block changes"
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("places", "pairs"), [(37, 21), (32, 16), (16, 1), (5, 40), (33, 0), (48, 47)])
+def test_a_system_in_panels_is_that_of_all_places_and_pairs(monkeypatch: pytest.MonkeyPatch, places: int, pairs: int) -> None:
+    """Wherever the last place and the first pair lie in a panel."""
+    monkeypatch.setattr(solving, "BLOCK", 16)
+    monkeypatch.setattr(consolidation, "BLOCK", 20)
+    keys = unit_keys(places + pairs + 50, 31, FEW.key_width)
+    held, asked = keys[: places + pairs].astype(np.float64), keys[places + pairs :]
+    shares, values = np.tile([1.0, 0.5], 25), np.random.default_rng(32).standard_normal((50, 5))
+    material = Material(
+        torch.tensor(asked), torch.zeros(50, dtype=torch.int64), torch.tensor(shares, dtype=torch.float32), torch.ones(50, dtype=torch.bool)
+    )
+    basis = Basis(torch.tensor(keys[:places]), torch.tensor(keys[places : places + pairs]), FEW)
+    system, right = ended(basis.equations(material, torch.tensor(values, dtype=torch.float32), 0.1))
+    sharpness = np.repeat([FEW.slow_sharpness, FEW.sharpness], [places, pairs])
+    near = np.exp(sharpness * (asked.astype(np.float64) @ held.T - 1.0))
+    kinds = np.repeat([0, 1], [places, pairs])
+    among = np.where(kinds[:, None] == kinds, np.exp(sharpness * (held @ held.T - 1.0)), 0.0)
+    wanted = near.T @ (near * shares[:, None] / 0.1) + among + 1e-3 * np.eye(places + pairs)
+    for rows, panel in system:
+        np.testing.assert_allclose(panel.numpy(), wanted[rows, : rows.stop], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(right.numpy(), near.T @ (values * shares[:, None] / 0.1), rtol=1e-4, atol=1e-4)
 
 
 def test_keys_are_turned_where_corrections_tell_each_other_and_those_that_were_held_back_do_not_speak_against_it() -> None:
