@@ -6,7 +6,8 @@ The weights say which answer is near. Two things stand by them, both from the le
   something and that leaves it doubtful, the next two are heard as well.
 - The companion: a correction whose input is the question itself, letter by letter. It is right at any later time, whatever the weights have
   room for, unless it was superseded in other words: what the weights say instead is believed once the texts are compared, and was taught
-  later, in a situation that is alike and about the same. Where the companion answers for the weights, the answer's level is `ledger`.
+  later, in a situation that is alike and about the same, in words that nobody had taught before it: who teaches two wordings in turn keeps
+  them apart. Where the companion answers for the weights, the answer's level is `ledger`.
 """
 
 import asyncio
@@ -145,7 +146,7 @@ class Judge:
         if taught is not None and found and found[0].index == taught.response and found[0].confidence >= self._threshold:
             return Judged([replace(found[0], confidence=max(found[0].confidence, CERTAIN)), *found[1:]], {}, taught)
         judged = await self._compared(looking, found, upto)
-        if taught is None or self._superseded(looking, taught, judged):
+        if taught is None or await self._superseded(looking, taught, judged):
             return judged
         others = [candidate for candidate in judged.candidates if candidate.index != taught.response]
         return replace(judged, candidates=[_companion(taught), *others], taught=taught)
@@ -159,7 +160,7 @@ class Judge:
         rows, view = list(looking.same), looking.view
         while rows:
             for row in rows:
-                if row.seq <= upto and row.seq not in view.gone and holds(view.weights, row.seq):
+                if row.seq <= upto and self._has(view, row):
                     return row
             if len(rows) < LATEST:
                 break
@@ -167,13 +168,24 @@ class Judge:
             rows = await history.same_input(asking, looking.tenant, bank, text, LATEST, below=rows[-1].seq)
         return None
 
-    def _superseded(self, looking: "Looking", taught: SameInputRow, judged: Judged) -> bool:
-        """Whether another answer is believed, and was taught later than `taught`, in a situation that is alike and about the same."""
+    @staticmethod
+    def _has(view: View, row: SameInputRow) -> bool:
+        return row.seq not in view.gone and holds(view.weights, row.seq)
+
+    async def _superseded(self, looking: "Looking", taught: SameInputRow, judged: Judged) -> bool:
+        """Whether another answer is believed, and was taught later than `taught`, in a situation that is alike and about the same, and in
+        words that are newer than `taught`."""
         best = next(iter(judged.candidates), None)
         if best is None or best.index == taught.response or best.confidence < DOUBTFUL:
             return False
         later = [row for row, cosine in judged.near[best.index] if row.seq > taught.seq and cosine >= ALIKE]
-        return any(self._between(looking, row).named >= ABOUT for row in later)
+        about = {row.input for row in later if self._between(looking, row).named >= ABOUT}
+        return any([not await self._knew(looking, words, taught.seq) for words in about])
+
+    async def _knew(self, looking: "Looking", words: str, seq: int) -> bool:
+        """Whether the view has a correction of just these words from before a position."""
+        asking, bank = self.database.asking(looking.tenant), looking.warm.row.id
+        return any(self._has(looking.view, row) for row in await history.same_input(asking, looking.tenant, bank, words, LATEST, below=seq))
 
     async def _compared(self, looking: "Looking", found: Sequence[Candidate], upto: int) -> Judged:
         near: dict[int, Near] = {}

@@ -68,6 +68,25 @@ async def test_a_later_correction_in_nearly_the_same_words_is_the_answer_too(cli
     assert first(await ask(client, "where do i change my PIN")) == "ask_the_branch"
 
 
+async def test_two_wordings_that_are_taught_in_turn_are_kept_apart(client):
+    """The newer one superseded nothing: its words were there when the other was taught."""
+    await teach(client, "Where do I change my PIN?", "visit_a_branch")
+    await teach(client, "where do i change my PIN", "change_pin")
+    newest = await teach(client, "Where do I change my PIN?", "ask_the_branch")
+    assert first(await ask(client, "where do i change my PIN")) == "change_pin"
+    assert first(await ask(client, "Where do I change my PIN?")) == "ask_the_branch"
+    await forget(client, newest["id"])
+    assert first(await ask(client, "where do i change my PIN")) == "change_pin"
+
+
+async def test_words_that_were_forgotten_before_are_new_when_they_are_taught_again(client):
+    older = await teach(client, "Where do I change my PIN?", "visit_a_branch")
+    await forget(client, older["id"])
+    await teach(client, "where do i change my PIN", "change_pin")
+    await teach(client, "Where do I change my PIN?", "ask_the_branch")
+    assert first(await ask(client, "where do i change my PIN")) == "ask_the_branch"
+
+
 async def test_a_forgotten_correction_is_not_looked_up(client):
     taught = await teach(client, PIN, "change_pin")
     await teach(client, SPAIN, "transfer_time")
