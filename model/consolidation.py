@@ -67,8 +67,9 @@ class Basis:
 
     def near(self, keys: Tensor) -> Tensor:
         """(n, m + p) kernels of keys (n, key_width) with all."""
-        near = torch.empty(len(keys), len(self.places) + len(self.pairs))
-        wide, sharp = near.split([len(self.places), len(self.pairs)], dim=1)
+        count = len(self.places)
+        near = torch.empty(len(keys), count + len(self.pairs))
+        wide, sharp = near[:, :count], near[:, count:]
         kernel(torch.mm(keys, self.places.T, out=wide), self.config.slow_sharpness)
         kernel(torch.mm(keys, self.pairs.T, out=sharp), self.config.sharpness)
         return near

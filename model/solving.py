@@ -6,6 +6,7 @@ needs beside that is a column of blocks at most.
 
 import math
 from collections.abc import Generator, Iterator
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -23,9 +24,9 @@ class Half:
         give_back()  # before the most that is taken at once
         self.rows = [slice(begin, min(begin + BLOCK, size)) for begin in range(0, size, BLOCK)]
         forms = [(rows.stop - rows.start, rows.stop) for rows in self.rows]
-        whole = torch.zeros(sum(math.prod(form) for form in forms), dtype=dtype)  # in one piece: given back as a whole afterwards
-        parts = whole.split([math.prod(form) for form in forms])
-        self.panels = [part.view(form) for part, form in zip(parts, forms, strict=True)]
+        ends = list(accumulate(math.prod(form) for form in forms))
+        whole = torch.zeros(ends[-1] if ends else 0, dtype=dtype)  # in one piece: given back as a whole afterwards
+        self.panels = [whole[end - math.prod(form) : end].view(form) for form, end in zip(forms, ends, strict=True)]
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
         """The rows of each panel, and the panel (rows, columns up to the last of these rows)."""
@@ -67,8 +68,8 @@ def solve(matrix: Half, values: Tensor) -> Generator[float, None, None]:
             values[rows] -= lower[:, here] @ values[here]
         yield share + more
     for done, (here, panel) in reversed(list(enumerate(matrix))):
-        if below := matrix.panels[done + 1 :]:
-            values[here] -= torch.cat([lower[:, here] for lower in below]).mT @ values[here.stop :]
+        if rest := matrix.panels[done + 1 :]:
+            values[here] -= torch.cat([lower[:, here] for lower in rest]).mT @ values[here.stop :]
         values[here] = torch.linalg.solve_triangular(panel[:, here].mT, values[here], upper=True)
 
 

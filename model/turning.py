@@ -36,8 +36,8 @@ def turned(keys: Tensor, turn: Tensor) -> Tensor:
 
 def turn_(keys: Tensor, turn: Tensor) -> None:
     """Overwrite keys (n, key_width) with `turned` ones, some rows at a time."""
-    for some in keys.split(ROWS):
-        some.copy_(turned(some, turn))
+    for begin in range(0, len(keys), ROWS):
+        keys[begin : begin + ROWS] = turned(keys[begin : begin + ROWS], turn)
 
 
 def loss_of(turn: Tensor, keys: Tensor, answers: Tensor, asked: int) -> Tensor:
