@@ -108,6 +108,14 @@ def merged(weights: Mapping[str, Tensor], start: Start) -> dict[str, Tensor]:
     return result
 
 
+def with_share(start: Start, was: float, share: float) -> dict[str, tuple[Tensor, Tensor]]:
+    """The changes of a start that took the share `was` of what was learned, at another share.
+
+    Where `was` is a power of two nothing is lost on the way: the bits are those that training with that share gives.
+    """
+    return {name: (down, (up / np.float32(was)) * np.float32(share)) for name, (down, up) in start.changes.items()}
+
+
 def digest_with(base: str, start: str) -> str:
     """The digest of an encoder with a start, of the digests of both; that of the encoder alone if `start` is empty."""
     return hashlib.sha256(f"{base}\n{start}\n".encode()).hexdigest() if start else base
