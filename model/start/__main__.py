@@ -28,9 +28,9 @@ from model.start.batches import Batches
 from model.start.comparing import Hits, compared
 from model.start.judging import figures, judge, worse
 from model.start.network import ChangedEncoder
-from model.start.probes import PROBES, probe
+from model.start.probes import PROBES, own_pairs, probe
 from model.start.recipes import Record, told_beside, write_beside
-from model.start.sources import DOMAINS, SourceAbsent, Sources
+from model.start.sources import DOMAINS, Asked, SourceAbsent, Sources
 from model.start.training import Recipe, Step, Training, plain_vectors
 from model.start.weights import read_start, with_share, write_start
 
@@ -38,6 +38,7 @@ DATA = "PALIMPSEST_DATA"
 DEFAULT = Path(__file__).resolve().parents[3] / "shared" / "data"
 USUAL = Recipe()
 SHOWN = 0.95  # of the loss that the bar shows
+OWN = "pairs"  # the name of what a user asks
 BATCH = 32  # texts in one call of the encoder
 FILE = click.Path(path_type=Path, dir_okay=False)
 QUIET = click.option("--quiet", is_flag=True, help="No progress bar.")
@@ -148,11 +149,16 @@ def run(training: Training, steps: int, part: Path, made_of: dict[str, Any], *, 
 @click.option(
     "--domain", "names", multiple=True, type=click.Choice((*DOMAINS, *PROBES)), help="Repeatable. Default: those it has not seen."
 )
+@click.option(
+    "--pairs", type=FILE, help='Your own texts instead, a line for each pair: {"taught": "…", "asked": "…"}, which mean the same.'
+)
 @click.option("--validation", is_flag=True, help="Validation rows instead of test rows: for choosing between recipes.")
 @DATA_OPTION
 @ENCODER
 @QUIET
-def evaluate(start: Path, names: tuple[str, ...], validation: bool, data: Path, encoder: str | None, quiet: bool) -> None:
+def evaluate(
+    start: Path, names: tuple[str, ...], pairs: Path | None, validation: bool, data: Path, encoder: str | None, quiet: bool
+) -> None:
     """Judge a START beside the plain encoder; JSON on standard output. Ends with 1 where it is worse in a figure of a domain.
 
     For each figure: how many questions fare better and worse, the difference in points with its 95 % interval, and the chance of such a
@@ -167,14 +173,16 @@ def evaluate(start: Path, names: tuple[str, ...], validation: bool, data: Path, 
             "start": Encoder.load(directory, expected_sha256=given.base, start=given),
         }
         left_out = left_out_of(start)
-        chosen = names or left_out
-        if not chosen:
-            raise click.ClickException(f"{start} has learned from every domain: judge one that leaves some out, or name one by --domain")
-        hits = {name: {said: judged(one, data, name, validation, quiet) for said, one in encoders.items()} for name in chosen}
+        asked = {OWN: own_pairs(pairs)} if pairs else {name: asked_of(name, data, validation) for name in names or left_out}
+        if not asked:
+            raise click.ClickException(
+                f"{start} has learned from every domain: judge one that leaves some out, or name one by --domain, or your own --pairs"
+            )
+        hits = {name: {said: judged(one, name, some, quiet) for said, one in encoders.items()} for name, some in asked.items()}
     found = {name: {said: rounded(some) for said, some in both.items()} for name, both in hits.items()}
     beside = {name: compared(both["plain"], both["start"]) for name, both in hits.items()}
     behind = {name: worse(both["plain"], both["start"]) for name, both in found.items()}
-    seen = sorted(set(chosen) - set(left_out) - set(PROBES))  # judged on what it has learned from: that says little
+    seen = sorted(set(asked) & set(DOMAINS) - set(left_out))  # judged on what it has learned from: that says little
     said = {
         "start_sha256": given.sha256,
         "domains": found,
@@ -206,9 +214,13 @@ def take(start: Path, strength: float, out: Path) -> None:
     click.echo(f"{out} {taken.sha256}")
 
 
-def judged(encoder: Encoder, data: Path, name: str, validation: bool, quiet: bool) -> dict[str, Hits]:
+def asked_of(name: str, data: Path, validation: bool) -> Asked:
+    """What a domain or a probe is judged by."""
+    return probe(name, data) if name in PROBES else Sources(data).asked(name, validation=validation)
+
+
+def judged(encoder: Encoder, name: str, asked: Asked, quiet: bool) -> dict[str, Hits]:
     """Which questions of a domain an encoder answers rightly, for each figure."""
-    asked = probe(name, data) if name in PROBES else Sources(data).asked(name, validation=validation)
 
     def encode(texts: Sequence[str]) -> NDArray[np.float32]:
         begins = tqdm(range(0, len(texts), BATCH), desc=name, disable=quiet, leave=False, dynamic_ncols=True)

@@ -17,6 +17,7 @@ from model.start.sources import Asked, SourceAbsent
 
 QUESTIONS, SHEET = "edits/zsre_mend_train_1k.jsonl.gz", "corrections/tldr_history.jsonl.gz"
 COMMANDS = 1_200  # pairs that are drawn
+EXAMPLE = '{"taught": "where is my order", "asked": "has the parcel been sent?"}'
 OF_EACH = 150  # numbers in one pair of wordings
 SEED = 0
 WORDINGS = (  # what is said of a number, and the same otherwise
@@ -38,6 +39,22 @@ def probe(name: str, below: Path) -> Asked:
         SourceAbsent: a file is missing or unreadable.
     """
     return PROBES[name](below)
+
+
+def own_pairs(path: Path) -> Asked:
+    """Pairs of one's own: a JSON object a line, `taught` and `asked`, which mean the same.
+
+    Raises:
+        SourceAbsent: the file cannot be read, a line is no such object, or there is none.
+    """
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        pairs = tuple((str(row["taught"]), str(row["asked"])) for row in rows)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SourceAbsent(f"{path} is not read: {error!r}; each line must be an object like {EXAMPLE}") from error
+    if not pairs:
+        raise SourceAbsent(f"{path} is empty; each line must be an object like {EXAMPLE}")
+    return Asked(pairs=pairs)
 
 
 def _questions(below: Path) -> Asked:

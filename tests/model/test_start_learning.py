@@ -233,6 +233,14 @@ def test_a_run_gives_the_same_file_twice_and_a_record_that_says_how(sets, tmp_pa
     assert judged.exit_code == int(bool(found["worse"]["rewordings"]))
     assert found["questions"]["rewordings"]["found"]["questions"] == 1
     assert (found["lost"], found["seen"]) == ({"rewordings": []}, [])
+    own = tmp_path / "own.jsonl"
+    own.write_text('{"taught": "Wo ist mein Paket?", "asked": "Ist das Paket da?"}\n{"taught": "Guten Tag", "asked": "Hallo"}\n')
+    asked = CliRunner().invoke(main, ["evaluate", str(out), "--pairs", str(own), "--quiet"], catch_exceptions=False)
+    assert json.loads(asked.output)["questions"]["pairs"]["found"]["questions"] == 2
+    for text in ('{"taught": "Wo ist es?"}', ""):
+        own.write_text(text)
+        refused = CliRunner().invoke(main, ["evaluate", str(out), "--pairs", str(own), "--quiet"])
+        assert (refused.exit_code, '"asked"' in refused.output) == (1, True)
 
 
 def test_another_share_of_a_start_is_the_file_that_training_with_it_gives(sets, tmp_path):
