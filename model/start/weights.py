@@ -121,15 +121,19 @@ def digest_with(base: str, start: str) -> str:
     return hashlib.sha256(f"{base}\n{start}\n".encode()).hexdigest() if start else base
 
 
-def told_apart(theirs: str, ours: str) -> str:
-    """What was learned with the encoder `theirs` is not for a service that has `ours`: which these are, and what to do about it."""
+def way_to(digest: str) -> str:
+    """How a service has the encoder of this digest."""
     ways = {
         PINNED: "PALIMPSEST_ENCODER_START=none is that encoder",
         digest_with(PINNED, SHIPPED_SHA256): "PALIMPSEST_ENCODER_START=shipped is that encoder",
     }
-    way = ways.get(theirs, "start the service with that encoder")
+    return ways.get(digest, "start the service with that encoder")
+
+
+def told_apart(theirs: str, ours: str) -> str:
+    """What was learned with the encoder `theirs` is not for a service that has `ours`: which these are, and what to do about it."""
     return (
-        f"the encoder {theirs[:12]}, this service has {ours[:12]}: {way}, and docs/operations.md says under "
+        f"the encoder {theirs[:12]}, this service has {ours[:12]}: {way_to(theirs)}, and docs/operations.md says under "
         '"Rebuild on a new base" how a bank is taught again with another'
     )
 

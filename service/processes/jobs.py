@@ -11,6 +11,7 @@ import structlog
 
 from service.cluster.coord import Coord, CoordDown, Notice
 from service.cluster.redis_coord import RedisCoord, refuse_redis_cluster
+from service.processes.encoders import settled
 from service.processes.parts import check_schema, encoder_digest, language_model, load_words, memory, refuse_alone, utc_now
 from service.processes.vitals import shown, vitals
 from service.processes.working_off import jobs_worked_off
@@ -45,7 +46,8 @@ async def run_jobs(queues: Sequence[str], settings: Settings, stop: asyncio.Even
     await check_schema(settings)
     metrics, coord = Metrics(), RedisCoord(settings.redis)
     database = Database(settings.database_url, stage=metrics.stage)
-    recall = await asyncio.to_thread(memory, settings, RecallConfig(encoder_digest=encoder_digest(settings)))
+    digest = encoder_digest(await settled(settings, database))
+    recall = await asyncio.to_thread(memory, settings, RecallConfig(encoder_digest=digest))
     language = language_model(settings)
     thread = OwnThread("jobs", lambda: torch.set_num_threads(settings.model_threads))
     celery = make_app(settings.broker)
