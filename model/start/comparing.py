@@ -45,7 +45,7 @@ class Compared:
         """Of a division as uneven as this one, if a coin decided."""
         differing = self.better + self.worse
         fewer = sum(math.comb(differing, number) for number in range(min(self.better, self.worse) + 1))
-        return min(1.0, 2 * fewer / 2**differing)  # of whole numbers: a float would run over
+        return min(1.0, 2 * fewer / (1 << differing))  # of whole numbers: a float would run over
 
     @property
     def lost(self) -> bool:
