@@ -90,7 +90,7 @@ def corrections(
         parts = Parts.of("corrections", deciding(settings), {one.name: one.sha256 for one in sets}, fresh=fresh)
         with tqdm(desc="play", total=plan.steps, unit=" requests") as bar:
             runs = measure(plan, vectors, bar.update, parts)
-    except (EncoderRefused, HTTPError, NotServing, Refused) as refused:
+    except (EncoderRefused, HTTPError, NotServing, Refused, SettingsRefused) as refused:
         raise click.ClickException(str(refused) or type(refused).__name__) from None
     seconds = parts.seconds or time.perf_counter() - begin
     click.echo(f"{render(runs)}\n\n{seconds:,.0f} s measured{parts.earlier}, {encoders_of(vectors)}")

@@ -47,7 +47,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     key_pepper: str = ""  # HMAC key over API keys; default: a generated file below var_dir
     encoder: str = ""  # directory of the sentence encoder
     encoder_sha256: str = ""  # digest of another encoder's model.safetensors that the operator vouches for
-    encoder_start: str = "none"  # what was meta-learned for the encoder: `none`, `shipped`, or a file
+    encoder_start: str = "none"  # what was meta-learned for the encoder: `none`, `shipped`, `auto` (as its banks), or a file
     encoder_start_sha256: str = ""  # digest of that file
     encoder_threads: Annotated[int, Meta(ge=1, le=64)] = 1
     model_threads: Annotated[int, Meta(ge=1, le=64)] = 1

@@ -2,13 +2,14 @@
 
 python -m model.start train --leave-out clinc150 --leave-out rewordings --out docs/measured/starts/without-clinc150-rewordings.safetensors
 python -m model.start evaluate docs/measured/starts/without-clinc150-rewordings.safetensors     # on both
+python -m model.start take docs/measured/starts/without-clinc150-rewordings.safetensors --strength 0.25 --out less.safetensors
 python -m model.start train --out model/start/start.safetensors     # what is shipped; its digest goes into model/start/weights.py
 """
 
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -24,17 +25,20 @@ from model.encoder import PINNED, Encoder, EncoderRefused, find_weights, tokeniz
 from model.encoder_weights import read_weights
 from model.start import resuming
 from model.start.batches import Batches
-from model.start.judging import Figures, judge, worse
+from model.start.comparing import Hits, compared
+from model.start.judging import figures, judge, worse
 from model.start.network import ChangedEncoder
-from model.start.recipes import Record, write_beside
-from model.start.sources import DOMAINS, SourceAbsent, Sources
+from model.start.probes import PROBES, own_pairs, probe
+from model.start.recipes import Record, told_beside, write_beside
+from model.start.sources import DOMAINS, Asked, SourceAbsent, Sources
 from model.start.training import Recipe, Step, Training, plain_vectors
-from model.start.weights import read_start, write_start
+from model.start.weights import read_start, with_share, write_start
 
 DATA = "PALIMPSEST_DATA"
 DEFAULT = Path(__file__).resolve().parents[3] / "shared" / "data"
 USUAL = Recipe()
 SHOWN = 0.95  # of the loss that the bar shows
+OWN = "pairs"  # the name of what a user asks
 BATCH = 32  # texts in one call of the encoder
 FILE = click.Path(path_type=Path, dir_okay=False)
 QUIET = click.option("--quiet", is_flag=True, help="No progress bar.")
@@ -142,13 +146,24 @@ def run(training: Training, steps: int, part: Path, made_of: dict[str, Any], *, 
 
 @main.command()
 @click.argument("start", type=FILE)
-@click.option("--domain", "names", multiple=True, type=click.Choice(DOMAINS), help="Repeatable. Default: those that it has not seen.")
+@click.option(
+    "--domain", "names", multiple=True, type=click.Choice((*DOMAINS, *PROBES)), help="Repeatable. Default: those it has not seen."
+)
+@click.option(
+    "--pairs", type=FILE, help='Your own texts instead, a line for each pair: {"taught": "…", "asked": "…"}, which mean the same.'
+)
 @click.option("--validation", is_flag=True, help="Validation rows instead of test rows: for choosing between recipes.")
 @DATA_OPTION
 @ENCODER
 @QUIET
-def evaluate(start: Path, names: tuple[str, ...], validation: bool, data: Path, encoder: str | None, quiet: bool) -> None:
-    """Judge a START beside the plain encoder; JSON on standard output. Ends with 1 where it is worse in a figure of a domain."""
+def evaluate(
+    start: Path, names: tuple[str, ...], pairs: Path | None, validation: bool, data: Path, encoder: str | None, quiet: bool
+) -> None:
+    """Judge a START beside the plain encoder; JSON on standard output. Ends with 1 where it is worse in a figure of a domain.
+
+    For each figure: how many questions fare better and worse, the difference in points with its 95 % interval, and the chance of such a
+    division if a coin decided (exact sign test). `lost` names the figures that are worse beyond chance.
+    """
     torch.set_num_threads(1)
     with clear_errors():
         given = read_start(start, sha256_of(start))
@@ -158,25 +173,65 @@ def evaluate(start: Path, names: tuple[str, ...], validation: bool, data: Path, 
             "start": Encoder.load(directory, expected_sha256=given.base, start=given),
         }
         left_out = left_out_of(start)
-        chosen = names or left_out
-        if not chosen:
-            raise click.ClickException(f"{start} has learned from every domain: judge one that leaves some out, or name one by --domain")
-        found = {name: {said: judged(one, data, name, validation, quiet) for said, one in encoders.items()} for name in chosen}
-    behind = {name: worse(figures["plain"], figures["start"]) for name, figures in found.items()}
-    seen = sorted(set(chosen) - set(left_out))  # judged on what it has learned from: that says little
-    click.echo(json.dumps({"start_sha256": given.sha256, "domains": found, "worse": behind, "seen": seen}, indent=2))
+        asked = {OWN: own_pairs(pairs)} if pairs else {name: asked_of(name, data, validation) for name in names or left_out}
+        if not asked:
+            raise click.ClickException(
+                f"{start} has learned from every domain: judge one that leaves some out, or name one by --domain, or your own --pairs"
+            )
+        hits = {name: {said: judged(one, name, some, quiet) for said, one in encoders.items()} for name, some in asked.items()}
+    found = {name: {said: rounded(some) for said, some in both.items()} for name, both in hits.items()}
+    beside = {name: compared(both["plain"], both["start"]) for name, both in hits.items()}
+    behind = {name: worse(both["plain"], both["start"]) for name, both in found.items()}
+    seen = sorted(set(asked) & set(DOMAINS) - set(left_out))  # judged on what it has learned from: that says little
+    said = {
+        "start_sha256": given.sha256,
+        "domains": found,
+        "questions": {name: {figure: one.as_json() for figure, one in some.items()} for name, some in beside.items()},
+        "worse": behind,
+        "lost": {name: [figure for figure, one in some.items() if one.lost] for name, some in beside.items()},
+        "seen": seen,
+    }
+    click.echo(json.dumps(said, indent=2))
     sys.exit(any(behind.values()))
 
 
-def judged(encoder: Encoder, data: Path, name: str, validation: bool, quiet: bool) -> Figures:
-    """The figures of a domain under an encoder, rounded."""
-    asked = Sources(data).asked(name, validation=validation)
+@main.command()
+@click.argument("start", type=FILE)
+@click.option("--strength", required=True, type=click.FloatRange(0, 1, min_open=True), help="Share of what was learned that is taken.")
+@click.option("--out", type=FILE, required=True, help="The start with that share; its recipe is written beside it.")
+def take(start: Path, strength: float, out: Path) -> None:
+    """Take another share of the change that a START is of: the file that `train` writes with this --strength, without training again."""
+    with clear_errors():
+        given, record = read_start(start, sha256_of(start)), record_of(start)
+        try:
+            was = float(record["recipe"]["strength"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise click.ClickException(
+                f"the record beside {start} does not say which share it took ({error}); keep the one that `train` writes"
+            ) from error
+        taken = write_start(out, with_share(given, was, strength), given.base)
+        told_beside(out, record, taken, strength)
+    click.echo(f"{out} {taken.sha256}")
+
+
+def asked_of(name: str, data: Path, validation: bool) -> Asked:
+    """What a domain or a probe is judged by."""
+    return probe(name, data) if name in PROBES else Sources(data).asked(name, validation=validation)
+
+
+def judged(encoder: Encoder, name: str, asked: Asked, quiet: bool) -> dict[str, Hits]:
+    """Which questions of a domain an encoder answers rightly, for each figure."""
 
     def encode(texts: Sequence[str]) -> NDArray[np.float32]:
         begins = tqdm(range(0, len(texts), BATCH), desc=name, disable=quiet, leave=False, dynamic_ncols=True)
         return np.concatenate([encoder.encode(texts[begin : begin + BATCH]).vectors for begin in begins])
 
-    return {figure: round(value, 2) for figure, value in judge(asked, encode).items()}
+    return judge(asked, encode)
+
+
+def rounded(hits: Mapping[str, Hits]) -> dict[str, float]:
+    """The figures of a domain, to a hundredth."""
+    return {name: round(value, 2) for name, value in figures(hits).items()}
 
 
 def sha256_of(path: Path) -> str:
@@ -187,13 +242,22 @@ def sha256_of(path: Path) -> str:
         raise click.ClickException(f"{path} cannot be read: {error.strerror}") from error
 
 
-def left_out_of(start: Path) -> Sequence[str]:
-    """The domains that the record beside a start names as left out."""
+def record_of(start: Path) -> dict[str, Any]:
+    """What `train` wrote beside a start."""
     beside = start.with_suffix(".json")
     try:
-        left: list[str] = json.loads(beside.read_text(encoding="utf-8"))["left_out"]
-    except (OSError, ValueError, KeyError) as error:
-        raise click.ClickException(f"{beside} does not say what was left out ({error}); keep the record that `train` writes") from error
+        record: dict[str, Any] = json.loads(beside.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"{beside} cannot be read ({error}); keep the record that `train` writes") from error
+    return record
+
+
+def left_out_of(start: Path) -> Sequence[str]:
+    """The domains that the record beside a start names as left out."""
+    record = record_of(start)
+    if "left_out" not in record:
+        raise click.ClickException(f"{start.with_suffix('.json')} does not say what was left out; keep the record that `train` writes")
+    left: list[str] = record["left_out"]
     return left
 
 

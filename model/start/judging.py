@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from model.start.comparing import Hits
 from model.start.sources import Asked
 
 SHOTS, DRAWS = (1, 5, 10), 5
@@ -24,12 +25,21 @@ Vectors = NDArray[np.float32]
 Labels = NDArray[np.int64]
 Encode = Callable[[Sequence[str]], Vectors]
 Figures = Mapping[str, float]
-FEWER_IS_BETTER = frozenset({"avoidable"})
+AVOIDABLE = "avoidable"
+FEWER_IS_BETTER = frozenset({AVOIDABLE})
 
 
-def judge(asked: Asked, encode: Encode) -> Figures:
-    """The figures of a domain: percentages, but `avoidable`, which is a number of mistakes."""
+def judge(asked: Asked, encode: Encode) -> dict[str, Hits]:
+    """Of each figure of a domain which questions were answered rightly; `avoidable`: without a mistake that could have been avoided."""
     return _judged_pairs(asked, encode) if asked.pairs else _judged_intents(asked, encode)
+
+
+def figures(hits: Mapping[str, Hits]) -> Figures:
+    """The figures of a domain: percentages, but `avoidable`, which is a number of mistakes of a stream."""
+    shares = {name: 100 * float(some.right.mean()) for name, some in hits.items()}
+    if AVOIDABLE in hits:
+        shares[AVOIDABLE] = float((~hits[AVOIDABLE].right).sum()) / ORDERS
+    return shares
 
 
 def worse(before: Figures, after: Figures) -> list[str]:
@@ -37,64 +47,68 @@ def worse(before: Figures, after: Figures) -> list[str]:
     return [name for name, was in before.items() if (after[name] > was if name in FEWER_IS_BETTER else after[name] < was)]
 
 
-def _judged_intents(asked: Asked, encode: Encode) -> Figures:
+def _judged_intents(asked: Asked, encode: Encode) -> dict[str, Hits]:
     drawn = np.random.default_rng(DRAWN_WITH).permutation(len(asked.learned))[:TAUGHT]
     taught = [asked.learned[at] for at in drawn]
     number = {intent: at for at, intent in enumerate(sorted({intent for _, intent in taught}))}
     labels = np.array([number[intent] for _, intent in taught])
     right = np.array([number.get(intent, -1) for _, intent in asked.asked])
     keys, questions = encode([text for text, _ in taught]), encode([text for text, _ in asked.asked])
-    figures = {f"means_of_{shots}": 100 * _class_means(keys, labels, questions, right, shots) for shots in SHOTS}
-    figures["ridge"] = 100 * _ridge(keys, labels, questions, right)
-    return figures | {"avoidable": _avoidable(keys, labels)}
+    hits = {f"means_of_{shots}": _class_means(keys, labels, questions, right, shots) for shots in SHOTS}
+    hits["ridge"] = _ridge(keys, labels, questions, right)
+    return hits | {AVOIDABLE: _avoidable(keys, labels)}
 
 
-def _class_means(keys: Vectors, labels: Labels, questions: Vectors, right: Labels, shots: int) -> float:
-    shares = []
+def _class_means(keys: Vectors, labels: Labels, questions: Vectors, right: Labels, shots: int) -> Hits:
+    hits = []
     for seed in range(DRAWS):
         draw = np.random.default_rng(seed)
         chosen = [draw.permutation(np.flatnonzero(labels == label))[:shots] for label in range(int(labels.max()) + 1)]
         means = np.stack([keys[rows].mean(axis=0) for rows in chosen])
         means /= np.linalg.norm(means, axis=1, keepdims=True)
-        shares.append(float(((questions @ means.T).argmax(axis=1) == right).mean()))
-    return float(np.mean(shares))
+        hits.append((questions @ means.T).argmax(axis=1) == right)
+    return Hits(np.concatenate(hits), np.tile(np.arange(len(right)), DRAWS))
 
 
-def _ridge(keys: Vectors, labels: Labels, questions: Vectors, right: Labels) -> float:
+def _ridge(keys: Vectors, labels: Labels, questions: Vectors, right: Labels) -> Hits:
     kernel = np.exp(WIDTH_OF_KERNEL * (keys @ keys.T - 1.0)).astype(np.float64)
     kernel[np.diag_indices(len(keys))] += RIDGE
     weights = np.linalg.solve(kernel, np.eye(int(labels.max()) + 1)[labels])
-    hits = 0
+    hits = []
     for begin in range(0, len(questions), BLOCK):
         some = slice(begin, begin + BLOCK)
         scores = np.exp(WIDTH_OF_KERNEL * (questions[some] @ keys.T - 1.0)) @ weights
-        hits += int((scores.argmax(axis=1) == right[some]).sum())
-    return hits / len(questions)
+        hits.append(scores.argmax(axis=1) == right[some])
+    return Hits.once(np.concatenate(hits))
 
 
-def _avoidable(keys: Vectors, labels: Labels) -> float:
-    mistakes = 0
+def _avoidable(keys: Vectors, labels: Labels) -> Hits:
+    hits, asked = [], []
     for seed in range(ORDERS):
         order = np.random.default_rng(100 + seed).permutation(len(keys))[:STREAM]
         entries = np.empty((len(order), keys.shape[1]), np.float32)
         answers, size = np.empty(len(order), np.int64), 0
-        for at in order:
+        spared = np.ones(len(order), bool)
+        for place, at in enumerate(order):
             if size and answers[(entries[:size] @ keys[at]).argmax()] == labels[at]:
                 continue
-            mistakes += int(labels[at] in answers[:size])
+            spared[place] = labels[at] not in answers[:size]
             entries[size], answers[size], size = keys[at], labels[at], size + 1
-    return mistakes / ORDERS
+        hits.append(spared)
+        asked.append(order)
+    return Hits(np.concatenate(hits), np.concatenate(asked))
 
 
-def _judged_pairs(asked: Asked, encode: Encode) -> Figures:
+def _judged_pairs(asked: Asked, encode: Encode) -> dict[str, Hits]:
     taught, reworded = encode([first for first, _ in asked.pairs]), encode([second for _, second in asked.pairs])
     nearest = np.concatenate([(reworded[at : at + BLOCK] @ taught.T).argmax(axis=1) for at in range(0, len(reworded), BLOCK)])
     first = {text: at for at, (text, _) in reversed(list(enumerate(asked.pairs)))}
     same = np.array([first[text] for text, _ in asked.pairs])  # entries that were taught in the same words are one
-    figures = {"found": 100 * float((same[nearest] == same).mean())}
+    hits = {"found": Hits.once(same[nearest] == same)}
     if asked.near:
         near = encode(asked.near)
         own = (taught * reworded).sum(axis=1)
         closest = np.concatenate([(near[at : at + BLOCK] @ taught.T).max(axis=1) for at in range(0, len(near), BLOCK)])
-        figures["parted"] = 100 * max(float((own > at).mean() + (closest <= at).mean()) / 2 for at in THRESHOLDS)
-    return figures
+        best = max(THRESHOLDS, key=lambda at: float((own > at).mean() + (closest <= at).mean()))
+        hits["parted"] = Hits.once(np.concatenate([own > best, closest <= best]))  # one near text for each pair
+    return hits

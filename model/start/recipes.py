@@ -48,3 +48,11 @@ def write_beside(path: Path, record: Record, start: Start) -> Path:
     beside = path.with_suffix(".json")
     beside.write_text(record.as_json(start), encoding="utf-8")
     return beside
+
+
+def told_beside(path: Path, record: Mapping[str, Any], start: Start, strength: float) -> Path:
+    """Write, beside the start in `path`, the record of the one that it is another share of; where it is."""
+    beside = path.with_suffix(".json")
+    content = {**record, "start_sha256": start.sha256, "recipe": {**record["recipe"], "strength": strength}}
+    beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return beside

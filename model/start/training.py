@@ -35,7 +35,7 @@ class Recipe:
     hard_share: float = 0.75
     weight_decay: float = 0.01
     clip: float = 1.0
-    strength: float = 0.5  # share of what was learned that is taken
+    strength: float = 0.4  # share of what was learned that is taken
     seed: int = 0
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from model.encoder_weights import LAYERS, PINNED, EncoderRefused, shapes
 
 SHIPPED = Path(__file__).with_name("start.safetensors")
-SHIPPED_SHA256 = "82adf308efa73010faea8beab514910d258368c5fd155c0f106ab95fa3e1bdfa"
+SHIPPED_SHA256 = "039eb08498366ee711d95863f2c3c6ed8e8271c5ed1f0b1dadc58bb7103522be"
 LARGEST_RANK = 64
 MAPS = tuple(
     f"encoder.layer.{layer}.{part}"
@@ -108,20 +108,32 @@ def merged(weights: Mapping[str, Tensor], start: Start) -> dict[str, Tensor]:
     return result
 
 
+def with_share(start: Start, was: float, share: float) -> dict[str, tuple[Tensor, Tensor]]:
+    """The changes of a start that took the share `was` of what was learned, at another share.
+
+    Where `was` is a power of two nothing is lost on the way: the bits are those that training with that share gives.
+    """
+    return {name: (down, (up / np.float32(was)) * np.float32(share)) for name, (down, up) in start.changes.items()}
+
+
 def digest_with(base: str, start: str) -> str:
     """The digest of an encoder with a start, of the digests of both; that of the encoder alone if `start` is empty."""
     return hashlib.sha256(f"{base}\n{start}\n".encode()).hexdigest() if start else base
 
 
-def told_apart(theirs: str, ours: str) -> str:
-    """What was learned with the encoder `theirs` is not for a service that has `ours`: which these are, and what to do about it."""
+def way_to(digest: str) -> str:
+    """How a service has the encoder of this digest."""
     ways = {
         PINNED: "PALIMPSEST_ENCODER_START=none is that encoder",
         digest_with(PINNED, SHIPPED_SHA256): "PALIMPSEST_ENCODER_START=shipped is that encoder",
     }
-    way = ways.get(theirs, "start the service with that encoder")
+    return ways.get(digest, "start the service with that encoder")
+
+
+def told_apart(theirs: str, ours: str) -> str:
+    """What was learned with the encoder `theirs` is not for a service that has `ours`: which these are, and what to do about it."""
     return (
-        f"the encoder {theirs[:12]}, this service has {ours[:12]}: {way}, and docs/operations.md says under "
+        f"the encoder {theirs[:12]}, this service has {ours[:12]}: {way_to(theirs)}, and docs/operations.md says under "
         '"Rebuild on a new base" how a bank is taught again with another'
     )
 

@@ -12,6 +12,7 @@ import structlog
 
 from service.cluster.coord import Coord, CoordDown, Notice
 from service.cluster.redis_coord import RedisCoord, refuse_redis_cluster
+from service.processes.encoders import settled
 from service.processes.parts import check_schema, encoder_digest, language_model, load_words, memory, refuse_alone, utc_now
 from service.processes.vitals import shown, vitals
 from service.processes.working_off import jobs_worked_off
@@ -47,7 +48,7 @@ async def run_jobs(queues: Sequence[str], settings: Settings, stop: asyncio.Even
     await check_schema(settings)
     metrics, coord = Metrics(), RedisCoord(settings.redis)
     database = Database(settings.database_url, stage=metrics.stage)
-    config = RecallConfig(encoder_digest=encoder_digest(settings))
+    config = RecallConfig(encoder_digest=encoder_digest(await settled(settings, database)))
     celery = make_app(settings.broker)
     bell, taken = Bell(celery, PREFIX), queues_of(PREFIX, tuple(queues) or QUEUE_NAMES)
     try:

@@ -6,7 +6,6 @@ As in every composition root, imports that load torch are inside functions: the 
 import asyncio
 import contextlib
 import gc
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -17,10 +16,10 @@ import structlog
 
 from service import keys
 from service.cluster.engine import Actor, Engine
-from service.errors import Conflict, PalimpsestError
+from service.errors import Conflict
 from service.ids import new_id
 from service.settings import Settings, SettingsRefused
-from service.store import audit, banks, tenants
+from service.store import audit, tenants
 from service.store.blobs import open_blobs
 from service.store.db import Database
 from service.store.schema import current_revision, newest_revision, unsafe_settings
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from workers.housing import Room
     from workers.language import LanguageModel
 
+AUTO = "auto"  # the start of the encoder is whichever the banks have (`service.processes.encoders`)
 DEFAULT = "default"  # the first tenant and its first bank
 log = structlog.get_logger()
 SYSTEM = Actor(key_id="system", request_id="start")
@@ -104,14 +104,16 @@ def _start_of(settings: Settings) -> tuple[Path, str] | None:
     """The file of the encoder's start that the settings name, and its digest; None for an encoder as it is.
 
     Raises:
-        SettingsRefused: a file is named without its digest, or a digest without a file.
+        SettingsRefused: a file is named without its digest, or a digest without a file, or the settings leave it to the banks.
     """
     from model.start.weights import SHIPPED, SHIPPED_SHA256
 
-    if settings.encoder_start_sha256 and settings.encoder_start in ("none", "shipped"):
+    if settings.encoder_start_sha256 and settings.encoder_start in ("none", "shipped", AUTO):
         raise SettingsRefused(
             "PALIMPSEST_ENCODER_START_SHA256 is the digest of a file, and PALIMPSEST_ENCODER_START names none: leave it out"
         )
+    if settings.encoder_start == AUTO:
+        raise SettingsRefused("PALIMPSEST_ENCODER_START=auto asks a database for its banks, and there is none here: set none or shipped")
     if settings.encoder_start == "none":
         return None
     if settings.encoder_start == "shipped":
@@ -178,11 +180,12 @@ async def local_engine(
 
     from model import RecallConfig
     from model.tiers import Tier
+    from service.processes.encoders import settled, tell_of_other_encoders
     from workers.encoding import Encoding
     from workers.engine import LocalEngine, Policy
 
     if encoder is None:
-        encoder = await asyncio.to_thread(load_encoder, settings)
+        encoder = await asyncio.to_thread(load_encoder, await settled(settings, database))
     recall = await asyncio.to_thread(memory, settings, config or RecallConfig(encoder_digest=encoder.digest))
     engine = LocalEngine(
         database,
@@ -209,23 +212,6 @@ async def local_engine(
         telling.cancel()
         await asyncio.gather(telling, return_exceptions=True)
         await engine.close()
-
-
-async def tell_of_other_encoders(database: Database, digest: str) -> None:
-    """Say once, at the start, how many banks this encoder cannot serve: an upgrade may have brought another one."""
-    from model.start.weights import told_apart
-
-    found: Counter[str] = Counter()
-    try:
-        async with database.sweep() as conn:
-            ids = await tenants.all_ids(conn)
-        for tenant in ids:
-            async with database.read(tenant) as conn:
-                found.update(await banks.of_other_encoders(conn, tenant, digest))
-    except PalimpsestError as error:  # each of them is refused when it is asked, all the same
-        log.warning("banks not looked through", action="start", why=error.code)
-    for theirs, number in found.items():
-        log.warning("banks of another encoder", action="start", banks=number, why=f"they were taught with {told_apart(theirs, digest)}")
 
 
 async def first_key(database: Database, settings: Settings) -> tuple[str, str | None]:

@@ -84,10 +84,9 @@ async def list_banks(conn: AsyncConnection, tenant: str, after: str | None, limi
     return [_bank(row) for row in await conn.execute(query)]
 
 
-async def of_other_encoders(conn: AsyncConnection, tenant: str, digest: str) -> dict[str, int]:
-    """How many of the tenant's banks were taught with another encoder than that of `digest`, by the digests of those."""
-    mine = (banks.c.tenant == tenant) & (banks.c.encoder_digest != digest)
-    rows = await conn.execute(select(banks.c.encoder_digest, func.count()).where(mine).group_by(banks.c.encoder_digest))
+async def by_encoder(conn: AsyncConnection, tenant: str) -> dict[str, int]:
+    """How many of the tenant's banks were taught with each encoder, by the digests of those."""
+    rows = await conn.execute(select(banks.c.encoder_digest, func.count()).where(banks.c.tenant == tenant).group_by(banks.c.encoder_digest))
     return {row[0]: row[1] for row in rows}
 
 

@@ -15,9 +15,11 @@ from model.encoder_weights import read_weights
 from model.start import resuming
 from model.start.__main__ import main
 from model.start.batches import Batches
-from model.start.judging import judge, worse
+from model.start.comparing import Compared, Hits, compared
+from model.start.judging import figures, judge, worse
 from model.start.network import ChangedEncoder
 from model.start.passages import passages, sentences_of
+from model.start.probes import PROBES, probe
 from model.start.sources import DOMAINS, TEXTS, Asked, SourceAbsent, Sources, bag
 from model.start.training import Recipe, Training, contrast, rate_at
 from model.start.weights import read_start
@@ -77,12 +79,28 @@ def sets(tmp_path) -> Path:
     lines(
         below / "edits/mquake_cf_hard.jsonl.gz", [{"questions": ["who?", "who is it?"], "single_hops": [hop], "new_single_hops": [asked]}]
     )
+    questions = [
+        {"subject": "Ada", "src": "Who made Ada?", "rephrase": "By whom was Ada made?"},
+        {"subject": "Bo", "src": "Where is Bo?", "rephrase": "In which town is Bo?"},
+        {"subject": "Cy", "src": "When was Cy born?", "rephrase": "When was that?"},  # names nobody: no other can be put there
+    ]
+    lines(below / "edits/zsre_mend_train_1k.jsonl.gz", questions)
     sheet = [
-        {"tool": "tar", "family": "tar", "versions": [{"description": text, "change": []} for text in ("List files", "Show the files")]},
+        {
+            "tool": "tar",
+            "family": "tar",
+            "versions": [
+                {"description": "List files", "command": "tar t", "change": []},
+                {"description": "Show the files", "command": "tar --list", "change": ["wording", "command-style"]},
+            ],
+        },
         {
             "tool": "git",
             "family": "git",
-            "versions": [{"description": "Undo", "change": []}, {"description": "Revert", "change": ["command"]}],
+            "versions": [
+                {"description": "Undo", "command": "git reset", "change": []},
+                {"description": "Revert", "command": "git revert", "change": ["command"]},
+            ],
         },
     ]
     lines(below / "corrections/tldr_history.jsonl.gz", sheet)
@@ -213,6 +231,34 @@ def test_a_run_gives_the_same_file_twice_and_a_record_that_says_how(sets, tmp_pa
     found = json.loads(judged.output)
     assert set(found["domains"]) == {"rewordings"}
     assert judged.exit_code == int(bool(found["worse"]["rewordings"]))
+    assert found["questions"]["rewordings"]["found"]["questions"] == 1
+    assert (found["lost"], found["seen"]) == ({"rewordings": []}, [])
+    own = tmp_path / "own.jsonl"
+    own.write_text('{"taught": "Wo ist mein Paket?", "asked": "Ist das Paket da?"}\n{"taught": "Guten Tag", "asked": "Hallo"}\n')
+    asked = CliRunner().invoke(main, ["evaluate", str(out), "--pairs", str(own), "--quiet"], catch_exceptions=False)
+    assert json.loads(asked.output)["questions"]["pairs"]["found"]["questions"] == 2
+    for text in ('{"taught": "Wo ist es?"}', ""):
+        own.write_text(text)
+        refused = CliRunner().invoke(main, ["evaluate", str(out), "--pairs", str(own), "--quiet"])
+        assert (refused.exit_code, '"asked"' in refused.output) == (1, True)
+
+
+def test_another_share_of_a_start_is_the_file_that_training_with_it_gives(sets, tmp_path):
+    def train(name: str, strength: str) -> Path:
+        out = tmp_path / name
+        told = ["train", "--out", str(out), "--data", str(sets), "--steps", "2", "--rank", "2", "--strength", strength, "--quiet"]
+        assert CliRunner().invoke(main, told, catch_exceptions=False).exit_code == 0
+        return out
+
+    half, trained, taken = train("half.safetensors", "0.5"), train("trained.safetensors", "0.3"), tmp_path / "taken.safetensors"
+    ran = CliRunner().invoke(main, ["take", str(half), "--strength", "0.3", "--out", str(taken)], catch_exceptions=False)
+    assert ran.exit_code == 0, ran.output
+    assert json.loads(taken.with_suffix(".json").read_text())["start_sha256"] in ran.output
+    for end in (".safetensors", ".json"):
+        assert taken.with_suffix(end).read_bytes() == trained.with_suffix(end).read_bytes()
+    half.with_suffix(".json").write_text("{}")
+    refused = CliRunner().invoke(main, ["take", str(half), "--strength", "0.3", "--out", str(taken)])
+    assert (refused.exit_code, "which share" in refused.output) == (1, True)
 
 
 def test_of_what_was_learned_the_recipe_takes_a_share(sets):
@@ -277,10 +323,51 @@ def test_vectors_that_tell_classes_apart_are_judged_better_than_those_that_do_no
     def blind(texts):
         return np.tile(np.eye(4, dtype="f4")[3], (len(texts), 1))
 
-    good, bad = judge(Asked(rows, rows), telling), judge(Asked(rows, rows), blind)
+    good, bad = figures(judge(Asked(rows, rows), telling)), figures(judge(Asked(rows, rows), blind))
     assert good == {"means_of_1": 100, "means_of_5": 100, "means_of_10": 100, "ridge": 100, "avoidable": 0}
     assert worse(bad, good) == []
     assert set(worse(good, bad)) == set(good)
     reworded = (("where is my new card", "my card has not come"), ("a new pin please", "set another pin"))
     pairs = Asked(pairs=reworded, near=("rate for euros today",) * 2)
-    assert judge(pairs, telling) == {"found": 100, "parted": 100}
+    assert figures(judge(pairs, telling)) == {"found": 100, "parted": 100}
+
+
+def test_questions_are_counted_that_fare_better_and_worse_and_what_chance_says_of_it():
+    before = Hits.once(np.array([False] * 9 + [True] * 11))
+    after = Hits.once(np.array([True] * 9 + [False] + [True] * 10))
+    won = compared({"found": before}, {"found": after})["found"]
+    assert (won.questions, won.better, won.worse) == (20, 9, 1)
+    assert won.chance == pytest.approx(22 / 1024)  # of ten coins: none, one, nine or ten
+    assert (won.difference, won.lost) == (pytest.approx(40.0), False)
+    assert 0.0 < won.low < won.difference < won.high
+    turned = compared({"found": after}, {"found": before})["found"]
+    assert (turned.better, turned.worse, turned.lost) == (1, 9, True)
+    assert not Compared(616, 0, 2, -0.3, -0.8, 0.1).lost  # two coins fall alike every other time
+    assert Compared(4_000, 1_000, 1_000, 0.0, -1.0, 1.0).chance == 1.0
+
+
+def test_a_question_that_is_asked_several_times_counts_once():
+    twice = np.array([0, 1, 0, 1])
+    before = Hits(np.array([False, True, False, True]), twice)
+    after = Hits(np.array([True, True, True, False]), twice)
+    found = compared({"means_of_1": before}, {"means_of_1": after})["means_of_1"]
+    assert (found.questions, found.better, found.worse) == (2, 1, 1)
+    assert found.difference == pytest.approx(25.0)
+    with pytest.raises(ValueError, match="means_of_1"):
+        compared({"means_of_1": before}, {"means_of_1": Hits.once(after.right)})
+
+
+def test_probes_are_of_kinds_that_no_start_learns_from(sets):
+    learned = {bag(text) for domain in Sources(sets).domains() for group in domain.groups for text in group}
+    asked = {name: probe(name, sets) for name in PROBES}
+    assert asked["questions"].pairs == (("Who made Ada?", "By whom was Ada made?"), ("Where is Bo?", "In which town is Bo?"))
+    assert all(near.startswith(said) for near, said in zip(asked["questions"].near, ("By whom was", "In which town is"), strict=True))
+    assert asked["commands"].pairs == (("tar t", "tar --list"),)
+    for some in asked.values():
+        assert not {bag(text) for pair in some.pairs for text in pair} & learned
+    for (said, otherwise), near in zip(asked["numbers"].pairs, asked["numbers"].near, strict=True):
+        assert said != otherwise
+        assert sum(one != other for one, other in zip(otherwise, near, strict=True)) == 1
+    assert probe("numbers", sets) == asked["numbers"]
+    with pytest.raises(SourceAbsent, match="PALIMPSEST_DATA"):
+        probe("questions", sets / "nowhere")

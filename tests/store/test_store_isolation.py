@@ -99,7 +99,7 @@ CASES = {
     "banks.acquire": lambda c, t, w: banks.acquire(c, t, w.bank.id, "stranger"),
     "banks.repay": lambda c, t, w: banks.repay(c, t, w.bank.id, tokens=1, events=1, now=NOW),
     "debt.owe": lambda c, t, w: debt.owe(c, t, w.bank.id, seq=0, tokens=1, events=1, now=NOW),
-    "banks.of_other_encoders": lambda c, t, w: banks.of_other_encoders(c, t, "another"),
+    "banks.by_encoder": lambda c, t, w: banks.by_encoder(c, t),
     "banks.lock": lambda c, t, w: banks.lock(c, t, w.bank.id),
     "banks.delete_bank": lambda c, t, w: banks.delete_bank(c, t, w.bank.id, NOW),
     "blob_rows.stage": lambda c, t, w: blob_rows.stage(c, t, [(sha("unused"), 1)], NOW),
