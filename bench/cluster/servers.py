@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,6 +21,7 @@ from typing import Any, BinaryIO
 from bench.ending import end_with_parent
 
 START_S = 60.0
+PATIENCE_S = 60.0  # with a server that is there and takes no statements
 BUCKET = "palimpsest"
 S3_ENVIRON = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true"}
 LOG_FILE = 16 << 20  # bytes of a file of PostgreSQL's write-ahead log
@@ -172,12 +174,16 @@ class Postgres(Server):
             await connection.execute(f"CREATE DATABASE {database}")
 
     async def recovered(self) -> None:
-        """Wait until it takes statements after a crash of its own; one that has given up is started again, as a supervisor would.
+        """Wait until it takes statements after a crash of its own; one that has given up is started again, as a supervisor would. So is one
+        that stays down: PostgreSQL 18, when its startup process dies in the middle of a recovery, as on a full disk, may wait for ever.
 
         Raises:
             NotStarted: see `Server.start`.
         """
+        until = time.monotonic() + PATIENCE_S
         while not await self.answers():
+            if self.alive and time.monotonic() > until:
+                self.kill()
             if not self.alive:
                 await self.start()
             await asyncio.sleep(0.05)

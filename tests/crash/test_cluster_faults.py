@@ -1,11 +1,15 @@
 """A whole cluster of real processes whose parts fail under load, in its short form: `python -m bench cluster-crash` is the long one."""
 
 import json
+import signal
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from click.testing import CliRunner
 
 from bench.__main__ import main
+from bench.cluster import servers
 from bench.cluster.crash import run
 from bench.cluster.faults import APART, FAULTS
 from bench.cluster.rounds import Round, add_round, as_json, read_rounds, table
@@ -73,3 +77,19 @@ def test_fault_that_does_not_exist_is_refused_with_the_names_of_all():
     said = CliRunner().invoke(main, ["cluster-crash", "--fault", "meteor"])
     assert said.exit_code == 2
     assert all(name in said.output for name in ("kill api", "cut jobs-s3", "disk full"))
+
+
+async def test_database_that_stays_down_is_started_again_as_a_supervisor_would(monkeypatch):
+    """One that takes no statements and does not end either: it is stopped here."""
+    monkeypatch.setattr(servers, "PATIENCE_S", 1.0)
+    with TemporaryDirectory() as home:  # nobody has to pass through it
+        server = servers.Postgres(Path(home) / "postgres")
+        await server.start()
+        before = server.pid
+        server.signal(signal.SIGSTOP)
+        try:
+            await server.recovered()
+            assert server.pid != before
+            assert await server.answers()
+        finally:
+            server.kill()
