@@ -6,6 +6,8 @@ machines and two years give the same code.
 """
 
 import hashlib
+from collections import ChainMap
+from collections.abc import MutableMapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,8 +47,7 @@ class CodeBook:
     def __init__(self, width: int, limit: int) -> None:
         self._width, self._limit = width, limit
         self._rows: Packed = np.zeros((64, width // 8), np.uint8)
-        self._places: dict[bytes, int] = {}
-        self._added: dict[bytes, int] | None = None  # of a copy: what it has beside the places that it shares
+        self._places: MutableMapping[bytes, int] = {}
         self._size = 0
 
     def __len__(self) -> int:
@@ -70,8 +71,7 @@ class CodeBook:
         if size == len(self._rows):
             self._rows = np.concatenate([self._rows, np.zeros_like(self._rows)])[: self._limit]
         self._rows[size] = row
-        own = self._places if self._added is None else self._added
-        own[row.tobytes()] = size  # the newest of equal ones, should there be several
+        self._places[row.tobytes()] = size  # the newest of equal ones, should there be several
         self._size += 1
         return size
 
@@ -79,20 +79,16 @@ class CodeBook:
         """A book that may grow on its own, for as long as this one does not."""
         copy = CodeBook(self._width, self._limit)
         copy._rows, copy._size = self._rows, self._size  # rows beyond the size are nobody's
-        copy._places, copy._added = self._places, dict(self._added or {})
+        copy._places = ChainMap({}, self._places)
         return copy
 
     def place(self, text: str) -> int | None:
         """The index of a response, None if the book lacks it."""
-        found = int(self.places(packed_code(text, self._width)[None])[0])
-        return None if found < 0 else found
+        return self._places.get(packed_code(text, self._width).tobytes())
 
     def places(self, codes: Packed) -> NDArray[np.intp]:
         """(n,) the indices of packed codes (n, width / 8); −1 for one that the book lacks."""
-        known, added = self._places, self._added
-        if not added:
-            return np.array([known.get(row.tobytes(), -1) for row in codes], np.intp)
-        return np.array([added.get(name, known.get(name, -1)) for name in (row.tobytes() for row in codes)], np.intp)
+        return np.array([self._places.get(row.tobytes(), -1) for row in codes], np.intp)
 
     def scores(self, out: Vector) -> Vector:
         """(responses,) inner product of a read-out (width,) with every code."""

@@ -72,7 +72,7 @@ class Plan:
 def copied(state: State, reserve: int) -> State:
     """A copy on the host that can learn one lesson. What no lesson changes it shares with the state, which must not change meanwhile.
 
-    `reserve`: the pairs that may come between two writes of the middle level.
+    `reserve`: the pairs for which the window has room after each lesson.
     """
     fast, wide = state.levels[FAST], state.levels[MIDDLE]["weights"]
     window, (taken, handed) = len(fast["keys"]), fast["marks"][0].tolist()

@@ -125,7 +125,6 @@ class Recall:
         Raises:
             ValueError: as `apply_`.
         """
-        assert self.plans
         step = self._checked(planning.copied(state, self.config.reserve), lesson)
         born = step.is_new
         self._learning.apply_([step])

@@ -35,7 +35,6 @@ STAGES = (
     "fence",
     "load",
     "append",
-    "plan",
     "apply",
     "answer",
     "read",

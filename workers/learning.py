@@ -12,14 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import structlog
 
 from model import Asked, Candidate, Lesson, Plan, Recall
 from workers.reading import HEARD, Keys, asked
 from workers.view import NO_KEYS, View
 
 SEEN = 8  # answers before a lesson among which the right one is looked for
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +89,9 @@ class Copies:
         self._free = most
 
     @contextlib.contextmanager
-    def room(self, *, wanted: bool) -> Iterator[bool]:
-        """Whether there is room for one that is wanted, kept until the block ends."""
-        is_room = wanted and self._free > 0
+    def room(self) -> Iterator[bool]:
+        """Whether there is room for one, kept until the block ends."""
+        is_room = self._free > 0
         self._free -= is_room
         try:
             yield is_room
@@ -102,7 +100,7 @@ class Copies:
 
 
 def plan_together(recall: Recall, takings: Sequence[Taking]) -> list[Planned | None]:
-    """Plan every view's lesson; None where that fails: whoever learns it then hears why. Runs on the model thread."""
+    """Plan every view's lesson; None for one that cannot be learned: whoever learns it hears why. Runs on the model thread."""
     return [_planned(recall, taking) for taking in takings]
 
 
@@ -158,12 +156,11 @@ def _asked_after(view: View, taking: Taking) -> Asked:
 def _planned(recall: Recall, taking: Taking) -> Planned | None:
     try:
         plan = recall.plan(taking.view.state, taking.lesson)
-        copy = taking.view.copied(plan.after)
-        _note(copy, taking)
-        after, *paraphrases = recall.answer_many([_asked_after(copy, taking)])[0]
-    except Exception as error:  # nothing needs a plan: neither this lesson nor those planned beside it may fail for want of one
-        log.warning("lesson not planned", action="plan", why=type(error).__qualname__)
+    except ValueError:
         return None
+    copy = taking.view.copied(plan.after)
+    _note(copy, taking)
+    after, *paraphrases = recall.answer_many([_asked_after(copy, taking)])[0]
     return Planned(plan, taking.lesson, taking.response, copy, after, paraphrases)
 
 

@@ -197,16 +197,12 @@ class Receipts:
         return beside, Ahead(found, said, planned, then), same
 
     async def _plan(self, tenant: str, coming: Taking | None) -> Planned | None:
-        if coming is None:
-            return None
-        with self.stage("plan"):
-            (planned,) = await self.plans.submit([coming], tenant)
-        return planned
+        return None if coming is None else (await self.plans.submit([coming], tenant))[0]
 
     async def _look_over(
         self, view: View, planning: "asyncio.Future[Planned | None]", keys: Keys
     ) -> tuple[Planned | None, list[Candidates], list[Candidates]]:
-        planned = await asyncio.shield(planning)  # whoever began it waits for its end
+        planned = await planning
         return planned, *await self.reader.thread.run(look_over, self.recall, view, planned, keys)
 
     async def _lookings(self, tenant: str, warm: WarmBank, view: View, asked: Sequence[EncodedText]) -> list[Looking]:

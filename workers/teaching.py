@@ -80,14 +80,11 @@ class Teacher:
         refuse_blank(items)
         drafts = [_draft(item, id, text, words.get(item.right), taught_by) for item, id, text in zip(items, ids, encoded, strict=True)]
 
-        with self.copies.room(wanted=len(items) == 1) as is_room:  # of many the first is a small part
+        with self.copies.room() as is_room:
 
             async def look_round(warm: WarmBank, believed: Believed) -> Around:
-                coming = _coming(believed, drafts[0])
-                planned = coming if is_room and coming[1] < self.most else None
-                return await self.receipts.look_round(
-                    tenant, warm, encoded[0], paraphrases[0], others_beside(len(items)), looked_up, planned
-                )
+                others, coming = others_beside(len(items)), _coming(believed, drafts[0]) if is_room else None
+                return await self.receipts.look_round(tenant, warm, encoded[0], paraphrases[0], others, looked_up, coming)
 
             warm, rows, looking = await self._append(tenant, bank_id, drafts, idempotency_key, look_round)
             try:

@@ -121,18 +121,3 @@ def test_plan_that_is_let_go_leaves_the_view_as_it_was(recall):
     assert view.state.digest() == before
     assert (len(view.book), view.book.place("new 1"), view.weights, view.seq) == (1, None, ((0, 1),), 1)
     assert view.counts.tolist() == [1] + 63 * [0]
-
-
-def test_plan_that_fails_fails_alone_and_the_lesson_can_still_be_learned():
-    """As of a bank that has given out all its responses and rolled most of them back: its state has room, its book has not."""
-    recall = Recall(RecallConfig.tiny(encoder_digest="e" * 64, max_responses=64))
-    good, full = fresh(recall), fresh(recall)
-    for number in range(64):
-        full.know(number, f"answer {number}")
-    before = full.state.digest()
-    beyond = Taking(full, Lesson(key(1), "one too many", 5, 1), 64)
-    first, none, last = plan_together(recall, [taking(good, 0, 0), beyond, taking(fresh(recall), 1, 0)])
-    assert (first is not None, none, last is not None) == (True, None, True)
-    assert (full.state.digest(), len(full.book)) == (before, 64)
-    (said,) = learn_together(recall, [taking(full, 0, 0)])
-    assert said.after[0].index == 0

@@ -156,28 +156,3 @@ async def test_many_banks_that_are_taught_at_once_have_the_digests_of_their_ledg
         lived = (await client.get("/v1/memory", params={"bank": name})).json()["digest"]
         service.engine.banks.drop(await service.engine.banks.id_of(service.tenant, name))
         assert (await client.get("/v1/memory", params={"bank": name})).json()["digest"] == lived
-
-
-@pytest.mark.parametrize("error", [RuntimeError("no memory"), ValueError("full"), MemoryError()], ids=["runtime", "value", "memory"])
-async def test_lesson_whose_plan_fails_is_acknowledged_and_learned(client, service, monkeypatch, error):
-    await teach(client, PIN, "change_pin")
-
-    def fails(self, state, lesson):
-        raise error
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Recall, "plan", fails)
-        assert (await teach(client, PIN, "ask_the_branch"))["receipt"]["item"]["after"]["value"] == "ask_the_branch"
-    lived = await digest(client)
-    service.engine.banks.drop(await service.engine.banks.id_of(service.tenant, "default"))
-    assert await digest(client) == lived
-
-
-async def test_corrections_that_come_together_are_not_planned(client, monkeypatch):
-    """A copy would be kept for all of them, and help the first."""
-    plans = Plans(monkeypatch)
-    items = [{"input": PIN, "right": "change_pin"}, {"input": SPAIN, "right": "transfer_time"}]
-    assert (await client.post("/v1/corrections/batch", json={"items": items})).is_success
-    assert plans.of_use == []
-    await client.post("/v1/corrections/batch", json={"items": items[:1]})
-    assert plans.of_use == [True]

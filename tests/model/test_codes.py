@@ -110,17 +110,3 @@ def test_indices_are_given_in_order_and_the_full_book_refuses_and_stays_as_it_is
 def test_an_empty_book_scores_nothing() -> None:
     assert CodeBook(256, 10).scores(code("a", 256)).shape == (0,)
     assert len(CodeBook(256, 10)) == 0
-
-
-@pytest.mark.parametrize("size", [0, 5, 64, 65], ids=["empty", "some", "full rows", "grown"])
-def test_copy_of_a_book_grows_alone(size: int) -> None:
-    book, plain = CodeBook(128, 4_096), CodeBook(128, 4_096)
-    for number in range(size):
-        assert book.add(f"{number}") == plain.add(f"{number}")
-    copy, out = book.copy(), np.random.default_rng(1).standard_normal(128).astype(np.float32)
-    assert copy.add("only there") == size
-    assert (copy.place("only there"), book.place("only there"), len(book)) == (size, None, size)
-    assert np.array_equal(copy.scores(out)[:size], book.scores(out))
-    assert (book.add("only here"), plain.add("only here")) == (size, size)
-    assert np.array_equal(book.scores(out), plain.scores(out))
-    assert [book.place(f"{number}") for number in range(size)] == list(range(size))
