@@ -9,7 +9,6 @@ from model.checkpoint import CheckpointRefused
 from model.codes import CodeBook
 from model.config import RecallConfig
 from model.parcel import Parcel
-from model.planning import Plan
 from model.recall import Lesson, Recall
 from model.slots import NoSlot, Slots
 from model.state import State
@@ -22,7 +21,6 @@ __all__ = [
     "Lesson",
     "NoSlot",
     "Parcel",
-    "Plan",
     "Recall",
     "RecallConfig",
     "Slots",

@@ -6,8 +6,6 @@ machines and two years give the same code.
 """
 
 import hashlib
-from collections import ChainMap
-from collections.abc import MutableMapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +45,7 @@ class CodeBook:
     def __init__(self, width: int, limit: int) -> None:
         self._width, self._limit = width, limit
         self._rows: Packed = np.zeros((64, width // 8), np.uint8)
-        self._places: MutableMapping[bytes, int] = {}
+        self._places: dict[bytes, int] = {}
         self._size = 0
 
     def __len__(self) -> int:
@@ -74,13 +72,6 @@ class CodeBook:
         self._places[row.tobytes()] = size  # the newest of equal ones, should there be several
         self._size += 1
         return size
-
-    def copy(self) -> "CodeBook":
-        """A book that may grow on its own, for as long as this one does not."""
-        copy = CodeBook(self._width, self._limit)
-        copy._rows, copy._size = self._rows, self._size  # rows beyond the size are nobody's
-        copy._places = ChainMap({}, self._places)
-        return copy
 
     def place(self, text: str) -> int | None:
         """The index of a response, None if the book lacks it."""

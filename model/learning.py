@@ -28,7 +28,6 @@ from model.state import Named, State
 from model.window import Ring, at_home
 
 HOME, HOME_IN_A_ROW = 0.25, 0.75  # shares for `at_home`
-BROUGHT = 2  # pairs that a lesson brings at most: its own, and one of its answer's own words
 
 
 @dataclass(slots=True)
@@ -47,8 +46,6 @@ class Step:
     said: int = -1  # the row of the answer that the memory gave of all that it was taught; −1: none
     margin: float = 0.0  # by how much over the next
     lead: float = 0.0  # by how much the own score of the answer is above that of the one that it was born of; 0: of none
-    touched: list[int] = field(default_factory=list)  # the rows of the pairs that it has written
-    left: list[int] = field(default_factory=list)  # the rows of those that have left the window with it
 
     @property
     def fast(self) -> Named:
@@ -127,7 +124,6 @@ class Learning:
         fast, config = step.fast, self._config
         self._ring.relabel(fast, near, step.answer, config.same)
         rows = list(dict.fromkeys([step.row, *self._ring.touched(fast, near, 1 + config.neighbours), *step.own]))
-        step.touched = rows
         return Pairs(step.state, rows, torch.from_numpy(unpacked(fast["codes"].numpy()[fast["answers"][rows, 0].numpy()])))
 
     def _tick(self, steps: Sequence[Step]) -> list[frozenset[str]]:
@@ -136,7 +132,6 @@ class Learning:
             clock = step.state.clock.after(step.tokens)
             ended.append(frozenset(level for level in LEVELS if crossings(step.state.clock, clock, self._config.period_of(level))))
             if MIDDLE in ended[-1] and (rows := self._ring.oldest(step.fast, self._config.reserve)):
-                step.left = rows
                 leaving.append(Pairs(step.state, rows))
             step.state.clock, step.state.watermark = clock, step.seq
         self._products.hand_on(leaving)

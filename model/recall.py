@@ -25,14 +25,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model import planning, succession
+from model import succession
 from model.answering import Answering, Asked, Candidate
 from model.codes import CodeBook, Vector, packed_code
 from model.config import FAST, SLOW, RecallConfig
 from model.features import kernel
 from model.learning import Learning, Step
 from model.levels import Clock
-from model.planning import Plan
 from model.products import Inquiry, OneByOne, Products, Question, Reading
 from model.slow import Slow
 from model.stacked import Stacked
@@ -113,22 +112,6 @@ class Recall:
         if len({id(state) for state in states}) < len(states):
             raise ValueError("a bank learns one lesson at a time")
         return self._learning.apply_([self._checked(state, lesson) for state, lesson in zip(states, lessons, strict=True)])
-
-    @property
-    def plans(self) -> bool:
-        """Whether lessons are planned here: on an accelerator banks learn together by kernels over their slots, and copies have none."""
-        return not isinstance(self._products, Stacked)
-
-    def plan(self, state: State, lesson: Lesson) -> Plan:
-        """What a lesson makes of a state, which stays as it is until that is carried out (`model/planning.py`). Only where it `plans`.
-
-        Raises:
-            ValueError: as `apply_`.
-        """
-        step = self._checked(planning.copied(state, self.config.reserve), lesson)
-        born = step.is_new
-        self._learning.apply_([step])
-        return Plan.made(state, step, born=born)
 
     def answer(
         self,

@@ -40,7 +40,7 @@ from workers.judging import Judge
 from workers.language import LanguageModel
 from workers.language_fold import LanguageFold, Wanted
 from workers.language_states import LanguageStates
-from workers.learning import Copies, Planned, Taken, Taking, learn_together, plan_together
+from workers.learning import Taken, Taking, learn_together
 from workers.noting import Notes
 from workers.old_views import OldViews
 from workers.previewing import Previewing
@@ -59,7 +59,6 @@ from workers.whole import Whole
 
 READS = 64  # requests in one batched read
 LESSONS = 16  # banks that learn in one operation
-COPIES = 4  # of banks whose lessons are planned: 12 MiB of a full one
 log = structlog.get_logger()
 
 
@@ -107,7 +106,6 @@ class LocalEngine:
         self._lessons: Batcher[Taking, Taken | Exception] = Batcher(
             partial(learn_together, recall), self._model, size=LESSONS, waiting=1_024
         )
-        self._plans: Batcher[Taking, Planned | None] = Batcher(partial(plan_together, recall), self._model, size=LESSONS, waiting=1_024)
         self._whole, self.language = Whole(), language
         self.language_states = LanguageStates(database, LanguageFold(database, blobs, language), self._whole, self._save_soon)
         self._talk = Conversing(database, self.banks, self.language_states, thread=self._model, whole=self._whole, stage=stage, now=now)
@@ -115,9 +113,9 @@ class LocalEngine:
         self._notes = Notes(database, self._whole.own)
         self.words, self._judge = encoding.words, Judge(database, self._reader, encoding.words)
         self._reads: Batcher[Read, Found] = Batcher(self._reader.read_together, self._model, size=READS, waiting=8_192, waited=waited)
-        receipts = Receipts(self._reader, self._judge, recall, self._reads, self._lessons, self._plans, stage)
-        copies, most = Copies(COPIES if recall.plans else 0), recall.config.max_responses
-        self._teacher = Teacher(Appending(database), self.banks, receipts, copies, most, stage, self._notes.take, now)
+        receipts = Receipts(self._reader, self._judge, recall, self._reads, self._lessons, stage)
+        most = recall.config.max_responses
+        self._teacher = Teacher(Appending(database), self.banks, receipts, most, stage, self._notes.take, now)
         self._old = OldViews(replay, self.banks)
         looking = Inspection(replay, self.banks, self._old, self._judge, self._reads, encoding, self.heavy, now)
         self.levels, self.trace, self.probe, self.explain = looking.levels, looking.trace, looking.probe, looking.explain

@@ -1,8 +1,8 @@
 """Receipts: what a memory says before a lesson and after it, at the lesson itself, its paraphrases and the corrections beside it.
 
-What can be known before the lesson is in the ledger (`look_round`) is found out while that is on its way there, and a copy of the view
-learns it. Whoever asks holds the bank's lock, so nothing else is learned or forgotten in between. What needs no key (`look_up`) is asked
-before that, beside the encoder, and counts if the bank stands where it stood then.
+What can be known before the lesson is in the ledger (`look_round`) is found out while that is on its way there. Whoever asks holds the
+bank's lock, so nothing else is learned or forgotten in between. What needs no key (`look_up`) is asked before that, beside the encoder, and
+counts if the bank stands where it stood then.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model import Candidate, Lesson, Recall
+from model import Candidate, Recall
 from service import wire
 from service.store.appending import Tail
 from service.store.rows import EventRow, SameInputRow, SupportRow
@@ -19,7 +19,7 @@ from service.tracing import Stage
 from workers.batch import Batcher
 from workers.encoding import EncodedText, text_of
 from workers.judging import Judge, Looking
-from workers.learning import SEEN, Ahead, Planned, Taken, Taking, look_over
+from workers.learning import SEEN, Ahead, Taken, Taking
 from workers.reading import HEARD, NEWEST, Found, Keys, Read, Reader
 from workers.replay import lesson_of
 from workers.together import both
@@ -30,7 +30,6 @@ OTHERS, OTHERS_MOST = 4, 64  # corrections beside a lesson that are asked before
 
 Candidates = list[Candidate]
 Same = list[Sequence[SameInputRow]]  # for each of some texts, the newest corrections of just this input
-Coming = tuple[Lesson, int]  # a lesson that is on its way to the ledger, and its response
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,6 @@ class Receipts:
     recall: Recall
     reads: Batcher[Read, Found]
     lessons: Batcher[Taking, Taken | Exception]
-    plans: Batcher[Taking, Planned | None]
     stage: Stage
 
     async def look_up(self, tenant: str, warm: WarmBank, texts: Sequence[str]) -> LookedUp:
@@ -102,15 +100,13 @@ class Receipts:
         paraphrases: Sequence[EncodedText],
         others: int,
         looked_up: LookedUp | None = None,
-        coming: Coming | None = None,
     ) -> Around:
-        """What is around a lesson that the bank does not have yet, with `others` corrections beside it; planned if it is `coming`."""
-        taking = None if coming is None else Taking(warm.view, *coming, _stacked(paraphrases))
+        """What is around a lesson that the bank does not have yet, with `others` corrections beside it."""
         if looked_up is not None and looked_up.stood == warm.stand:
-            mine, (beside, ahead, near) = looked_up.same, await self._look_beside(tenant, warm, text, others, taking)
+            mine, (beside, ahead, near) = looked_up.same, await self._look_beside(tenant, warm, text, others)
         else:
             asking = self.judge.same_inputs(tenant, warm.row.id, [one.text for one in (text, *paraphrases)])
-            mine, (beside, ahead, near) = await both(asking, self._look_beside(tenant, warm, text, others, taking))
+            mine, (beside, ahead, near) = await both(asking, self._look_beside(tenant, warm, text, others))
         same = [*mine, *near]
         asked, view = [text, *paraphrases, *(text_of(row) for row in beside)], warm.view
         lookings = [self.judge.looking(tenant, warm, view, one, known) for one, known in zip(asked, same, strict=True)]
@@ -180,30 +176,16 @@ class Receipts:
             locality=wire.Locality(n=len(beside), flipped=[other.id for other, flipped in zip(beside, moved, strict=True) if flipped]),
         )
 
-    async def _look_beside(
-        self, tenant: str, warm: WarmBank, text: EncodedText, others: int, coming: Taking | None
-    ) -> tuple[list[SupportRow], Ahead, Same]:
-        view, key = warm.view, text.key
-        planning = asyncio.ensure_future(self._plan(tenant, coming))  # on the same thread, behind the question at its key
-        try:
-            ((found,),) = [read.candidates for read in await self.reads.submit([Read(view, key[None], SEEN)], tenant)]
-            beside = await self.reader.neighbours(tenant, warm, view, key, others, found)
-            (planned, said, then), same = await both(
-                self._look_over(view, planning, _stacked([text_of(row) for row in beside])),
-                self.judge.same_inputs(tenant, warm.row.id, [row.input for row in beside]),
-            )
-        finally:
-            await asyncio.gather(planning, return_exceptions=True)  # nobody leaves the view while it is copied
-        return beside, Ahead(found, said, planned, then), same
-
-    async def _plan(self, tenant: str, coming: Taking | None) -> Planned | None:
-        return None if coming is None else (await self.plans.submit([coming], tenant))[0]
-
-    async def _look_over(
-        self, view: View, planning: "asyncio.Future[Planned | None]", keys: Keys
-    ) -> tuple[Planned | None, list[Candidates], list[Candidates]]:
-        planned = await planning
-        return planned, *await self.reader.thread.run(look_over, self.recall, view, planned, keys)
+    async def _look_beside(self, tenant: str, warm: WarmBank, text: EncodedText, others: int) -> tuple[list[SupportRow], Ahead, Same]:
+        view = warm.view
+        ((found,),) = [read.candidates for read in await self.reads.submit([Read(view, text.key[None], SEEN)], tenant)]
+        beside = await self.reader.neighbours(tenant, warm, view, text.key, others, found)
+        keys = _stacked([text_of(row) for row in beside])
+        told, same = await both(
+            self.reader.thread.run(self.reader.survey, view, keys, HEARD),
+            self.judge.same_inputs(tenant, warm.row.id, [row.input for row in beside]),
+        )
+        return beside, Ahead(found, told), same
 
     async def _lookings(self, tenant: str, warm: WarmBank, view: View, asked: Sequence[EncodedText]) -> list[Looking]:
         same = await self.judge.same_inputs(tenant, warm.row.id, [one.text for one in asked])

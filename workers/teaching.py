@@ -1,8 +1,8 @@
 """Teaching: append, then apply, then measure (`receipts.py`).
 
-The order is the promise (I1, I2): the ledger row is committed before a weight changes, and the reply leaves after both. What is planned
-meanwhile changes no weight, and ends with an append that fails. When it is unknown whether the commit happened, or applying fails, the
-warm state is dropped and the ledger folded again: memory never holds what the ledger lacks.
+The order is the promise (I1, I2): the ledger row is committed before a weight changes, and the reply leaves after both. When it is
+unknown whether the commit happened, or applying fails, the warm state is dropped and the ledger folded again: memory never holds what
+the ledger lacks.
 """
 
 import asyncio
@@ -22,9 +22,7 @@ from service.store.rows import Draft, EventRow
 from service.store.turns import TurnDraft
 from service.tracing import Stage
 from workers.encoding import EncodedText
-from workers.learning import Copies
-from workers.receipts import Around, Coming, LookedUp, Measured, Receipts, others_beside
-from workers.replay import lesson_of
+from workers.receipts import Around, LookedUp, Measured, Receipts, others_beside
 from workers.view import View
 from workers.warm import WarmBanks
 from workers.warm_bank import WarmBank
@@ -40,7 +38,6 @@ class Teacher:
     appending: Appending
     warm: WarmBanks
     receipts: Receipts
-    copies: Copies
     most: int  # distinct responses of a bank
     stage: Stage
     noted: Callable[[str, str, Sequence[Before]], None]  # told what was said before each correction
@@ -80,20 +77,17 @@ class Teacher:
         refuse_blank(items)
         drafts = [_draft(item, id, text, words.get(item.right), taught_by) for item, id, text in zip(items, ids, encoded, strict=True)]
 
-        with self.copies.room() as is_room:
+        async def look_round(warm: WarmBank) -> Around:
+            return await self.receipts.look_round(tenant, warm, encoded[0], paraphrases[0], others_beside(len(items)), looked_up)
 
-            async def look_round(warm: WarmBank, believed: Believed) -> Around:
-                others, coming = others_beside(len(items)), _coming(believed, drafts[0]) if is_room else None
-                return await self.receipts.look_round(tenant, warm, encoded[0], paraphrases[0], others, looked_up, coming)
-
-            warm, rows, looking = await self._append(tenant, bank_id, drafts, idempotency_key, look_round)
-            try:
-                return await self.apply(tenant, warm, warm.view, rows, paraphrases, await looking)
-            except BaseException as error:
-                self.warm.drop(bank_id)  # the ledger has them and the weights may not: fold again
-                if isinstance(error, PalimpsestError):  # whose own words may be that nothing was kept
-                    raise CommitUnknown("the corrections are in the ledger, but their receipts could not be measured") from error
-                raise
+        warm, rows, looking = await self._append(tenant, bank_id, drafts, idempotency_key, look_round)
+        try:
+            return await self.apply(tenant, warm, warm.view, rows, paraphrases, await looking)
+        except BaseException as error:
+            self.warm.drop(bank_id)  # the ledger has them and the weights may not: fold again
+            if isinstance(error, PalimpsestError):  # whose own words may be that nothing was kept
+                raise CommitUnknown("the corrections are in the ledger, but their receipts could not be measured") from error
+            raise
 
     async def apply(
         self,
@@ -127,7 +121,7 @@ class Teacher:
         bank_id: str,
         drafts: Sequence[Draft],
         idempotency_key: str | None,
-        look_round: Callable[[WarmBank, Believed], Awaitable[Around]],
+        look_round: Callable[[WarmBank], Awaitable[Around]],
     ) -> tuple[WarmBank, list[EventRow], "asyncio.Future[Around]"]:
         """The bank, what was appended to it, and what `look_round` finds beside that.
 
@@ -142,7 +136,7 @@ class Teacher:
                 warm = await self.warm.locked(tenant, bank_id)
                 refuse_closed(warm.view.closed, drafts)  # the append is fenced: a quarantine that is set meanwhile raises the epoch
                 believed = _believed(warm, drafts)
-                looking = asyncio.ensure_future(look_round(warm, believed))
+                looking = asyncio.ensure_future(look_round(warm))
                 with self.stage("append"):
                     rows = await self.appending.append(
                         tenant, bank_id, drafts, believed, key=idempotency_key, check=self._refuse_too_many, now=self.now()
@@ -195,13 +189,6 @@ def _believed(warm: WarmBank, drafts: Sequence[Draft]) -> Believed:
     book = warm.view.book
     known = {draft.right: place for draft in drafts if (place := book.place(draft.right)) is not None}
     return Believed(warm.row.epoch, warm.head_version, warm.tail, known)
-
-
-def _coming(believed: Believed, draft: Draft) -> Coming:
-    """What a draft will be where the ledger is as it is believed."""
-    tail = believed.tail
-    lesson = lesson_of(draft.embedding, draft.right, draft.tokens, tail.seq + 1, draft.words)
-    return lesson, believed.ordinals.get(draft.right, tail.responses)
 
 
 def _draft(item: wire.NewCorrection, id: str, text: EncodedText, words: EncodedText | None, taught_by: str) -> Draft:

@@ -80,10 +80,6 @@ class View:
         """A copy that nobody changes, to be asked beside the requests. Only the model thread may make one."""
         return replace(self, state=self.state.clone(), counts=self.counts.copy())
 
-    def copied(self, state: State) -> "View":
-        """A view of a copy of its state, which may learn a lesson of its own, for as long as this one does not change."""
-        return replace(self, state=state, book=self.book.copy(), counts=self.counts.copy())
-
     def kin(self) -> dict[int, set[int]]:
         """For each response that has replaced others: itself and those, as far as the book has them."""
         fast = self.state.levels[FAST]
