@@ -1,6 +1,7 @@
 """Long work in steps: a generator that yields which share of it is done, so that a thread may serve others between them."""
 
 import ctypes
+import os
 from collections.abc import Generator
 from typing import TypeVar
 
@@ -23,6 +24,6 @@ def give_back() -> None:
 
     By itself it keeps blocks of up to 32 MiB for later, in pieces: after some steps with large matrices twice what is in use.
     """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     if trim is not None:
         trim(0)

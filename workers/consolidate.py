@@ -60,11 +60,11 @@ class Consolidation:
             HeadMoved: the head kept moving; try again.
         """
         for _ in range(TRIES):
-            candidate = await self._candidate(tenant, bank_id, progress)
-            again = await lineage(self.replay.database, tenant, bank_id)
-            if again.head.id != candidate.found.head.id or restrict(_kept(again), candidate.view.seq) != candidate.view.weights:
-                continue
             try:
+                candidate = await self._candidate(tenant, bank_id, progress)
+                again = await lineage(self.replay.database, tenant, bank_id)
+                if again.head.id != candidate.found.head.id or restrict(_kept(again), candidate.view.seq) != candidate.view.weights:
+                    continue
                 gate, saved = await self._finish(tenant, candidate, moved_by)
             except HeadMoved:
                 continue
@@ -91,7 +91,9 @@ class Consolidation:
         async with self.turn:
             with self.replay.stage("fold"):
                 later = await lineage(self.replay.database, tenant, bank_id)
-                if later.head.id == found.head.id and restrict(_kept(later), view.seq) == view.weights:
+                if later.head.id != found.head.id:
+                    raise HeadMoved()  # what would be trained now could only be thrown away
+                if restrict(_kept(later), view.seq) == view.weights:
                     found = later  # a fold, and a turn, can take minutes: what was taught meanwhile need not wait for the next one
                     await self.replay.fold(tenant, _remembered(found), view, thread=self.thread)
                     await self.replay.admit(tenant, bank_id, view)

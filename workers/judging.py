@@ -6,8 +6,9 @@ The weights say which answer is near. Two things stand by them, both from the le
   something and that leaves it doubtful, the next two are heard as well.
 - The companion: a correction whose input is the question itself, letter by letter. It is right at any later time, whatever the weights have
   room for, unless it was superseded in other words: what the weights say instead is believed once the texts are compared, and was taught
-  later, in a situation that is alike and about the same, in words that nobody had taught before it: who teaches two wordings in turn keeps
-  them apart. Where the companion answers for the weights, the answer's level is `ledger`.
+  later, in a situation that is alike and about the same, and its words had not been taught another answer before: who teaches two
+  wordings two answers and then one of them again keeps them apart. Where the companion answers for the weights, the answer's level is
+  `ledger`.
 """
 
 import asyncio
@@ -173,19 +174,24 @@ class Judge:
         return row.seq not in view.gone and holds(view.weights, row.seq)
 
     async def _superseded(self, looking: "Looking", taught: SameInputRow, judged: Judged) -> bool:
-        """Whether another answer is believed, and was taught later than `taught`, in a situation that is alike and about the same, and in
-        words that are newer than `taught`."""
+        """Whether another answer is believed, and was taught later than `taught`, in a situation that is alike and about the same, in words
+        that were not kept apart from it before."""
         best = next(iter(judged.candidates), None)
         if best is None or best.index == taught.response or best.confidence < DOUBTFUL:
             return False
         later = [row for row, cosine in judged.near[best.index] if row.seq > taught.seq and cosine >= ALIKE]
         about = {row.input for row in later if self._between(looking, row).named >= ABOUT}
-        return any([not await self._knew(looking, words, taught.seq) for words in about])
+        for words in about:
+            if not await self._apart(looking, words, taught):
+                return True
+        return False
 
-    async def _knew(self, looking: "Looking", words: str, seq: int) -> bool:
-        """Whether the view has a correction of just these words from before a position."""
+    async def _apart(self, looking: "Looking", words: str, taught: SameInputRow) -> bool:
+        """Whether just these words had another answer when `taught` was taught."""
         asking, bank = self.database.asking(looking.tenant), looking.warm.row.id
-        return any(self._has(looking.view, row) for row in await history.same_input(asking, looking.tenant, bank, words, LATEST, below=seq))
+        rows = await history.same_input(asking, looking.tenant, bank, words, LATEST, below=taught.seq)
+        before = next((row for row in rows if self._has(looking.view, row)), None)
+        return before is not None and before.response != taught.response
 
     async def _compared(self, looking: "Looking", found: Sequence[Candidate], upto: int) -> Judged:
         near: dict[int, Near] = {}

@@ -186,6 +186,7 @@ class Postgres(Server):
                 self.kill()
             if not self.alive:
                 await self.start()
+                until = time.monotonic() + PATIENCE_S
             await asyncio.sleep(0.05)
 
     async def limit_files(self, size: int | None) -> None:

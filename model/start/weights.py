@@ -127,7 +127,7 @@ def way_to(digest: str) -> str:
         PINNED: "PALIMPSEST_ENCODER_START=none is that encoder",
         digest_with(PINNED, SHIPPED_SHA256): "PALIMPSEST_ENCODER_START=shipped is that encoder",
     }
-    return ways.get(digest, "start the service with that encoder")
+    return ways.get(digest, "name the file of its start by PALIMPSEST_ENCODER_START, or its folder by PALIMPSEST_ENCODER")
 
 
 def told_apart(theirs: str, ours: str) -> str:

@@ -46,7 +46,8 @@ class Notice(Struct, frozen=True):
 
 
 class Coord(Protocol):
-    """Hints shared by the processes of a service. Every method but `listen` raises `CoordDown` within half a second."""
+    """Hints shared by the processes of a service. Every method but `listen` raises `CoordDown` within half a second of its turn, for
+    which it waits two seconds at most where very many ask at once."""
 
     async def beat(self, worker: WorkerInfo, ttl_s: float) -> bool:
         """The worker is alive for `ttl_s` more seconds. False when its entry was lost since its last beat: others thought it dead."""

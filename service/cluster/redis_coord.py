@@ -8,7 +8,7 @@ does not know them, and the next beats and claims bring back what it had.
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -26,11 +26,13 @@ T = TypeVar("T")
 
 SCRIPTS = Path(__file__).parent / "scripts"
 TIMEOUT_S = 0.5  # for whatever is asked, from its turn on, connecting included
+TURN_S = 2.0  # for a turn: whoever has to wait longer goes without, as if nobody answered
 POOL = 16  # connections for what is asked; whoever finds none free waits for a turn
 SCANNED = 1_000  # keys looked through in one call
 LISTENERS = 8  # connections for listeners, apart: they are never given back
 QUIET_S = 1.0  # a listener that heard nothing for so long asks whether anybody is there
 AGAIN_S = (0.05, 1.0)  # between two attempts of a listener to connect: at first, at last
+SILENT = (TimeoutError, OSError, exceptions.TimeoutError, exceptions.ConnectionError)  # nobody answered
 
 
 class RedisCoord:
@@ -160,16 +162,27 @@ class RedisCoord:
         """Send one command. Waiting for a turn is not counted as the server's time: many callers at once are no sign that it is down.
         Whoever waits while a call before goes unanswered is told at once, instead of one after the other."""
         unanswered = self._unanswered
-        async with self._turns:
+        async with self._turn():
             if unanswered != self._unanswered:
                 raise CoordDown("Redis: it did not answer the call before this one")
             try:
                 with _translated():
                     async with asyncio.timeout(TIMEOUT_S):
                         return await cast(Awaitable[Any], command(*arguments, **options))
-            except CoordDown:
-                self._unanswered += 1
+            except CoordDown as error:
+                if isinstance(error.__cause__, SILENT):  # a server that refuses one command answers the others
+                    self._unanswered += 1
                 raise
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        with _translated():
+            async with asyncio.timeout(TURN_S):
+                await self._turns.acquire()
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     def _route(self, bank_id: str) -> str:
         return f"{self._prefix}:{{{bank_id}}}:route"

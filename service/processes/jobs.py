@@ -48,10 +48,10 @@ async def run_jobs(queues: Sequence[str], settings: Settings, stop: asyncio.Even
     await check_schema(settings)
     metrics, coord = Metrics(), RedisCoord(settings.redis)
     database = Database(settings.database_url, stage=metrics.stage)
-    config = RecallConfig(encoder_digest=encoder_digest(await settled(settings, database)))
     celery = make_app(settings.broker)
     bell, taken = Bell(celery, PREFIX), queues_of(PREFIX, tuple(queues) or QUEUE_NAMES)
     try:
+        config = RecallConfig(encoder_digest=encoder_digest(await settled(settings, database)))
         async with (
             maintained(settings, database, metrics, config, changed=_teller(coord)) as maintenance,
             jobs_worked_off(settings, database, maintenance, metrics, celery=celery, bell=bell, queues=taken),

@@ -79,6 +79,13 @@ async def test_two_wordings_that_are_taught_in_turn_are_kept_apart(client):
     assert first(await ask(client, "where do i change my PIN")) == "change_pin"
 
 
+async def test_a_new_answer_to_one_wording_is_that_of_another_that_had_the_same_answer(client):
+    await teach(client, "Where do I change my PIN?", "visit_a_branch")
+    await teach(client, "where do i change my PIN", "visit_a_branch")
+    await teach(client, "Where do I change my PIN?", "ask_the_branch")
+    assert first(await ask(client, "where do i change my PIN")) == "ask_the_branch"
+
+
 async def test_words_that_were_forgotten_before_are_new_when_they_are_taught_again(client):
     older = await teach(client, "Where do I change my PIN?", "visit_a_branch")
     await forget(client, older["id"])
