@@ -53,11 +53,11 @@ class Sleeping:
     async def _run(self, tenant: str, bank_id: str, moved_by: str) -> dict[str, Any] | None:
         found = await lineage(self.versions.database, tenant, bank_id)
         wanted = Wanted.at(found, found.head)
-        if wanted.first is None:  # nobody has talked to it: the model's libraries are not needed
+        if wanted.first is None or wanted.seq in wanted.sleeps:  # nobody has talked to it, or it has just slept: no model is needed
             return None
         speaker = await self.fold.model.speaker()  # first: it imports its libraries on its own thread, and here they are used
         said = await self.fold.since_last_sleep(tenant, wanted, wanted.seq)
-        if not said or wanted.seq in wanted.sleeps:
+        if not said:
             return None
         known = await self.fold.reach(tenant, wanted, None)
         rested = await self.fold.asleep(speaker, known.state, said)
