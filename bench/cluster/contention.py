@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+import httpx
 from tqdm import tqdm
 
 from bench.cluster.running import Cluster, Shape, cluster
 from bench.cluster.servers import NotStarted
 from bench.cluster.taught import TaughtBank
-from bench.killing import Fold
+from bench.killing import Fold, consolidated_at
 from bench.promises import Broken
 from bench.running import client_of
 from bench.table import write_json
@@ -156,12 +157,22 @@ class Contest:
         """Ask every worker for every digest, and look at every ledger."""
         async with client_of(self._running.urls["api-1"], self._running.key) as client:
             for bank in self._banks:
-                self.report.broken += await bank.look(client)
-                for place, worker in enumerate(self._workers):
-                    digest = (await self._call(worker, "memory", bank.name)).digest
-                    self.report.compared += 1
+                broken, digests = await self._looked_at(client, bank)
+                self.report.broken += broken
+                self.report.compared += len(digests)
+                for place, digest in enumerate(digests):
                     if digest != bank.fold.state.digest():
                         self.report.broken.append(Broken("digest", f"{bank.name}: worker {place} has other weights than its ledger"))
+
+    async def _looked_at(self, client: httpx.AsyncClient, bank: TaughtBank) -> tuple[list[Broken], list[str]]:
+        """What is wrong with a bank's ledger, and each worker's digest, all of one head: banks are consolidated by themselves meanwhile."""
+        broken: list[Broken] = []
+        while True:
+            before = await consolidated_at(client, bank.name)
+            broken += await bank.look(client)
+            digests = [(await self._call(worker, "memory", bank.name)).digest for worker in self._workers]
+            if await consolidated_at(client, bank.name) == before:
+                return broken, digests
 
     async def count(self) -> None:
         """How often a bank was taken."""
