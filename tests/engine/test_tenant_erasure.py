@@ -76,7 +76,8 @@ async def make_warm(service: Embedded) -> None:
 
 @pytest.mark.parametrize("told", [True, False])
 async def test_worker_drops_what_was_erased_when_it_is_told_or_was_not(tmp_path, encoder, told):
-    async with serving(tmp_path / "var", encoder) as service:
+    # the service's own sweep would drop them too: it does not come round here, so that only the worker can
+    async with serving(tmp_path / "var", encoder, sweep_s=3_600) as service:
         await make_warm(service)
         if told:
             async with following(service) as coord:
