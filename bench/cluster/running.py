@@ -18,10 +18,13 @@ import httpx
 from bench.cluster.relay import Relay
 from bench.cluster.servers import BUCKET, LOG_FILE, SMALL_LOG_FILE, NotStarted, Postgres, Redis, Server, Store, free_port
 from bench.ending import end_with_parent
+from service.processes.encoders import for_new_banks
+from service.settings import SettingsRefused, from_environment
 
 START_S = 240.0  # a cold disk and a busy machine
 STOP_S = 60.0
 SERVERS = ("postgres", "redis", "broker", "s3")
+ENCODER = ("encoder", "encoder_sha256", "encoder_start", "encoder_start_sha256")  # settings that processes have from the environment
 
 
 class Process:
@@ -148,10 +151,10 @@ class Cluster:
 
 @contextlib.asynccontextmanager
 async def cluster(home: Path, shape: Shape, environ: Mapping[str, str] = os.environ) -> AsyncIterator[Cluster]:
-    """Start all of it below `home`, give it when every process is ready, stop it.
+    """Start all of it below `home`, give it when every process is ready, stop it. Of the settings in `environ` it has those of the encoder.
 
     Raises:
-        NotStarted: a server or a process did not come up.
+        NotStarted: a server or a process did not come up, or the settings of the encoder cannot be used.
     """
     postgres = Postgres(home / "postgres", SMALL_LOG_FILE if shape.breakable else LOG_FILE)
     redis = Redis(home / "redis", durable=False)
@@ -186,10 +189,21 @@ async def _arrange(made: Cluster, home: Path, shape: Shape, environ: Mapping[str
     await migrating.start()
     if await migrating.stop_when_done():
         raise NotStarted(f"palimpsest migrate: {(home / 'migrate.log').read_text()}")
+    cleaned |= _encoder(environ)
     numbers = {"api": shape.apis, "worker": shape.workers, "jobs": shape.jobs}
     for command, number in numbers.items():
         for place in range(1, number + 1):
             await _add(made, home, shape, cleaned | {"PALIMPSEST_KEY_PEPPER": pepper}, command, f"{command}-{place}")
+
+
+def _encoder(environ: Mapping[str, str]) -> dict[str, str]:
+    """The encoder of all processes. A start that is left to the banks is settled here: a bench writes banks around the service, too."""
+    names = {f"PALIMPSEST_{name.upper()}": name for name in ENCODER}
+    try:
+        settings = for_new_banks(from_environment({name: environ[name] for name in names if name in environ}))
+    except SettingsRefused as refused:
+        raise NotStarted(str(refused)) from None
+    return {name: str(getattr(settings, field)) for name, field in names.items()}
 
 
 async def _add(made: Cluster, home: Path, shape: Shape, environ: Mapping[str, str], command: str, name: str) -> None:
