@@ -9,6 +9,7 @@ S4  An encoder with a start has a digest of its own, of both digests: what was l
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from model.encoder_weights import LAYERS, PINNED, EncoderRefused, shapes
 from model.start.shipped import SHIPPED, SHIPPED_SHA256, STARTS
 
 LARGEST_RANK = 64
+POWER_OF_TWO = 0.5  # the mantissa of each of them
 MAPS = tuple(
     f"encoder.layer.{layer}.{part}"
     for layer in range(LAYERS)
@@ -108,10 +110,16 @@ def merged(weights: Mapping[str, Tensor], start: Start) -> dict[str, Tensor]:
 
 
 def with_share(start: Start, was: float, share: float) -> dict[str, tuple[Tensor, Tensor]]:
-    """The changes of a start that took the share `was` of what was learned, at another share.
+    """The changes of a start that took the share `was` of what was learned, at another share: the bits that training with that one gives.
 
-    Where `was` is a power of two nothing is lost on the way: the bits are those that training with that share gives.
+    Raises:
+        ValueError: `was` is no power of two. Then products were rounded, and what was learned cannot be told from its neighbours any more.
     """
+    if math.frexp(was)[0] != POWER_OF_TWO:
+        raise ValueError(
+            f"what was learned cannot be had back exactly from a start that took {was:g} of it, only from one that took a power of two "
+            "(1, 0.5, 0.25): take it from such a one, or train with the strength that you want"
+        )
     return {name: (down, (up / np.float32(was)) * np.float32(share)) for name, (down, up) in start.changes.items()}
 
 
