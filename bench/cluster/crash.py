@@ -125,7 +125,7 @@ class Rig:
 
     async def round(self, number: int, writers: int, faults: list[str], *, last: bool) -> Round:
         """Load, a fault, and a look at everything."""
-        begin = time.perf_counter()
+        begin, killed_down = time.perf_counter(), self._cluster.postgres.killed_down
         last = last or number % REPLACED == 0
         async with self._serving() as client:
             if not self._banks:
@@ -161,6 +161,7 @@ class Rig:
             astray=_number(broken, "digest"),
             other=_number(broken, "other"),
             broken=[f"{each.kind}: {each.what}" for each in broken],
+            database_killed=self._cluster.postgres.killed_down - killed_down,
         )
 
     async def _struck(
