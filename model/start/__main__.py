@@ -178,6 +178,8 @@ def evaluate(
         asked = {name: asked_of(name, data, validation) for name in names or (() if pairs else left_out)}
         if pairs:
             asked[OWN] = own_pairs(pairs)
+        if validation and (whole := sorted(set(asked) - set(DOMAINS))):
+            raise click.UsageError(f"--validation: there are no validation rows of {', '.join(whole)}, only of {', '.join(DOMAINS)}")
         if not asked:
             raise click.ClickException(
                 f"{start} has learned from every domain: judge one that leaves some out, or name one by --domain, or your own --pairs"
@@ -217,7 +219,9 @@ def take(start: Path, strength: float, out: Path) -> None:
             raise click.ClickException(
                 f"the record beside {start} does not say which share it took ({error!r}); keep the one that `train` writes"
             ) from error
-        taken = write_start(out, with_share(given, was, strength), given.base)
+        changes = with_share(given, was, strength)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        taken = write_start(out, changes, given.base)
         told_beside(out, record, taken, strength)
     click.echo(f"{out} {taken.sha256}")
 

@@ -240,6 +240,8 @@ def test_a_run_gives_the_same_file_twice_and_a_record_that_says_how(sets, tmp_pa
     assert json.loads(asked.output)["questions"]["pairs"]["found"]["questions"] == 2
     both = ["evaluate", str(out), "--pairs", str(own), "--domain", "rewordings", "--data", str(sets), "--quiet"]
     assert set(json.loads(CliRunner().invoke(main, both, catch_exceptions=False).output)["domains"]) == {"rewordings", "pairs"}
+    refused = CliRunner().invoke(main, [*both, "--validation"])
+    assert (refused.exit_code, "no validation rows of pairs" in refused.output) == (2, True), "what is passed over is said"
     for text in ('{"taught": "Wo ist es?"}', ""):
         own.write_text(text)
         refused = CliRunner().invoke(main, ["evaluate", str(out), "--pairs", str(own), "--quiet"])
@@ -253,7 +255,7 @@ def test_another_share_of_a_start_is_the_file_that_training_with_it_gives(sets, 
         assert CliRunner().invoke(main, told, catch_exceptions=False).exit_code == 0
         return out
 
-    half, trained, taken = train("half.safetensors", "0.5"), train("trained.safetensors", "0.3"), tmp_path / "taken.safetensors"
+    half, trained, taken = train("half.safetensors", "0.5"), train("trained.safetensors", "0.3"), tmp_path / "new" / "taken.safetensors"
     ran = CliRunner().invoke(main, ["take", str(half), "--strength", "0.3", "--out", str(taken)], catch_exceptions=False)
     assert ran.exit_code == 0, ran.output
     assert json.loads(taken.with_suffix(".json").read_text())["start_sha256"] in ran.output
