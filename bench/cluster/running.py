@@ -156,6 +156,7 @@ async def cluster(home: Path, shape: Shape, environ: Mapping[str, str] = os.envi
     Raises:
         NotStarted: a server or a process did not come up, or the settings of the encoder cannot be used.
     """
+    encoder = _encoder(environ)
     postgres = Postgres(home / "postgres", SMALL_LOG_FILE if shape.breakable else LOG_FILE)
     redis = Redis(home / "redis", durable=False)
     broker, store = Redis(home / "broker", durable=True), Store(home / "s3")
@@ -163,7 +164,7 @@ async def cluster(home: Path, shape: Shape, environ: Mapping[str, str] = os.envi
     try:
         await asyncio.gather(*(server.start() for server in (postgres, redis, broker, store)))
         await postgres.create("palimpsest")
-        await _arrange(made, home, shape, environ)
+        await _arrange(made, home, shape, environ, encoder)
         await asyncio.gather(*(process.start() for process in made.processes.values()))
         await asyncio.gather(*(process.ready() for process in made.processes.values()))
         yield made
@@ -175,8 +176,8 @@ async def cluster(home: Path, shape: Shape, environ: Mapping[str, str] = os.envi
             server.kill()
 
 
-async def _arrange(made: Cluster, home: Path, shape: Shape, environ: Mapping[str, str]) -> None:
-    """The database's schema, and every process with its environment; none is started."""
+async def _arrange(made: Cluster, home: Path, shape: Shape, environ: Mapping[str, str], encoder: Mapping[str, str]) -> None:
+    """The database's schema, and every process with its environment, of which `encoder` is a part; none is started."""
     pepper, cleaned = token_urlsafe(32), {name: value for name, value in environ.items() if not name.startswith("PALIMPSEST_")}
     cleaned.pop("PYTHONDONTWRITEBYTECODE", None)
     first = cleaned | {
@@ -189,11 +190,10 @@ async def _arrange(made: Cluster, home: Path, shape: Shape, environ: Mapping[str
     await migrating.start()
     if await migrating.stop_when_done():
         raise NotStarted(f"palimpsest migrate: {(home / 'migrate.log').read_text()}")
-    cleaned |= _encoder(environ)
     numbers = {"api": shape.apis, "worker": shape.workers, "jobs": shape.jobs}
     for command, number in numbers.items():
         for place in range(1, number + 1):
-            await _add(made, home, shape, cleaned | {"PALIMPSEST_KEY_PEPPER": pepper}, command, f"{command}-{place}")
+            await _add(made, home, shape, cleaned | {"PALIMPSEST_KEY_PEPPER": pepper, **encoder}, command, f"{command}-{place}")
 
 
 def _encoder(environ: Mapping[str, str]) -> dict[str, str]:

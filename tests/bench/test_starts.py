@@ -8,6 +8,8 @@ from pathlib import Path
 import click
 import pytest
 
+from bench.cluster.running import Shape, cluster
+from bench.cluster.servers import NotStarted
 from bench.data import directory
 from bench.runs import encode_sets, to_encode
 from bench.scoreboard.sources import cheat_sheet, facts, intents
@@ -95,6 +97,14 @@ def test_settings_that_give_no_encoder_end_a_bench_in_one_clear_message():
         encoder_of({"PALIMPSEST_ENCODER_START": "mine.safetensors"})
     with pytest.raises(click.ClickException, match="cannot be read"):
         encoder_of({"PALIMPSEST_ENCODER_START": "/nowhere", "PALIMPSEST_ENCODER_START_SHA256": "f" * 64})
+
+
+async def test_a_cluster_whose_encoder_cannot_be_had_is_not_begun(tmp_path):
+    environ = {"PALIMPSEST_ENCODER_START": "auto", "PALIMPSEST_ENCODER_START_SHA256": "f" * 64}
+    with pytest.raises(NotStarted, match="leave it out"):
+        async with cluster(tmp_path, Shape(), environ):
+            pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_bench_asks_the_environment_for_an_encoder_in_another_way():
