@@ -28,8 +28,8 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Consolidated:
-    """How a consolidation went."""
+class ConsolidationCost:
+    """What a consolidation took, and whether its gate let it pass."""
 
     seconds: float
     passed: bool  # the gate
@@ -58,7 +58,7 @@ class Asked(Protocol):
 class Consolidating(Protocol):
     """A memory that can be told to consolidate."""
 
-    async def consolidate(self) -> Consolidated:
+    async def consolidate(self) -> ConsolidationCost:
         """Consolidate, and wait for it."""
 
 

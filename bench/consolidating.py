@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
-from bench.asking import Consolidated
+from bench.asking import ConsolidationCost
 from bench.ending import end_with_parent
 from bench.peak import forget_peak, held_bytes, peak_bytes
 from service.errors import GateFailed
@@ -31,7 +31,7 @@ class Unfinished(Exception):
     """The process ended before it had consolidated; the message has what it said."""
 
 
-async def measured(work: Awaitable[object]) -> Consolidated:
+async def measured(work: Awaitable[object]) -> ConsolidationCost:
     """What a consolidation takes that is done in this process, and whether its gate let it pass."""
     begin, cpu, passed, before = time.perf_counter(), time.process_time(), True, held_bytes()
     forget_peak()
@@ -39,13 +39,15 @@ async def measured(work: Awaitable[object]) -> Consolidated:
         await work
     except GateFailed:
         passed = False
-    return Consolidated(time.perf_counter() - begin, passed, peak_bytes(), before, time.process_time() - cpu)
+    return ConsolidationCost(time.perf_counter() - begin, passed, peak_bytes(), before, time.process_time() - cpu)
 
 
-async def apart(var_dir: Path, threads: int, config: "RecallConfig", tenant: str, bank_id: str) -> Consolidated:
+async def apart(var_dir: Path, threads: int, config: "RecallConfig", tenant: str, bank_id: str) -> ConsolidationCost:
     """Consolidate a bank, whose engine does nothing meanwhile, in a process of its own; what it takes there, without the process's start.
 
     `threads`: of the model, as `Settings.model_threads`.
+
+    Cancelled, it ends the process before it returns.
 
     Raises:
         Unfinished: it failed.
@@ -57,14 +59,19 @@ async def apart(var_dir: Path, threads: int, config: "RecallConfig", tenant: str
         stderr=asyncio.subprocess.PIPE,
         preexec_fn=end_with_parent,
     )
-    said, errors = await process.communicate()
+    try:
+        said, errors = await process.communicate()
+    finally:
+        if process.returncode is None:  # the board was cancelled: its directory goes away under a process that went on
+            process.kill()
+            await process.wait()
     if process.returncode:
         why = (errors.decode().strip().splitlines() or ["it said nothing"])[-1]  # of a traceback that is the error
         raise Unfinished(f"the process that should consolidate ended with {process.returncode}: {why}")
-    return Consolidated(**json.loads(said.splitlines()[-1]))
+    return ConsolidationCost(**json.loads(said.splitlines()[-1]))
 
 
-async def _as_jobs_do(var_dir: str, threads: int, config: dict[str, Any], tenant: str, bank_id: str) -> Consolidated:
+async def _as_jobs_do(var_dir: str, threads: int, config: dict[str, Any], tenant: str, bank_id: str) -> ConsolidationCost:
     from model import RecallConfig
     from service.processes.jobs import maintained
     from service.settings import from_environment

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from bench.data import SOURCES, DataAbsent, directory, load_all
 from bench.scoreboard.report import Line
 from bench.streams import KINDS, Kind
-from service.settings import Settings, SettingsRefused, from_environment
+from service.settings import Settings, SettingsRefused
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,23 +67,24 @@ def corrections(
         raise click.UsageError("--rest URL needs --key or PALIMPSEST_KEY")
     try:
         sets = load_all(names or list(SOURCES), directory(os.environ))
-        settings = from_environment(os.environ)
-    except (DataAbsent, SettingsRefused) as refused:
-        raise click.ClickException(str(refused)) from None
+    except DataAbsent as absent:
+        raise click.ClickException(str(absent)) from None
     from httpx import HTTPError  # torch loads from here on, after all that can be refused at once
 
     from bench.running import NotServing
     from bench.runs import Plan, Rest, encode_sets, measure, to_encode
     from bench.scoreboard.parts import Parts, deciding
+    from bench.starts import settings_of
     from bench.subjects import Refused
     from bench.table import as_json, render, write_json
     from bench.vectors import encoders_of
     from model.encoder import EncoderRefused
 
     over = None if rest is None else Rest(None, None) if rest == SCRATCH else Rest(rest, key)
-    plan = Plan(sets, kinds or KINDS, seeds, requests, quiet(settings), over, jobs, every)
     begin = time.perf_counter()
     try:
+        settings = settings_of(os.environ)
+        plan = Plan(sets, kinds or KINDS, seeds, requests, quiet(settings), over, jobs, every)
         texts = plan.texts()
         with tqdm(desc="encode", total=to_encode(texts, settings, same=same_vectors), unit=" texts") as bar:
             vectors = encode_sets(texts, settings, bar.update, same=same_vectors, jobs=jobs)

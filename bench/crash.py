@@ -23,11 +23,10 @@ from bench.operations import KINDS, Operation
 from bench.promises import Broken, Report
 from bench.remains import examine
 from bench.running import NotServing
+from bench.starts import encoder_of
 from bench.table import write_json
 from model import Recall, RecallConfig
 from model.encoder import Encoder
-from service.embedded import load_encoder
-from service.settings import from_environment
 
 WINDOW_S = 1.6  # a process lives at most so long after it was ready
 LEAD_S = 1.0  # an operation is sent at most so long before the kill: the kill meets it at its begin, within it or after its reply
@@ -64,7 +63,7 @@ async def run(rounds: int, writers: int, seed: int, progress: Callable[[int], ob
     Raises:
         NotServing: the service did not come back; nothing is worse than that.
     """
-    encoder = load_encoder(from_environment(os.environ))
+    encoder = encoder_of(os.environ)
     recall = Recall(RecallConfig(encoder_digest=encoder.digest))
     with tempfile.TemporaryDirectory(prefix="palimpsest-crash-") as scratch:
         rig = Rig(Victim(Path(scratch)), random.Random(seed), encoder, recall)

@@ -15,9 +15,9 @@ import httpx
 from tqdm import tqdm
 
 from bench.data import DataAbsent, Row, directory, load
-from bench.starts import unseen
+from bench.starts import settings_of, unseen
 from bench.subjects import Refused, RestMemory, reply_of
-from service.settings import SettingsRefused, from_environment
+from service.settings import SettingsRefused
 
 TAUGHT, ASKED = 5, 3  # wordings of an intent that are taught, and others that are asked
 CHANGED, GONE = "card_arrival", "exchange_rate"  # the intents whose policy changes, and which is forgotten
@@ -37,7 +37,7 @@ def demo() -> None:
 
     try:
         rows = load("banking77", directory(os.environ)).rows
-        settings = unseen(quiet(from_environment(os.environ)), "banking77")
+        settings = unseen(quiet(settings_of(os.environ)), "banking77")
     except (DataAbsent, EncoderRefused, SettingsRefused) as refused:
         raise click.ClickException(str(refused)) from None
 

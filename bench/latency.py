@@ -24,12 +24,11 @@ from bench.cluster.servers import NotStarted
 from bench.data import DataAbsent, Row, directory, load
 from bench.line import Line, ask_all, request_bytes
 from bench.running import NotServing, Running, running_service
+from bench.starts import encoder_of
 from bench.step import BareStep, Took
 from bench.table import write_json
 from bench.vectors import BATCH
 from model.encoder import Encoder
-from service.embedded import load_encoder
-from service.settings import from_environment
 
 Asked = TypeVar("Asked")
 
@@ -194,7 +193,7 @@ async def measure(rows: Sequence[Row], requests: int, bursts: int, burst: int, *
     Raises:
         NotServing, NotStarted: it did not start.
     """
-    encoder = load_encoder(from_environment(os.environ))
+    encoder = encoder_of(os.environ)
     step = BareStep(encoder)
     async with _running(in_cluster) as service:
         for begin in range(0, TAUGHT, 100):

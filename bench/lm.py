@@ -69,10 +69,10 @@ def lm(
     dead level), ablations (one part changed at a time, as in the paper's table 6), and widths
     (training speed by width and head width against a Llama of the same size).
     """
-    from bench.language.ledger import Ledger  # torch loads from here on
     from bench.language.plan import OF_HOPE, Plan, done, outdated, quiet
     from bench.language.rivals import KINDS
     from bench.language.sizes import NoFit
+    from bench.ledger import Ledger  # torch loads from here on
 
     if odd := [kind for kind in kinds if kind not in KINDS]:
         raise click.UsageError(f"there is no kind {odd[0]!r}; there are {', '.join(KINDS)}")

@@ -7,12 +7,17 @@ it is.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
+import click
 from msgspec import structs
 
-from model.encoder import EncoderRefused
-from service.settings import Settings
+from model.encoder import Encoder, EncoderRefused
+from model.start import shipped
+from service.processes.encoders import for_new_banks
+from service.processes.parts import load_encoder
+from service.settings import Settings, SettingsRefused, from_environment
 
 STARTS = Path(__file__).resolve().parent.parent / "docs" / "measured" / "starts"
 EVERYTHING = "everything"  # a board of rows of all kinds
@@ -23,18 +28,40 @@ WITHOUT = {  # of each set: the start that left it out, and its digest
 }
 
 
-def unseen(settings: Settings, name: str) -> Settings:
-    """The settings for a data set; unchanged where they do not ask for the shipped start, or it has learned from no row that is played.
+def settings_of(environ: Mapping[str, str]) -> Settings:
+    """The settings of the environment for a benchmark, whose banks are new: a start that is left to the banks is what new ones get.
 
     Raises:
-        EncoderRefused: the start that left the set out is not here.
+        SettingsRefused: a setting cannot be used.
     """
-    if settings.encoder_start != "shipped":
+    return for_new_banks(from_environment(environ))
+
+
+def encoder_of(environ: Mapping[str, str]) -> Encoder:
+    """The encoder that a service which a benchmark starts on nothing has with these settings, or one clear message."""
+    try:
+        return load_encoder(settings_of(environ))
+    except (EncoderRefused, SettingsRefused) as refused:
+        raise click.ClickException(str(refused)) from None
+
+
+def unseen(settings: Settings, name: str) -> Settings:
+    """The settings for a data set; unchanged where they do not ask for a shipped start, or it has learned from no row that is played.
+
+    Raises:
+        EncoderRefused: no start of its recipe that left the set out is here.
+    """
+    if settings.encoder_start not in shipped.STARTS:
         return settings
     if name == EVERYTHING:
         return structs.replace(settings, encoder_start="none", encoder_start_sha256="")
     if name not in WITHOUT:
         return settings
+    if settings.encoder_start != "shipped":
+        raise EncoderRefused(
+            f"the start {settings.encoder_start} has learned from {name}, and none of its recipe is kept that has not: "
+            "set PALIMPSEST_ENCODER_START=shipped to measure the recipe of today, or none to measure without a start"
+        )
     called, sha256 = WITHOUT[name]
     file = STARTS / f"{called}.safetensors"
     if not file.is_file() or name not in json.loads(file.with_suffix(".json").read_text())["left_out"]:

@@ -20,7 +20,7 @@ from uuid import uuid4
 import httpx
 from msgspec import structs
 
-from bench.asking import Consolidated, Progress, Said
+from bench.asking import ConsolidationCost, Progress, Said
 from bench.consolidating import apart, measured
 from bench.data import Row
 from bench.running import client_of, running_service
@@ -60,7 +60,7 @@ class EngineMemory:
     bank: str = DEFAULT
     by_itself: Settings | None = None  # it is consolidated when these call for it; None: only when told
     apart: int = 0  # threads of a process like `palimpsest jobs` in which it is consolidated (`bench.consolidating`); 0: here
-    done: list[Consolidated] = field(default_factory=list)  # the consolidations that came by themselves
+    done: list[ConsolidationCost] = field(default_factory=list)  # the consolidations that came by themselves
 
     async def ask(self, text: str) -> str | None:
         """The first answer of a recall."""
@@ -108,7 +108,7 @@ class EngineMemory:
         """See `bench.asking`."""
         await self._maintenance().rebuild(self.tenant, await self._bank_id(), moved_by="bench", progress=_ignored)
 
-    async def consolidate(self) -> Consolidated:
+    async def consolidate(self) -> ConsolidationCost:
         """See `bench.asking`."""
         bank_id = await self._bank_id()
         if not self.apart:
@@ -209,14 +209,14 @@ class RestMemory:
             if (job := await self._ended(self.jobs.pop()))["status"] != "succeeded":
                 raise Refused(f"the rebuild {job['status']}: {job['error']}")
 
-    async def consolidate(self) -> Consolidated:
+    async def consolidate(self) -> ConsolidationCost:
         """See `bench.asking`; `POST /v1/consolidations`."""
         begin = time.perf_counter()
         job = await self._ended((await self._post("/v1/consolidations", {}))["job_id"])
         passed = job["status"] == "succeeded"
         if not passed and (job["error"] or {}).get("code") != GateFailed.code:
             raise Refused(f"the consolidation {job['status']}: {job['error']}")
-        return Consolidated(time.perf_counter() - begin, passed)
+        return ConsolidationCost(time.perf_counter() - begin, passed)
 
     async def _ended(self, job_id: str) -> dict[str, Any]:
         async with asyncio.timeout(JOB_S):

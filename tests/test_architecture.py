@@ -87,6 +87,11 @@ def test_workers_do_not_know_the_api():
     assert [(n, m) for n, m in imports_below("workers/") if within(m, "service.api", "bench", "palimpsest")] == []
 
 
+def test_boards_know_nothing_of_the_comparison_of_language_models():
+    bad = [(name, module) for name, module in imports_below("bench/scoreboard/") if within(module, "bench.language", "bench.synthetic")]
+    assert bad == [], "what several benches use lies beside their packages"
+
+
 def test_palimpsest_client_imports_nothing_of_ours_but_to_run_the_service():
     roots = {"palimpsest/embedded.py": "service.embedded", "palimpsest/cli/__init__.py": "service.cli"}
     known = [(n, m) for n, m in imports_below("palimpsest/") if within(m, *(OURS - {"palimpsest"}))]

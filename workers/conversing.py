@@ -121,10 +121,10 @@ class Conversing:
     async def _append(self, tenant: str, bank_id: str, draft: turns.TurnDraft, ids: Sequence[str]) -> tuple[str, int]:
         """Append the turn and let the warm bank pass it; its id and seq. One that was said under any of the ids is not said again."""
         async with self._warm.lock(bank_id):
-            if len(ids) > 1 and (known := await self._known(tenant, bank_id, ids)) is not None:
-                return known
             for _ in range(TRIES):
                 warm = await self._warm.locked(tenant, bank_id)
+                if len(ids) > 1 and (known := await self._known(tenant, bank_id, ids)) is not None:  # another may have, each time
+                    return known
                 refuse_closed(warm.view.closed, [draft])
                 fence: dict[str, int] = {"epoch": warm.row.epoch, "head_version": warm.head_version}
                 try:

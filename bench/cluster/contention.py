@@ -26,6 +26,7 @@ from bench.cluster.taught import TaughtBank
 from bench.killing import Fold, consolidated_at
 from bench.promises import Broken
 from bench.running import client_of
+from bench.starts import encoder_of
 from bench.table import write_json
 from model import Recall, RecallConfig
 from service import wire
@@ -33,9 +34,7 @@ from service.cluster.client import FrameClient, Refused
 from service.cluster.engine import Actor
 from service.cluster.redis_coord import RedisCoord
 from service.cluster.rpc import METHODS
-from service.embedded import load_encoder
 from service.errors import PalimpsestError, WriterBusy
-from service.settings import from_environment
 
 PARTS = 10  # times that everything is compared
 TOGETHER, IN_A_ROW = 8, 6  # corrections of a call, and calls to the same worker, at most
@@ -112,7 +111,7 @@ async def run(appends: int, owners: int, banks: int, seed: int, progress: Callab
     Raises:
         NotStarted: a part of the cluster did not come up.
     """
-    encoder = load_encoder(from_environment(os.environ))
+    encoder = encoder_of(os.environ)
     fold = Fold(Recall(RecallConfig(encoder_digest=encoder.digest)), encoder)
     with tempfile.TemporaryDirectory(prefix="palimpsest-cluster-") as home:
         settings = SETTINGS | {"BLOBS": Path(home, "objects").as_uri()}  # what is tried is PostgreSQL: quicker than a store of S3

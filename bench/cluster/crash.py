@@ -31,10 +31,9 @@ from bench.killing import Fold
 from bench.operations import KINDS, Operation, Refused
 from bench.promises import Broken
 from bench.running import client_of
+from bench.starts import encoder_of
 from bench.table import write_json
 from model import Recall, RecallConfig
-from service.embedded import load_encoder
-from service.settings import from_environment
 
 LEAD_S, AFTER_S = 0.6, 0.6  # of load before and after the fault, at most
 BANKS, REPLACED = 2, 25  # banks that are taught; rounds after which they are looked at from the beginning, and others taken
@@ -103,7 +102,7 @@ async def run(
     """
     if not rounds:
         return
-    encoder = load_encoder(from_environment(os.environ))
+    encoder = encoder_of(os.environ)
     fold = Fold(Recall(RecallConfig(encoder_digest=encoder.digest)), encoder)
     with tempfile.TemporaryDirectory(prefix="palimpsest-cluster-") as scratch:
         place = home or Path(scratch)
@@ -126,7 +125,7 @@ class Rig:
 
     async def round(self, number: int, writers: int, faults: list[str], *, last: bool) -> Round:
         """Load, a fault, and a look at everything."""
-        begin = time.perf_counter()
+        begin, killed_down = time.perf_counter(), self._cluster.postgres.killed_down
         last = last or number % REPLACED == 0
         async with self._serving() as client:
             if not self._banks:
@@ -162,6 +161,7 @@ class Rig:
             astray=_number(broken, "digest"),
             other=_number(broken, "other"),
             broken=[f"{each.kind}: {each.what}" for each in broken],
+            database_killed=self._cluster.postgres.killed_down - killed_down,
         )
 
     async def _struck(

@@ -12,8 +12,8 @@ import msgspec
 HEAD = ("fault", "rounds", "acknowledged", "sent again", "lost", "doubled", "astray", "other", "longest wait", "a round")
 
 
-class Round(msgspec.Struct, frozen=True, kw_only=True):
-    """One fault under load and what was found after it."""
+class Round(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One fault under load and what was found after it. What has a default is in a line only where it is something else."""
 
     seed: int
     number: int  # in its run, from 1
@@ -33,6 +33,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     astray: int  # digests that are not the fold of their ledger
     other: int
     broken: list[str]  # what was seen
+    database_killed: int = 0  # how often PostgreSQL stayed down by itself until the bench killed it and started it again: no fault of ours
 
 
 def read_rounds(path: Path) -> list[Round]:
@@ -63,6 +64,7 @@ def as_json(rounds: Sequence[Round]) -> dict[str, Any]:
         **{name: sum(getattr(each, name) for each in rounds) for name in ("acknowledged", "asked", "sent_again", "replayed")},
         **{name: sum(getattr(each, name) for each in rounds) for name in ("lost", "doubled", "astray", "other")},
         "longest_wait_s": max((each.longest_wait_s for each in rounds), default=0.0),
+        "database_killed": sum(each.database_killed for each in rounds),
         "broken": broken(rounds),
     }
 
@@ -72,8 +74,17 @@ def broken(rounds: Sequence[Round]) -> list[str]:
     return [f"seed {each.seed}, round {each.number} ({each.fault}, {each.victim}): {what}" for each in rounds for what in each.broken]
 
 
+def hung(rounds: Sequence[Round]) -> list[str]:
+    """The rounds whose waits are not the service's: PostgreSQL stayed down in them."""
+    return [
+        f"seed {each.seed}, round {each.number} ({each.fault}, {each.victim}): PostgreSQL stayed down and was killed and started again"
+        for each in rounds
+        if each.database_killed
+    ]
+
+
 def table(rounds: Sequence[Round]) -> str:
-    """A line for each fault and one for all of them, for people; below it whatever broke."""
+    """A line for each fault and one for all of them, for people; below it whatever broke, and where PostgreSQL hung."""
     faults = sorted({each.fault for each in rounds})
     lines = [HEAD, *(_row(name, [each for each in rounds if each.fault == name]) for name in faults), _row("all", rounds)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
@@ -81,7 +92,7 @@ def table(rounds: Sequence[Round]) -> str:
         "  ".join(cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(zip(line, widths, strict=True)))
         for line in lines
     ]
-    return "\n".join([*told, *(f"  {what}" for what in broken(rounds))])
+    return "\n".join([*told, *(f"  {what}" for what in (*broken(rounds), *hung(rounds)))])
 
 
 def _row(name: str, rounds: Sequence[Round]) -> tuple[str, ...]:

@@ -18,10 +18,13 @@ import httpx
 from bench.cluster.relay import Relay
 from bench.cluster.servers import BUCKET, LOG_FILE, SMALL_LOG_FILE, NotStarted, Postgres, Redis, Server, Store, free_port
 from bench.ending import end_with_parent
+from service.processes.encoders import for_new_banks
+from service.settings import SettingsRefused, from_environment
 
 START_S = 240.0  # a cold disk and a busy machine
 STOP_S = 60.0
 SERVERS = ("postgres", "redis", "broker", "s3")
+ENCODER = ("encoder", "encoder_sha256", "encoder_start", "encoder_start_sha256")  # settings that processes have from the environment
 
 
 class Process:
@@ -148,11 +151,12 @@ class Cluster:
 
 @contextlib.asynccontextmanager
 async def cluster(home: Path, shape: Shape, environ: Mapping[str, str] = os.environ) -> AsyncIterator[Cluster]:
-    """Start all of it below `home`, give it when every process is ready, stop it.
+    """Start all of it below `home`, give it when every process is ready, stop it. Of the settings in `environ` it has those of the encoder.
 
     Raises:
-        NotStarted: a server or a process did not come up.
+        NotStarted: a server or a process did not come up, or the settings of the encoder cannot be used.
     """
+    encoder = _encoder(environ)
     postgres = Postgres(home / "postgres", SMALL_LOG_FILE if shape.breakable else LOG_FILE)
     redis = Redis(home / "redis", durable=False)
     broker, store = Redis(home / "broker", durable=True), Store(home / "s3")
@@ -160,7 +164,7 @@ async def cluster(home: Path, shape: Shape, environ: Mapping[str, str] = os.envi
     try:
         await asyncio.gather(*(server.start() for server in (postgres, redis, broker, store)))
         await postgres.create("palimpsest")
-        await _arrange(made, home, shape, environ)
+        await _arrange(made, home, shape, environ, encoder)
         await asyncio.gather(*(process.start() for process in made.processes.values()))
         await asyncio.gather(*(process.ready() for process in made.processes.values()))
         yield made
@@ -172,8 +176,8 @@ async def cluster(home: Path, shape: Shape, environ: Mapping[str, str] = os.envi
             server.kill()
 
 
-async def _arrange(made: Cluster, home: Path, shape: Shape, environ: Mapping[str, str]) -> None:
-    """The database's schema, and every process with its environment; none is started."""
+async def _arrange(made: Cluster, home: Path, shape: Shape, environ: Mapping[str, str], encoder: Mapping[str, str]) -> None:
+    """The database's schema, and every process with its environment, of which `encoder` is a part; none is started."""
     pepper, cleaned = token_urlsafe(32), {name: value for name, value in environ.items() if not name.startswith("PALIMPSEST_")}
     cleaned.pop("PYTHONDONTWRITEBYTECODE", None)
     first = cleaned | {
@@ -189,7 +193,17 @@ async def _arrange(made: Cluster, home: Path, shape: Shape, environ: Mapping[str
     numbers = {"api": shape.apis, "worker": shape.workers, "jobs": shape.jobs}
     for command, number in numbers.items():
         for place in range(1, number + 1):
-            await _add(made, home, shape, cleaned | {"PALIMPSEST_KEY_PEPPER": pepper}, command, f"{command}-{place}")
+            await _add(made, home, shape, cleaned | {"PALIMPSEST_KEY_PEPPER": pepper, **encoder}, command, f"{command}-{place}")
+
+
+def _encoder(environ: Mapping[str, str]) -> dict[str, str]:
+    """The encoder of all processes. A start that is left to the banks is settled here: a bench writes banks around the service, too."""
+    names = {f"PALIMPSEST_{name.upper()}": name for name in ENCODER}
+    try:
+        settings = for_new_banks(from_environment({name: environ[name] for name in names if name in environ}))
+    except SettingsRefused as refused:
+        raise NotStarted(str(refused)) from None
+    return {name: str(getattr(settings, field)) for name, field in names.items()}
 
 
 async def _add(made: Cluster, home: Path, shape: Shape, environ: Mapping[str, str], command: str, name: str) -> None:

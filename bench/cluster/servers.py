@@ -123,6 +123,7 @@ class Postgres(Server):
 
     def __init__(self, home: Path, log_file: int = LOG_FILE) -> None:
         super().__init__(home)
+        self.killed_down = 0  # how often it stayed down by itself and was killed for it
         self._binaries = _installed_postgres()
         self._identity: dict[str, Any] = {}
         if os.geteuid() == 0:  # it refuses to run as root
@@ -183,6 +184,7 @@ class Postgres(Server):
         until = time.monotonic() + PATIENCE_S
         while not await self.answers():
             if self.alive and time.monotonic() > until:
+                self.killed_down += 1
                 self.kill()
             if not self.alive:
                 await self.start()

@@ -20,9 +20,9 @@ from bench.data import DataAbsent, directory
 from bench.scoreboard.parts import Parts, deciding
 from bench.scoreboard.report import Line, Table, as_text
 from bench.scoreboard.sources import Loaded
-from bench.starts import unseen
+from bench.starts import settings_of, unseen
 from bench.table import report, write_json
-from service.settings import Settings, SettingsRefused, from_environment
+from service.settings import Settings, SettingsRefused
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -170,7 +170,7 @@ def run_board(
         from bench.runs import encode_sets, to_encode  # torch loads from here on, after all that can be refused at once
         from bench.vectors import encoders_of
 
-        settings = quiet(from_environment(os.environ))
+        settings = quiet(settings_of(os.environ))
         by_set = texts if isinstance(texts, Mapping) else {"": texts}
         wanted = {name: list(dict.fromkeys(text for text in some if text)) for name, some in by_set.items()}
         with tqdm(desc="encode", total=to_encode(wanted, settings, same=chosen.same_vectors), unit=" texts") as bar:

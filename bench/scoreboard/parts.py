@@ -23,7 +23,7 @@ from typing import Any
 from msgspec import structs
 
 from bench.asking import Progress
-from bench.language.ledger import Ledger
+from bench.ledger import Ledger
 from bench.scoreboard.report import Line
 from service.settings import Settings
 

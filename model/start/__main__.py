@@ -29,7 +29,7 @@ from model.start.comparing import Hits, compared
 from model.start.judging import figures, judge, worse
 from model.start.network import ChangedEncoder
 from model.start.probes import PROBES, own_pairs, probe
-from model.start.recipes import Record, told_beside, write_beside
+from model.start.recipes import Record, record_of, told_beside, write_beside
 from model.start.sources import DOMAINS, Asked, SourceAbsent, Sources
 from model.start.training import Recipe, Step, Training, plain_vectors
 from model.start.weights import read_start, with_share, write_start
@@ -147,11 +147,13 @@ def run(training: Training, steps: int, part: Path, made_of: dict[str, Any], *, 
 @main.command()
 @click.argument("start", type=FILE)
 @click.option(
-    "--domain", "names", multiple=True, type=click.Choice((*DOMAINS, *PROBES)), help="Repeatable. Default: those it has not seen."
+    "--domain",
+    "names",
+    multiple=True,
+    type=click.Choice((*DOMAINS, *PROBES)),
+    help="Repeatable. Default, without --pairs: those it has not seen.",
 )
-@click.option(
-    "--pairs", type=FILE, help='Your own texts instead, a line for each pair: {"taught": "…", "asked": "…"}, which mean the same.'
-)
+@click.option("--pairs", type=FILE, help='Your own texts, a line for each pair: {"taught": "…", "asked": "…"}, which mean the same.')
 @click.option("--validation", is_flag=True, help="Validation rows instead of test rows: for choosing between recipes.")
 @DATA_OPTION
 @ENCODER
@@ -167,13 +169,17 @@ def evaluate(
     torch.set_num_threads(1)
     with clear_errors():
         given = read_start(start, sha256_of(start))
+        left_out: Sequence[str] = record_of(start, given)["left_out"]
         directory = find_weights(encoder)
         encoders = {
             "plain": Encoder.load(directory, expected_sha256=given.base),
             "start": Encoder.load(directory, expected_sha256=given.base, start=given),
         }
-        left_out = left_out_of(start)
-        asked = {OWN: own_pairs(pairs)} if pairs else {name: asked_of(name, data, validation) for name in names or left_out}
+        asked = {name: asked_of(name, data, validation) for name in names or (() if pairs else left_out)}
+        if pairs:
+            asked[OWN] = own_pairs(pairs)
+        if validation and (whole := sorted(set(asked) - set(DOMAINS))):
+            raise click.UsageError(f"--validation: there are no validation rows of {', '.join(whole)}, only of {', '.join(DOMAINS)}")
         if not asked:
             raise click.ClickException(
                 f"{start} has learned from every domain: judge one that leaves some out, or name one by --domain, or your own --pairs"
@@ -200,16 +206,22 @@ def evaluate(
 @click.option("--strength", required=True, type=click.FloatRange(0, 1, min_open=True), help="Share of what was learned that is taken.")
 @click.option("--out", type=FILE, required=True, help="The start with that share; its recipe is written beside it.")
 def take(start: Path, strength: float, out: Path) -> None:
-    """Take another share of the change that a START is of: the file that `train` writes with this --strength, without training again."""
+    """Take another share of what a START has learned: the file that `train` writes with this --strength, without training again.
+
+    The START must have taken a share that is a power of two (1, 0.5, 0.25): of others the bits were rounded.
+    """
     with clear_errors():
-        given, record = read_start(start, sha256_of(start)), record_of(start)
+        given = read_start(start, sha256_of(start))
+        record = record_of(start, given)
         try:
             was = float(record["recipe"]["strength"])
         except (KeyError, TypeError, ValueError) as error:
             raise click.ClickException(
-                f"the record beside {start} does not say which share it took ({error}); keep the one that `train` writes"
+                f"the record beside {start} does not say which share it took ({error!r}); keep the one that `train` writes"
             ) from error
-        taken = write_start(out, with_share(given, was, strength), given.base)
+        changes = with_share(given, was, strength)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        taken = write_start(out, changes, given.base)
         told_beside(out, record, taken, strength)
     click.echo(f"{out} {taken.sha256}")
 
@@ -240,25 +252,6 @@ def sha256_of(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise click.ClickException(f"{path} cannot be read: {error.strerror}") from error
-
-
-def record_of(start: Path) -> dict[str, Any]:
-    """What `train` wrote beside a start."""
-    beside = start.with_suffix(".json")
-    try:
-        record: dict[str, Any] = json.loads(beside.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise click.ClickException(f"{beside} cannot be read ({error}); keep the record that `train` writes") from error
-    return record
-
-
-def left_out_of(start: Path) -> Sequence[str]:
-    """The domains that the record beside a start names as left out."""
-    record = record_of(start)
-    if "left_out" not in record:
-        raise click.ClickException(f"{start.with_suffix('.json')} does not say what was left out; keep the record that `train` writes")
-    left: list[str] = record["left_out"]
-    return left
 
 
 @contextmanager

@@ -43,6 +43,26 @@ class Record:
         return json.dumps(content, indent=2) + "\n"
 
 
+def record_of(path: Path, start: Start) -> dict[str, Any]:
+    """What was written beside the start that `path` holds, once it is of this very file.
+
+    Raises:
+        ValueError: it is not there or is no record, or one of another start.
+    """
+    beside = path.with_suffix(".json")
+    try:
+        record = json.loads(beside.read_text(encoding="utf-8"))
+        of, base, rank, _ = record["start_sha256"], record["base_sha256"], record["recipe"]["rank"], record["left_out"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{beside} cannot be read as a record ({error!r}); keep the one that `train` writes beside {path}") from error
+    if (of, base, rank) != (start.sha256, start.base, start.rank):
+        raise ValueError(
+            f"{beside} is the record of another start: of {of} with rank {rank} for the encoder {base}, and {path} is {start.sha256} "
+            f"with rank {start.rank} for {start.base}; keep the one that `train` wrote beside it"
+        )
+    return dict(record)
+
+
 def write_beside(path: Path, record: Record, start: Start) -> Path:
     """Write the record of the start in `path` beside it; where it is."""
     beside = path.with_suffix(".json")

@@ -1,4 +1,4 @@
-"""The start that is shipped: low-rank changes of the encoder's linear maps, read, checked and added to its weights.
+"""A start: low-rank changes of the encoder's linear maps, read, checked and added to its weights.
 
 S1  A start is used only when the SHA-256 of the very bytes that are parsed is the expected one, and only on the encoder it was learned for.
 S2  Its tensors are exactly two for each linear map, of one rank; anything else is refused with the name of the tensor.
@@ -9,6 +9,7 @@ S4  An encoder with a start has a digest of its own, of both digests: what was l
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.encoder_weights import LAYERS, PINNED, EncoderRefused, shapes
+from model.start.shipped import SHIPPED, SHIPPED_SHA256, STARTS
 
-SHIPPED = Path(__file__).with_name("start.safetensors")
-SHIPPED_SHA256 = "039eb08498366ee711d95863f2c3c6ed8e8271c5ed1f0b1dadc58bb7103522be"
 LARGEST_RANK = 64
+POWER_OF_TWO = 0.5  # the mantissa of each of them
 MAPS = tuple(
     f"encoder.layer.{layer}.{part}"
     for layer in range(LAYERS)
@@ -69,7 +70,7 @@ def read_start(path: Path, expected_sha256: str) -> Start:
     digest = hashlib.sha256(raw).hexdigest()
     if digest != expected_sha256.strip().lower():
         way = "install the package again"
-        if path != SHIPPED:
+        if path not in {file for file, _ in STARTS.values()}:
             way = (
                 "if this start is meant, set PALIMPSEST_ENCODER_START_SHA256 to its digest "
                 "(what was learned with another start will not be found with this one)"
@@ -109,10 +110,16 @@ def merged(weights: Mapping[str, Tensor], start: Start) -> dict[str, Tensor]:
 
 
 def with_share(start: Start, was: float, share: float) -> dict[str, tuple[Tensor, Tensor]]:
-    """The changes of a start that took the share `was` of what was learned, at another share.
+    """The changes of a start that took the share `was` of what was learned, at another share: the bits that training with that one gives.
 
-    Where `was` is a power of two nothing is lost on the way: the bits are those that training with that share gives.
+    Raises:
+        ValueError: `was` is no power of two. Then products were rounded, and what was learned cannot be told from its neighbours any more.
     """
+    if math.frexp(was)[0] != POWER_OF_TWO:
+        raise ValueError(
+            f"what was learned cannot be had back exactly from a start that took {was:g} of it, only from one that took a power of two "
+            "(1, 0.5, 0.25): take it from such a one, or train with the strength that you want"
+        )
     return {name: (down, (up / np.float32(was)) * np.float32(share)) for name, (down, up) in start.changes.items()}
 
 
@@ -121,21 +128,25 @@ def digest_with(base: str, start: str) -> str:
     return hashlib.sha256(f"{base}\n{start}\n".encode()).hexdigest() if start else base
 
 
-def way_to(digest: str) -> str:
-    """How a service has the encoder of this digest."""
-    ways = {
-        PINNED: "PALIMPSEST_ENCODER_START=none is that encoder",
-        digest_with(PINNED, SHIPPED_SHA256): "PALIMPSEST_ENCODER_START=shipped is that encoder",
-    }
-    return ways.get(digest, "name the file of its start by PALIMPSEST_ENCODER_START, or its folder by PALIMPSEST_ENCODER")
+def way_to(digest: str, *, packaged: bool = True) -> str:
+    """How a service has the encoder of this digest; `packaged`: whether it has the encoder of the package, with a start or without."""
+    for name, one in _packaged().items():
+        if one == digest:
+            return f"PALIMPSEST_ENCODER_START={name}{'' if packaged else ', with the encoder of the package,'} is that encoder"
+    return "name the file of its start by PALIMPSEST_ENCODER_START, or its folder by PALIMPSEST_ENCODER"
 
 
 def told_apart(theirs: str, ours: str) -> str:
     """What was learned with the encoder `theirs` is not for a service that has `ours`: which these are, and what to do about it."""
     return (
-        f"the encoder {theirs[:12]}, this service has {ours[:12]}: {way_to(theirs)}, and docs/operations.md says under "
-        '"Rebuild on a new base" how a bank is taught again with another'
+        f"the encoder {theirs[:12]}, this service has {ours[:12]}: {way_to(theirs, packaged=ours in _packaged().values())}, and "
+        'docs/operations.md says under "Rebuild on a new base" how a bank is taught again with another'
     )
+
+
+def _packaged() -> dict[str, str]:
+    """The digests of the package's encoder, without a start and with each of the package's, by the names that settings have for them."""
+    return {"none": PINNED, **{name: digest_with(PINNED, sha256) for name, (_, sha256) in STARTS.items()}}
 
 
 def _checked(tensors: Mapping[str, Tensor], path: Path) -> dict[str, tuple[Tensor, Tensor]]:

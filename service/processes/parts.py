@@ -106,9 +106,9 @@ def _start_of(settings: Settings) -> tuple[Path, str] | None:
     Raises:
         SettingsRefused: a file is named without its digest, or a digest without a file, or the settings leave it to the banks.
     """
-    from model.start.weights import SHIPPED, SHIPPED_SHA256
+    from model.start.shipped import STARTS
 
-    if settings.encoder_start_sha256 and settings.encoder_start in ("none", "shipped", AUTO):
+    if settings.encoder_start_sha256 and settings.encoder_start in ("none", AUTO, *STARTS):
         raise SettingsRefused(
             "PALIMPSEST_ENCODER_START_SHA256 is the digest of a file, and PALIMPSEST_ENCODER_START names none: leave it out"
         )
@@ -116,12 +116,12 @@ def _start_of(settings: Settings) -> tuple[Path, str] | None:
         raise SettingsRefused("PALIMPSEST_ENCODER_START=auto asks a database for its banks, and there is none here: set none or shipped")
     if settings.encoder_start == "none":
         return None
-    if settings.encoder_start == "shipped":
-        return SHIPPED, SHIPPED_SHA256
+    if settings.encoder_start in STARTS:
+        return STARTS[settings.encoder_start]
     if not settings.encoder_start_sha256:
         raise SettingsRefused(
             f"PALIMPSEST_ENCODER_START is the file {settings.encoder_start}: "
-            "set PALIMPSEST_ENCODER_START_SHA256 to the digest that it must have"
+            f"set PALIMPSEST_ENCODER_START_SHA256 to the digest that it must have, or take one of {', '.join(('none', AUTO, *STARTS))}"
         )
     return Path(settings.encoder_start), _lower(settings.encoder_start_sha256)
 
@@ -184,6 +184,7 @@ async def local_engine(
     from workers.encoding import Encoding
     from workers.engine import LocalEngine, Policy
 
+    looked_through = encoder is None and settings.encoder_start == AUTO  # by `settled`, which goes on only if all banks are of one encoder
     if encoder is None:
         encoder = await asyncio.to_thread(load_encoder, await settled(settings, database))
     recall = await asyncio.to_thread(memory, settings, config or RecallConfig(encoder_digest=encoder.digest))
@@ -205,12 +206,14 @@ async def local_engine(
     metrics.watch_warm_banks(lambda: len(engine.banks))
     for tier in Tier:
         metrics.watch_warm_bytes(tier, partial(engine.banks.housing.bytes, tier))
-    telling = asyncio.ensure_future(tell_of_other_encoders(database, encoder.digest))  # one question a tenant: no start waits for it
+    # one question a tenant: no start waits for it
+    telling = [] if looked_through else [asyncio.ensure_future(tell_of_other_encoders(database, encoder.digest))]
     try:
         yield engine
     finally:
-        telling.cancel()
-        await asyncio.gather(telling, return_exceptions=True)
+        for task in telling:
+            task.cancel()
+        await asyncio.gather(*telling, return_exceptions=True)
         await engine.close()
 
 

@@ -1,8 +1,11 @@
 """A consolidation takes no more memory than is stated: counted by Linux in processes that do nothing else."""
 
+import asyncio
 import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -64,3 +67,23 @@ print([name for name in ("transformers", "torch._dynamo", "onnxruntime") if name
 async def test_a_process_that_cannot_consolidate_says_why(tmp_path):
     with pytest.raises(Unfinished, match=r"ended with 1: .*the database cannot be used now"):
         await apart(tmp_path, 1, RecallConfig("d" * 64), "ten_1", "bank_1")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+async def test_a_cancelled_board_ends_the_process_that_consolidates_for_it(tmp_path):
+    def children() -> set[int]:
+        return {int(pid) for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()}
+
+    before = children()
+    board = asyncio.ensure_future(apart(tmp_path, 1, RecallConfig("d" * 64), "ten_1", "bank_1"))
+    started: set[int] = set()
+    for _ in range(1_000):
+        await asyncio.sleep(0.01)
+        if started := children() - before:
+            break
+    (pid,) = started
+    os.kill(pid, signal.SIGSTOP)  # it does not end by itself
+    board.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await board
+    assert pid not in children()

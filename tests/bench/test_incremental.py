@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.asking import Consolidated, Said
+from bench.asking import ConsolidationCost, Said
 from bench.scoreboard.incremental import Course, Marks, course, taught
 from bench.scoreboard.sources import Intents
 
@@ -58,7 +58,7 @@ class Scripted:
 
     async def consolidate(self):
         self.whole = True
-        return Consolidated(1.5, passed=True)
+        return ConsolidationCost(1.5, passed=True)
 
 
 async def test_product_is_asked_after_each_task_and_again_after_its_consolidation():

@@ -17,12 +17,12 @@ from bench.language.budgets import BUDGETS
 from bench.language.context import by_position, carried, doubling, sliding, streams
 from bench.language.continual import by_steps, in_turn
 from bench.language.corpora import Corpus, batches, chosen_on, domain, mixed, shakespeare
-from bench.language.ledger import Ledger
 from bench.language.levels import BOTH, RATES, READINGS, Reading, left_out, nats, online, relevelled, without
 from bench.language.plan import Plan, attempt, done, execute, missing, outdated, tuned
 from bench.language.rivals import build
 from bench.language.stream import bits_per_token
 from bench.language.trials import GRID, RATE, Trial, code_of
+from bench.ledger import Ledger
 
 
 class Counter(nn.Module):

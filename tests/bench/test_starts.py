@@ -3,18 +3,22 @@
 import hashlib
 import json
 import os
+from pathlib import Path
 
+import click
 import pytest
 
+from bench.cluster.running import Shape, cluster
+from bench.cluster.servers import NotStarted
 from bench.data import directory
 from bench.runs import encode_sets, to_encode
 from bench.scoreboard.sources import cheat_sheet, facts, intents
 from bench.scoreboard.supersession import corrected
-from bench.starts import EVERYTHING, WITHOUT, unseen
+from bench.starts import EVERYTHING, WITHOUT, encoder_of, settings_of, unseen
 from bench.vectors import encoders_of
 from model.encoder import PINNED, EncoderRefused
+from model.start.shipped import FORMER, SHIPPED, name_of
 from model.start.sources import Sources, bag
-from model.start.weights import SHIPPED
 from service.processes.parts import encoder_digest
 from service.settings import Settings
 
@@ -69,6 +73,44 @@ def test_a_board_of_everything_is_played_without_a_start_and_a_start_that_is_not
     monkeypatch.setattr("bench.starts.STARTS", tmp_path)
     with pytest.raises(EncoderRefused, match="without-banking77-facts-hwu64"):
         unseen(ASKED_FOR, "hwu64")
+
+
+def test_of_a_former_start_no_set_that_it_has_learned_from_is_played():
+    former = Settings(encoder_start=name_of(FORMER[0]))
+    for name in WITHOUT:
+        with pytest.raises(EncoderRefused, match=f"{former.encoder_start} has learned from {name}.*START=shipped"):
+            unseen(former, name)
+    assert unseen(former, EVERYTHING).encoder_start == "none"
+    assert unseen(former, "counterfact") == former
+
+
+def test_where_the_start_is_left_to_the_banks_a_bench_has_that_of_new_ones():
+    asked = {"PALIMPSEST_ENCODER_START": "auto"}
+    assert settings_of(asked) == ASKED_FOR
+    assert settings_of(asked | {"PALIMPSEST_ENCODER_SHA256": "f" * 64}).encoder_start == "none"
+    assert unseen(settings_of(asked), "hwu64") == unseen(ASKED_FOR, "hwu64")
+    assert encoder_of(asked).digest == encoder_digest(ASKED_FOR)
+
+
+def test_settings_that_give_no_encoder_end_a_bench_in_one_clear_message():
+    with pytest.raises(click.ClickException, match="PALIMPSEST_ENCODER_START_SHA256"):
+        encoder_of({"PALIMPSEST_ENCODER_START": "mine.safetensors"})
+    with pytest.raises(click.ClickException, match="cannot be read"):
+        encoder_of({"PALIMPSEST_ENCODER_START": "/nowhere", "PALIMPSEST_ENCODER_START_SHA256": "f" * 64})
+
+
+async def test_a_cluster_whose_encoder_cannot_be_had_is_not_begun(tmp_path):
+    environ = {"PALIMPSEST_ENCODER_START": "auto", "PALIMPSEST_ENCODER_START_SHA256": "f" * 64}
+    with pytest.raises(NotStarted, match="leave it out"):
+        async with cluster(tmp_path, Shape(), environ):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_bench_asks_the_environment_for_an_encoder_in_another_way():
+    root = Path(__file__).resolve().parents[2] / "bench"
+    asking = {path.relative_to(root).as_posix() for path in root.rglob("*.py") if "from_environment(" in path.read_text()}
+    assert asking == {"starts.py", "cluster/running.py", "consolidating.py"}  # the last is given the encoder's digest
 
 
 def test_rivals_have_the_plain_encoder_unless_they_are_given_ours(tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bench.asking import Consolidated, Said
+from bench.asking import ConsolidationCost, Said
 from bench.repeats import Repeats
 from bench.streams import Request, changed_intents, play, stream, survival, tally
 from bench.vectors import Vectors
@@ -112,7 +112,7 @@ class Consolidating(Scripted):
 
     async def consolidate(self):
         self.consolidations += 1
-        return Consolidated(2.0, passed=False)
+        return ConsolidationCost(2.0, passed=False)
 
 
 async def test_consolidations_come_every_so_many_requests_and_tell_what_they_lost():

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from click.testing import CliRunner
+from msgspec import structs
 
 from bench.__main__ import main
 from bench.cluster import servers
@@ -73,6 +74,21 @@ def test_ledger_of_several_runs_is_added_up_and_what_broke_fails_the_command(tmp
     assert [line.split()[:2] for line in lines[1:3]] == [["kill", "api"], ["all", "3"]]
 
 
+def test_a_round_whose_database_had_to_be_killed_says_so_and_lines_of_before_are_read(tmp_path):
+    ledger = tmp_path / "rounds.jsonl"
+    add_round(ledger, ROUND)
+    add_round(ledger, structs.replace(ROUND, number=2, fault="disk full", victim="postgres", database_killed=1))
+    first, second = map(json.loads, ledger.read_text().splitlines())
+    assert "database_killed" not in first
+    assert second["database_killed"] == 1
+    rounds = read_rounds(ledger)
+    assert as_json(rounds)["database_killed"] == 1
+    assert "seed 1, round 2 (disk full, postgres): PostgreSQL stayed down and was killed" in table(rounds)
+    assert as_json(rounds)["broken"] == []
+    kept = Path(__file__).resolve().parents[2] / "docs" / "measured" / "cluster-crash.jsonl"
+    assert len(read_rounds(kept)) == len(kept.read_text().splitlines()) >= 825
+
+
 def test_fault_that_does_not_exist_is_refused_with_the_names_of_all():
     said = CliRunner().invoke(main, ["cluster-crash", "--fault", "meteor"])
     assert said.exit_code == 2
@@ -91,5 +107,8 @@ async def test_database_that_stays_down_is_started_again_as_a_supervisor_would(m
             await server.recovered()
             assert server.pid != before
             assert await server.answers()
+            assert server.killed_down == 1
+            await server.recovered()
+            assert server.killed_down == 1, "one that answers is left alone"
         finally:
             server.kill()

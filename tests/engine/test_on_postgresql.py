@@ -14,11 +14,15 @@ from saying import PIN, SPAIN, ask, digest, snapshot, teach
 
 from model import RecallConfig
 from model.slots import bytes_of_slot
+from service import wire
+from service.cluster.engine import Actor
 from service.doctor import examine
 from service.errors import NotFound
-from service.store import banks
+from service.store import banks, turns
 from workers import warm
 from workers.replay import lineage
+
+BY = Actor(key_id="key_1", request_id="test")
 
 
 @pytest.fixture
@@ -376,6 +380,24 @@ async def test_append_whose_connection_breaks_is_made_again_and_counts_once(tmp_
         lived = await digest(client)
         service.engine.banks.drop(bank)
         assert await digest(client) == lived
+
+
+async def test_turn_whose_retry_was_quicker_at_another_worker_is_learned_once(tmp_path, encoder, url):
+    """The first try waits for the bank's row while its retry, which is called otherwise after midnight, takes the bank and is appended."""
+    async with serving(tmp_path / "var", encoder, database=url) as service, client_of(service) as client:
+        turn = wire.NewTurn(input="The code of the gate?", right="4711")
+        await service.engine.observe(service.tenant, "default", turn, actor=BY, ids=["trn_before"])
+        bank = await service.engine.banks.id_of(service.tenant, "default")
+        async with service.database.write(service.tenant) as conn:
+            row = await banks.acquire(conn, service.tenant, bank, "another")
+            names = ["trn_first", "trn_yesterday", "trn_retry"]
+            first = asyncio.ensure_future(service.engine.observe(service.tenant, "default", turn, actor=BY, ids=names))
+            await waiting_for_a_lock(url)
+            said = turns.TurnDraft("trn_retry", None, turn.input, turn.right, 8, "key_1")
+            await turns.append(conn, service.tenant, bank, said, epoch=row.epoch, head_version=row.head_version, now=datetime.now(UTC))
+        taken = await first
+        assert (taken.id, taken.seq) == ("trn_retry", 2)
+        assert (await client.get("/v1/memory")).json()["events"] == 2
 
 
 async def waiting_for_a_lock(url: str) -> int:

@@ -8,7 +8,8 @@ import pytest
 from fixtures_service import client_of, finished, serving
 
 from model.encoder import PINNED
-from model.start.weights import SHIPPED, SHIPPED_SHA256, digest_with
+from model.start.shipped import SHIPPED, SHIPPED_SHA256, STARTS
+from model.start.weights import digest_with
 from service.embedded import load_encoder
 from service.processes.parts import encoder_digest
 from service.settings import Settings, SettingsRefused
@@ -38,6 +39,9 @@ def test_a_start_is_what_the_settings_name_and_every_process_names_one_digest(st
     own.write_bytes(SHIPPED.read_bytes())
     named = Settings(encoder_start=str(own), encoder_start_sha256=hashlib.sha256(own.read_bytes()).hexdigest().upper())
     assert load_encoder(named).digest == encoder_digest(named) == started.digest
+    with pytest.raises(SettingsRefused, match="PALIMPSEST_ENCODER_START_SHA256") as refused:
+        load_encoder(Settings(encoder_start="shipped-00000000"))
+    assert ", ".join(("none", "auto", *STARTS)) in str(refused.value)
     with pytest.raises(SettingsRefused, match="PALIMPSEST_ENCODER_START_SHA256"):
         load_encoder(Settings(encoder_start=str(own)))
 

@@ -20,6 +20,7 @@ from model.start.judging import figures, judge, worse
 from model.start.network import ChangedEncoder
 from model.start.passages import passages, sentences_of
 from model.start.probes import PROBES, probe
+from model.start.shipped import SHIPPED, SHIPPED_SHA256, STARTS
 from model.start.sources import DOMAINS, TEXTS, Asked, SourceAbsent, Sources, bag
 from model.start.training import Recipe, Training, contrast, rate_at
 from model.start.weights import read_start
@@ -237,6 +238,10 @@ def test_a_run_gives_the_same_file_twice_and_a_record_that_says_how(sets, tmp_pa
     own.write_text('{"taught": "Wo ist mein Paket?", "asked": "Ist das Paket da?"}\n{"taught": "Guten Tag", "asked": "Hallo"}\n')
     asked = CliRunner().invoke(main, ["evaluate", str(out), "--pairs", str(own), "--quiet"], catch_exceptions=False)
     assert json.loads(asked.output)["questions"]["pairs"]["found"]["questions"] == 2
+    both = ["evaluate", str(out), "--pairs", str(own), "--domain", "rewordings", "--data", str(sets), "--quiet"]
+    assert set(json.loads(CliRunner().invoke(main, both, catch_exceptions=False).output)["domains"]) == {"rewordings", "pairs"}
+    refused = CliRunner().invoke(main, [*both, "--validation"])
+    assert (refused.exit_code, "no validation rows of pairs" in refused.output) == (2, True), "what is passed over is said"
     for text in ('{"taught": "Wo ist es?"}', ""):
         own.write_text(text)
         refused = CliRunner().invoke(main, ["evaluate", str(out), "--pairs", str(own), "--quiet"])
@@ -250,15 +255,49 @@ def test_another_share_of_a_start_is_the_file_that_training_with_it_gives(sets, 
         assert CliRunner().invoke(main, told, catch_exceptions=False).exit_code == 0
         return out
 
-    half, trained, taken = train("half.safetensors", "0.5"), train("trained.safetensors", "0.3"), tmp_path / "taken.safetensors"
+    half, trained, taken = train("half.safetensors", "0.5"), train("trained.safetensors", "0.3"), tmp_path / "new" / "taken.safetensors"
     ran = CliRunner().invoke(main, ["take", str(half), "--strength", "0.3", "--out", str(taken)], catch_exceptions=False)
     assert ran.exit_code == 0, ran.output
     assert json.loads(taken.with_suffix(".json").read_text())["start_sha256"] in ran.output
     for end in (".safetensors", ".json"):
         assert taken.with_suffix(end).read_bytes() == trained.with_suffix(end).read_bytes()
-    half.with_suffix(".json").write_text("{}")
-    refused = CliRunner().invoke(main, ["take", str(half), "--strength", "0.3", "--out", str(taken)])
-    assert (refused.exit_code, "which share" in refused.output) == (1, True)
+    refused = CliRunner().invoke(main, ["take", str(trained), "--strength", "0.5", "--out", str(tmp_path / "back.safetensors")])
+    assert (refused.exit_code, "took 0.3 of it" in refused.output) == (1, True), (
+        "three tenths are rounded: half of them is no file of training"
+    )
+    assert not (tmp_path / "back.safetensors").exists()
+
+
+def test_the_newest_start_is_what_take_gives_of_the_one_before(tmp_path):
+    half, _ = STARTS["shipped-82adf308"]
+    ran = CliRunner().invoke(main, ["take", str(half), "--strength", "0.4", "--out", str(tmp_path / "start.safetensors")])
+    assert ran.output.split()[1] == SHIPPED_SHA256
+    for end in (".safetensors", ".json"):
+        assert (tmp_path / f"start{end}").read_bytes() == SHIPPED.with_suffix(end).read_bytes()
+
+
+OTHER_RECORDS = {
+    "of another start": (lambda record: record.update(start_sha256="f" * 64), "is the record of another start"),
+    "for another encoder": (lambda record: record.update(base_sha256="f" * 64), "is the record of another start"),
+    "of another rank": (lambda record: record["recipe"].update(rank=4), "is the record of another start"),
+    "of nothing": (lambda record: record.clear(), "cannot be read as a record"),
+    "without a share": (lambda record: record["recipe"].pop("strength"), "which share it took"),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_RECORDS)
+def test_a_start_whose_record_is_not_its_own_is_neither_taken_nor_judged(tmp_path, case):
+    change, said = OTHER_RECORDS[case]
+    half, _ = STARTS["shipped-82adf308"]
+    copied, record = tmp_path / "half.safetensors", json.loads(half.with_suffix(".json").read_text())
+    copied.write_bytes(half.read_bytes())
+    change(record)
+    copied.with_suffix(".json").write_text(json.dumps(record))
+    taken = CliRunner().invoke(main, ["take", str(copied), "--strength", "0.25", "--out", str(tmp_path / "out.safetensors")])
+    assert (taken.exit_code, said in taken.output, (tmp_path / "out.safetensors").exists()) == (1, True, False), taken.output
+    if case != "without a share":
+        judged = CliRunner().invoke(main, ["evaluate", str(copied), "--domain", "numbers", "--data", str(tmp_path), "--quiet"])
+        assert (judged.exit_code, said in judged.output) == (1, True), judged.output
 
 
 def test_of_what_was_learned_the_recipe_takes_a_share(sets):

@@ -11,7 +11,8 @@ from safetensors.numpy import load, save
 
 from model.encoder import PINNED, Encoder, EncoderRefused, find_weights
 from model.encoder_weights import read_weights, shapes
-from model.start.weights import MAPS, SHIPPED, SHIPPED_SHA256, digest_with, merged, read_start, shipped_start, write_start
+from model.start.shipped import FORMER, SHIPPED, SHIPPED_SHA256, STARTS, name_of
+from model.start.weights import MAPS, digest_with, merged, read_start, shipped_start, way_to, write_start
 
 TENSOR = "encoder.layer.3.attention.self.value"
 
@@ -47,6 +48,28 @@ def test_the_record_beside_it_is_of_this_file_and_says_what_it_was_made_of():
     assert record["left_out"] == []
     assert record["recipe"]["rank"] == shipped_start().rank
     assert {"torch", "transformers"} <= set(record["versions"])
+
+
+def test_no_start_that_was_ever_shipped_leaves_the_package():
+    """A bank that was taught with one is read with no other. Who ships another one adds its digest here."""
+    ever = {
+        "039eb08498366ee711d95863f2c3c6ed8e8271c5ed1f0b1dadc58bb7103522be",
+        "82adf308efa73010faea8beab514910d258368c5fd155c0f106ab95fa3e1bdfa",
+        "ea437fcc2085f5ac72dcc3a8820ed7ef8c336540a038cdfb02b86b390258903e",
+    }
+    assert {SHIPPED_SHA256, *FORMER} == {sha256 for _, sha256 in STARTS.values()} == ever
+    assert list(STARTS) == ["shipped", *map(name_of, FORMER)]
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_every_start_of_the_package_is_what_its_name_says_with_a_record_and_the_way_to_it(name):
+    path, sha256 = STARTS[name]
+    start, record = read_start(path, sha256), json.loads(path.with_suffix(".json").read_text())
+    assert (start.sha256, start.base) == (record["start_sha256"], record["base_sha256"]) == (sha256, PINNED)
+    assert name == "shipped" or (name.endswith(path.stem) and sha256.startswith(path.stem))
+    assert way_to(digest_with(PINNED, sha256)) == f"PALIMPSEST_ENCODER_START={name} is that encoder"
+    with pytest.raises(EncoderRefused, match="install the package again"):
+        read_start(path, "0" * 64)
 
 
 @pytest.mark.parametrize(

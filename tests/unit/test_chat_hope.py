@@ -1,8 +1,11 @@
 """What of a conversation a bank's own language model is told, and which requests it takes."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from service import wire
+from service.api.chat import turn_ids
 from service.chat.backends import Place
 from service.chat.hope import Hope, turn_of
 from service.errors import Invalid
@@ -72,3 +75,12 @@ def test_name_of_a_model_says_bank_and_snapshot(model, place):
 
 def test_other_names_are_not_its_own():
     assert not NAMES.takes("hopeful")
+
+
+def test_a_turn_under_a_key_and_its_retry_after_midnight_know_each_others_names_whichever_is_quicker():
+    turn = wire.NewTurn(input="The code of the gate?", right="4711")
+    before, after = (turn_ids("key", "main", turn, datetime(2026, 11, day, hour, tzinfo=UTC)) for day, hour in ((29, 23), (30, 0)))
+    assert before[0] != after[0]
+    assert after[0] in before, "the first try is still under way when its retry is appended"
+    assert before[0] in after
+    assert {before[0], after[0]}.isdisjoint(turn_ids("another", "main", turn, datetime(2026, 11, 30, tzinfo=UTC)))

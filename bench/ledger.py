@@ -1,6 +1,6 @@
-"""What was measured so far: one JSON line for each finished trial, so that an interrupted bench goes on where it was.
+"""What was measured so far: one JSON line for each finished trial or part of a board, so that an interrupted bench goes on where it was.
 
-A line that was torn off by a kill is dropped when the file is opened, and its trial is run again.
+A line that was torn off by a kill is dropped when the file is opened, and what it was of is measured again.
 """
 
 import json
