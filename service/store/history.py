@@ -56,15 +56,19 @@ _SAID = (response.c.tenant == event.c.tenant) & (response.c.bank == event.c.bank
 
 async def lessons(conn: AsyncConnection, tenant: str, bank: str, after: int, upto: int, limit: int) -> list[LessonRow]:
     """The events with `after < seq <= upto` in order, as folding needs them; redacted ones are left out."""
+    columns = (event.c.seq, event.c.embedding, event.c.tokens, event.c.response, response.c.text, response.c.embedding, event.c.input_hash)
     query = (
-        select(event.c.seq, event.c.embedding, event.c.tokens, event.c.response, response.c.text, response.c.embedding)
+        select(*columns)
         .select_from(event.join(response, _SAID))
         .where(*_of(tenant, bank), event.c.seq > after, event.c.seq <= upto, event.c.redacted_at.is_(None))
         .order_by(event.c.seq)
         .limit(limit)
     )
     rows = await conn.execute(query)
-    return [LessonRow(seq=row[0], embedding=row[1], tokens=row[2], response=row[3], right=row[4], words=row[5]) for row in rows]
+    return [
+        LessonRow(seq=row[0], embedding=row[1], tokens=row[2], response=row[3], right=row[4], words=row[5], input_hash=row[6])
+        for row in rows
+    ]
 
 
 async def spoken(conn: AsyncConnection, tenant: str, bank: str, spans: Spans) -> list[Spoken]:
@@ -111,21 +115,22 @@ async def newest_of(conn: AsyncConnection | Asking, tenant: str, bank: str, ordi
 
 
 async def same_input(conn: AsyncConnection | Asking, tenant: str, bank: str, text: str, limit: int, below: int = FAR) -> list[SameInputRow]:
-    """The newest unredacted corrections of just this input, newest first, below a seq."""
+    """The newest unredacted corrections of an input in the same words, newest first, below a seq."""
     values: Values = {"tenant": tenant, "bank": bank, "hash": input_hash(text), "limit": limit, "below": below}
     return [SameInputRow(seq=row[0], id=row[1], response=row[2]) for row in await conn.execute(SAME_INPUT, values)]
 
 
 async def same_inputs(conn: AsyncConnection, tenant: str, bank: str, texts: Sequence[str], limit: int) -> dict[str, list[SameInputRow]]:
     """What `same_input` has, for each of many texts."""
-    hashes = {input_hash(text): text for text in texts}
+    hashes = {text: input_hash(text) for text in texts}
     query = select(event.c.input_hash, event.c.seq, event.c.id, event.c.response).where(*_of(tenant, bank), event.c.redacted_at.is_(None))
-    found: dict[str, list[SameInputRow]] = {text: [] for text in texts}
-    wanted = list(hashes)
+    found: dict[bytes, list[SameInputRow]] = {told: [] for told in hashes.values()}
+    wanted = list(found)
     for start in range(0, len(wanted), CHUNK):  # in no order: see `later_same_input`
         for row in await conn.execute(query.where(event.c.input_hash.in_(wanted[start : start + CHUNK]))):
-            found[hashes[row.input_hash]].append(SameInputRow(seq=row.seq, id=row.id, response=row.response))
-    return {text: sorted(rows, key=lambda row: -row.seq)[:limit] for text, rows in found.items()}
+            found[row.input_hash].append(SameInputRow(seq=row.seq, id=row.id, response=row.response))
+    newest = {told: sorted(rows, key=lambda row: -row.seq)[:limit] for told, rows in found.items()}
+    return {text: newest[told] for text, told in hashes.items()}
 
 
 async def responses(conn: AsyncConnection, tenant: str, bank: str, ordinals: Sequence[int] | None = None) -> list[ResponseRow]:
@@ -176,7 +181,7 @@ async def page(
 
 
 async def later_same_input(conn: AsyncConnection, tenant: str, bank: str, seqs: Sequence[int]) -> dict[int, list[tuple[int, int]]]:
-    """For each of the events, the later ones with the same input, as `(seq, response)`."""
+    """For each of the events, the later ones with an input in the same words, as `(seq, response)`."""
     # Not one statement that joins events with events, nor one in an order: SQLite, which knows no figures of its tables, would read the
     # whole bank for either; so it would for the first, had it an index that covers all that is asked for.
     wanted = select(event.c.seq, event.c.input_hash, event.c.response).where(*_of(tenant, bank), event.c.seq.in_(list(seqs)))
@@ -189,7 +194,7 @@ async def later_same_input(conn: AsyncConnection, tenant: str, bank: str, seqs: 
 
 
 async def with_its_input(conn: AsyncConnection, tenant: str, bank: str, seq: int) -> list[EventRow]:
-    """The events with the same input as the one at a position, that one among them, in order; none if its text was erased."""
+    """The events with an input in the same words as the one at a position, that one among them, in order; none if its text was erased."""
     asked = select(event.c.input_hash).where(*_of(tenant, bank), event.c.seq == seq).scalar_subquery()
     query = _events(tenant, bank).where(event.c.input_hash == asked).order_by(event.c.seq)
     return [_event(row) for row in await conn.execute(query)]

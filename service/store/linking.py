@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from service.store.rows import Draft, EventRow
+from service.store.wording import same_words
 
 BODY_VERSION = 1
 
@@ -36,8 +37,8 @@ def chain_hash(prev: str, row: Mapping[str, Any], content_hash: str) -> str:
 
 
 def input_hash(text: str) -> bytes:
-    """By which equal inputs are found; goes when the event is redacted."""
-    return hashlib.sha256(text.encode()).digest()[:16]
+    """By which inputs of the same words are found (`wording.same_words`); goes when the event is redacted."""
+    return hashlib.sha256(same_words(text).encode()).digest()[:16]
 
 
 def link(

@@ -33,6 +33,23 @@ async def test_ledger_is_paged_without_gap_or_repetition_while_it_grows(database
     assert told == ([7, 6, 5, 4, 3, 2, 1] if descending else [1, 2, 3, 4, 5, 6, 7, 8, 9])
 
 
+async def test_inputs_of_the_same_words_are_found_by_each_of_them(database, bank, read):
+    await append(database, bank, draft("Where is the PIN?", "a"), draft("where is pin", "b"), draft("where is the card", "c"))
+    found = await read(history.same_inputs, ["Where is a PIN", "where is the pin?", "Where is the card?", "elsewhere"], 8)
+    assert {text: [row.seq for row in rows] for text, rows in found.items()} == {
+        "Where is a PIN": [2, 1],
+        "where is the pin?": [2, 1],
+        "Where is the card?": [3],
+        "elsewhere": [],
+    }
+    for text, rows in found.items():
+        assert await read(history.same_input, text, 8) == rows
+    hashes = [row.input_hash for row in await read(history.lessons, 0, 9, 9)]
+    assert hashes[0] == hashes[1] != hashes[2]
+    later = await read(history.later_same_input, [1, 2, 3])
+    assert {seq: [at for at, _ in rows] for seq, rows in later.items()} == {1: [2], 2: [], 3: []}
+
+
 async def test_lessons_are_the_unredacted_events_of_a_span_in_order(database, bank, read):
     rows = await append(database, bank, *(draft(f"q{n}", f"a{n % 2}", tokens=n) for n in range(1, 8)))
     await redact(database, bank, 4)
@@ -75,7 +92,7 @@ async def test_supports_of_a_response_are_newest_first(database, bank, read):
 
 
 async def test_corrections_of_an_input_are_newest_first(database, bank, read):
-    rows = await append(database, bank, draft("q", "a"), draft("Q", "b"), draft("q", "c"), draft("q", "a"), draft("q ", "d"))
+    rows = await append(database, bank, draft("q", "a"), draft("r", "b"), draft("q", "c"), draft("q", "a"), draft("q s", "d"))
     found = await read(history.same_input, "q", 10)
     assert [(row.seq, row.id, row.response) for row in found] == [(seq, rows[seq - 1].id, rows[seq - 1].response) for seq in (4, 3, 1)]
     assert [row.seq for row in await read(history.same_input, "q", 2)] == [4, 3]
@@ -84,8 +101,8 @@ async def test_corrections_of_an_input_are_newest_first(database, bank, read):
     assert [row.seq for row in await read(history.same_input, "q", 10)] == [4, 1]
     assert await read(history.same_input, "never", 10) == []
     for limit in (1, 10):
-        many = await read(history.same_inputs, ["q", "Q", "never"], limit)
-        assert many == {text: await read(history.same_input, text, limit) for text in ("q", "Q", "never")}
+        many = await read(history.same_inputs, ["q", "r", "never"], limit)
+        assert many == {text: await read(history.same_input, text, limit) for text in ("q", "r", "never")}
 
 
 async def test_events_are_found_by_ids_and_by_positions_more_than_fit_in_one_list(database, bank, read, monkeypatch):
@@ -100,7 +117,7 @@ async def test_events_are_found_by_ids_and_by_positions_more_than_fit_in_one_lis
 async def test_later_corrections_of_the_same_input_are_found_and_no_others(database, bank, read):
     other = await new_bank(database, bank.tenant, "other")
     await append(database, other, draft("same", "elsewhere"))
-    await append(database, bank, draft("same", "a"), draft("Same", "b"), draft("same", "b"), draft("x", "a"), draft("same", "a"))
+    await append(database, bank, draft("same", "a"), draft("sane", "b"), draft("Same", "b"), draft("x", "a"), draft("same", "a"))
     assert await read(history.later_same_input, [1, 2, 3, 5]) == {1: [(3, 1), (5, 0)], 2: [], 3: [(5, 0)], 5: []}
     await redact(database, bank, 3)
     assert await read(history.later_same_input, [1, 3]) == {1: [(5, 0)], 3: []}
