@@ -2,18 +2,14 @@
 
 A correction holds until a newer one in the same situation (`same`, a cosine) has taken its place: the newer answer is that of both. But a
 situation is no point. An older one still holds where the memory tells it from the newest: gives its answer at its key, and not at that of
-the newest too, as if that had not been taught. Unless both are known to be one situation (`Lesson.situation`: the same words), however far
-apart their keys are. So of the corrections in a situation
+the newest too, as if that had not been taught. So of the corrections in a situation
 
     the newest                                             holds and is learned
     older ones that are told from the newest there         hold and are kept right, by the repair if by nothing else
-    others                                                 are replaced
-
-as is whatever has a newer one of its very situation, or at its very key: nothing can be right at both.
+    others, and whatever has a newer one at its very key   are replaced: nothing can be right at both
 """
 
 from collections.abc import Generator, Sequence
-from hashlib import blake2b
 from typing import NamedTuple
 
 import torch
@@ -37,7 +33,6 @@ class Material(NamedTuple):
     answers: Tensor  # (n,) rows of the bank's answers
     shares: Tensor  # (n,) of a lesson's rate: 1, and `own_words`
     taught: Tensor  # (n,) bool: no answer's own words
-    last: Tensor  # (n,) bool: nothing newer was taught of the very situation, or at the very key; also True of an answer's own words
 
     def of(self, rows: Tensor) -> "Material":
         """Those in `rows`."""
@@ -58,24 +53,22 @@ class Holding(NamedTuple):
 def collected(config: RecallConfig, fast: Named, lessons: Sequence[Lesson]) -> Material:
     """All that `lessons` taught, whose answers the fast level knows."""
     rows = {packed.tobytes(): row for row, packed in enumerate(fast["codes"].numpy())}
-    keys, answers, taught, last, known = [], [], [], [], set[int]()
-    for lesson, is_last in zip(lessons, _last(lessons), strict=True):
+    keys, answers, taught, known = [], [], [], set[int]()
+    for lesson in lessons:
         row = rows[packed_code(lesson.right, config.code_width).tobytes()]
         if row not in known and lesson.words is not None and config.own_words:
             keys.append(lesson.words)
             answers.append(row)
             taught.append(False)
-            last.append(True)
         known.add(row)
         keys.append(lesson.key)
         answers.append(row)
         taught.append(True)
-        last.append(is_last)
     said, stacked = torch.tensor(taught, dtype=torch.bool), torch.empty(len(keys), config.key_width)
     for place, key in zip(stacked.numpy(), keys, strict=True):
         place[:] = key
     shares = torch.ones(len(said)).where(said, config.own_words)
-    return Material(stacked, torch.tensor(answers, dtype=torch.int64), shares, said, torch.tensor(last, dtype=torch.bool))
+    return Material(stacked, torch.tensor(answers, dtype=torch.int64), shares, said)
 
 
 def holding(config: RecallConfig, state: State, material: Material) -> Generator[float, None, Holding]:
@@ -83,8 +76,8 @@ def holding(config: RecallConfig, state: State, material: Material) -> Generator
 
     An answer's own words replace nothing: nobody taught them.
     """
-    newest = ~(yield from within(_followed(material, config.same), 0.0, 0.7)) & material.last
-    older = (~newest & material.taught & material.last).nonzero()[:, 0]
+    newest = ~(yield from within(_followed(material, config.same), 0.0, 0.7))
+    older = (~newest & material.taught & _last_at_their_key(material)).nonzero()[:, 0]
     apart = torch.zeros(len(newest), dtype=torch.bool)
     if not len(older):
         return Holding(newest, apart)
@@ -129,13 +122,9 @@ def _at_once(count: int) -> int:
     return max(1, min(BLOCK, NUMBERS // max(1, count)))
 
 
-def _last(lessons: Sequence[Lesson]) -> list[bool]:
-    """Of each, whether none after it is of its situation, or has its very key."""
-    known, last = set[bytes](), []
-    for lesson in reversed(lessons):
-        names = {blake2b(lesson.key.tobytes(), digest_size=16).digest()}
-        if lesson.situation is not None:
-            names.add(blake2b(lesson.situation, digest_size=17).digest())
-        last.append(known.isdisjoint(names))
-        known |= names
-    return last[::-1]
+def _last_at_their_key(material: Material) -> Tensor:
+    """(n,) bool: corrections after which no other was taught with the very same key."""
+    last = {key.tobytes(): row for row, key in enumerate(material.keys.numpy()) if material.taught[row]}
+    found = torch.zeros(len(material.keys), dtype=torch.bool)
+    found[torch.tensor(list(last.values()), dtype=torch.int64)] = True
+    return found

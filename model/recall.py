@@ -45,8 +45,7 @@ UNIT = 1e-3  # how far a key's length may be from 1
 class Lesson:
     """What an event teaches: at the key of a situation (key_width,), `right` is the answer. `tokens` drives the level clock.
 
-    `words` is the key of the answer's own words, if they are to be taught with its first lesson. Lessons of one `situation` (any name of
-    it) replace each other, wherever their keys are; without one it is the key that says so.
+    `words` is the key of the answer's own words, if they are to be taught with its first lesson.
     """
 
     key: Vector
@@ -54,7 +53,6 @@ class Lesson:
     tokens: int
     seq: int
     words: Vector | None = None
-    situation: bytes | None = None
 
 
 class Recall:

@@ -98,7 +98,7 @@ class Consolidation:
                     await self.replay.fold(tenant, _remembered(found), view, thread=self.thread)
                     await self.replay.admit(tenant, bank_id, view)
             rows = await self._lessons(tenant, _remembered(found))
-            lessons = [lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words, row.input_hash) for row in rows]
+            lessons = [lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words) for row in rows]
             with self.replay.stage("train"):
                 done = await self.thread.run_in_steps(consolidate(self.replay.recall.config, view.state, lessons), trained)
         view.state = await self.thread.run(self.replay.recall.brought, done.state)

@@ -1,4 +1,4 @@
-"""Judging: how sure a candidate is once the texts are compared, and what was taught in just these words.
+"""Judging: how sure a candidate is once the texts are compared, and what was taught in these words.
 
 The weights say which answer is near. Two things stand by them, both from the ledger and both at the view that is asked:
 
@@ -185,8 +185,12 @@ class Judge:
         about = {same_words(row.input): row.input for row in later if self._between(looking, row).named >= ABOUT}
         if len(about) < WITNESSES:
             return False
-        apart = [await self._apart(looking, words, taught) for words in about.values()]
-        return apart.count(False) >= WITNESSES
+        witnesses = 0
+        for asked, words in enumerate(about.values()):
+            witnesses += not await self._apart(looking, words, taught)
+            if witnesses >= WITNESSES or witnesses + len(about) - asked - 1 < WITNESSES:
+                break
+        return witnesses >= WITNESSES
 
     async def _apart(self, looking: "Looking", words: str, taught: SameInputRow) -> bool:
         """Whether these words had another answer when `taught` was taught."""
@@ -237,15 +241,17 @@ class Looking:
     view: View
     asked: EncodedText
     same: Sequence[SameInputRow]  # the newest corrections in the words of this text
+    words: str | None = None  # the question's, see `same_words`
     wording: Wording | None = None  # the question's
     near: dict[int, Near] = field(default_factory=dict)  # by response
     shared: dict[int, Overlap] = field(default_factory=dict)  # with a correction, by its seq
 
-    def learned(self, row: EventRow) -> None:
-        """The view has learned a correction since it was looked: what is known of others stays so."""
+    def learned(self, row: EventRow, words: str) -> None:
+        """The view has learned a correction, in these `same_words`, since it was looked: what is known of others stays so."""
         response = row.response or 0
         self.near.pop(response, None)
-        if same_words(row.input or "") == same_words(self.asked.text):
+        self.words = self.words or same_words(self.asked.text)
+        if words == self.words:
             self.same = [SameInputRow(seq=row.seq, id=row.id, response=response), *self.same]
 
 

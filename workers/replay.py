@@ -235,9 +235,9 @@ class Replay:
             view.learn(self.recall, lesson_of(row.embedding, row.right, row.tokens, row.seq, row.words), row.response)
 
 
-def lesson_of(embedding: bytes, right: str, tokens: int, seq: int, words: bytes | None, situation: bytes | None = None) -> Lesson:
-    """What a row of the ledger teaches; only a consolidation asks in which `situation`."""
-    return Lesson(key_of(embedding), right, tokens, seq, None if words is None else key_of(words), situation)
+def lesson_of(embedding: bytes, right: str, tokens: int, seq: int, words: bytes | None) -> Lesson:
+    """What a row of the ledger teaches."""
+    return Lesson(key_of(embedding), right, tokens, seq, None if words is None else key_of(words))
 
 
 def key_of(embedding: bytes) -> Key:

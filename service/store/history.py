@@ -5,13 +5,13 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, func, or_, select
+from sqlalchemy import Column, ColumnElement, Row, Select, and_, bindparam, func, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.store.asking import Asking, Values
 from service.store.banks import genesis_hash
 from service.store.lineage import Spans, holds, newest
-from service.store.linking import input_hash
+from service.store.linking import input_hash, words_hash
 from service.store.rows import EventRow, LessonRow, ResponseRow, SameInputRow, SupportRow
 from service.store.tables import event, response
 
@@ -26,12 +26,24 @@ NEWEST_OF = (
     .order_by(event.c.seq.desc())
     .limit(bindparam("limit"))
 )
-SAME_INPUT = (
-    select(event.c.seq, event.c.id, event.c.response)
-    .where(event.c.tenant == bindparam("tenant"), event.c.bank == bindparam("bank"), event.c.input_hash == bindparam("hash"))
-    .where(event.c.redacted_at.is_(None), event.c.seq < bindparam("below"))
-    .order_by(event.c.seq.desc())
-    .limit(bindparam("limit"))
+
+
+def _newest_same(*conditions: ColumnElement[bool]) -> Select[Any]:
+    query = select(event.c.seq, event.c.id, event.c.response)
+    query = query.where(event.c.tenant == bindparam("tenant"), event.c.bank == bindparam("bank"), *conditions)
+    return query.where(event.c.redacted_at.is_(None), event.c.seq < bindparam("below")).limit(bindparam("limit"))
+
+
+# Two looks, each into an index of its own that reads no more than it gives; one look for either would read the bank. What was taught before
+# words were compared, or by a process of a version that does not, is found by its letters alone, all else by both. The first look is in the
+# order of its index, which no other has: a plan that is made for empty tables would as soon read the bank backwards.
+_BY_WORDS = _newest_same(event.c.words_hash >= bindparam("words"), event.c.words_hash <= bindparam("words"))
+_BY_LETTERS = _newest_same(event.c.input_hash == bindparam("hash"))
+SAME_INPUT = select(
+    union_all(
+        select(_BY_WORDS.order_by(event.c.words_hash.desc(), event.c.seq.desc()).subquery()),
+        select(_BY_LETTERS.order_by(event.c.seq.desc()).subquery()),
+    ).subquery()
 )
 
 
@@ -56,19 +68,15 @@ _SAID = (response.c.tenant == event.c.tenant) & (response.c.bank == event.c.bank
 
 async def lessons(conn: AsyncConnection, tenant: str, bank: str, after: int, upto: int, limit: int) -> list[LessonRow]:
     """The events with `after < seq <= upto` in order, as folding needs them; redacted ones are left out."""
-    columns = (event.c.seq, event.c.embedding, event.c.tokens, event.c.response, response.c.text, response.c.embedding, event.c.input_hash)
     query = (
-        select(*columns)
+        select(event.c.seq, event.c.embedding, event.c.tokens, event.c.response, response.c.text, response.c.embedding)
         .select_from(event.join(response, _SAID))
         .where(*_of(tenant, bank), event.c.seq > after, event.c.seq <= upto, event.c.redacted_at.is_(None))
         .order_by(event.c.seq)
         .limit(limit)
     )
     rows = await conn.execute(query)
-    return [
-        LessonRow(seq=row[0], embedding=row[1], tokens=row[2], response=row[3], right=row[4], words=row[5], input_hash=row[6])
-        for row in rows
-    ]
+    return [LessonRow(seq=row[0], embedding=row[1], tokens=row[2], response=row[3], right=row[4], words=row[5]) for row in rows]
 
 
 async def spoken(conn: AsyncConnection, tenant: str, bank: str, spans: Spans) -> list[Spoken]:
@@ -115,22 +123,32 @@ async def newest_of(conn: AsyncConnection | Asking, tenant: str, bank: str, ordi
 
 
 async def same_input(conn: AsyncConnection | Asking, tenant: str, bank: str, text: str, limit: int, below: int = FAR) -> list[SameInputRow]:
-    """The newest unredacted corrections of an input in the same words, newest first, below a seq."""
-    values: Values = {"tenant": tenant, "bank": bank, "hash": input_hash(text), "limit": limit, "below": below}
-    return [SameInputRow(seq=row[0], id=row[1], response=row[2]) for row in await conn.execute(SAME_INPUT, values)]
+    """The newest unredacted corrections in the words of an input, newest first, below a seq."""
+    place: Values = {"tenant": tenant, "bank": bank, "limit": limit, "below": below}
+    values: Values = {**place, "hash": input_hash(text), "words": words_hash(text)}
+    found = {row[0]: SameInputRow(seq=row[0], id=row[1], response=row[2]) for row in await conn.execute(SAME_INPUT, values)}
+    return [found[seq] for seq in sorted(found, reverse=True)[:limit]]
 
 
 async def same_inputs(conn: AsyncConnection, tenant: str, bank: str, texts: Sequence[str], limit: int) -> dict[str, list[SameInputRow]]:
     """What `same_input` has, for each of many texts."""
-    hashes = {text: input_hash(text) for text in texts}
-    query = select(event.c.input_hash, event.c.seq, event.c.id, event.c.response).where(*_of(tenant, bank), event.c.redacted_at.is_(None))
-    found: dict[bytes, list[SameInputRow]] = {told: [] for told in hashes.values()}
-    wanted = list(found)
-    for start in range(0, len(wanted), CHUNK):  # in no order: see `later_same_input`
-        for row in await conn.execute(query.where(event.c.input_hash.in_(wanted[start : start + CHUNK]))):
-            found[row.input_hash].append(SameInputRow(seq=row.seq, id=row.id, response=row.response))
-    newest = {told: sorted(rows, key=lambda row: -row.seq)[:limit] for told, rows in found.items()}
-    return {text: newest[told] for text, told in hashes.items()}
+    by_words = await _hashed(conn, tenant, bank, event.c.words_hash, [words_hash(text) for text in texts])
+    by_letters = await _hashed(conn, tenant, bank, event.c.input_hash, [input_hash(text) for text in texts], event.c.words_hash.is_(None))
+    found = {text: by_words.get(words_hash(text), []) + by_letters.get(input_hash(text), []) for text in texts}
+    return {text: sorted(rows, key=lambda row: -row.seq)[:limit] for text, rows in found.items()}
+
+
+async def _hashed(
+    conn: AsyncConnection, tenant: str, bank: str, column: Column[bytes], hashes: Sequence[bytes], *more: ColumnElement[bool]
+) -> dict[bytes, list[SameInputRow]]:
+    """The unredacted corrections that have one of the hashes in a column, by hash, in no order: see `later_same_input`."""
+    found: dict[bytes, list[SameInputRow]] = {}
+    wanted = list(dict.fromkeys(hashes))
+    query = select(column, event.c.seq, event.c.id, event.c.response).where(*_of(tenant, bank), event.c.redacted_at.is_(None), *more)
+    for start in range(0, len(wanted), CHUNK):
+        for row in await conn.execute(query.where(column.in_(wanted[start : start + CHUNK]))):
+            found.setdefault(row[0], []).append(SameInputRow(seq=row.seq, id=row.id, response=row.response))
+    return found
 
 
 async def responses(conn: AsyncConnection, tenant: str, bank: str, ordinals: Sequence[int] | None = None) -> list[ResponseRow]:
@@ -181,7 +199,7 @@ async def page(
 
 
 async def later_same_input(conn: AsyncConnection, tenant: str, bank: str, seqs: Sequence[int]) -> dict[int, list[tuple[int, int]]]:
-    """For each of the events, the later ones with an input in the same words, as `(seq, response)`."""
+    """For each of the events, the later ones with the same input, as `(seq, response)`."""
     # Not one statement that joins events with events, nor one in an order: SQLite, which knows no figures of its tables, would read the
     # whole bank for either; so it would for the first, had it an index that covers all that is asked for.
     wanted = select(event.c.seq, event.c.input_hash, event.c.response).where(*_of(tenant, bank), event.c.seq.in_(list(seqs)))
@@ -194,7 +212,7 @@ async def later_same_input(conn: AsyncConnection, tenant: str, bank: str, seqs: 
 
 
 async def with_its_input(conn: AsyncConnection, tenant: str, bank: str, seq: int) -> list[EventRow]:
-    """The events with an input in the same words as the one at a position, that one among them, in order; none if its text was erased."""
+    """The events with the same input as the one at a position, that one among them, in order; none if its text was erased."""
     asked = select(event.c.input_hash).where(*_of(tenant, bank), event.c.seq == seq).scalar_subquery()
     query = _events(tenant, bank).where(event.c.input_hash == asked).order_by(event.c.seq)
     return [_event(row) for row in await conn.execute(query)]

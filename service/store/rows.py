@@ -161,7 +161,6 @@ class LessonRow(Row, frozen=True, kw_only=True):
     response: int
     right: str
     words: bytes | None = None
-    input_hash: bytes | None = None  # equal for the same words
 
 
 class SupportRow(Row, frozen=True, kw_only=True):
@@ -174,7 +173,7 @@ class SupportRow(Row, frozen=True, kw_only=True):
 
 
 class SameInputRow(Row, frozen=True, kw_only=True):
-    """A correction of an input, in the same words."""
+    """A correction of an input, in its words."""
 
     seq: int
     id: str

@@ -10,6 +10,8 @@ from workers.reading import Judged
 
 CROWD = [f"What is the code of locker number {number}?" for number in range(40)]
 CODES = ["red", "green", "blue"]
+OLD = "Where do I change my PIN?"
+NEW = ("Where do I change my PIN now?", "Where do I change my PIN, please?", "Where to change my PIN?", "Where do we change my PIN?")
 
 
 def first(recalled):
@@ -65,10 +67,9 @@ async def test_a_later_correction_of_the_same_words_is_the_answer(client):
 async def test_capitals_marks_and_articles_make_no_other_words(client):
     await teach(client, "where do i change my PIN", "change_pin")
     later = await teach(client, "Where do I change my pin?", "ask_the_branch")
-    for text in ("where do i change my PIN", "Where do I change my PIN?", "“Where do I change the my pin”"):
-        assert first(await ask(client, text)) == "ask_the_branch"
-    older, newer = (await client.get("/v1/corrections")).json()["items"]
-    assert (older["status"], newer["status"]) == ("superseded", "active")
+    for text in ("where do i change my PIN", "Where do I change my PIN?", "“Where do I change my pin”"):
+        answer = (await ask(client, text))["answers"][0]
+        assert (answer["value"], answer["support"][0]) == ("ask_the_branch", later["id"])
     await forget(client, later["id"])
     assert first(await ask(client, "Where do I change my pin?")) == "change_pin"
 
@@ -81,16 +82,14 @@ async def test_texts_of_the_same_words_are_each_answered_in_one_request(client):
     assert results[0]["answers"][0]["support"] == [taught["id"]]
 
 
-async def test_one_other_wording_with_another_answer_supersedes_nothing(client):
-    """However alike: it has, as a rule, an answer of its own."""
-    await teach(client, "How do I get a list of all users?", "getent passwd")
-    await teach(client, "How do I get a list of all the groups?", "getent group")
-    assert first(await ask(client, "How do I get a list of all users?")) == "getent passwd"
-    assert first(await ask(client, "How do I get a list of all the groups?")) == "getent group"
-
-
-OLD = "Where do I change my PIN?"
-NEW = ("Where do I change my PIN now?", "Where do I change my PIN, please?", "Where to change my PIN?", "Where do we change my PIN?")
+async def test_one_other_wording_with_another_answer_supersedes_nothing(client, monkeypatch):
+    """However alike, and though the weights say it: as a rule it has an answer of its own."""
+    await teach(client, OLD, "visit_a_branch")
+    await teach(client, NEW[1], "ask_the_branch")
+    assert first(await ask(client, OLD)) == "visit_a_branch"
+    assert first(await ask(client, NEW[1])) == "ask_the_branch"
+    monkeypatch.setattr(judging, "WITNESSES", 1)
+    assert first(await ask(client, OLD)) == "ask_the_branch"
 
 
 async def test_what_was_corrected_in_several_other_wordings_is_corrected_in_the_old_one(client):

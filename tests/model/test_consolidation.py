@@ -135,9 +135,8 @@ def test_the_errors_are_those_of_kernel_ridge_regression_on_the_keys_as_they_are
 def test_where_corrections_are_more_than_places_those_that_the_others_tell_least_about_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
     lessons = distinct(FEW, 90, 7)
     keys, values = np.array([lesson.key for lesson in lessons]), clear_values(lessons, FEW.code_width)
-    ones = torch.ones(90, dtype=torch.bool)
     material = Material(
-        torch.tensor(keys), torch.zeros(90, dtype=torch.int64), torch.tensor([1.0, 0.5] * 45), torch.tensor([True, False] * 45), ones
+        torch.tensor(keys), torch.zeros(90, dtype=torch.int64), torch.tensor([1.0, 0.5] * 45), torch.tensor([True, False] * 45)
     )
     among = np.exp(FEW.slow_sharpness * (keys.astype(np.float64) @ keys.T - 1.0)) + np.diag(0.1 / material.shares.double().numpy())
     lengths = np.linalg.norm(np.linalg.solve(among, values), axis=1)
@@ -152,7 +151,7 @@ def test_where_corrections_are_more_than_places_those_that_the_others_tell_least
     apart = held(72)
     assert apart == sorted(set(apart)), "three groups of thirty"
     assert len(apart) == 72 > len(set(apart) & set(np.argsort(-lengths)[:72].tolist())) > 55
-    same = Material(torch.tensor(keys[:1]).repeat(90, 1), material.answers, torch.ones(90), ones, ones)
+    same = Material(torch.tensor(keys[:1]).repeat(90, 1), material.answers, torch.ones(90), torch.ones(90, dtype=torch.bool))
     once = torch.tensor(values[:1], dtype=torch.float32).repeat(90, 1)
     monkeypatch.setattr(consolidation, "GROUP", 1)
     assert ended(hardest(FEW, same, once, 0.1, 10)).tolist() == list(range(80, 90)), "of equal ones the newest"
@@ -206,8 +205,9 @@ def test_a_system_in_panels_is_that_of_all_places_and_pairs(monkeypatch: pytest.
     keys = unit_keys(places + pairs + 50, 31, FEW.key_width)
     held, asked = keys[: places + pairs].astype(np.float64), keys[places + pairs :]
     shares, values = np.tile([1.0, 0.5], 25), np.random.default_rng(32).standard_normal((50, 5))
-    ones = torch.ones(50, dtype=torch.bool)
-    material = Material(torch.tensor(asked), torch.zeros(50, dtype=torch.int64), torch.tensor(shares, dtype=torch.float32), ones, ones)
+    material = Material(
+        torch.tensor(asked), torch.zeros(50, dtype=torch.int64), torch.tensor(shares, dtype=torch.float32), torch.ones(50, dtype=torch.bool)
+    )
     basis = Basis(torch.tensor(keys[:places]), torch.tensor(keys[places : places + pairs]), FEW)
     system, right = ended(basis.equations(material, torch.tensor(values, dtype=torch.float32), 0.1))
     sharpness = np.repeat([FEW.slow_sharpness, FEW.sharpness], [places, pairs])

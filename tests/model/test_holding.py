@@ -166,22 +166,6 @@ def test_of_corrections_that_hold_none_that_the_memory_gets_right_flips_however_
         state = found.state
 
 
-def test_corrections_of_one_situation_replace_each_other_however_far_apart_their_keys_are() -> None:
-    """The same words with another capital or article: the memory may tell them apart, nobody else does."""
-    older, newer = two_in_one(0.7)
-    lessons = [*beside(), older, newer]
-    state = learned(lessons)
-    assert right(state, [older, newer]) == [True, True]
-    assert held(state, lessons) == (list(range(22)), [])
-    said = [*beside(), replace(older, situation=b"pin"), replace(newer, situation=b"pin")]
-    assert held(state, said) == ([*range(20), 21], [])
-    found = ended(consolidate(ROOMY, state, said))
-    assert found.stands.tolist() == [*[True] * 20, False, True]
-    assert int(found.state.levels["slow"]["held"][0, 0]) == 21
-    apart = [*beside(), replace(older, situation=b"pin"), replace(newer, situation=b"card")]
-    assert held(state, apart) == (list(range(22)), [])
-
-
 def test_what_holds_is_found_again_bit_for_bit_and_leaves_the_memory_as_it_is() -> None:
     lessons = stream(ROOMY, 120, 3, answers=6)
     state = learned(lessons)
