@@ -1,14 +1,14 @@
-"""Judging: how sure a candidate is once the texts are compared, and what was taught in just these words.
+"""Judging: how sure a candidate is once the texts are compared, and what was taught in these words.
 
 The weights say which answer is near. Two things stand by them, both from the ledger and both at the view that is asked:
 
 - Evidence (`model.evidence`): the text of the correction that supports the first candidate is compared with the question. Where it names
   something and that leaves it doubtful, the next two are heard as well.
-- The companion: a correction whose input is the question itself, letter by letter. It is right at any later time, whatever the weights have
-  room for, unless it was superseded in other words: what the weights say instead is believed once the texts are compared, and was taught
-  later, in a situation that is alike and about the same, and its words had not been taught another answer before: who teaches two
-  wordings two answers and then one of them again keeps them apart. Where the companion answers for the weights, the answer's level is
-  `ledger`.
+- The companion: a correction whose input is the question itself, in the same words (`service.store.wording`). It is right at any later
+  time, whatever the weights have room for, unless it was superseded in other words: what the weights say instead is believed once the
+  texts are compared, and was taught later, in at least two other wordings that are alike and about the same. One is not enough: what is
+  alike has, as a rule, an answer of its own. Nor does a wording count that had been taught another answer before: who teaches two wordings
+  two answers and then one of them again keeps them apart. Where the companion answers for the weights, the answer's level is `ledger`.
 """
 
 import asyncio
@@ -27,6 +27,7 @@ from service.store.db import Database
 from service.store.history import FAR
 from service.store.lineage import holds
 from service.store.rows import EventRow, SameInputRow, SupportRow
+from service.store.wording import same_words
 from workers.encoding import EncodedText
 from workers.reading import HEARD, Judged, Near, Reader
 from workers.view import View
@@ -37,6 +38,7 @@ COMPARED = 2_048  # characters of a correction that are compared with a question
 CERTAIN = 0.99  # of what was taught in so many words
 DOUBTFUL = 0.5
 ALIKE = 0.8  # cosine from which a newer correction may have superseded one
+WITNESSES = 2  # other wordings that have to be newer and alike for that
 ABOUT = 0.5  # share of what that one names which has to be in the question as well
 RELUCTANCE = 1.0  # by how much the evidence for another candidate than the first has to be better, in log odds
 CHUNK = 64  # questions before the model thread may serve someone else
@@ -108,7 +110,7 @@ class Judge:
         return judged
 
     async def same_inputs(self, tenant: str, bank_id: str, texts: Sequence[str]) -> list[Sequence[SameInputRow]]:
-        """For each text the newest corrections of just this input. Needs no key: to be asked beside the encoder."""
+        """For each text the newest corrections of this input, in the same words. Needs no key: to be asked beside the encoder."""
         distinct = list(dict.fromkeys(texts))
         if len(distinct) > FEW:
             async with self.database.read(tenant) as conn:
@@ -174,20 +176,24 @@ class Judge:
         return row.seq not in view.gone and holds(view.weights, row.seq)
 
     async def _superseded(self, looking: "Looking", taught: SameInputRow, judged: Judged) -> bool:
-        """Whether another answer is believed, and was taught later than `taught`, in a situation that is alike and about the same, in words
-        that were not kept apart from it before."""
+        """Whether another answer is believed, and was taught later than `taught`, in several situations that are alike and about the same,
+        in words that were not kept apart from it before."""
         best = next(iter(judged.candidates), None)
         if best is None or best.index == taught.response or best.confidence < DOUBTFUL:
             return False
         later = [row for row, cosine in judged.near[best.index] if row.seq > taught.seq and cosine >= ALIKE]
-        about = {row.input for row in later if self._between(looking, row).named >= ABOUT}
-        for words in about:
-            if not await self._apart(looking, words, taught):
-                return True
-        return False
+        about = {same_words(row.input): row.input for row in later if self._between(looking, row).named >= ABOUT}
+        if len(about) < WITNESSES:
+            return False
+        witnesses = 0
+        for asked, words in enumerate(about.values()):
+            witnesses += not await self._apart(looking, words, taught)
+            if witnesses >= WITNESSES or witnesses + len(about) - asked - 1 < WITNESSES:
+                break
+        return witnesses >= WITNESSES
 
     async def _apart(self, looking: "Looking", words: str, taught: SameInputRow) -> bool:
-        """Whether just these words had another answer when `taught` was taught."""
+        """Whether these words had another answer when `taught` was taught."""
         asking, bank = self.database.asking(looking.tenant), looking.warm.row.id
         rows = await history.same_input(asking, looking.tenant, bank, words, LATEST, below=taught.seq)
         before = next((row for row in rows if self._has(looking.view, row)), None)
@@ -234,16 +240,18 @@ class Looking:
     warm: WarmBank
     view: View
     asked: EncodedText
-    same: Sequence[SameInputRow]  # the newest corrections of just this text
+    same: Sequence[SameInputRow]  # the newest corrections in the words of this text
+    words: str | None = None  # the question's, see `same_words`
     wording: Wording | None = None  # the question's
     near: dict[int, Near] = field(default_factory=dict)  # by response
     shared: dict[int, Overlap] = field(default_factory=dict)  # with a correction, by its seq
 
-    def learned(self, row: EventRow) -> None:
-        """The view has learned a correction since it was looked: what is known of others stays so."""
+    def learned(self, row: EventRow, words: str) -> None:
+        """The view has learned a correction, in these `same_words`, since it was looked: what is known of others stays so."""
         response = row.response or 0
         self.near.pop(response, None)
-        if row.input == self.asked.text:
+        self.words = self.words or same_words(self.asked.text)
+        if words == self.words:
             self.same = [SameInputRow(seq=row.seq, id=row.id, response=response), *self.same]
 
 

@@ -15,6 +15,7 @@ from model import Candidate, Recall
 from service import wire
 from service.store.appending import Tail
 from service.store.rows import EventRow, SameInputRow, SupportRow
+from service.store.wording import same_words
 from service.tracing import Stage
 from workers.batch import Batcher
 from workers.encoding import EncodedText, text_of
@@ -29,7 +30,7 @@ from workers.warm_bank import WarmBank
 OTHERS, OTHERS_MOST = 4, 64  # corrections beside a lesson that are asked before and after it; and all that one request asks
 
 Candidates = list[Candidate]
-Same = list[Sequence[SameInputRow]]  # for each of some texts, the newest corrections of just this input
+Same = list[Sequence[SameInputRow]]  # for each of some texts, the newest corrections of its words
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +150,9 @@ class Receipts:
             support = SupportRow(seq=row.seq, id=row.id, embedding=row.embedding, input=row.input)
             warm.supports.add(row.response, support, NEWEST, alone=int(view.counts[row.response]) == 1)
         if around is not None:
+            words = same_words(row.input or "")
             for looking in lookings:
-                looking.learned(row)
+                looking.learned(row, words)
 
         async def said(looking: Looking, found: Candidates, upto: int = row.seq) -> Candidates:
             if view.forgotten:  # the state has moved on: it cannot be asked again about before

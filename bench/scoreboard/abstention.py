@@ -1,7 +1,8 @@
 """`python -m bench abstention`: does a memory know what it was never taught? CLINC150 with its out-of-scope questions.
 
-All training utterances are taught, in random order. Then the 4,500 test utterances of the taught classes (*inside*) and the 1,000
-out-of-scope ones (*outside*) are asked for the best answer and its confidence.
+All training utterances are taught, in random order; Palimpsest is consolidated by itself as often as a running service would. Then the
+4,500 test utterances of the taught classes (*inside*) and the 1,000 out-of-scope ones (*outside*) are asked for the best answer and its
+confidence.
 
 - *AUROC*: how often an inside question is surer than an outside one
 - *recall at 95*: share of outside questions refused by the threshold that 95 % of the inside ones pass
@@ -80,7 +81,7 @@ def command(chosen: Chosen, taught: int | None, asked: int | None, consolidate: 
             return found
 
         for seed, order in enumerate(orders):
-            for name, product in bench.on("clinc150").products():
+            for name, product in bench.on("clinc150").products(by_itself=True):
                 named = {"seed": seed, "memory": name}
                 lines += await bench.use(named, product, partial(played, name=name, order=order, seed=seed), progress)
             store = Store(bench.rivals)

@@ -1,9 +1,10 @@
 """`python -m bench supersession`: thirteen years of a cheat-sheet and its corrections. Is the newest answer told, and what after an undo?
 
-Entries whose command was really corrected at least once, all in one stream ordered by time. Two streams: *corrections*, the first command
-and each real correction of it; *versions*, every dated version, also those that only reword or re-style. Afterwards each entry is asked
-with the wording it began with and with its latest one. Shares, which sum to 1: *current* the latest command, *stale* an earlier one of the
-same entry, *wrong* anything else, *silent* nothing.
+Entries whose command was really corrected at least once, all in one stream ordered by time. Three streams: *corrections*, the first command
+and each real correction of it; *versions*, every dated version, also those that only reword or re-style; and by request *sheet*,
+corrections of the whole cheat-sheet, where seven of eight entries were never corrected and many are like another one, so that it shows
+where what is alike is taken for a correction. Afterwards each entry is asked with the wording it began with and with its latest one.
+Shares, which sum to 1: *current* the latest command, *stale* an earlier one of the same entry, *wrong* anything else, *silent* nothing.
 
 Undo: the last correction of a sample of entries is forgotten. Each is then asked with the wording of the correction before it; *returned*
 is how many are answered with that one's command, at once and when the weights are rebuilt. Palimpsest is consolidated by itself as often
@@ -25,8 +26,8 @@ from bench.scoreboard.report import Figure, Line, Table
 from bench.scoreboard.sources import Item, Version, cheat_sheet
 from bench.scoreboard.stores import OLDEST, STORE, Store
 
-Stream = Literal["corrections", "versions"]
-STREAMS: tuple[Stream, ...] = ("corrections", "versions")
+Stream = Literal["corrections", "versions", "sheet"]
+STREAMS: tuple[Stream, ...] = ("corrections", "versions", "sheet")
 OUTCOMES = ("current", "stale", "wrong", "silent")
 TABLES = (
     Table(
@@ -102,9 +103,14 @@ def undoable(stream: Sequence[Write], sample: int, seed: int) -> list[tuple[Writ
 @click.command("supersession")
 @options(seeds=1)
 @click.option(
-    "--stream", "streams", multiple=True, type=click.Choice(STREAMS), default=STREAMS, show_default=True, help="Several for several."
+    "--stream", "streams", multiple=True, type=click.Choice(STREAMS), default=STREAMS[:2], show_default=True, help="Several for several."
 )
-@click.option("--items", "number", type=click.IntRange(2), help="Entries. Default: all that were corrected, 2,277 of the public half.")
+@click.option(
+    "--items",
+    "number",
+    type=click.IntRange(2),
+    help="Entries; the first ones for sheet. Default: all that were corrected, 2,277 of the public half; 17,086.",
+)
 @click.option("--undo", "sample", default=200, show_default=True, type=click.IntRange(1, 1_000), help="Corrections that are undone.")
 def command(chosen: Chosen, streams: tuple[Stream, ...], number: int | None, sample: int) -> None:
     """Corrections that replace earlier ones: current, stale, wrong, silent; and whether an undo brings the earlier answer back.
@@ -112,17 +118,21 @@ def command(chosen: Chosen, streams: tuple[Stream, ...], number: int | None, sam
     The order is that of time; seeds only choose what is undone.
     """
     loaded = data_of(cheat_sheet)
-    items = corrected(loaded.holds, number)
-    played = {stream: writes(items, stream) for stream in streams}
-    texts = [*(version.wording for item in items for version in item), *words_of(version.command for item in items for version in item)]
+    chosen_items = {stream: loaded.holds[:number] if stream == "sheet" else corrected(loaded.holds, number) for stream in streams}
+    played = {stream: writes(items, stream) for stream, items in chosen_items.items()}
+    every = [version for items in chosen_items.values() for item in items for version in item]
+    texts = [*(version.wording for version in every), *words_of(version.command for version in every)]
     passes = 2 + (chosen.rest is not None)
-    steps = chosen.seeds * sum(passes * (len(one) + 2 * len(items) + 2 * sample) + len(one) + 2 * len(items) for one in played.values())
+    steps = chosen.seeds * sum(
+        passes * (len(made) + 2 * len(chosen_items[stream]) + 2 * sample) + len(made) + 2 * len(chosen_items[stream])
+        for stream, made in played.items()
+    )
 
     async def measure(bench: Bench, progress: Progress) -> list[Line]:
         lines: list[Line] = []
         for stream, made in played.items():
             for seed in range(chosen.seeds):
-                script = Script(items, stream, made, undoable(made, sample, seed), seed)
+                script = Script(chosen_items[stream], stream, made, undoable(made, sample, seed), seed)
                 for name, product in bench.products(by_itself=True):
                     named = {"stream": stream, "seed": seed, "memory": name}
                     lines += await bench.use(named, product, partial(play, name, script=script), progress)

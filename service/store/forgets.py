@@ -109,7 +109,7 @@ async def redact(conn: AsyncConnection, tenant: str, bank: str, seqs: Sequence[i
     mine = (event.c.tenant == tenant) & (event.c.bank == bank)
     rows = [row for row in await history.by_seqs(conn, tenant, bank, seqs, turns=True) if row.redacted_at is None]
     for row in rows:
-        nothing: dict[str, Any] = dict.fromkeys(("body", "embedding", "salt", "input_hash"))
+        nothing: dict[str, Any] = dict.fromkeys(("body", "embedding", "salt", "input_hash", "words_hash"))
         await conn.execute(update(event).where(mine, event.c.seq == row.seq).values(**nothing, redacted_at=now))
         looked_up = (lookup.c.tenant == tenant) & (lookup.c.bank == bank) & (lookup.c.seq == row.seq)
         await conn.execute(update(lookup).where(looked_up).values(text=None))

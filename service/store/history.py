@@ -5,13 +5,13 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, func, or_, select
+from sqlalchemy import Column, ColumnElement, Row, Select, and_, bindparam, func, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.store.asking import Asking, Values
 from service.store.banks import genesis_hash
 from service.store.lineage import Spans, holds, newest
-from service.store.linking import input_hash
+from service.store.linking import input_hash, words_hash
 from service.store.rows import EventRow, LessonRow, ResponseRow, SameInputRow, SupportRow
 from service.store.tables import event, response
 
@@ -26,12 +26,24 @@ NEWEST_OF = (
     .order_by(event.c.seq.desc())
     .limit(bindparam("limit"))
 )
-SAME_INPUT = (
-    select(event.c.seq, event.c.id, event.c.response)
-    .where(event.c.tenant == bindparam("tenant"), event.c.bank == bindparam("bank"), event.c.input_hash == bindparam("hash"))
-    .where(event.c.redacted_at.is_(None), event.c.seq < bindparam("below"))
-    .order_by(event.c.seq.desc())
-    .limit(bindparam("limit"))
+
+
+def _newest_same(*conditions: ColumnElement[bool]) -> Select[Any]:
+    query = select(event.c.seq, event.c.id, event.c.response)
+    query = query.where(event.c.tenant == bindparam("tenant"), event.c.bank == bindparam("bank"), *conditions)
+    return query.where(event.c.redacted_at.is_(None), event.c.seq < bindparam("below")).limit(bindparam("limit"))
+
+
+# Two looks, each into an index of its own that reads no more than it gives; one look for either would read the bank. What was taught before
+# words were compared, or by a process of a version that does not, is found by its letters alone, all else by both. The first look is in the
+# order of its index, which no other has: a plan that is made for empty tables would as soon read the bank backwards.
+_BY_WORDS = _newest_same(event.c.words_hash >= bindparam("words"), event.c.words_hash <= bindparam("words"))
+_BY_LETTERS = _newest_same(event.c.input_hash == bindparam("hash"))
+SAME_INPUT = select(
+    union_all(
+        select(_BY_WORDS.order_by(event.c.words_hash.desc(), event.c.seq.desc()).subquery()),
+        select(_BY_LETTERS.order_by(event.c.seq.desc()).subquery()),
+    ).subquery()
 )
 
 
@@ -111,21 +123,32 @@ async def newest_of(conn: AsyncConnection | Asking, tenant: str, bank: str, ordi
 
 
 async def same_input(conn: AsyncConnection | Asking, tenant: str, bank: str, text: str, limit: int, below: int = FAR) -> list[SameInputRow]:
-    """The newest unredacted corrections of just this input, newest first, below a seq."""
-    values: Values = {"tenant": tenant, "bank": bank, "hash": input_hash(text), "limit": limit, "below": below}
-    return [SameInputRow(seq=row[0], id=row[1], response=row[2]) for row in await conn.execute(SAME_INPUT, values)]
+    """The newest unredacted corrections in the words of an input, newest first, below a seq."""
+    place: Values = {"tenant": tenant, "bank": bank, "limit": limit, "below": below}
+    values: Values = {**place, "hash": input_hash(text), "words": words_hash(text)}
+    found = {row[0]: SameInputRow(seq=row[0], id=row[1], response=row[2]) for row in await conn.execute(SAME_INPUT, values)}
+    return [found[seq] for seq in sorted(found, reverse=True)[:limit]]
 
 
 async def same_inputs(conn: AsyncConnection, tenant: str, bank: str, texts: Sequence[str], limit: int) -> dict[str, list[SameInputRow]]:
     """What `same_input` has, for each of many texts."""
-    hashes = {input_hash(text): text for text in texts}
-    query = select(event.c.input_hash, event.c.seq, event.c.id, event.c.response).where(*_of(tenant, bank), event.c.redacted_at.is_(None))
-    found: dict[str, list[SameInputRow]] = {text: [] for text in texts}
-    wanted = list(hashes)
-    for start in range(0, len(wanted), CHUNK):  # in no order: see `later_same_input`
-        for row in await conn.execute(query.where(event.c.input_hash.in_(wanted[start : start + CHUNK]))):
-            found[hashes[row.input_hash]].append(SameInputRow(seq=row.seq, id=row.id, response=row.response))
+    by_words = await _hashed(conn, tenant, bank, event.c.words_hash, [words_hash(text) for text in texts])
+    by_letters = await _hashed(conn, tenant, bank, event.c.input_hash, [input_hash(text) for text in texts], event.c.words_hash.is_(None))
+    found = {text: by_words.get(words_hash(text), []) + by_letters.get(input_hash(text), []) for text in texts}
     return {text: sorted(rows, key=lambda row: -row.seq)[:limit] for text, rows in found.items()}
+
+
+async def _hashed(
+    conn: AsyncConnection, tenant: str, bank: str, column: Column[bytes], hashes: Sequence[bytes], *more: ColumnElement[bool]
+) -> dict[bytes, list[SameInputRow]]:
+    """The unredacted corrections that have one of the hashes in a column, by hash, in no order: see `later_same_input`."""
+    found: dict[bytes, list[SameInputRow]] = {}
+    wanted = list(dict.fromkeys(hashes))
+    query = select(column, event.c.seq, event.c.id, event.c.response).where(*_of(tenant, bank), event.c.redacted_at.is_(None), *more)
+    for start in range(0, len(wanted), CHUNK):
+        for row in await conn.execute(query.where(column.in_(wanted[start : start + CHUNK]))):
+            found.setdefault(row[0], []).append(SameInputRow(seq=row.seq, id=row.id, response=row.response))
+    return found
 
 
 async def responses(conn: AsyncConnection, tenant: str, bank: str, ordinals: Sequence[int] | None = None) -> list[ResponseRow]:

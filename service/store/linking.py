@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from service.store.rows import Draft, EventRow
+from service.store.wording import same_words
 
 BODY_VERSION = 1
 
@@ -38,6 +39,11 @@ def chain_hash(prev: str, row: Mapping[str, Any], content_hash: str) -> str:
 def input_hash(text: str) -> bytes:
     """By which equal inputs are found; goes when the event is redacted."""
     return hashlib.sha256(text.encode()).digest()[:16]
+
+
+def words_hash(text: str) -> bytes:
+    """By which inputs of the same words are found (`wording.same_words`); goes when the event is redacted."""
+    return hashlib.sha256(same_words(text).encode()).digest()[:16]
 
 
 def link(
@@ -90,6 +96,7 @@ def _row(tenant: str, bank: str, draft: Draft, seq: int, epoch: int, ordinal: in
         "embedding": draft.embedding,
         "salt": salt,
         "input_hash": input_hash(draft.input),
+        "words_hash": words_hash(draft.input),
         "tokens": draft.tokens,
         "content_hash": content,
         "prev_hash": prev,

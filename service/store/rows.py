@@ -173,7 +173,7 @@ class SupportRow(Row, frozen=True, kw_only=True):
 
 
 class SameInputRow(Row, frozen=True, kw_only=True):
-    """A correction of an input."""
+    """A correction of an input, in its words."""
 
     seq: int
     id: str

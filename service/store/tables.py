@@ -6,6 +6,8 @@ them (label, note, pin). Digests are 64 hex digits.
 Every table, one that is added later too, needs row-level security and grants for the roles of PostgreSQL: see migration 0003.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     Boolean,
@@ -58,6 +60,12 @@ __all__ = [
     "trail",
     "webhook",
 ]
+
+
+def _where(condition: str) -> dict[str, Any]:
+    """Of an index: of which rows."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
 
 tenant = Table(
     "tenant",
@@ -155,7 +163,7 @@ event = Table(
     Column("kind", String(32), nullable=False),
     Column("session", String(128)),
     Column("response", Integer),
-    Column("body", LargeBinary),  # msgpack, see ledger.py; NULL once redacted, as are the next four
+    Column("body", LargeBinary),  # msgpack, see ledger.py; NULL once redacted, as are the next three and the hashes
     Column("embedding", LargeBinary),
     Column("salt", LargeBinary(16)),
     Column("input_hash", LargeBinary(16)),
@@ -166,12 +174,14 @@ event = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("redacted_at", UtcTime),
     Column("taught_by", String(64)),  # the key that taught it; NULL: taught before keys were noted
+    Column("words_hash", LargeBinary(16)),  # of the input's words; NULL: taught before words were compared
     CheckConstraint("kind IN ('correction', 'turn')", name="kind"),
     CheckConstraint("redacted_at IS NOT NULL OR (body IS NOT NULL AND embedding IS NOT NULL AND salt IS NOT NULL)", name="whole"),
     CheckConstraint("redacted_at IS NULL OR (body IS NULL AND embedding IS NULL AND salt IS NULL)", name="redacted"),
     Index(None, "tenant", "bank", "response", "seq"),
     Index(None, "tenant", "bank", "input_hash", "seq"),
-    Index("ix_event_turns", "tenant", "bank", "seq", sqlite_where=text("kind = 'turn'"), postgresql_where=text("kind = 'turn'")),
+    Index("ix_event_words", "tenant", "bank", "words_hash", "seq", **_where("words_hash IS NOT NULL")),
+    Index("ix_event_turns", "tenant", "bank", "seq", **_where("kind = 'turn'")),
     _bank_of("event"),
 )
 

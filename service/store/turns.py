@@ -96,7 +96,8 @@ async def append(conn: AsyncConnection, tenant: str, bank: str, draft: TurnDraft
         "body": body,
         "embedding": b"",
         "salt": salt,
-        "input_hash": None,  # by which equal situations are found: a turn is none
+        "input_hash": None,  # by this and the next equal situations are found: a turn is none
+        "words_hash": None,
         "tokens": draft.tokens,
         "content_hash": content,
         "prev_hash": row.last_hash,

@@ -26,6 +26,7 @@ def test_only_entries_that_were_really_corrected_take_part():
 
 def test_streams_are_in_the_order_of_time():
     assert [write.version.command for write in writes(ITEMS, "corrections")] == ["ls", "cp", "mv", "ls -1", "cp -r"]
+    assert writes(ITEMS, "sheet") == writes(ITEMS, "corrections")
     assert [write.version.command for write in writes(ITEMS, "versions")] == ["ls", "cp", "cp", "mv", "ls -1", "cp -r", "mv -- {{a}}"]
 
 

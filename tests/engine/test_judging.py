@@ -10,6 +10,8 @@ from workers.reading import Judged
 
 CROWD = [f"What is the code of locker number {number}?" for number in range(40)]
 CODES = ["red", "green", "blue"]
+OLD = "Where do I change my PIN?"
+NEW = ("Where do I change my PIN now?", "Where do I change my PIN, please?", "Where to change my PIN?", "Where do we change my PIN?")
 
 
 def first(recalled):
@@ -62,36 +64,70 @@ async def test_a_later_correction_of_the_same_words_is_the_answer(client):
     assert first(await ask(client, PIN)) == "change_pin", "what was replaced returns when its successor is forgotten"
 
 
-async def test_a_later_correction_in_nearly_the_same_words_is_the_answer_too(client):
+async def test_capitals_marks_and_articles_make_no_other_words(client):
     await teach(client, "where do i change my PIN", "change_pin")
-    await teach(client, "Where do I change my PIN?", "ask_the_branch")
-    assert first(await ask(client, "where do i change my PIN")) == "ask_the_branch"
+    later = await teach(client, "Where do I change my pin?", "ask_the_branch")
+    for text in ("where do i change my PIN", "Where do I change my PIN?", "“Where do I change my pin”"):
+        answer = (await ask(client, text))["answers"][0]
+        assert (answer["value"], answer["support"][0]) == ("ask_the_branch", later["id"])
+    await forget(client, later["id"])
+    assert first(await ask(client, "Where do I change my pin?")) == "change_pin"
 
 
-async def test_two_wordings_that_are_taught_in_turn_are_kept_apart(client):
-    """The newer one superseded nothing: its words were there when the other was taught."""
-    await teach(client, "Where do I change my PIN?", "visit_a_branch")
-    await teach(client, "where do i change my PIN", "change_pin")
-    newest = await teach(client, "Where do I change my PIN?", "ask_the_branch")
-    assert first(await ask(client, "where do i change my PIN")) == "change_pin"
-    assert first(await ask(client, "Where do I change my PIN?")) == "ask_the_branch"
-    await forget(client, newest["id"])
-    assert first(await ask(client, "where do i change my PIN")) == "change_pin"
+async def test_texts_of_the_same_words_are_each_answered_in_one_request(client):
+    taught = await teach(client, "Where do I change my PIN?", "change_pin")
+    response = await client.post("/v1/recall/batch", json={"inputs": ["where do i change my pin", "Where do I change my PIN?", SPAIN]})
+    results = response.json()["results"]
+    assert [first(result) for result in results] == ["change_pin", "change_pin", None]
+    assert results[0]["answers"][0]["support"] == [taught["id"]]
 
 
-async def test_a_new_answer_to_one_wording_is_that_of_another_that_had_the_same_answer(client):
-    await teach(client, "Where do I change my PIN?", "visit_a_branch")
-    await teach(client, "where do i change my PIN", "visit_a_branch")
-    await teach(client, "Where do I change my PIN?", "ask_the_branch")
-    assert first(await ask(client, "where do i change my PIN")) == "ask_the_branch"
+async def test_one_other_wording_with_another_answer_supersedes_nothing(client, monkeypatch):
+    """However alike, and though the weights say it: as a rule it has an answer of its own."""
+    await teach(client, OLD, "visit_a_branch")
+    await teach(client, NEW[1], "ask_the_branch")
+    assert first(await ask(client, OLD)) == "visit_a_branch"
+    assert first(await ask(client, NEW[1])) == "ask_the_branch"
+    monkeypatch.setattr(judging, "WITNESSES", 1)
+    assert first(await ask(client, OLD)) == "ask_the_branch"
+
+
+async def test_what_was_corrected_in_several_other_wordings_is_corrected_in_the_old_one(client):
+    await teach(client, OLD, "visit_a_branch")
+    await teach(client, NEW[0], "ask_the_branch")
+    assert first(await ask(client, OLD)) == "visit_a_branch"
+    for text in NEW[1:]:
+        await teach(client, text, "ask_the_branch")
+    assert first(await ask(client, OLD)) == "ask_the_branch"
+
+
+async def test_wordings_that_are_taught_in_turn_are_kept_apart(client):
+    """The newer ones superseded nothing: their words were there, with another answer, when the old ones were taught."""
+    for text in NEW:
+        await teach(client, text, "visit_a_branch")
+    await teach(client, OLD, "change_pin")
+    newest = [(await teach(client, text, "ask_the_branch"))["id"] for text in NEW]
+    assert first(await ask(client, OLD)) == "change_pin"
+    assert [first(await ask(client, text)) for text in NEW] == ["ask_the_branch"] * len(NEW)
+    await forget(client, *newest)
+    assert first(await ask(client, OLD)) == "change_pin"
+
+
+async def test_a_new_answer_to_several_wordings_is_that_of_another_that_had_the_same_answer(client):
+    for text in (*NEW, OLD):
+        await teach(client, text, "visit_a_branch")
+    for text in NEW:
+        await teach(client, text, "ask_the_branch")
+    assert first(await ask(client, OLD)) == "ask_the_branch"
 
 
 async def test_words_that_were_forgotten_before_are_new_when_they_are_taught_again(client):
-    older = await teach(client, "Where do I change my PIN?", "visit_a_branch")
-    await forget(client, older["id"])
-    await teach(client, "where do i change my PIN", "change_pin")
-    await teach(client, "Where do I change my PIN?", "ask_the_branch")
-    assert first(await ask(client, "where do i change my PIN")) == "ask_the_branch"
+    older = [(await teach(client, text, "visit_a_branch"))["id"] for text in NEW]
+    await forget(client, *older)
+    await teach(client, OLD, "change_pin")
+    for text in NEW:
+        await teach(client, text, "ask_the_branch")
+    assert first(await ask(client, OLD)) == "ask_the_branch"
 
 
 async def test_a_forgotten_correction_is_not_looked_up(client):

@@ -89,9 +89,9 @@ async def test_redaction_takes_every_text_and_the_chain_holds(database, bank):
     async with database.read(bank.tenant) as conn:
         gone, kept = (await conn.execute(select(event).order_by(event.c.seq))).all()
         assert await forgets.texts_of(conn, bank.tenant, bank.id, [1]) == []
-    assert (gone.body, gone.embedding, gone.salt, gone.input_hash, gone.redacted_at) == (None, None, None, None, later(5))
+    assert (gone.body, gone.embedding, gone.salt, gone.input_hash, gone.words_hash, gone.redacted_at) == (*[None] * 5, later(5))
     assert (gone.hash, gone.content_hash) == (rows[0].hash, rows[0].content_hash)
-    assert None not in (kept.body, kept.embedding, kept.salt, kept.input_hash)
+    assert None not in (kept.body, kept.embedding, kept.salt, kept.input_hash, kept.words_hash)
     assert await responses(database, bank) == ["plain answer"]
     assert await chain_length(database, bank) == 2
 

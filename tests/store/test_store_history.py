@@ -2,9 +2,11 @@
 
 import pytest
 from keeping import NOW, append, append_many, draft, later, new_bank
+from sqlalchemy import update
 
 from service.store import forgets, history
 from service.store.lineage import holds
+from service.store.tables import event
 
 
 @pytest.fixture
@@ -31,6 +33,32 @@ async def test_ledger_is_paged_without_gap_or_repetition_while_it_grows(database
         if len(told) == 3:
             await append_many(database, bank, 2)
     assert told == ([7, 6, 5, 4, 3, 2, 1] if descending else [1, 2, 3, 4, 5, 6, 7, 8, 9])
+
+
+async def test_inputs_of_the_same_words_are_found_by_each_of_them(database, bank, read):
+    await append(database, bank, draft("Where is the PIN?", "a"), draft("where is pin", "b"), draft("where is the card", "c"))
+    found = await read(history.same_inputs, ["Where is a PIN", "where is the pin?", "Where is the card?", "elsewhere"], 8)
+    assert {text: [row.seq for row in rows] for text, rows in found.items()} == {
+        "Where is a PIN": [2, 1],
+        "where is the pin?": [2, 1],
+        "Where is the card?": [3],
+        "elsewhere": [],
+    }
+    for text, rows in found.items():
+        assert await read(history.same_input, text, 8) == rows
+
+
+async def test_what_was_taught_before_words_were_compared_is_found_by_its_letters(database, bank, read):
+    """Or by a process of the version before, while an upgrade is on its way."""
+    await append(database, bank, draft("Where is it?", "a"), draft("where is it", "b"), draft("Where is it?", "c"))
+    async with database.write(bank.tenant) as conn:
+        await conn.execute(update(event).where(event.c.seq == 1).values(words_hash=None))
+    both = ["Where is it?", "where is it"]
+    for text, seqs in zip(both, ([3, 2, 1], [3, 2]), strict=True):
+        assert [row.seq for row in await read(history.same_input, text, 8)] == seqs
+        assert [row.seq for row in await read(history.same_input, text, 2)] == seqs[:2]
+    found = await read(history.same_inputs, both, 8)
+    assert [[row.seq for row in found[text]] for text in both] == [[3, 2, 1], [3, 2]]
 
 
 async def test_lessons_are_the_unredacted_events_of_a_span_in_order(database, bank, read):
@@ -75,7 +103,7 @@ async def test_supports_of_a_response_are_newest_first(database, bank, read):
 
 
 async def test_corrections_of_an_input_are_newest_first(database, bank, read):
-    rows = await append(database, bank, draft("q", "a"), draft("Q", "b"), draft("q", "c"), draft("q", "a"), draft("q ", "d"))
+    rows = await append(database, bank, draft("q", "a"), draft("r", "b"), draft("q", "c"), draft("q", "a"), draft("q s", "d"))
     found = await read(history.same_input, "q", 10)
     assert [(row.seq, row.id, row.response) for row in found] == [(seq, rows[seq - 1].id, rows[seq - 1].response) for seq in (4, 3, 1)]
     assert [row.seq for row in await read(history.same_input, "q", 2)] == [4, 3]
@@ -84,8 +112,8 @@ async def test_corrections_of_an_input_are_newest_first(database, bank, read):
     assert [row.seq for row in await read(history.same_input, "q", 10)] == [4, 1]
     assert await read(history.same_input, "never", 10) == []
     for limit in (1, 10):
-        many = await read(history.same_inputs, ["q", "Q", "never"], limit)
-        assert many == {text: await read(history.same_input, text, limit) for text in ("q", "Q", "never")}
+        many = await read(history.same_inputs, ["q", "r", "never"], limit)
+        assert many == {text: await read(history.same_input, text, limit) for text in ("q", "r", "never")}
 
 
 async def test_events_are_found_by_ids_and_by_positions_more_than_fit_in_one_list(database, bank, read, monkeypatch):

@@ -39,7 +39,7 @@ SENT = {  # and by what the index finds its rows
     "note": (as_sent(lookup.NOTE), ["seq"]),
     "fence": (as_sent(fences.FENCE), ["id"]),
     "support": (as_sent(history.NEWEST_OF), ["response"]),
-    "same input": (as_sent(history.SAME_INPUT), ["input_hash"]),
+    "same input": (as_sent(history.SAME_INPUT), ["words_hash", "input_hash"]),
     "kept": (as_sent(snapshots.KEPT), ["bank"]),
 }
 

@@ -29,7 +29,7 @@ SWEPT = {  # every column that a sweep can read: ids, states and times, nothing 
     "erased_tenant": {"id", "erased_at"},
 }
 APPEND_ONLY = {  # what the service itself may change in rows that are only ever added to
-    "event": {"body", "embedding", "salt", "input_hash", "redacted_at"},
+    "event": {"body", "embedding", "salt", "input_hash", "words_hash", "redacted_at"},
     "snapshot": {"destroyed_at", "label", "note", "pinned"},
     "bundle": set(),
     "bundle_part": set(),
