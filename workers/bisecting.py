@@ -17,7 +17,7 @@ from typing import Any
 from msgspec import structs
 
 from service import wire
-from service.errors import ChecksumMismatch, Conflict, StateUnavailable
+from service.errors import ChecksumMismatch, Conflict, NotFound, StateUnavailable
 from service.store import history, snapshots
 from service.store.lineage import count, events_of, subtract
 from service.store.rows import SnapshotRow
@@ -126,7 +126,7 @@ class Bisection:
             row = between[middle]
             try:
                 view = await self.replay.at(search.tenant, search.found, row)
-            except (ChecksumMismatch, StateUnavailable):  # its events are folded from the one below instead
+            except (ChecksumMismatch, NotFound, StateUnavailable):  # its events are folded from the one below instead
                 del between[middle]
                 high -= 1
                 continue

@@ -19,7 +19,7 @@ import structlog
 from model import CheckpointRefused, Lesson, Recall, State, checkpoint
 from model.start.weights import told_apart
 from service import tracing
-from service.errors import ChecksumMismatch, OtherEncoder, StateUnavailable
+from service.errors import ChecksumMismatch, NotFound, OtherEncoder, StateUnavailable
 from service.store import banks, forgets, history, quarantines, snapshots, turns
 from service.store.blobs import Blobs
 from service.store.db import Database
@@ -116,6 +116,8 @@ class Replay:
                 continue
             try:
                 return await self.load(tenant, snapshot), snapshot
+            except NotFound:
+                continue
             except (ChecksumMismatch, StateUnavailable) as refused:
                 self.refused()
                 log.error(
@@ -136,6 +138,7 @@ class Replay:
         Raises:
             ChecksumMismatch: a blob is missing or does not have its digest (named).
             StateUnavailable: it was made under a configuration that this build does not run.
+            NotFound: it was deleted since its row was read.
         """
         if not snapshot.levels:  # genesis: nothing learned, nothing stored, so a bank of an older build is folded anew from here
             return self.recall.initial()
@@ -143,7 +146,12 @@ class Replay:
             raise StateUnavailable(
                 f"snapshot {snapshot.id} has configuration {snapshot.config_hash[:12]}, this service runs {self.recall.config.hash[:12]}"
             )
-        blobs = {level.name: await self.blobs.get(tenant, level.sha256) for level in snapshot.levels if level.name != LANGUAGE}
+        try:
+            blobs = {level.name: await self.blobs.get(tenant, level.sha256) for level in snapshot.levels if level.name != LANGUAGE}
+        except ChecksumMismatch:
+            async with self.database.read(tenant) as conn:  # whoever deletes a snapshot says so before its bytes go: nothing is damaged
+                await snapshots.get_kept(conn, tenant, snapshot.id, snapshot.bank)
+            raise
         state = await asyncio.to_thread(self._decoded, snapshot, blobs)  # a tenth of a second that nobody else should wait
         return self.recall.brought(state)
 
@@ -178,7 +186,7 @@ class Replay:
         """The view that a snapshot saved, with what was forgotten since held back.
 
         Raises:
-            ChecksumMismatch, StateUnavailable: as `load`.
+            ChecksumMismatch, StateUnavailable, NotFound: as `load`.
         """
         self._check_encoder(found)
         view = await self._view(tenant, found, snapshot, await self.load(tenant, snapshot), snapshot.id)

@@ -5,13 +5,14 @@ import subprocess
 import sys
 
 import pytest
+from waiting import PATIENCE_S
 
 
 def palimpsest(*words: str, var_dir, **settings: str) -> subprocess.CompletedProcess[str]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PALIMPSEST_")}
     environ |= {"PALIMPSEST_VAR_DIR": str(var_dir), **{f"PALIMPSEST_{name}": value for name, value in settings.items()}}
     return subprocess.run(
-        [sys.executable, "-m", "service.cli", *words], capture_output=True, text=True, timeout=50, env=environ, check=False
+        [sys.executable, "-m", "service.cli", *words], capture_output=True, text=True, timeout=2 * PATIENCE_S, env=environ, check=False
     )
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE_S
 
 from bench.running import running_service
 
@@ -30,7 +31,9 @@ async def replies():
         assert service.key in script
         until_exact = """until ask memory | grep -q '"rebuild_pending":false'; do sleep 0.1; done"""  # a person looks later
         waiting = "\n".join(f"{line}\n{until_exact}" if "forget" in line else line for line in script.splitlines())
-        ran = await asyncio.to_thread(subprocess.run, ["bash", "-euc", waiting], capture_output=True, text=True, timeout=50, check=True)
+        ran = await asyncio.to_thread(
+            subprocess.run, ["bash", "-euc", waiting], capture_output=True, text=True, timeout=2 * PATIENCE_S, check=True
+        )
     return [json.loads(line) for line in ran.stdout.splitlines() if line.strip()]
 
 
@@ -72,7 +75,7 @@ def test_the_models_python_runs_as_printed():
     lines = [line[4:] for line in section.splitlines() if line.startswith("    ")]
     script = "\n".join(line for line in lines if not line.startswith("python -m"))
     shown = f"{script}\nprint(more.shape[1], torch.equal(more[:, :68], text))"
-    ran = subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True, timeout=50, check=True)
+    ran = subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True, timeout=2 * PATIENCE_S, check=True)
     assert ran.stdout.split() == ["76", "True"]
 
 
@@ -90,7 +93,9 @@ def test_the_models_commands_exist_with_the_options_that_are_printed():
     section = README.split("## HOPE, the model")[1].split("\n## ")[0]
     commands = [line.split()[2:] for line in section.splitlines() if line.startswith("    python -m")]
     asked = [(module, rest[:1] if module != "model.hope.convert" else []) for module, *rest in commands]
-    ran = subprocess.run([sys.executable, "-c", ASKING, json.dumps(asked)], capture_output=True, text=True, timeout=50, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", ASKING, json.dumps(asked)], capture_output=True, text=True, timeout=2 * PATIENCE_S, check=True
+    )
     helped = [json.loads(line) for line in ran.stdout.splitlines()]
     assert len(helped) == len(commands) == 5
     for (module, *rest), said in zip(commands, helped, strict=True):

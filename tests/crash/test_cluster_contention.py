@@ -6,7 +6,7 @@ from bench.cluster.contention import PARTS, run
 
 
 @pytest.mark.serial
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_three_contending_workers_lose_double_and_diverge_in_nothing(monkeypatch):
     monkeypatch.setenv("PALIMPSEST_ENCODER_START", "auto")  # workers, jobs and the fold that they are compared with have one encoder
     report = await run(300, owners=3, banks=2, seed=5, progress=lambda done: None)

@@ -8,7 +8,7 @@ from bench.crash import run
 
 
 @pytest.mark.serial
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(900)
 async def test_acked_correction_survives_kill_9_and_every_operation_is_whole_after_it(monkeypatch):
     monkeypatch.setenv("PALIMPSEST_ENCODER_START", "auto")  # each start asks the banks, and the fold outside the service has what they have
     report = await run(rounds=4, writers=4, seed=2230, progress=lambda done: None)  # a seed that draws four kinds of operations

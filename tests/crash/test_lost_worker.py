@@ -13,7 +13,7 @@ from bench.cluster.faults import HEARTBEAT_S
 from bench.cluster.running import Cluster, Shape, cluster
 from bench.running import client_of
 
-pytestmark = [pytest.mark.serial, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.serial, pytest.mark.timeout(1_200)]
 WRITERS = 4
 STILL_S = 6.0  # an api takes a worker that was silent for four seconds for lost
 

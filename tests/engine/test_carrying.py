@@ -1,6 +1,5 @@
 """Bundles: a snapshot leaves as a signed file and comes back as what it was; one that is wrong is refused and changes nothing."""
 
-import asyncio
 import io
 import json
 import pickle
@@ -9,6 +8,7 @@ import tarfile
 import pytest
 from fixtures_service import client_of, finished, serving
 from saying import PIN, SPAIN, ask, digest, snapshot, teach
+from waiting import until
 
 from service import keys
 from service.bundling import BUNDLE_MAX, END, MANIFEST, PROBES, SIGNATURE, member_of, opened, packed, signature
@@ -125,13 +125,12 @@ async def test_export_is_gone_after_a_day(client, service):
     async with service.database.write(service.tenant) as conn:
         await conn.exec_driver_sql("UPDATE bundle SET created_at = '2001-01-01 00:00:00.000000'")
     assert (await client.get(f"/v1/exports/{export}")).status_code == 404
-    for _ in range(100):
+
+    async def taken() -> bool:
         async with service.database.read(service.tenant) as conn:
-            left = (await conn.exec_driver_sql("SELECT count(*) FROM bundle_part")).scalar()
-        if not left:
-            break
-        await asyncio.sleep(0.05)
-    assert left == 0, "the sweeper has taken its bytes"
+            return (await conn.exec_driver_sql("SELECT count(*) FROM bundle_part")).scalar() == 0
+
+    await until(taken, "the sweeper has taken its bytes")
 
 
 def forged(service, data, change):

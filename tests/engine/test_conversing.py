@@ -10,11 +10,13 @@ from fixtures_service import client_of, finished, serving
 from fixtures_store import fresh_url
 from saying import PIN, SPAIN, ask, snapshot, teach
 from small_language import hope_in, llama_in
+from waiting import PATIENCE_S, until
 
 from service import wire
 from service.cluster.engine import Actor
 from service.ids import new_id
 from service.settings import from_environment
+from workers import language_states
 from workers.language_fold import LanguageFold, Wanted
 from workers.language_states import LONG
 from workers.replay import lineage
@@ -37,7 +39,14 @@ def lm(request, tmp_path):
 async def service(tmp_path, encoder, lm):
     """A fresh service with that language model."""
     async with serving(tmp_path / "var", encoder, lm=lm) as running:
+        running.engine.language_states.patience_s = PATIENCE_S
         yield running
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """A snapshot waits for the language model as long as that takes: a test may meet a machine that stands still for seconds."""
+    monkeypatch.setattr(language_states, "PART_S", PATIENCE_S)
 
 
 async def say(client, text, right=None, *, bank="default", at="", memory=None, most=8, expect=200):
@@ -252,7 +261,7 @@ async def test_who_talks_while_the_model_is_made_anew_is_told_how_far_it_is_and_
     memory = (await client.get("/v1/memory")).json()
     assert memory["events"] == told["memory"]["turn"]["seq"] == 12, "who has to come again has taught nothing"
     assert memory["language"]["unavailable"] is None or memory["language"]["digest"] is None
-    states.patience_s = 20.0
+    states.patience_s = PATIENCE_S
     assert (await say(client, GATE, most=1))["memory"]["turn"]["seq"] == 13
 
 
@@ -262,13 +271,12 @@ async def test_long_fold_is_saved_so_that_it_is_not_done_again(client, service):
     lines = [{"input": f"What is the code of gate {n}?", "right": "nine"} for n in range(LONG)]
     (await client.post("/v1/corrections/batch", json={"items": lines})).raise_for_status()
     service.engine.language_states.drop()
-    service.engine.language_states.patience_s = 120.0  # a test may meet a busy machine
     await answer(client, most=1)
-    for _ in range(400):
-        saved = [row for row in (await client.get("/v1/snapshots")).json()["items"] if row["kind"] == "auto"]
-        if saved:
-            break
-        await asyncio.sleep(0.05)
+
+    async def kept() -> list[dict]:
+        return [row for row in (await client.get("/v1/snapshots")).json()["items"] if row["kind"] == "auto"]
+
+    saved = await until(kept, "an automatic snapshot")
     assert "language" in [level["name"] for level in saved[0]["levels"]]
 
 

@@ -1,11 +1,10 @@
 """What an admin is told of a bank is what the bank does: traces, probes and explanations agree with asking, and with folding by hand."""
 
-import asyncio
-
 import numpy as np
 import pytest
 from fixtures_service import finished
 from saying import PIN, SPAIN, ask, digest, snapshot, teach
+from waiting import until
 
 from model import Asked, Lesson, Recall, RecallConfig
 from workers import judging, level_view
@@ -373,13 +372,13 @@ def test_half_life_is_that_of_a_decline_and_none_where_nothing_declines():
 
 
 async def counted(client, measured: int) -> dict:
-    """The last moment, once so many receipts are noted."""
-    for _ in range(500):
-        moment = (await got(client, "/v1/stats", bucket="hour"))["series"][-1]
-        if moment["measured"] == measured:
-            return moment
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"{measured} receipts were not noted: {moment}")
+    """The last moment, once so many receipts are noted. Weeks seldom end while a test runs."""
+
+    async def noted() -> dict | None:
+        moment = (await got(client, "/v1/stats", bucket="week"))["series"][-1]
+        return moment if moment["measured"] == measured else None
+
+    return await until(noted, f"{measured} receipts are noted")
 
 
 async def test_statistics_count_what_receipts_say(client):
@@ -410,9 +409,9 @@ async def test_drift_of_automatic_snapshots_is_in_the_statistics(client, service
     service.engine._policy = replace(service.engine._policy, snapshot_every=8)
     for text, right in STORY:
         await teach(client, text, right)
-    for _ in range(500):
-        drift = (await got(client, "/v1/stats", bucket="hour"))["series"][-1]["drift"]
-        if drift:
-            break
-        await asyncio.sleep(0.01)
+
+    async def compared() -> dict | None:
+        return (await got(client, "/v1/stats", bucket="week"))["series"][-1]["drift"]
+
+    drift = await until(compared, "a drift is in the statistics")
     assert drift == {"fast": 1.0, "middle": 0.0, "slow": 0.0}, "the first one is compared with an empty bank"

@@ -1,9 +1,8 @@
 """Snapshots are labelled, pinned and deleted; retention keeps its hands off what people hold on to."""
 
-import asyncio
-
 from fixtures_service import client_of, serving
 from saying import PIN, SPAIN, ask, digest, snapshot, teach
+from waiting import until
 
 from service.store import snapshots
 
@@ -70,12 +69,12 @@ async def test_retention_leaves_what_is_pinned_or_labelled(tmp_path, encoder):
 
         async def autos(newest, number):
             """Their ids, newest first, once there are so many and the newest covers that."""
-            for _ in range(500):
+
+            async def saved() -> list[str] | None:
                 rows = [row for row in (await client.get("/v1/snapshots")).json()["items"] if row["kind"] == "auto"]
-                if len(rows) == number and rows[0]["seq"] == newest:
-                    return [row["id"] for row in rows]
-                await asyncio.sleep(0.02)
-            raise AssertionError([row["seq"] for row in rows])
+                return [row["id"] for row in rows] if len(rows) == number and rows[0]["seq"] == newest else None
+
+            return await until(saved, f"{number} automatic snapshots, the newest of {newest} events")
 
         kept = []
         for round_, said in enumerate(({"pinned": True}, {"label": "mine"}), start=1):

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from fixtures_service import client_of, finished
 from saying import PIN, SPAIN, ask, digest, snapshot, teach
+from waiting import held_back
 
 from service.errors import Conflict
 
@@ -225,10 +226,11 @@ async def test_rollback_that_takes_long_to_fold_is_prepared_by_a_job_and_then_do
     for place, (text, right) in enumerate(lessons):
         await teach(client, text, right, session_id="ses:odd" if place % 2 else "ses:even")
     lived, body, once = await digest(client), {"source": {"session_id": "ses:odd"}}, {"Idempotency-Key": "long"}
-    told = await roll_back(client, 202, once, **body)
-    assert (told["head"], told["flips"], told["removed"]) == (None, [], 0)
-    again = await client.post("/v1/rollback", json={**body, "dry_run": True})
-    assert (again.status_code, again.json()["job_id"], again.headers["location"]) == (202, told["job_id"], f"/v1/jobs/{told['job_id']}")
+    async with held_back(service, "prepare"):
+        told = await roll_back(client, 202, once, **body)
+        assert (told["head"], told["flips"], told["removed"]) == (None, [], 0)
+        again = await client.post("/v1/rollback", json={**body, "dry_run": True})
+        assert (again.status_code, again.json()["job_id"], again.headers["location"]) == (202, told["job_id"], f"/v1/jobs/{told['job_id']}")
     assert await digest(client) == lived, "nothing has changed yet"
     job = await finished(client, told["job_id"])
     assert (job["kind"], job["status"]) == ("preparation", "succeeded"), job

@@ -1,11 +1,11 @@
 """A bank belongs to the encoder and the start that it was taught with, and says so; the settings name either."""
 
-import asyncio
 import hashlib
 
 import httpx
 import pytest
 from fixtures_service import client_of, finished, serving
+from waiting import until
 
 from model.encoder import PINNED
 from model.start.shipped import SHIPPED, SHIPPED_SHA256, STARTS
@@ -49,13 +49,14 @@ def test_a_start_is_what_the_settings_name_and_every_process_names_one_digest(st
 async def until_told(capsys, words):
     """It is looked for beside the start, which does not wait."""
     told = ""
-    for _ in range(500):
+
+    async def heard() -> bool:
+        nonlocal told
         said = capsys.readouterr()
         told += said.out + said.err
-        if words in told:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"nobody told of {words}: {told}")
+        return words in told
+
+    await until(heard, f"somebody tells of {words}")
 
 
 async def test_a_bank_of_the_plain_encoder_is_refused_by_a_service_with_the_start_which_says_what_to_do(tmp_path, started, plain, capsys):

@@ -280,15 +280,19 @@ async def test_bell_starts_a_job_at_once(tmp_path, encoder):
     """Not by the sweeper, which looks every minute here, nor at the second that a broker's polling takes by default (trap 4)."""
     async with serving(tmp_path / "var", encoder, sweep_s=60) as service, client_of(service) as client:
         await teach(client, PIN, "change_pin")
-        waited = []
-        for _ in range(5):
+        waited, took = [], []
+        for _ in range(9):
+            begin = asyncio.get_running_loop().time()
+            await teach(client, PIN, "change_pin")
+            took.append(asyncio.get_running_loop().time() - begin)
             begin = asyncio.get_running_loop().time()
             job = (await client.post("/v1/consolidations", json={})).json()["job_id"]
             while (await client.get(f"/v1/jobs/{job}")).json()["status"] == "queued":  # noqa: ASYNC110 - a client can only poll
                 await asyncio.sleep(0.005)
             waited.append(asyncio.get_running_loop().time() - begin)
             assert (await finished(client, job))["status"] == "succeeded"
-    assert median(waited) < 0.3, waited  # a quiet machine needs 0.03
+    # a quiet machine needs 0.03, about as long as two corrections take, which a slow one says what it takes for
+    assert median(waited) < max(0.3, 10 * median(took)), (waited, took)
 
 
 async def test_an_answers_own_words_are_found_before_any_like_situation_was_taught(client):

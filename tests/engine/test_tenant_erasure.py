@@ -11,7 +11,9 @@ from fixtures_service import client_of, serving
 from fixtures_store import fresh_url
 from msgspec import structs
 from saying import PIN, ask, snapshot, teach
+from waiting import PATIENCE_S, until
 
+from service.cluster import redis_coord
 from service.cluster.coord import MemoryCoord, Notice
 from service.cluster.engine import Actor
 from service.cluster.frames import FrameServer
@@ -58,11 +60,10 @@ def in_memory(service: Embedded) -> tuple[int, int]:
 
 
 async def until_nothing(service: Embedded) -> None:
-    for _ in range(500):
-        if in_memory(service) == (0, 0):
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"still in memory: {in_memory(service)}")
+    async def empty() -> bool:
+        return in_memory(service) == (0, 0)
+
+    await until(empty, "nothing is in memory")
 
 
 async def make_warm(service: Embedded) -> None:
@@ -107,7 +108,8 @@ async def test_worker_keeps_what_was_not_erased(tmp_path, encoder):
             assert in_memory(service)[0] == 1
 
 
-async def test_names_of_sessions_go_from_redis(tmp_path, encoder):
+async def test_names_of_sessions_go_from_redis(tmp_path, encoder, monkeypatch):
+    monkeypatch.setattr(redis_coord, "TIMEOUT_S", PATIENCE_S)  # that Redis may be taken for down on a slow machine is tested elsewhere
     with redis_running() as server:
         coord = RedisCoord(server.url)
         async with serving(tmp_path / "var", encoder) as service:

@@ -1,10 +1,9 @@
 """Rollback is exact, undone exactly, and reaches the warm copy; snapshots survive damage of their blobs."""
 
-import asyncio
-
 import pytest
 from fixtures_service import client_of, finished, serving
 from saying import PIN, SPAIN, ask, digest, snapshot, teach
+from waiting import until
 
 from workers.consolidate import Consolidation
 
@@ -105,6 +104,15 @@ async def test_bank_of_another_encoder_is_refused_and_left_as_it_is(tmp_path, en
         assert len((await client.get("/v1/events")).json()["items"]) == 1
 
 
+async def saved(client, seq):
+    """An automatic snapshot of so many events is made beside the teaching, some time."""
+
+    async def there() -> bool:
+        return any(row["kind"] == "auto" and row["seq"] == seq for row in (await client.get("/v1/snapshots")).json()["items"])
+
+    await until(there, f"an automatic snapshot of {seq} events")
+
+
 async def test_cold_start_begins_at_the_newest_automatic_snapshot(tmp_path, encoder):
     async with (
         serving(tmp_path / "var", encoder, snapshot_every=8, auto_snapshots=2) as service,
@@ -112,6 +120,8 @@ async def test_cold_start_begins_at_the_newest_automatic_snapshot(tmp_path, enco
     ):
         for number in range(40):
             await teach(client, f"{PIN} variant {number}", f"answer {number % 5}")
+            if number % 8 == 7:
+                await saved(client, number + 1)
         lived = await digest(client)
     async with serving(tmp_path / "var", encoder, snapshot_every=8) as service, client_of(service) as client:
         assert await digest(client) == lived
@@ -190,11 +200,12 @@ async def test_blobs_left_by_a_dead_process_are_deleted_at_the_next_start_and_ne
             await blob_rows.stage(conn, service.tenant, [(fresh, 5)], now)
     async with serving(tmp_path / "var", encoder) as service, client_of(service) as client:
         needed = {level["sha256"] for level in kept["levels"]}
-        for _ in range(200):
-            left = set(await service.engine.versions.blobs.list(service.tenant))
-            if len(left) == len(needed) + 1:
-                break
-            await asyncio.sleep(0.01)
+
+        async def tidied() -> set[str] | None:
+            there = set(await service.engine.versions.blobs.list(service.tenant))
+            return there if len(there) == len(needed) + 1 else None
+
+        left = await until(tidied, "only what is needed is left, and what is fresh")
         assert needed < left
         assert {level["sha256"] for level in gone["levels"]} - needed
         assert not left & ({level["sha256"] for level in gone["levels"]} - needed)

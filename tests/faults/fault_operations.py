@@ -1,11 +1,11 @@
 """The operations that are crashed: how each is done, how one sees in the rows that it was, and what it leaves in the weights."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from fault_world import GUESTS, NEXT, SECRET, SECRET_RIGHT, TAUGHT, Process, Rows, World
+from fixtures_service import finished
 from saying import PIN
 
 from service.processes.erasing import erase_tenant
@@ -234,13 +234,8 @@ def _lesson(item: tuple[str, str]) -> dict:
 
 async def ended(process: Process, job: str) -> None:
     """Wait until somebody has done the job."""
-    for _ in range(1_000):
-        found = await process.do("GET", f"jobs/{job}", expect=200)
-        if found["status"] not in ("queued", "running"):
-            assert found["status"] == "succeeded", found
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"job {job} did not end: {found}")
+    found = await finished(process.client, job)
+    assert found["status"] == "succeeded", found
 
 
 def _queued(rows: Rows, world: World) -> bool:

@@ -24,6 +24,7 @@ from model.encoder import Encoded
 from service.bell import Bell
 from service.embedded import Embedded, utc_now
 from service.processes.parts import SYSTEM
+from service.processes.sweeping import Sweeper
 from service.store import bundles
 from service.store.blobs import open_blobs
 from service.store.tables import job as job_table
@@ -97,15 +98,23 @@ class SilentBell(Bell):
         pass
 
 
+class NoSweeper(Sweeper):
+    """Not even at the start, whose looks may come late, beside an operation."""
+
+    def start(self) -> None:
+        pass
+
+
 @contextlib.asynccontextmanager
 async def watched(directory: Path, encoder, points: Points, **settings) -> AsyncIterator[Process]:
-    """The embedded service on the directory, with its database and blobs watched, which does by itself nothing after its start."""
+    """The embedded service on the directory, with its database and blobs watched, which does nothing by itself."""
     with contextlib.ExitStack() as patches:
         for module in ("service.embedded", "service.processes.erasing"):
             patches.enter_context(patch(f"{module}.Database", lambda url, **more: WatchedDatabase(url, points, **more)))
         for module in ("service.processes.parts", "service.processes.erasing"):
             patches.enter_context(patch(f"{module}.open_blobs", lambda url: WatchedBlobs(open_blobs(url), points)))
         patches.enter_context(patch("service.bell.Bell", SilentBell))
+        patches.enter_context(patch("service.processes.working_off.Sweeper", NoSweeper))
         async with serving(directory, encoder, sweep_s=3_600, **SETTINGS, **settings) as service, client_of(service) as client:
             yield Process(service, client, points)
 

@@ -20,7 +20,7 @@ from fixtures_store import fresh_url
 from service.embedded import utc_now
 from service.store import tenants
 
-pytestmark = pytest.mark.timeout(300)  # on a busy machine; a test is dozens of services
+pytestmark = pytest.mark.timeout(1_200)  # on a busy machine; a test is dozens of services
 
 SLICES = 3  # tests that share an operation, so that they can run beside each other
 # Before these something is written.

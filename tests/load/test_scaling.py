@@ -6,7 +6,7 @@ from bench.cluster.scaling import CLIENTS, measure
 
 
 @pytest.mark.serial
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_workers_that_are_held_to_a_share_of_a_core_answer_everything_and_two_of_them_more():
     one, two = await measure(1, requests=2 * CLIENTS, share=0.1, progress=lambda done: None)
     assert len(one) == len(two) == 1

@@ -10,11 +10,12 @@ import httpx
 import pytest
 from collecting import Collector, collecting
 from fixtures_service import finished
+from waiting import until
 
 from bench.cluster.running import Cluster, Shape, cluster
 from bench.running import client_of
 
-pytestmark = [pytest.mark.serial, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.serial, pytest.mark.timeout(1_200)]
 CANARY, ANSWER = "xyzzy-canary-c41d the key is under the fourth stone", "plugh-canary-20e6"
 CLIENT_SPAN = "00f067aa0ba902b7"
 SHAPE = Shape(apis=1, workers=1, jobs=1, settings={"LOG_LEVEL": "debug"})
@@ -54,6 +55,11 @@ async def lived(home: Path, collector: Collector) -> tuple[Cluster, str]:
     environ = os.environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "200"}
     async with cluster(home, SHAPE, environ) as running, client_of(running.urls["api-1"], running.key) as client:
         await life(client)
+
+        async def sent() -> bool:
+            return {"POST /v1/forget", "palimpsest.Engine/forget", "process erase"} <= {span.name for span in collector.spans}
+
+        await until(sent, "the last spans have come")  # a process that ends waits for a moment only until they have left
         shown = [(await client.get(f"{process.health}/metrics")).text for process in running.processes.values()]
     return running, "".join(shown)
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
+from waiting import PATIENCE_S, until
 
 from service.errors import Capacity
 from workers.batch import Batcher
@@ -17,7 +19,7 @@ class Slow:
         self.go, self.batches = threading.Event(), []
 
     def __call__(self, items):
-        self.go.wait(5)
+        self.go.wait(PATIENCE_S)
         self.batches.append(list(items))
         return [item * 10 for item in items]
 
@@ -60,7 +62,7 @@ async def test_eager_work_is_begun_before_the_loop_turns_and_what_comes_meanwhil
     batcher = Batcher(work, thread, size=8, waiting=100, eager=True)
     first = batcher.submit([1, 2], "a")
     first.send(None)  # up to where it waits; the loop has not turned
-    assert begun.wait(5)
+    assert begun.wait(PATIENCE_S)
     first.close()
     others = [asyncio.ensure_future(batcher.submit([n], "a")) for n in range(3, 6)]
     await asyncio.sleep(0.01)
@@ -80,21 +82,29 @@ async def test_eager_work_waits_for_those_who_came_together_the_time_before(slow
     alone = batcher.submit([2], "a")
     alone.send(None)
     alone.close()
-    await asyncio.sleep(0.05)
+    await thread.run(int)  # behind it
     assert slow.batches == [[1], [2]]
 
 
 @pytest.mark.parametrize("eager", [False, True])
 async def test_callers_of_a_thread_that_is_closed_are_told(slow, thread, eager):
-    blocking = asyncio.ensure_future(thread.run(slow.go.wait, 5))
+    blocking = asyncio.ensure_future(thread.run(slow.go.wait, PATIENCE_S))
     await asyncio.sleep(0.01)
     batcher = Batcher(slow, thread, size=1, waiting=100, eager=eager)
     callers = [asyncio.ensure_future(batcher.submit([number], "a")) for number in range(3)]
     await asyncio.sleep(0.01)
     closing = asyncio.ensure_future(asyncio.to_thread(thread.close))
-    await asyncio.sleep(0.01)
+
+    async def refuses() -> bool:
+        try:
+            thread.hand_over(int)
+        except RuntimeError:
+            return True
+        return False
+
+    await until(refuses, "the thread is closed")
     slow.go.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         told = await asyncio.gather(*callers, return_exceptions=True)
     assert [str(error) for error in told] == ["closed"] * 3
     await asyncio.gather(closing, blocking)
@@ -152,13 +162,13 @@ async def test_caller_that_left_is_not_worked_for(slow, thread):
 
 
 async def test_waiting_is_told_for_every_item(slow, thread):
-    waits = []
+    waits, begin = [], time.perf_counter()
     batcher = Batcher(slow, thread, size=4, waiting=100, waited=waits.append)
     slow.go.set()
     assert await batcher.submit([], "a") == []
     await batcher.submit([1, 2, 3], "a")
     assert len(waits) == 3
-    assert all(0 <= wait < 1 for wait in waits)
+    assert all(0 <= wait < time.perf_counter() - begin for wait in waits)
 
 
 async def test_error_reaches_every_caller_of_its_batch_and_no_other(thread):
