@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from waiting import PATIENCE_S
 
 PR_SET_PDEATHSIG = 1
 
@@ -39,7 +40,7 @@ class RedisServer:
         if self.process is None:
             with (self.home / "log").open("ab") as log:
                 self.process = subprocess.Popen(self._command, stdout=log, stderr=log, preexec_fn=_die_with_parent)
-        until = time.monotonic() + 10
+        until = time.monotonic() + PATIENCE_S
         while True:
             try:
                 self.command("PING")
@@ -51,7 +52,7 @@ class RedisServer:
 
     def command(self, *words: str):
         """The reply to a command."""
-        with contextlib.closing(redis.Redis.from_url(self.url, protocol=3, legacy_responses=False, socket_timeout=5)) as client:
+        with contextlib.closing(redis.Redis.from_url(self.url, protocol=3, legacy_responses=False, socket_timeout=PATIENCE_S)) as client:
             return client.execute_command(*words)
 
     def calls(self, command: str) -> int:

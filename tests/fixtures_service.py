@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from waiting import PATIENCE_S, until
 
 from service.embedded import Embedded, load_encoder, run_embedded
 from service.settings import Settings
@@ -77,7 +78,7 @@ class Lab:
 
     def run(self, coroutine):
         """The result of a coroutine in the lab's loop."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(60)
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(2 * PATIENCE_S)
 
     def call(self, method: str, path: str, body=None, *, expect: int | None = None, **kwargs) -> dict:
         """A request's JSON; fails when the status is not the expected one."""
@@ -106,10 +107,10 @@ def lab(tmp_path_factory, encoder) -> Iterator[Lab]:
 
 
 async def finished(client: httpx.AsyncClient, job_id: str) -> dict:
-    """The job once it has ended; fails after ten seconds."""
-    for _ in range(1_000):
+    """The job once it has ended; fails after two minutes."""
+
+    async def ended() -> dict | None:
         job = (await client.get(f"/v1/jobs/{job_id}")).json()
-        if job["status"] in ("succeeded", "failed", "canceled"):
-            return job
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"job {job_id} did not end: {job}")
+        return job if job["status"] in ("succeeded", "failed", "canceled") else None
+
+    return await until(ended, f"job {job_id} has ended")
