@@ -64,6 +64,22 @@ class RedisServer:
         self.command("FLUSHALL")
         self.command("SCRIPT", "FLUSH")
 
+    def age(self, seconds: float) -> None:
+        """Let everything that it holds be so much older, as if the time had passed: what lives so long no more is gone.
+
+        Besides times to live these are the scores of sorted sets, ends in milliseconds, and allowances, ends in microseconds.
+        """
+        for key in self.command("KEYS", "*"):
+            kind = self.command("TYPE", key)
+            if kind == b"zset":
+                for member in self.command("ZRANGE", key, "0", "-1"):
+                    self.command("ZINCRBY", key, f"{-1e3 * seconds:.0f}", member)
+            if kind == b"string" and key.endswith(b":allowance"):
+                end = float(self.command("GET", key))
+                self.command("SET", key, f"{end - 1e6 * seconds:.17g}", "KEEPTTL")
+            if (left_ms := self.command("PTTL", key)) > 0:
+                self.command("PEXPIRE", key, str(max(0, left_ms - round(1e3 * seconds))))
+
     def kill(self) -> None:
         """`kill -9`."""
         self._signal(signal.SIGKILL)
