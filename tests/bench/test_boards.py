@@ -131,7 +131,7 @@ def test_short_supersession(tmp_path):
 
 
 @needs_data
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(180)
 def test_short_abstention(tmp_path):
     options = ("--taught", "300", "--asked", "60", "--consolidate")
     lines = measured("abstention", tmp_path, *options)
