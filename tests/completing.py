@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from waiting import PATIENCE_S
+
 KEY = "sk-upstream-canary-5d1f"
 REFUSAL = {"message": f"maximum context length is 7 tokens (key {KEY})", "param": "messages", "code": "context_length_exceeded"}
 ERRORS = {  # status, headers, body
@@ -113,7 +115,7 @@ class Answering(BaseHTTPRequestHandler):
         else:
             said = completion(body)["choices"][0]["message"]["content"]
             self.part(chunk({"content": said[:1]}))
-            assert self.upstream.go_on.wait(20)
+            assert self.upstream.go_on.wait(PATIENCE_S)
             event = chunk({"content": said[1:]}) + chunk({}, "stop") + b"data: [DONE]\n\n"
             for begin in range(0, len(event), 7):  # events are not cut where the network cuts
                 self.part(event[begin : begin + 7])
@@ -133,7 +135,7 @@ class Answering(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def wait_until_left(self) -> None:
-        ready, _, _ = select.select([self.connection], [], [], 20)
+        ready, _, _ = select.select([self.connection], [], [], PATIENCE_S)
         if ready and not self.connection.recv(1):
             self.upstream.left.set()
         self.close_connection = True

@@ -9,9 +9,15 @@ from collections import Counter
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 for name in [name for name in os.environ if name.startswith("PALIMPSEST_") and name != "PALIMPSEST_DATA"]:
     del os.environ[name]
+
+settings.register_profile(  # an example is no slower for a machine that stands still for a second while it is tried
+    "any machine", settings.get_profile(settings.get_current_profile_name()), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 pytest_plugins = ["fixtures_s3", "fixtures_service", "fixtures_store"]
 

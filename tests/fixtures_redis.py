@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from waiting import PATIENCE_S
 
 PR_SET_PDEATHSIG = 1
 
@@ -39,7 +40,7 @@ class RedisServer:
         if self.process is None:
             with (self.home / "log").open("ab") as log:
                 self.process = subprocess.Popen(self._command, stdout=log, stderr=log, preexec_fn=_die_with_parent)
-        until = time.monotonic() + 10
+        until = time.monotonic() + PATIENCE_S
         while True:
             try:
                 self.command("PING")
@@ -51,7 +52,7 @@ class RedisServer:
 
     def command(self, *words: str):
         """The reply to a command."""
-        with contextlib.closing(redis.Redis.from_url(self.url, protocol=3, legacy_responses=False, socket_timeout=5)) as client:
+        with contextlib.closing(redis.Redis.from_url(self.url, protocol=3, legacy_responses=False, socket_timeout=PATIENCE_S)) as client:
             return client.execute_command(*words)
 
     def calls(self, command: str) -> int:
@@ -62,6 +63,22 @@ class RedisServer:
         """Lose all data and all scripts."""
         self.command("FLUSHALL")
         self.command("SCRIPT", "FLUSH")
+
+    def age(self, seconds: float) -> None:
+        """Let everything that it holds be so much older, as if the time had passed: what lives so long no more is gone.
+
+        Besides times to live these are the scores of sorted sets, ends in milliseconds, and allowances, ends in microseconds.
+        """
+        for key in self.command("KEYS", "*"):
+            kind = self.command("TYPE", key)
+            if kind == b"zset":
+                for member in self.command("ZRANGE", key, "0", "-1"):
+                    self.command("ZINCRBY", key, f"{-1e3 * seconds:.0f}", member)
+            if kind == b"string" and key.endswith(b":allowance"):
+                end = float(self.command("GET", key))
+                self.command("SET", key, f"{end - 1e6 * seconds:.17g}", "KEEPTTL")
+            if (left_ms := self.command("PTTL", key)) > 0:
+                self.command("PEXPIRE", key, str(max(0, left_ms - round(1e3 * seconds))))
 
     def kill(self) -> None:
         """`kill -9`."""

@@ -15,6 +15,7 @@ import httpx
 import obstore
 import pytest
 from obstore.store import S3Store
+from waiting import PATIENCE_S
 
 PR_SET_PDEATHSIG = 1
 STARTED = re.compile(r"Running on (http://\S+)")
@@ -60,15 +61,16 @@ def s3(tmp_path_factory) -> Iterator[S3]:
         process = subprocess.Popen(command, stdout=file, stderr=file, preexec_fn=_die_with_parent)
     try:
         server = S3(_address(process, log))
-        httpx.put(f"{server.url}/{BUCKET}").raise_for_status()
+        httpx.put(f"{server.url}/{BUCKET}", timeout=PATIENCE_S).raise_for_status()
         yield server
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(PATIENCE_S)
 
 
 def _address(process: subprocess.Popen, log: Path) -> str:
-    for _ in range(1_500):
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until:
         if found := STARTED.search(log.read_text()):
             return found[1]
         assert process.poll() is None, log.read_text()

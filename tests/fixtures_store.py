@@ -25,6 +25,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import pytest_asyncio
+from waiting import PATIENCE_S
 
 from service.store.db import Database
 from service.store.schema import migrate
@@ -103,14 +104,14 @@ class Postgres:
 
     def kill_backend(self, pid: int) -> None:
         """Kill the server's side of a connection, and wait until it is gone."""
-        self._admin.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+        self._admin.execute("SELECT pg_terminate_backend(%s, %s)", (pid, 1_000 * int(PATIENCE_S)))
 
     def stop(self) -> None:
         """Stop the server; it must be gone afterwards."""
         self._admin.close()
         os.kill(self.process.pid, signal.SIGINT)
         try:
-            self.process.wait(20)
+            self.process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait(20)
@@ -118,11 +119,12 @@ class Postgres:
 
     def _run(self, command: list[str | Path]) -> None:
         words = [str(word) for word in command]
-        done = subprocess.run(words, capture_output=True, text=True, cwd="/", timeout=60, **self._identity)
+        done = subprocess.run(words, capture_output=True, text=True, cwd="/", timeout=PATIENCE_S, **self._identity)
         assert done.returncode == 0, done.stderr
 
     def _connected(self) -> psycopg.Connection:
-        for _ in range(1_000):
+        until = time.monotonic() + PATIENCE_S
+        while time.monotonic() < until:
             with contextlib.suppress(psycopg.OperationalError):
                 return psycopg.connect(f"host={self.home} user=postgres dbname=postgres", autocommit=True)
             assert self.process.poll() is None, (self.home / "log").read_text()

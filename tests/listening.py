@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import uvicorn
 from fixtures_service import Lab
+from waiting import PATIENCE_S
 
 
 @contextlib.contextmanager
@@ -21,5 +22,5 @@ def listening(lab: Lab) -> Iterator[str]:
         yield f"http://127.0.0.1:{sock.getsockname()[1]}"
     finally:
         server.should_exit = True
-        served.result(20)
+        served.result(PATIENCE_S)
         sock.close()

@@ -19,6 +19,7 @@ FRAME_MAX = 16 << 20  # bytes; a batch of 1,000 lessons of the greatest length t
 CHUNK = 256 << 10  # bytes read at once
 SLOW = 64 << 10  # bytes that wait for the other side to read: then whoever wants to send more waits too
 CLOSING_S = 1.0  # for the last bytes of a connection to leave
+PARTS = 4  # of a silence: one in which this process stood still is not all of it
 
 
 class Malformed(Exception):
@@ -168,11 +169,12 @@ class Link:
             waiting += chunk
 
     async def _chunk(self, silence_s: float) -> bytes:
-        """What comes next. Waited for twice, half as long: where this process itself stood still, something may be there by then."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(silence_s / 2):
-                return await self._reader.read(CHUNK)
-        async with asyncio.timeout(silence_s / 2):
+        """What comes next. Waited for in parts: where this process itself stood still it was for one of them, and it hears the rest."""
+        for _ in range(PARTS - 1):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(silence_s / PARTS):
+                    return await self._reader.read(CHUNK)
+        async with asyncio.timeout(silence_s / PARTS):
             return await self._reader.read(CHUNK)
 
     async def close(self) -> None:

@@ -1,5 +1,6 @@
 """Conversations through the official `openai` package: what reaches the upstream, what comes back, and every way to fail."""
 
+import asyncio
 import json
 import re
 import subprocess
@@ -19,6 +20,7 @@ from fixtures_service import ADMIN_KEY, Lab
 from listening import listening
 from saying import PIN
 from tenancy import refused_as_openai_does
+from waiting import PATIENCE_S, until
 
 from service import settings
 from service.chat.composing import HEADING
@@ -28,7 +30,7 @@ from service.store import idempotency
 
 ASK = [{"role": "user", "content": PIN}]
 STRANGE = [{"role": "user", "content": "xq zzv 81 blorp"}]
-SILENCE_S = 1.5
+SILENCE_S = 2.5  # after which the service of the tests about silence gives an upstream up
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "openai.md").read_text()
 
 
@@ -45,13 +47,25 @@ def elsewhere() -> Iterator[Upstream]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory, encoder, upstream) -> Iterator[Lab]:
+def lab_at(var_dir: Path, encoder, upstream: Upstream, silence_s: float) -> Lab:
     named = settings.Upstream(url=upstream.url, key=KEY, models=(*MODELS, "gpt-4.1"))
     down = settings.Upstream(url="http://127.0.0.1:9/v1/", models=("down",))  # nobody listens at the port `discard`
-    chosen = {"upstreams": (named, down), "upstream_silence_s": SILENCE_S, "max_in_flight": 4}
-    made = Lab(tmp_path_factory.mktemp("lab") / "var", encoder, **chosen)
+    return Lab(var_dir, encoder, upstreams=(named, down), upstream_silence_s=silence_s, max_in_flight=4)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory, encoder, upstream) -> Iterator[Lab]:
+    made = lab_at(tmp_path_factory.mktemp("lab") / "var", encoder, upstream, 2 * PATIENCE_S)
     yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory, encoder, upstream) -> Iterator[tuple[Lab, str]]:
+    """A service that soon gives a silent upstream up, and where it listens."""
+    made = lab_at(tmp_path_factory.mktemp("impatient") / "var", encoder, upstream, SILENCE_S)
+    with listening(made) as base:
+        yield made, base
     made.close()
 
 
@@ -63,13 +77,17 @@ def url(lab) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def client(url) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{url}/v1", api_key=ADMIN_KEY, max_retries=0, timeout=20) as made:
+    with asking(url) as made:
         yield made
+
+
+def asking(url) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{url}/v1", api_key=ADMIN_KEY, max_retries=0, timeout=PATIENCE_S)
 
 
 @pytest.fixture(scope="module")
 def raw(url) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=20) as made:
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=PATIENCE_S) as made:
         yield made
 
 
@@ -262,10 +280,10 @@ def test_every_way_to_fail_is_tried():
 @pytest.mark.parametrize(
     ("model", "stream"), [(model, False) for model in FAILURES if model != "page"] + [(model, True) for model in STREAMED]
 )
-def test_upstream_that_fails_is_told_with_its_status_and_never_with_its_key(client, bank, model, stream):
+def test_upstream_that_fails_is_told_with_its_status_and_never_with_its_key(url, impatient, model, stream):
     status, code = FAILURES[model]
-    with pytest.raises(openai.APIStatusError) as raised:
-        ask(client, model=model, bank=bank, stream=stream)
+    with asking(impatient[1] if model == "silent" else url) as client, pytest.raises(openai.APIStatusError) as raised:
+        ask(client, model=model, stream=stream)
     error = raised.value
     assert (error.status_code, error.code) == (status, code)
     shaped(httpx.Response(status, content=error.response.content, headers=dict(error.response.headers)), status, code, error.param)
@@ -279,50 +297,66 @@ def test_upstream_that_fails_is_told_with_its_status_and_never_with_its_key(clie
 
 
 @pytest.mark.parametrize("model", sorted(IN_STREAM))
-def test_stream_that_breaks_off_ends_with_an_error_and_never_as_if_it_were_whole(client, raw, bank, model):
-    got = ask(client, model=model, bank=bank, stream=True)
-    first = next(got)
-    with pytest.raises(openai.APIError) as raised:
-        list(got)
+def test_stream_that_breaks_off_ends_with_an_error_and_never_as_if_it_were_whole(url, impatient, model):
+    base = impatient[1] if model == "silent-in-stream" else url
+    with asking(base) as client:
+        got = ask(client, model=model, stream=True)
+        first = next(got)
+        with pytest.raises(openai.APIError) as raised:
+            list(got)
     assert raised.value.code == IN_STREAM[model]
     assert KEY not in str(raised.value.body)
     assert first.choices[0].delta.role == "assistant", "what came before it came through"
-    body = {"model": f"{model}+palimpsest", "messages": ASK, "stream": True, "memory": {"bank": bank}}
-    said = raw.post("/v1/chat/completions", json=body).text
+    body, headers = {"model": f"{model}+palimpsest", "messages": ASK, "stream": True}, {"Authorization": f"Bearer {ADMIN_KEY}"}
+    said = httpx.post(f"{base}/v1/chat/completions", json=body, headers=headers, timeout=PATIENCE_S).text
     assert "[DONE]" not in said
     assert KEY not in said
 
 
-def test_client_that_leaves_ends_the_upstreams_work(raw, upstream, bank):
+def test_client_that_leaves_ends_the_upstreams_work(raw, url, upstream, bank):
     upstream.left.clear()
     body = {"model": "endless+palimpsest", "messages": ASK, "stream": True, "memory": {"bank": bank}}
     with raw.stream("POST", "/v1/chat/completions", json=body) as response:
         for _ in zip(range(3), response.iter_lines(), strict=False):
             pass
         assert not upstream.left.is_set()
-    assert upstream.left.wait(5)
+    assert upstream.left.wait(PATIENCE_S)
     upstream.left.clear()
-    with pytest.raises(httpx.ReadTimeout):
-        raw.post("/v1/chat/completions", json={**body, "model": "silent+palimpsest", "stream": False}, timeout=0.3)
-    assert upstream.left.wait(SILENCE_S - 0.4), "before its silence was too long"
+
+    async def leave_once_it_is_asked() -> None:
+        before, headers = len(upstream.asked), {"Authorization": f"Bearer {ADMIN_KEY}"}
+
+        async def asked() -> bool:
+            return len(upstream.asked) > before
+
+        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=PATIENCE_S) as client:
+            silent = {**body, "model": "silent+palimpsest", "stream": False}
+            waiting = asyncio.ensure_future(client.post("/v1/chat/completions", json=silent))
+            await until(asked, "the upstream is asked")
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+
+    asyncio.run(leave_once_it_is_asked())
+    assert upstream.left.wait(PATIENCE_S), "before its silence was too long"
     upstream.left.clear()
 
 
-def test_conversations_that_wait_take_no_place_among_the_requests(client, lab, upstream, bank):
+def test_conversations_that_wait_take_no_place_among_the_requests(impatient, upstream):
     """The service takes four requests at once; six conversations wait for an upstream that says nothing."""
-    asked, statuses = len(upstream.asked), []
+    (lab, url), asked, statuses = impatient, len(upstream.asked), []
 
     def wait() -> None:
-        try:
-            ask(client, model="silent", bank=bank)
-        except openai.APIStatusError as error:
-            statuses.append(error.status_code)
+        with asking(url) as client:
+            try:
+                ask(client, model="silent")
+            except openai.APIStatusError as error:
+                statuses.append(error.status_code)
 
     waiting = [threading.Thread(target=wait) for _ in range(6)]
     for number, thread in enumerate(waiting, 1):
         thread.start()
-        until = time.monotonic() + 5
-        while len(upstream.asked) < asked + number and time.monotonic() < until:
+        end = time.monotonic() + PATIENCE_S
+        while len(upstream.asked) < asked + number and time.monotonic() < end:
             time.sleep(0.005)
     assert [lab.call("GET", "/v1/whoami", expect=200)["banks"] for _ in range(3)] == [None] * 3
     for thread in waiting:
@@ -341,13 +375,13 @@ def test_calls_to_upstreams_are_bounded_and_places_are_given_back(client, upstre
             assert (raised.value.status_code, raised.value.code) == (503, "upstream-busy")
     finally:
         upstream.go_on.set()
-    until = time.monotonic() + 5
+    end = time.monotonic() + PATIENCE_S
     while True:  # the place is free a moment after the client has left
         try:
             ask(client, bank=bank)
             break
         except openai.APIStatusError:
-            assert time.monotonic() < until
+            assert time.monotonic() < end
             time.sleep(0.01)
 
 
@@ -393,7 +427,10 @@ def test_conversation_of_almost_a_megabyte_is_taken(client, lab, upstream, bank)
 
 def test_keys_and_scopes_are_those_of_the_service(url, lab, raw):
     wrong = httpx.post(
-        f"{url}/v1/chat/completions", json={"model": "echo+palimpsest", "messages": ASK}, headers={"Authorization": "Bearer x"}
+        f"{url}/v1/chat/completions",
+        json={"model": "echo+palimpsest", "messages": ASK},
+        headers={"Authorization": "Bearer x"},
+        timeout=PATIENCE_S,
     )
     assert shaped(wrong, 401, "unauthenticated")["type"] == "authentication_error"
     key = lab.call("POST", "/v1/keys", {"name": "k", "scopes": ["corrections:write"]}, expect=201)["key"]
@@ -424,7 +461,7 @@ def test_python_of_the_page_runs_as_printed(url, lab):
     taught = teach(lab, "support")
     section = PAGE.split("With the official package:")[1].split("\n## ")[0].replace("http://127.0.0.1:8000", url)
     program = f"key = {ADMIN_KEY!r}\n{textwrap.dedent(section)}"
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=50).stdout
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=PATIENCE_S).stdout
     assert HEADING.partition(":")[0] in said
     assert taught["id"] in said
     assert "in the app" in said

@@ -19,7 +19,7 @@ async def test_key_of_an_upstream_is_in_no_log_and_no_answer(resident, house, ca
     caplog.set_level(logging.DEBUG)
     with completing() as upstream:
         named = Upstream(url=upstream.url, key=KEY, models=MODELS)
-        settings = msgspec.structs.replace(house.settings, upstreams=(named,), upstream_silence_s=0.3)
+        settings = msgspec.structs.replace(house.settings, upstreams=(named,), upstream_silence_s=2.0)
         app, said = build_app(deps_of(house, settings=settings)), []
         async with serving_app(app, await resident.key("admin")) as client:
             for model in ("echo", "silent", *ERRORS, *STREAMS):

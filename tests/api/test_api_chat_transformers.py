@@ -14,11 +14,12 @@ import pytest
 from fixtures_service import ADMIN_KEY, Lab
 from listening import listening
 from saying import PIN
+from waiting import PATIENCE_S
 
 from service import settings
 from service.ids import new_id
 
-pytestmark = pytest.mark.timeout(180)  # it loads PyTorch once more
+pytestmark = pytest.mark.timeout(900)  # it loads PyTorch once more
 MODEL = "tiny+palimpsest"
 ASK = [{"role": "user", "content": PIN}]
 TEMPLATE = "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\\n' }}{% endfor %}assistant:"
@@ -55,10 +56,10 @@ def upstream(tmp_path_factory) -> Iterator[str]:
             [*command, "--host", "127.0.0.1", "--port", str(port)], cwd=directory, env=environ, stdout=log, stderr=subprocess.STDOUT
         )
     try:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 3 * PATIENCE_S
         while True:
             try:
-                httpx.get(f"http://127.0.0.1:{port}/health", timeout=1).raise_for_status()
+                httpx.get(f"http://127.0.0.1:{port}/health", timeout=10).raise_for_status()
                 break
             except httpx.HTTPError:
                 assert server.poll() is None, (directory / "log").read_text()
@@ -67,7 +68,7 @@ def upstream(tmp_path_factory) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(PATIENCE_S)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def url(lab) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def client(url) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{url}/v1", api_key=ADMIN_KEY, max_retries=0, timeout=60) as made:
+    with openai.OpenAI(base_url=f"{url}/v1", api_key=ADMIN_KEY, max_retries=0, timeout=PATIENCE_S) as made:
         yield made
 
 
@@ -116,7 +117,7 @@ def test_stream_is_made_of_the_models_words_and_ends(client, url, bank):
     assert len(chunks[0].memory["used"]) == 1
     assert chunks[-1].choices[0].finish_reason in ("stop", "length")
     body = {"model": MODEL, "messages": ASK, "max_tokens": 3, "stream": True}
-    raw = httpx.post(f"{url}/v1/chat/completions", json=body, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=60).text
+    raw = httpx.post(f"{url}/v1/chat/completions", json=body, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=PATIENCE_S).text
     assert raw.endswith("data: [DONE]\n\n"), "which this upstream leaves out"
 
 

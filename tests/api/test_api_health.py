@@ -7,6 +7,7 @@ from fixtures_service import client_of, finished
 from prometheus_client.parser import text_string_to_metric_families
 from saying import PIN, teach
 from tenancy import client_over, deps_of
+from waiting import until
 
 from service.api.app import routes_only
 from service.api.openapi import document
@@ -37,7 +38,12 @@ async def test_metrics_count_routes_by_template_and_hold_no_ids(tenant, house):
     await tenant.client.get("/wp-login.php")
     await finished(tenant.client, (await tenant.client.post("/v1/consolidations", json={})).json()["job_id"])
     async with client_of(house, "no key") as stranger:
-        response = await stranger.get("/metrics")
+
+        async def told():
+            response = await stranger.get("/metrics")
+            return response if 'kind="consolidation",status="succeeded"' in response.text else None
+
+        response = await until(told, "the end of the job is counted")
     assert response.status_code == 200
     assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     families = {family.name: family for family in text_string_to_metric_families(response.text)}

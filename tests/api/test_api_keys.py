@@ -8,6 +8,7 @@ from fixtures_service import client_of
 from routes import ANY, ROUTES, furnish
 from saying import PIN, SPAIN, ask, snapshot, teach
 from tenancy import SCOPES, kept, refused
+from waiting import until
 
 from service.api.app import routes_only
 from service.api.openapi import document
@@ -218,7 +219,4 @@ async def test_use_of_a_key_is_noted(tenant):
     assert await used() is None
     async with client_of(tenant.service, minted["key"]) as client:
         await client.get("/v1/whoami")
-    for _ in range(200):
-        if await used() is not None:
-            break
-    assert await used() is not None
+    assert await until(used, "the use is noted") is not None

@@ -10,6 +10,7 @@ from fixtures_service import ADMIN_KEY
 from hypothesis import HealthCheck, settings
 from listening import listening
 from schemathesis.checks import CHECKS
+from waiting import PATIENCE_S
 
 from service.api.app import routes_only
 from service.api.openapi import document, text
@@ -54,4 +55,4 @@ schema.config.checks.negative_data_rejection.expected_statuses += ["413"]  # wha
 @settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_generated_requests_get_documented_answers(case, url):
     checked = [CHECKS.get_one(name) for name in CHECKS.get_all_names() if name not in LENIENT]
-    case.call_and_validate(base_url=url, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, checks=checked)
+    case.call_and_validate(base_url=url, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, checks=checked, timeout=PATIENCE_S)

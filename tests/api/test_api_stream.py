@@ -6,9 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
+from fixtures_service import serving_app
 from saying import PIN, SPAIN, ask, snapshot, teach
-from tenancy import client_over, deps_of, refused
+from tenancy import deps_of, refused
+from waiting import PATIENCE_S, until
 
+from service.api.app import build_app
 from service.api.limits import STREAMS
 from service.store import changes
 
@@ -94,17 +97,27 @@ async def test_feed_says_so_when_something_is_not_kept_any_more(tenant):
     assert [event["event"] for event in await read(tenant.client, missed["id"])] == ["correction.created"]
 
 
+async def opened(app, tenant, number: int) -> None:
+    """So many streams of the tenant have their places among streams, and none among requests any more."""
+
+    async def so() -> bool:
+        return app._leave.__self__._streams[tenant.id] == number and not app._in_flight
+
+    await until(so, f"{number} streams are open")
+
+
 async def test_streams_take_no_place_of_requests_and_are_few(tenant):
     """With one place for requests: as many streams as there may be are open, and the memory answers."""
     await teach(tenant.client, PIN, "change_pin")
     settings = msgspec.structs.replace(tenant.service.settings, tenant_in_flight=1, max_in_flight=1)
-    async with client_over(deps_of(tenant.service, settings=settings), await tenant.key("admin")) as client:
-        streams = []
-        for _ in range(STREAMS):
-            streams.append(asyncio.ensure_future(client.get("/v1/stream", params={"wait_s": 8})))
-            await asyncio.sleep(0.1)
+    app, streams = build_app(deps_of(tenant.service, settings=settings)), []
+    async with serving_app(app, await tenant.key("admin")) as client:
+        for number in range(STREAMS):
+            streams.append(asyncio.ensure_future(client.get("/v1/stream", params={"wait_s": 600})))
+            await opened(app, tenant, number + 1)
         refused(await client.get("/v1/stream", params={"wait_s": 0}), 429, "quota")
         assert (await ask(client, PIN))["answers"][0]["value"] == "change_pin"
+        app.end()
         for response in await asyncio.gather(*streams):
             assert response.status_code == 200, response.text
         assert (await client.get("/v1/stream", params={"wait_s": 0})).status_code == 200, "their places are free again"
@@ -114,6 +127,6 @@ async def test_stream_ends_with_its_key(tenant):
     client = await tenant.client_with("memory:inspect")
     me = (await client.get("/v1/whoami")).json()["key_id"]
     stream = asyncio.ensure_future(client.get("/v1/stream", params={"wait_s": 600}))
-    await asyncio.sleep(0.2)
+    await opened(tenant.service.app, tenant, 1)
     assert (await tenant.client.delete(f"/v1/keys/{me}")).status_code == 200
-    assert (await asyncio.wait_for(stream, 10)).status_code == 200
+    assert (await asyncio.wait_for(stream, PATIENCE_S)).status_code == 200

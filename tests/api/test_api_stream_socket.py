@@ -7,12 +7,14 @@ import httpx
 from fixtures_service import ADMIN_KEY, Lab
 from listening import listening
 from saying import PIN, teach
+from waiting import PATIENCE_S
 
 
-def test_stream_over_a_socket_tells_at_once_and_ends_when_the_process_does(tmp_path_factory, encoder):
+def test_stream_over_a_socket_tells_at_once_and_ends_when_the_process_does(tmp_path_factory, encoder, monkeypatch):
+    monkeypatch.setattr("service.api.stream.QUIET_S", 3_600)  # however long this takes, it does not say that it is still there
     lab = Lab(tmp_path_factory.mktemp("stream") / "var", encoder)
     try:
-        with listening(lab) as url, contextlib.closing(httpx.Client(base_url=url, timeout=20)) as client:
+        with listening(lab) as url, contextlib.closing(httpx.Client(base_url=url, timeout=PATIENCE_S)) as client:
             client.headers["Authorization"] = f"Bearer {ADMIN_KEY}"
             with client.stream("GET", "/v1/stream") as response:
                 parts = response.iter_text()

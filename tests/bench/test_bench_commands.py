@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from bench_data import write_all
 from click.testing import CliRunner
+from waiting import PATIENCE_S
 
 from bench.__main__ import COMMANDS, main
 from bench.runs import ENGINE, REST
@@ -36,7 +37,7 @@ def run(*arguments):
 def run_apart(*arguments):
     """In a process of its own, as a user does: a command that starts a service sets up the logging of its whole process."""
     root = Path(__file__).resolve().parent.parent.parent
-    return subprocess.run([sys.executable, "-m", "bench", *arguments], cwd=root, capture_output=True, text=True, timeout=80)
+    return subprocess.run([sys.executable, "-m", "bench", *arguments], cwd=root, capture_output=True, text=True, timeout=2 * PATIENCE_S)
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=["group", *COMMANDS])
@@ -62,7 +63,6 @@ def test_running_service_cannot_be_measured_without_a_key():
     assert "--key" in result.output
 
 
-@pytest.mark.timeout(90)
 def test_engine_and_rest_make_the_same_few_mistakes(data, tmp_path):
     report = tmp_path / "reports" / "corrections.json"
     options = ("--data", "hwu64", "--streams", "policy-change", "--requests", "60", "--seeds", "1", "--rest", "--json", str(report))

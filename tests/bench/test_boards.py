@@ -83,7 +83,7 @@ def test_sentences_of_novels_are_sentences():
 
 
 @needs_data
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(900)
 def test_short_incremental(tmp_path):
     lines = measured("incremental", tmp_path, "--data", "hwu64", "--per-class", "2", "--features", "200")
     ended, joint = lines["hwu64", f"{ENGINE}, consolidated at the end"], lines["hwu64", "joint linear probe"]
@@ -95,7 +95,7 @@ def test_short_incremental(tmp_path):
 
 
 @needs_data
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(900)
 def test_short_ablation(tmp_path, monkeypatch):
     monkeypatch.setenv("PALIMPSEST_ENCODER_START", "shipped")
     lines = measured("ablation", tmp_path, "--data", "hwu64", "--per-class", "3", "--requests", "300", "--every", "150")
@@ -108,7 +108,7 @@ def test_short_ablation(tmp_path, monkeypatch):
 
 
 @needs_data
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(900)
 def test_short_facts(tmp_path):
     options = ("--size", "1", "--size", "20", "--validation", "20", "--far", "20")
     lines = measured("facts", tmp_path, *options)
@@ -118,7 +118,7 @@ def test_short_facts(tmp_path):
 
 
 @needs_data
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(900)
 def test_short_supersession(tmp_path):
     lines = measured("supersession", tmp_path, "--items", "20", "--undo", "5", "--stream", "corrections")
     assert all(
@@ -154,7 +154,7 @@ def test_short_abstention(tmp_path):
 
 
 @needs_data
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(900)
 def test_short_capacity(tmp_path, monkeypatch):
     monkeypatch.setenv("PALIMPSEST_CONSOLIDATE_EVENTS", "50")  # so that it is consolidated on the way
     lines = measured("capacity", tmp_path, "--size", "60", "--size", "120")
@@ -165,7 +165,7 @@ def test_short_capacity(tmp_path, monkeypatch):
 
 
 @needs_data
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_short_cost_names_a_peer_that_is_not_there(tmp_path, monkeypatch):
     monkeypatch.setattr("bench.scoreboard.peers.find_spec", lambda name: None)
     report = tmp_path / "cost.json"

@@ -44,7 +44,7 @@ print(peak_bytes() - before, places)
 
 
 @counted
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("answers", [30, LARGE], ids=["intents", "facts"])
 def test_training_takes_less_memory_than_is_stated(answers):
     """If this fails, something is held that need not be, or `model.consolidation.room` and docs/operations.md say too little."""

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,7 +30,7 @@ def runs(pid: int) -> bool:
 
 
 def until(condition, what: str) -> None:
-    end = time.monotonic() + 120
+    end = time.monotonic() + 2 * PATIENCE_S
     while not condition():
         assert time.monotonic() < end, what
         time.sleep(0.05)
@@ -69,24 +70,24 @@ COMMANDS = {"one process": (["latency"], 1), "a cluster": (["latency", "--cluste
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_terminated_benchmark_stops_what_it_started_and_deletes_its_directories(name, begun, scratch):
     options, number = COMMANDS[name]
     process, started = begun(*options, number=number)
     process.terminate()
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=2 * PATIENCE_S)
     assert (process.returncode, "Aborted!" in said) == (1, True), said
     assert [pid for pid in started if runs(pid)] == []
     assert list(scratch.glob("palimpsest-*")) == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_processes_of_a_killed_benchmark_end_with_it(name, begun):
     options, number = COMMANDS[name]
     process, started = begun(*options, number=number)
     process.kill()
-    process.communicate(timeout=120)
+    process.communicate(timeout=2 * PATIENCE_S)
     until(lambda: not any(runs(pid) for pid in started), "they live on")

@@ -13,6 +13,7 @@ import numpy as np
 import psycopg
 import pytest
 from click.testing import CliRunner
+from waiting import PATIENCE_S, until
 
 from bench.__main__ import main
 from bench.load import soak
@@ -296,20 +297,21 @@ async def sent_to(url, rate, seconds):
 
 async def test_service_that_stops_is_charged_for_everybody_who_came_meanwhile():
     """A closed loop would see one slow request."""
-    stopped = asyncio.Event()
+    stopped, all_are = asyncio.Event(), len(due_times(np.random.default_rng((1,)), 100, 1.0))
 
-    async def stop(_):
+    async def stop(number):
+        if number == all_are:  # they were sent all the same
+            asyncio.get_running_loop().call_later(0.05, stopped.set)
         await stopped.wait()
         return RECALLED
 
     async with server(stop) as url:
-        asyncio.get_running_loop().call_later(1.05, stopped.set)
         done = await sent_to(url, rate=100, seconds=1.0)
-    waited = sorted(one.ended - one.due for one in done.sent)
-    assert 60 < len(waited) < 140
-    assert waited[-1] > 0.9  # whoever came at the begin
-    assert 0.3 < waited[len(waited) // 2] < 0.9
-    assert all(one.begun - one.due < 0.5 for one in done.sent)  # they were sent all the same
+    assert 60 < len(done.sent) == all_are < 140
+    went_on = min(one.ended for one in done.sent)
+    assert went_on > max(one.due for one in done.sent) > 0.9
+    assert all(one.begun < went_on for one in done.sent)
+    assert max(one.ended - one.due for one in done.sent) > 0.9  # whoever came at the begin
 
 
 async def test_what_becomes_of_a_request_is_told():
@@ -351,11 +353,15 @@ async def test_processes_behind_an_address_are_found_and_measured():
 
 async def test_transaction_that_stays_open_is_seen(postgres, monkeypatch):
     monkeypatch.setattr(soak, "TRANSACTION_S", 0.05)
-    url = postgres.url("postgres")
+    url, begin = postgres.url("postgres"), time.monotonic()
     async with await psycopg.AsyncConnection.connect(url) as idle, watching(Target("a service", (), "", (), url), 60) as seen:
         await idle.execute("SELECT 1")  # begins a transaction that nobody ends
-        await asyncio.sleep(0.7)
-    assert 0.3 < seen.transaction_s < 30
+
+        async def told() -> bool:
+            return (seen.transaction_s or 0) > 0.3
+
+        await until(told, "a transaction that is open for long is seen")
+        assert seen.transaction_s < time.monotonic() - begin + 1, "in seconds"
 
 
 # --- the command
@@ -382,13 +388,12 @@ def test_picture_of_a_climb_has_steps_that_were_tried_twice(tmp_path):
     assert (tmp_path / "there" / "load.png").stat().st_size > 5_000
 
 
-@pytest.mark.timeout(100)
 def test_service_answers_a_short_load_right(tmp_path, monkeypatch):
     monkeypatch.setenv("PALIMPSEST_DATA", str(tmp_path / "nowhere"))
     report = tmp_path / "load.json"
     command = [sys.executable, "-m", "bench", "load", "--banks", "5", "--rate", "20", "--seconds", "3", "--json", str(report)]
     root = Path(__file__).resolve().parent.parent.parent
-    result = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=90)
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=2 * PATIENCE_S)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "nothing went wrong" in result.stdout
     found = json.loads(report.read_text())

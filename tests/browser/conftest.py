@@ -10,6 +10,7 @@ from fixtures_service import Lab
 from listening import listening
 from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 from visiting import DESK
+from waiting import PATIENCE_S
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -28,7 +29,7 @@ def browser() -> Iterator[Browser]:
     path = shutil.which("chromium")
     if path is None:
         pytest.skip("no chromium on this machine: apt-get install chromium")
-    expect.set_options(timeout=20_000)
+    expect.set_options(timeout=1e3 * PATIENCE_S)
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=path, headless=True, args=ARGUMENTS)
         yield launched
@@ -54,7 +55,7 @@ def url(lab) -> Iterator[str]:
 def context(browser) -> Iterator[BrowserContext]:
     """A visitor in another time zone than the service."""
     made = browser.new_context(viewport=DESK, locale="en-GB", timezone_id="Asia/Kolkata", reduced_motion="reduce")
-    made.set_default_timeout(20_000)
+    made.set_default_timeout(1e3 * PATIENCE_S)
     yield made
     made.close()
 

@@ -5,7 +5,7 @@ from playwright.sync_api import expect
 from visiting import LESSONS, PIN, RIGHT, WRONG, bank_of, confirm, fill_lesson, said, sign_in, taught
 from watching import Watched
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 SPAIN = LESSONS[1][:2]
 

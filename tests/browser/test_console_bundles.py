@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from visiting import LESSONS, PIN, RIGHT, WRONG, bank_of, confirm, said, saved, sign_in, taught
 from watching import Watched
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 
 def exported(page: Page, label: str) -> bytes:

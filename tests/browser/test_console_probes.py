@@ -5,7 +5,7 @@ from playwright.sync_api import expect
 from visiting import ASKED, LESSONS, PIN, RIGHT, WRONG, bank_of, saved, sign_in, taught
 from watching import Watched
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 UNKNOWN = "Who won the regatta on the lake last summer?"
 

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 from visiting import ASKED, LESSONS, PIN, RIGHT, WRONG, bank_of, confirm, said, saved, sign_in, statuses, taught
 from watching import Watched
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 THERE = ZoneInfo("Asia/Kolkata")  # where the visitor is
 SPAIN, CARD = LESSONS[1][:2], LESSONS[2][:2]

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 from fixtures_service import Lab
 from listening import listening
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import BrowserContext, Page, expect
+from waiting import PATIENCE_S
 
 from service.api.app import routes_only
 from service.api.docs_page import error_codes
@@ -27,6 +28,7 @@ def url(tmp_path_factory, encoder) -> Iterator[str]:
 def opened(context: BrowserContext, url: str) -> tuple[Page, list[str], list[str]]:
     """The page at /docs, what the console said while it loaded, and every address that was asked."""
     page, said, asked = context.new_page(), [], []
+    page.set_default_timeout(1e3 * PATIENCE_S)
     page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: said.append(f"error: {error}"))
     page.on("requestfailed", lambda request: said.append(f"failed: {request.url}"))
@@ -70,9 +72,7 @@ def test_every_route_and_every_error_code_can_be_seen(context, url):
 def test_type_of_a_problem_leads_to_its_row(context, url):
     page, _, _ = opened(context, url)
     page.goto(f"{url}/docs#tainted-snapshot")
-    row = page.locator("tr#tainted-snapshot").bounding_box()
-    assert row is not None
-    assert 0 <= row["y"] < DESK["height"], "the browser has scrolled to it"
+    expect(page.locator("tr#tainted-snapshot")).to_be_in_viewport()
 
 
 def test_link_to_the_document_leads_to_it(context, url):

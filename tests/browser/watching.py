@@ -6,6 +6,7 @@ from playwright.sync_api import BrowserContext, Page, Request
 
 LEFT = "net::ERR_ABORTED"  # the page was left before the answer came
 AXE = (Path(__file__).parent / "vendor" / "axe.js").read_text()
+STILL = "document.getAnimations().every(one => one.playState !== 'running')"
 RUN = """async () => {
   const found = await axe.run(document, {resultTypes: ['violations'], preload: false});
   return found.violations.filter(one => ['serious', 'critical'].includes(one.impact))
@@ -30,7 +31,8 @@ class Watched:
             self.said.append(f"failed: {request.url} {request.failure}")
 
     def accessible(self) -> None:
-        """Fail on what axe-core calls serious or critical."""
+        """Fail on what axe-core calls serious or critical, once nothing moves any more: half faded in, a colour is another one."""
+        self.page.wait_for_function(STILL)
         if not self.page.evaluate("'axe' in window"):
             self.page.evaluate(AXE)
         found = self.page.evaluate(RUN)

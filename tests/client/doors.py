@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
+from waiting import PATIENCE_S
 
 
 @dataclass
@@ -104,7 +105,7 @@ def saying(*answers: Told | None) -> Door:
 @contextlib.contextmanager
 def cutting(url: str, *cut: int) -> Iterator[Door]:
     """A door before the service at `url`: requests of these numbers, from 0, arrive, and instead of their answers the line is cut."""
-    with httpx.Client(base_url=url, timeout=30) as behind:
+    with httpx.Client(base_url=url, timeout=PATIENCE_S) as behind:
 
         def answer(asked: Asked) -> Told | None:
             number = len(door.asked) - 1

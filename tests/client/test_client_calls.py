@@ -6,6 +6,7 @@ import pytest
 from either_kind import got, listed
 from fixtures_service import ADMIN_KEY
 from saying import PIN, SPAIN
+from waiting import PATIENCE_S
 
 from palimpsest import AsyncClient, Client, errors
 
@@ -89,7 +90,7 @@ async def test_forgotten_correction_is_silent_at_once_and_its_job_is_waited_for(
     forgotten = await got(either.forget([taught.id], mode, reason="asked to"))
     assert (await got(either.recall(PIN))).value is None
     seen = []
-    job = await got(forgotten.wait(progress=seen.append, timeout_s=30))
+    job = await got(forgotten.wait(progress=seen.append, timeout_s=PATIENCE_S))
     assert (forgotten.effective_now, forgotten.corrections) == (True, [taught.id])
     if mode == "suppress":
         assert (job, forgotten.job_id, seen) == (None, None, [])
@@ -103,7 +104,7 @@ async def test_forgotten_correction_is_silent_at_once_and_its_job_is_waited_for(
 async def test_consolidation_is_started_and_waited_for(either):
     await got(either.correct(PIN, FIRST))
     started = await got(either.consolidate())
-    ended = await got(started.wait(timeout_s=30))
+    ended = await got(started.wait(timeout_s=PATIENCE_S))
     assert (ended.kind, ended.status, ended.progress) == ("consolidation", "succeeded", 1.0)
     assert (await got(started.now())).id == (await got(either.get_job(started.id))).id == (await got(either.wait(started.id))).id
     assert started.id in {job.id for job in await listed(either.jobs())}

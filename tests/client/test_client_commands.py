@@ -5,10 +5,10 @@ import json
 import os
 import pty
 import re
+import resource
 import subprocess
 import sys
 import termios
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -18,12 +18,13 @@ from click.testing import CliRunner, Result
 from doors import Door, Told, told
 from fixtures_service import ADMIN_KEY
 from saying import PIN, SPAIN
+from waiting import PATIENCE_S
 
 from palimpsest import Client, errors
 from palimpsest.cli import main
 from palimpsest.cli.reaching import clean
 
-pytestmark = pytest.mark.timeout(180)  # the first setup loads the encoder
+pytestmark = pytest.mark.timeout(900)  # the first setup loads the encoder
 REWORDED = "How can I change the PIN of my card?"
 
 
@@ -45,7 +46,7 @@ def run(url, bank, tmp_path, monkeypatch):
 def typed(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "palimpsest", *words], capture_output=True, text=True, timeout=50, env={**os.environ, **environ}
+        [sys.executable, "-m", "palimpsest", *words], capture_output=True, text=True, timeout=PATIENCE_S, env={**os.environ, **environ}
     )
 
 
@@ -240,7 +241,7 @@ def test_import_that_was_broken_off_anywhere_goes_on_and_teaches_every_line_once
                 return None
             got = httpx.request(asked.method, url + asked.path, content=asked.body, headers={
                 name: value for name, value in asked.headers.items() if name in ("authorization", "idempotency-key")
-            })  # fmt: skip
+            }, timeout=PATIENCE_S)  # fmt: skip
             lost = asked.path.endswith("/batch") and sum(one.path.endswith("/batch") for one in door.asked) == cut
             return None if lost else Told(got.status_code, got.content)
 
@@ -270,7 +271,7 @@ def test_people_see_a_progress_bar(run, memory, tmp_path, url, bank):
     termios.tcsetwinsize(child, (24, 80))  # a new one has no columns
     environ = {**os.environ, "PALIMPSEST_URL": url, "PALIMPSEST_KEY": ADMIN_KEY, "PALIMPSEST_BANK": bank}
     words = [sys.executable, "-m", "palimpsest", "export", "out.jsonl"]
-    subprocess.run(words, cwd=tmp_path, env=environ, stderr=child, stdout=subprocess.DEVNULL, check=True, timeout=50)
+    subprocess.run(words, cwd=tmp_path, env=environ, stderr=child, stdout=subprocess.DEVNULL, check=True, timeout=PATIENCE_S)
     os.close(child)
     assert b"100%" in b"".join(written(parent))
     os.close(parent)
@@ -305,11 +306,16 @@ def test_command_in_a_process_of_its_own_asks_the_service(url, bank, memory):
 
 @pytest.mark.serial
 def test_commands_of_a_client_start_quickly():
+    def used() -> float:
+        """Seconds of processors that ended processes of ours had: what the machine does beside does not count."""
+        spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return spent.ru_utime + spent.ru_stime
+
     times = []
     for _ in range(3):
-        begin = time.monotonic()
+        begin = used()
         assert typed("ask", "--help").returncode == 0
-        times.append(time.monotonic() - begin)
+        times.append(used() - begin)
     assert min(times) < 1.5
 
 

@@ -12,7 +12,7 @@ from listening import listening
 
 from palimpsest.cli import main
 
-pytestmark = pytest.mark.timeout(240)  # the page's last program loads the model
+pytestmark = pytest.mark.timeout(900)  # the page's last program loads the model
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "client.md").read_text()
 FIRST = "In the app, under Card > Security."
@@ -34,7 +34,7 @@ def run(text: str, url: str, directory: Path) -> list[str]:
     code = code.replace("http://127.0.0.1:8000", url).replace("pal_...", ADMIN_KEY)
     assert url in code
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "MEM0_DIR": str(directory / "mem0")}
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False, cwd=directory, env=environ)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=False, cwd=directory, env=environ)
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr == ""
     return ran.stdout.splitlines()

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from either_kind import got, listed
 from saying import PIN, SPAIN
+from waiting import PATIENCE_S
 
 from palimpsest import errors
 
@@ -99,11 +100,11 @@ async def test_bisection_finds_the_correction_that_brought_an_answer(either):
     before = await got(either.take_snapshot())
     planted = await got(either.correct(PIN, FIRST))
     await got(either.correct_many([{"input": f"question {place}", "right": f"answer {place}"} for place in range(12, 20)]))
-    found = (await got((await got(either.bisect(REWORDED))).wait(timeout_s=30))).result
+    found = (await got((await got(either.bisect(REWORDED))).wait(timeout_s=PATIENCE_S))).result
     assert (found["changed"], found["correction"], found["last_snapshot_before"]) == (True, planted.id, before.id)
     await got(either.correct(SPAIN, "a day"))
     since = await got(either.take_snapshot())
-    assert (await got((await got(either.bisect(REWORDED, since=since.id))).wait(timeout_s=30))).result["changed"] is False
+    assert (await got((await got(either.bisect(REWORDED, since=since.id))).wait(timeout_s=PATIENCE_S))).result["changed"] is False
 
 
 async def test_outcome_that_the_memory_knew_is_not_taught_again(either):

@@ -18,6 +18,7 @@ from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from saying import PIN
+from waiting import PATIENCE_S
 
 from palimpsest import AsyncClient
 from palimpsest.mcp.admin import admin_server
@@ -95,7 +96,7 @@ async def test_administrator_previews_rolls_back_consolidates_and_probes(memory,
         moved = await call(admin, "rollback", to=saved["id"], dry_run=False)
         assert (await memory.recall(REWORDED)).value == "in the app"
         await call(admin, "rollback", to=moved["undo"], dry_run=False)
-        assert (await call(admin, "consolidate", wait_s=30))["status"] == "succeeded"
+        assert (await call(admin, "consolidate", wait_s=PATIENCE_S))["status"] == "succeeded"
 
 
 @FORMS
@@ -193,21 +194,22 @@ def door(url):
         address = f"127.0.0.1:{free.getsockname()[1]}"
     environ = {**os.environ, "PALIMPSEST_URL": url, "PALIMPSEST_KEY": ADMIN_KEY}  # its own key must never serve others
     process = subprocess.Popen([sys.executable, "-m", "palimpsest", "mcp", "--listen", address], env=environ)
-    for _ in range(200):
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
         with contextlib.suppress(httpx.TransportError):
-            httpx.get(f"http://{address}/")
+            httpx.get(f"http://{address}/", timeout=PATIENCE_S)
             break
         time.sleep(0.1)
     yield f"http://{address}/mcp"
     process.terminate()
-    process.wait(20)
+    process.wait(PATIENCE_S)
 
 
 @contextlib.asynccontextmanager
 async def at(address: str, key: str, form: str = "auto"):
     """The official client at an address, with a key."""
     async with contextlib.AsyncExitStack() as stack:
-        http = await stack.enter_async_context(httpx2.AsyncClient(headers={"Authorization": f"Bearer {key}"}, timeout=30))
+        http = await stack.enter_async_context(httpx2.AsyncClient(headers={"Authorization": f"Bearer {key}"}, timeout=PATIENCE_S))
         yield await stack.enter_async_context(McpClient(streamable_http_client(address, http_client=http), mode=form))
 
 
@@ -227,7 +229,7 @@ async def test_over_http_the_key_says_whose_memory_it_is_and_the_path_which_bank
         assert (await call(agent, "recall", input=PIN))["abstained"] is True
     async with at(f"{door}/{own_id}/admin", ADMIN_KEY) as admin:
         assert [tool.name for tool in (await admin.list_tools()).tools] == ADMIN
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as http:
         for headers in ({}, {"Authorization": "Bearer"}, {"Authorization": "Basic eDp5"}):
             refused = await http.post(f"{door}/{own_id}", json={"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, headers=headers)
             assert (refused.status_code, "Bearer" in refused.headers["www-authenticate"]) == (401, True)

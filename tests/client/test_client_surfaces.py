@@ -76,7 +76,7 @@ async def awaiting(memory: AsyncClient) -> None:
 """
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_type_checkers_see_what_each_client_gives(tmp_path):
     (tmp_path / "program.py").write_text(TYPED)
     words = [sys.executable, "-m", "mypy", str(tmp_path / "program.py")]  # with the cache that `make check` leaves

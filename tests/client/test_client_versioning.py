@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from either_kind import got, listed
 from saying import PIN, SPAIN
+from waiting import PATIENCE_S
 
 from palimpsest import errors
 
@@ -60,7 +61,7 @@ async def test_snapshot_is_verified_exported_to_a_file_and_imported_again(either
     assert all(check.ok for check in verified.checks)
     exported = await got(either.export(saved.id, ledger=True))
     file, seen = tmp_path / "bundle.tar", []
-    assert await got(exported.save(str(file), progress=seen.append, timeout_s=30)) == file
+    assert await got(exported.save(str(file), progress=seen.append, timeout_s=PATIENCE_S)) == file
     assert seen[-1].status == "succeeded"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle.tar"]
     imported = await got(either.import_bundle(file))

@@ -4,6 +4,7 @@ import httpx
 import pytest
 from fixtures_service import ADMIN_KEY
 from saying import PIN
+from waiting import PATIENCE_S
 
 from palimpsest import Client
 
@@ -42,7 +43,7 @@ def mem0(package, host):
 @pytest.fixture
 def plain(host):
     """A program that knows the paths of mem0's server."""
-    with httpx.Client(base_url=host, headers={"Authorization": f"Bearer {ADMIN_KEY}"}) as client:
+    with httpx.Client(base_url=host, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=PATIENCE_S) as client:
         yield client
 
 
@@ -83,7 +84,8 @@ def test_negative_feedback_holds_a_memory_out_until_that_is_lifted(mem0, memory,
     assert len(mem0.search(PIN, filters={"user_id": user})["results"]) == 1
     held = mem0.feedback(added["id"], "VERY_NEGATIVE", "it is wrong")
     assert mem0.search(PIN, filters={"user_id": user})["results"] == []
-    assert httpx.delete(f"{url}/v1/quarantine/{held['id']}", headers={"X-API-Key": ADMIN_KEY}).status_code == 202
+    lifted = httpx.delete(f"{url}/v1/quarantine/{held['id']}", headers={"X-API-Key": ADMIN_KEY}, timeout=PATIENCE_S)
+    assert lifted.status_code == 202
     assert len(mem0.search(PIN, filters={"user_id": user})["results"]) == 1
 
 
@@ -94,7 +96,7 @@ async def test_awaiting_client_of_the_package_does_the_same(package, host, user)
 
 
 def test_key_that_is_wrong_is_refused_when_the_client_is_made(package, host):
-    with httpx.Client() as http, pytest.raises(ValueError, match="Authorization"):
+    with httpx.Client(timeout=PATIENCE_S) as http, pytest.raises(ValueError, match="Authorization"):
         package.MemoryClient(api_key="pal_nobody", host=host, client=http)
 
 
@@ -159,7 +161,7 @@ def test_rights_are_those_of_the_key(plain, memory, url, host, bank, user):
     (added,) = plain.post("/memories", json={"messages": TURN, "user_id": user}).json()["results"]
     memory.correct(FRANCE, "Paris")
     pinned = memory.mint_key("pinned", ["recall:read", "corrections:write"], banks=[memory.get_bank(bank).id]).key
-    with httpx.Client(base_url=host, headers={"Authorization": f"Token {pinned}"}) as agent:
+    with httpx.Client(base_url=host, headers={"Authorization": f"Token {pinned}"}, timeout=PATIENCE_S) as agent:
         assert agent.post("/search", json={"query": FRANCE}).json()["results"][0]["memory"] == "Paris"
         assert agent.post("/search", json={"query": FRANCE}).json()["results"][0]["created_at"] is None, "that is for memory:inspect"
         assert agent.post("/search", json={"query": PIN, "user_id": user}).json()["results"] == []
@@ -170,7 +172,8 @@ def test_rights_are_those_of_the_key(plain, memory, url, host, bank, user):
         assert agent.get("/memories").status_code == 403
     with Client(url, api_key=ADMIN_KEY, bank=other.id) as admin:
         assert admin.recall(REWORDED).value == "in the app"
-    assert httpx.get(f"{url}/v1/whoami", headers={"Authorization": f"Token {pinned}"}).status_code == 401, "only here"
+    elsewhere = httpx.get(f"{url}/v1/whoami", headers={"Authorization": f"Token {pinned}"}, timeout=PATIENCE_S)
+    assert elsewhere.status_code == 401, "only here"
 
 
 def test_add_that_is_sent_again_with_its_key_is_done_once(plain, user):

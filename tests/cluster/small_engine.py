@@ -16,7 +16,7 @@ from service.errors import NotFound
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 STATE = wire.StateRef(snapshot_id="snp_1", seq=1)
-LONG = 60.0
+LONG = 600.0
 
 
 def said(value: str | None) -> wire.Said:
@@ -302,7 +302,7 @@ class Worker:
         await self.coord.beat(self.info, LONG)
         await self.coord.tell(Notice("workers-changed"))
 
-    async def leave(self, within_s: float = 5.0) -> None:
+    async def leave(self, within_s: float = LONG) -> None:
         """As on SIGTERM."""
         await self.coord.leave(self.engine.name)
         await self.coord.tell(Notice("workers-changed"))

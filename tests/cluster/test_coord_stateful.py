@@ -10,6 +10,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from stateful import long_walks
+from waiting import PATIENCE_S
 
 from service.cluster import redis_coord
 from service.cluster.coord import MemoryCoord, Notice, WorkerInfo
@@ -41,7 +42,7 @@ class LockStep(RuleBasedStateMachine):
         self.run(self.redis.close())
 
     async def next_of(self, notices) -> Notice:
-        return await asyncio.wait_for(anext(notices), 5)
+        return await asyncio.wait_for(anext(notices), PATIENCE_S)
 
     def both(self, name: str, *arguments, ttl: float | None = None, **more):
         """What both said, after whatever lives briefly has ended."""
@@ -118,7 +119,8 @@ async def everything(coord) -> list:
 
 @pytest.mark.timeout(3_600)
 def test_memory_and_redis_say_the_same_whatever_is_done(redis_server, monkeypatch):
-    monkeypatch.setattr(redis_coord, "TIMEOUT_S", 30.0)  # what a busy machine makes late is not of another opinion
+    for name in ("TIMEOUT_S", "QUIET_S"):
+        monkeypatch.setattr(redis_coord, name, PATIENCE_S)  # what a busy machine makes late is not of another opinion
     with asyncio.Runner() as runner:
         run_state_machine_as_test(
             lambda: LockStep(runner, redis_server),

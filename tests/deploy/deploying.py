@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from waiting import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER, SMALL, GPU = "docker-compose.yml", "docker-compose.small.yml", "docker-compose.gpu.yml"
@@ -51,7 +52,7 @@ def tool(name: str) -> str:
 
 def run(words: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        words, capture_output=True, text=True, timeout=50, cwd=ROOT, env={"PATH": BESIDE_PYTHON, "HOME": "/tmp", **variables}
+        words, capture_output=True, text=True, timeout=PATIENCE_S, cwd=ROOT, env={"PATH": BESIDE_PYTHON, "HOME": "/tmp", **variables}
     )
 
 

@@ -17,6 +17,7 @@ import pytest
 import structlog
 from deploying import ROOT
 from fixtures_store import Postgres, running_postgres
+from waiting import PATIENCE_S
 
 from service.processes.parts import check_schema
 from service.serving import prepare
@@ -42,7 +43,7 @@ class Server:
         """Run one of PostgreSQL's programs, or a script that calls them."""
         folder = next((path.parent for path in self.running.home.rglob("psql")), Path("/usr/bin"))
         environment = {"PATH": f"{folder}:{os.environ['PATH']}", "PGHOST": str(self.running.home), **more}
-        return subprocess.run(words, capture_output=True, text=True, timeout=60, env=environment)
+        return subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_S, env=environment)
 
     def rows(self, login: str, query: str) -> list[tuple]:
         with psycopg.connect(self.url(login)) as connection:
@@ -151,12 +152,12 @@ def test_erasure_of_a_tenant_as_the_runbook_types_it(tmp_path):
         environment = {**os.environ, **{f"PALIMPSEST_{name}": value for name, value in own.items()}}
         for _ in range(2):  # again is no harm
             program = [sys.executable, "-m", "service.cli", *words]
-            said = subprocess.run(program, capture_output=True, text=True, timeout=60, cwd=ROOT, env=environment)
+            said = subprocess.run(program, capture_output=True, text=True, timeout=PATIENCE_S, cwd=ROOT, env=environment)
             assert said.returncode == 0, said.stderr
             assert f"tenant {tenant} is erased" in said.stdout
             assert fresh.rows(SUPERUSER, "SELECT id FROM erased_tenant") == [(tenant,)]
             assert fresh.rows(SUPERUSER, "SELECT count(*) FROM tenant") == fresh.rows(SUPERUSER, "SELECT count(*) FROM api_key") == [(0,)]
         program[-2] = "ten_nobody"
-        said = subprocess.run(program, capture_output=True, text=True, timeout=60, cwd=ROOT, env=environment)
+        said = subprocess.run(program, capture_output=True, text=True, timeout=PATIENCE_S, cwd=ROOT, env=environment)
         assert said.returncode == 1
         assert "no tenant" in said.stderr

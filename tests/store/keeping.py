@@ -5,7 +5,8 @@ import hashlib
 import itertools
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import select, text
+from waiting import until
 
 from service.ids import new_id
 from service.store import banks, forgets, ledger, snapshots, tenants
@@ -39,6 +40,22 @@ async def behind_its_back(database):
         if database.dialect == "postgresql":
             await conn.exec_driver_sql("SET LOCAL ROLE NONE")
         yield conn
+
+
+async def waiting_for_a_lock(database) -> int:
+    """The server's process that waits for a lock, once there is one."""
+
+    async def found() -> int | None:
+        return next(iter(await all_waiting_for_a_lock(database)), None)
+
+    return await until(found, "somebody waits for a lock")
+
+
+async def all_waiting_for_a_lock(database) -> list[int]:
+    """The server's processes that wait for a lock in this database now."""
+    query = text("SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
+    async with behind_its_back(database) as conn:
+        return [row.pid for row in await conn.execute(query)]
 
 
 async def new_bank(database, tenant: str, name: str = "main") -> BankRow:

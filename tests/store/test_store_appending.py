@@ -9,8 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from keeping import NOW, append, behind_its_back, chain_length, draft, find, later, new_bank, new_tenant
+from keeping import (
+    NOW,
+    all_waiting_for_a_lock,
+    append,
+    behind_its_back,
+    chain_length,
+    draft,
+    find,
+    later,
+    new_bank,
+    new_tenant,
+    waiting_for_a_lock,
+)
 from sqlalchemy import select, text, update
+from waiting import PATIENCE_S, until
 
 from service.errors import Capacity, IdempotencyInFlight, NotOwner, Quota
 from service.store import banks, forgets, history, idempotency
@@ -19,7 +32,7 @@ from service.store.failures import CommitUnknown
 from service.store.idempotency import Committed
 from service.store.keyed import Keyed
 from service.store.ledger import AlreadyTaught
-from service.store.sending import SENDERS
+from service.store.sending import SENDERS, _is_silent
 from service.store.tables import bank as bank_table
 from service.store.tables import event, metadata, response
 
@@ -253,19 +266,9 @@ async def test_append_whose_connection_breaks_is_told_as_unknown_and_the_next_on
         pid = await waiting_for_a_lock(database)
         postgres.kill_backend(pid)
         with pytest.raises(CommitUnknown):
-            await asyncio.wait_for(waiting, 10)
+            await asyncio.wait_for(waiting, PATIENCE_S)
     assert (await find(database, bank)).seq == 0
     assert (await go(database, bank, draft("q1"), what=what))[0].seq == 1
-
-
-async def waiting_for_a_lock(database) -> int:
-    query = text("SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND pid <> pg_backend_pid()")
-    for _ in range(500):
-        async with behind_its_back(database) as conn:
-            if (pid := (await conn.execute(query)).scalar()) is not None:
-                return pid
-        await asyncio.sleep(0.01)
-    raise AssertionError("nobody waits")
 
 
 @on_postgresql
@@ -276,7 +279,11 @@ async def test_append_survives_that_the_server_has_closed_every_idle_connection(
         idle = [row[0] for row in await conn.execute(query)]
     for pid in idle:
         postgres.kill_backend(pid)
-    await asyncio.sleep(0.1)
+
+    async def heard_of_it() -> bool:
+        return not any(map(_is_silent, database._senders._idle))
+
+    await until(heard_of_it, "the end of every connection is heard of here")
     assert (await go(database, bank, draft("q2")))[0].seq == 2
 
 
@@ -296,14 +303,19 @@ async def test_process_with_many_open_sockets_appends_as_well(database, bank):
 
 @on_postgresql
 async def test_message_for_which_no_connection_is_free_is_refused_in_time(database, bank, monkeypatch):
-    monkeypatch.setattr("service.store.sending.WAIT_S", 0.2)
     what = await believed(database, bank)
     async with database.write(bank.tenant) as conn:
         await banks.lock(conn, bank.tenant, bank.id)
         waiting = [asyncio.create_task(go(database, bank, draft(f"q{number}"), what=what)) for number in range(SENDERS)]
-        await asyncio.sleep(0.3)
-        with pytest.raises(Capacity):
-            await begun(database, bank.tenant)
+
+        async def all_taken() -> bool:
+            return len(await all_waiting_for_a_lock(database)) == SENDERS
+
+        await until(all_taken, "every connection is in use")
+        with monkeypatch.context() as impatient:
+            impatient.setattr("service.store.sending.WAIT_S", 0.2)
+            with pytest.raises(Capacity):
+                await begun(database, bank.tenant)
     told = await asyncio.gather(*waiting, return_exceptions=True)
     assert sorted(type(each).__name__ for each in told) == ["NotOwner"] * (SENDERS - 1) + ["list"]
 
@@ -315,7 +327,7 @@ async def test_other_banks_do_not_wait_for_one_that_is_locked(database, tenant, 
         await banks.lock(conn, tenant, bank.id)
         waiting = asyncio.create_task(go(database, bank, draft(), what=what))
         for number in itertools.count(1):
-            rows = await asyncio.wait_for(go(database, other, draft(f"q{number}")), 5)
+            rows = await asyncio.wait_for(go(database, other, draft(f"q{number}")), PATIENCE_S)
             if rows[0].seq == 20:
                 break
         assert not waiting.done()
@@ -368,8 +380,8 @@ async def test_it_waits_its_turn_and_gives_up_in_time(database, bank, monkeypatc
         await asyncio.sleep(0.1)
         assert not waiting.done()
     await waiting
-    monkeypatch.setattr("service.store.db.WAIT_S", 0.05)
     async with database.write(bank.tenant):
+        monkeypatch.setattr("service.store.db.WAIT_S", 0.05)
         with pytest.raises(Capacity):
             await database.at_once(bank.tenant, nothing)
 

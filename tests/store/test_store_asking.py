@@ -1,10 +1,12 @@
 """Short questions: one message, held to the tenant by the server like any transaction, and as sure."""
 
 import asyncio
+import contextlib
 
 import pytest
-from keeping import append, behind_its_back, draft, new_bank, new_tenant
+from keeping import append, behind_its_back, draft, new_bank, new_tenant, waiting_for_a_lock
 from sqlalchemy import bindparam, func, select, text, update
+from waiting import PATIENCE_S
 
 from service.errors import Capacity
 from service.store import banks, fences, history
@@ -15,7 +17,7 @@ on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect
 
 ALL_BANKS = select(bank_table.c.tenant, bank_table.c.id)  # as wrong as can be: of every tenant
 WHO = select(text("pg_backend_pid(), current_user::text, current_setting('app.tenant', true)"), bindparam("number"))
-SLOW = select(func.pg_sleep(bindparam("seconds")))
+WAIT = select(func.pg_advisory_xact_lock(bindparam("number")))
 
 
 async def test_fence_is_what_a_transaction_reads_and_none_of_a_bank_that_there_is_not(database, tenant, bank):
@@ -73,12 +75,26 @@ async def test_value_that_could_be_more_than_a_value_is_refused_before_it_is_sen
         await fences.fence(database.asking(value), tenant, "bnk_1")
 
 
+@pytest.fixture
+def patience(monkeypatch):
+    """An answer that a test holds up is waited for."""
+    monkeypatch.setattr("service.store.asking.ANSWER_S", PATIENCE_S)
+
+
+@contextlib.asynccontextmanager
+async def held_up(database, asking):
+    """A question that the server answers when the context is left, and the server's process that is at it."""
+    async with behind_its_back(database) as conn:
+        await conn.execute(WAIT, {"number": 4_711})
+        question = asyncio.create_task(asking.execute(WAIT, {"number": 4_711}))
+        yield question, await waiting_for_a_lock(database)
+
+
 @on_postgresql
-async def test_question_survives_that_the_server_has_closed_every_connection(database, postgres, tenant, bank):
+async def test_question_survives_that_the_server_has_closed_every_connection(database, postgres, tenant, bank, patience):
     asking = database.asking(tenant)
-    slow = asyncio.create_task(asking.execute(SLOW, {"seconds": 1}))
-    await asyncio.sleep(0.1)
-    ((second, *_),) = await asking.execute(WHO, {"number": 0})
+    async with held_up(database, asking) as (slow, _):
+        ((second, *_),) = await asking.execute(WHO, {"number": 0})
     await slow
     ((first, *_),) = await asking.execute(WHO, {"number": 1})
     assert first != second, "both connections are open"
@@ -88,26 +104,18 @@ async def test_question_survives_that_the_server_has_closed_every_connection(dat
 
 
 @on_postgresql
-async def test_question_whose_server_is_killed_under_it_is_refused_and_the_next_one_answered(database, postgres, tenant, bank):
+async def test_question_whose_server_is_killed_under_it_is_refused_and_the_next_one_answered(database, postgres, tenant, bank, patience):
     asking = database.asking(tenant)
-    ((pid, *_),) = await asking.execute(WHO, {"number": 0})
-    slow = asyncio.create_task(asking.execute(SLOW, {"seconds": 60}))
-    await asyncio.sleep(0.2)
-    postgres.kill_backend(pid)
-    await asyncio.sleep(0.2)
-    again = await sleeping(database)
-    assert again not in (None, pid), "it was asked once more, by a new connection"
-    postgres.kill_backend(again)
-    with pytest.raises(Capacity):
-        await asyncio.wait_for(slow, 5)
+    ((before, *_),) = await asking.execute(WHO, {"number": 0})
+    async with held_up(database, asking) as (slow, pid):
+        assert pid == before
+        postgres.kill_backend(pid)
+        again = await waiting_for_a_lock(database)
+        assert again != pid, "it was asked once more, by a new connection"
+        postgres.kill_backend(again)
+        with pytest.raises(Capacity):
+            await asyncio.wait_for(slow, PATIENCE_S)
     assert await fences.fence(asking, tenant, bank.id) == (0, 0)
-
-
-async def sleeping(database) -> int | None:
-    """The server's process that answers `SLOW`."""
-    query = text("SELECT pid FROM pg_stat_activity WHERE state = 'active' AND wait_event = 'PgSleep'")
-    async with behind_its_back(database) as conn:
-        return (await conn.execute(query)).scalar()
 
 
 async def test_asker_that_leaves_takes_nobodys_answer_along(database, tenant, bank):
@@ -134,14 +142,13 @@ async def test_answer_is_never_older_than_the_question(database, tenant, bank):
 
 
 @on_postgresql
-async def test_slow_question_does_not_hold_up_the_others(database, tenant, bank):
+async def test_slow_question_does_not_hold_up_the_others(database, tenant, bank, patience):
     asking = database.asking(tenant)
-    slow = asyncio.create_task(asking.execute(SLOW, {"seconds": 5}))
-    await asyncio.sleep(0.05)
-    for _ in range(20):
-        assert await asyncio.wait_for(fences.fence(asking, tenant, bank.id), 4) == (0, 0)
-    assert not slow.done()
-    slow.cancel()
+    async with held_up(database, asking) as (slow, _):
+        for _ in range(20):
+            assert await asyncio.wait_for(fences.fence(asking, tenant, bank.id), PATIENCE_S) == (0, 0)
+        assert not slow.done()
+    await slow
 
 
 async def test_questions_to_a_server_that_is_away_are_refused(tmp_path):

@@ -67,21 +67,22 @@ async def test_owner_that_was_overtaken_inside_its_transaction_writes_nothing(da
     """The new owner takes the bank after the old one has begun, and before it appends."""
     async with database.write(bank.tenant) as conn:
         old = await banks.acquire(conn, bank.tenant, bank.id, "old")
-    acquired = asyncio.Event()
+    begun, taken = asyncio.Event(), asyncio.Event()
 
     async def overtaken() -> None:
         async with others[0].write(bank.tenant) as conn:
             if database.dialect == "postgresql":  # SQLite lets nobody in while a writer is inside
                 assert (await banks.find_bank(conn, bank.tenant, bank.id)).epoch == old.epoch
-                acquired.set()
-                await asyncio.sleep(0.05)
+                begun.set()
+                await taken.wait()
             await ledger.append(conn, bank.tenant, bank.id, [draft()], epoch=old.epoch, head_version=0, now=NOW)
 
     async def overtake() -> None:
         if database.dialect == "postgresql":
-            await acquired.wait()
+            await begun.wait()
         async with others[1].write(bank.tenant) as conn:
             await banks.acquire(conn, bank.tenant, bank.id, "new")
+        taken.set()
 
     first = asyncio.create_task(overtake())
     await asyncio.sleep(0)

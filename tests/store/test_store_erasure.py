@@ -11,6 +11,7 @@ import pytest_asyncio
 from keeping import NOW, behind_its_back, draft, later, new_bank, new_tenant
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
+from waiting import PATIENCE_S
 from world import BANK, World, key, owned
 
 from service.errors import NotFound, NotOwner
@@ -165,5 +166,5 @@ async def test_whoever_writes_at_the_same_time_is_erased_as_well_or_finds_nothin
 
     work = zip((teach, teach, create, create), others, strict=True)
     busy = [until_gone(functools.partial(each, mine)) for each, mine in work]
-    await asyncio.wait_for(asyncio.gather(erase_soon(), *busy), 20)
+    await asyncio.wait_for(asyncio.gather(erase_soon(), *busy), PATIENCE_S)
     assert holding(await everything(database), tenant) == {"erased_tenant"}

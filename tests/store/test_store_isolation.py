@@ -305,7 +305,7 @@ def says_something(told: object) -> bool:
     return any(told.values()) if isinstance(told, dict) else bool(told)
 
 
-@pytest.mark.timeout(240)  # every function of the store, three times
+@pytest.mark.timeout(900)  # every function of the store, three times
 async def test_foreign_tenant_sees_and_changes_nothing(database):
     owner = await World("Olga").build(database)
     stranger = await new_tenant(database)

@@ -13,6 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, Table, create_engine, inspect, text
 from sqlalchemy.exc import DatabaseError
+from waiting import PATIENCE_S
 
 from service.errors import Capacity
 from service.store import audit
@@ -119,7 +120,7 @@ def test_processes_that_start_together_migrate_once(empty_url):
     for process in started:
         process.stdin.write("go\n")
         process.stdin.flush()
-    said = [process.communicate(timeout=30)[1] for process in started]
+    said = [process.communicate(timeout=PATIENCE_S)[1] for process in started]
     assert [process.returncode for process in started] == [0, 0], said
     assert differences(empty_url) == []
 

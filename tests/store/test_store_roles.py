@@ -13,6 +13,7 @@ import pytest
 from fixtures_store import Postgres, running_postgres
 from keeping import NOW, append, draft, find, new_bank, sha
 from sqlalchemy import delete
+from waiting import PATIENCE_S
 from world import World
 
 from service.settings import SettingsRefused
@@ -78,7 +79,7 @@ def test_databases_that_are_migrated_at_once_share_the_roles_and_their_owner_is_
         for process in started:
             process.stdin.write("go\n")
             process.stdin.flush()
-        said = [process.communicate(timeout=50)[1] for process in started]
+        said = [process.communicate(timeout=PATIENCE_S)[1] for process in started]
         assert [process.returncode for process in started] == [0] * len(urls), said
         for number, url in enumerate(urls):
             with psycopg.connect(server.url(f"db_{number}")) as superuser:

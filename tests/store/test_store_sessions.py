@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from keeping import NOW, append, draft, later, new_bank
 from sqlalchemy import func, select
+from waiting import PATIENCE_S
 
 from service.errors import NotFound
 from service.store import banks, history, sessions
@@ -130,7 +131,7 @@ async def test_purge_does_not_wait_for_a_session_that_somebody_is_using(database
         await opened(database, bank, name)
     async with database.write(bank.tenant) as user:
         await sessions.use_session(user, bank.tenant, bank.id, "used", now=later(20), before=NOW)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE_S):  # if it waited it would do so for ever
             assert await purged(database, bank, 10) == 1
     assert await listed(database, bank) == ["used"]
 

@@ -10,6 +10,7 @@ import pytest
 from fixtures_store import FILE_MAX
 from keeping import NOW, append, append_many, chain_length, draft, find, new_bank
 from sqlalchemy import func, insert, select, text, update
+from waiting import PATIENCE_S
 
 from service.errors import Capacity, NotFound, StorageFull
 from service.store import audit, banks, db, forgets, history, ledger
@@ -59,7 +60,7 @@ async def test_writer_that_is_cancelled_leaves_nothing_and_lets_the_next_one_in(
         async with database.write(bank.tenant) as conn:
             await ledger.append(conn, bank.tenant, bank.id, [draft()], epoch=0, head_version=0, now=NOW)
             inside.set()
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
 
     writer = asyncio.create_task(stuck())
     await inside.wait()
@@ -70,7 +71,7 @@ async def test_writer_that_is_cancelled_leaves_nothing_and_lets_the_next_one_in(
     for task in (writer, waiting):
         with pytest.raises(asyncio.CancelledError):
             await task
-    (row,) = await asyncio.wait_for(append(database, bank, draft("after")), 5)
+    (row,) = await asyncio.wait_for(append(database, bank, draft("after")), PATIENCE_S)
     assert row.seq == await chain_length(database, bank) == 1
 
 
@@ -182,10 +183,11 @@ async def test_writer_of_another_process_is_waited_for_and_then_given_up(databas
 
 @on_sqlite
 async def test_writers_turn_is_waited_for_and_then_given_up(database, bank, monkeypatch):
-    monkeypatch.setattr(db, "WAIT_S", 0.05)
     async with database.write(bank.tenant):
-        with pytest.raises(Capacity):
-            await append(database, bank, draft())
+        with monkeypatch.context() as impatient:
+            impatient.setattr(db, "WAIT_S", 0.05)
+            with pytest.raises(Capacity):
+                await append(database, bank, draft())
     assert (await append(database, bank, draft()))[0].seq == 1
 
 

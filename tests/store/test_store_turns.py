@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from keeping import NOW, append, chain_length, draft, find
+from keeping import NOW, append, behind_its_back, chain_length, draft, find
 from sqlalchemy import text
 
 from service.errors import NotOwner
@@ -95,6 +95,9 @@ async def test_erased_turn_says_nothing_and_the_chain_holds(database, bank, read
 
 
 async def test_turns_of_a_bank_of_corrections_are_found_without_reading_these(database, bank):
+    if database.dialect == "postgresql":
+        async with behind_its_back(database) as conn:
+            await conn.execute(text("TRUNCATE event CASCADE"))  # the pages that the rows of tests before had would count as well
     async with database.read(bank.tenant) as conn:
         if database.dialect == "postgresql":  # which goes by figures, and has none of a table this small
             await conn.execute(text("SET LOCAL enable_seqscan = off"))

@@ -8,6 +8,7 @@ from dataclasses import asdict
 import pytest
 import torch
 from safetensors.torch import load, save
+from waiting import PATIENCE_S
 
 from model.hope import saved_state
 from model.hope.lm import HopeLM
@@ -66,7 +67,7 @@ def test_a_cut_inside_a_chunk_and_a_new_process_give_the_same_bits(model, state,
         ],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
     with torch.no_grad():

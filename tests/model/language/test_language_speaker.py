@@ -121,9 +121,9 @@ def test_text_after_which_numbers_would_not_be_finite_teaches_nothing_each_time(
 
 
 def test_text_of_nothing_but_blanks_is_told_at_once():
-    begin = time.perf_counter()
+    begin = time.thread_time()
     assert exchange("a" + " \n" * 10_000 + "b", None) == "> a\n> b\n\n"
-    assert time.perf_counter() - begin < 0.5
+    assert time.thread_time() - begin < 0.5
 
 
 def test_conversation_is_read_as_text_in_one_form():

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file
 from train_little import TEXT, same
+from waiting import PATIENCE_S
 
 from model.train.__main__ import main
 
@@ -62,7 +63,7 @@ def test_run_as_a_process_leaves_checkpoint_curves_and_picture(text, tmp_path):
     options = [option for option in TINY if option != "--quiet"]
     done = subprocess.run(
         [*COMMAND, "run", "--data", text, "--out", out, "--tokens", "1k", "--tokenizer", "bpe:300", *options],
-        cwd=ROOT, capture_output=True, text=True, timeout=50, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "bits per byte" in done.stdout
@@ -81,13 +82,13 @@ def test_interrupted_run_leaves_a_checkpoint_and_resumes_as_if_nothing_had_been(
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + PATIENCE_S
         while not (out / "curves.jsonl").exists() or not (out / "curves.jsonl").read_text():
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=PATIENCE_S)
     finally:
         process.kill()
     assert process.returncode == 130, errors
