@@ -183,6 +183,9 @@ class Judge:
             return False
         later = [row for row, cosine in judged.near[best.index] if row.seq > taught.seq and cosine >= ALIKE]
         about = {same_words(row.input): row.input for row in later if self._between(looking, row).named >= ABOUT}
+        looking.words = looking.words or same_words(looking.asked.text)
+        if looking.words in about:  # the same words: taught before words were compared, or it would have been found by them
+            return True
         if len(about) < WITNESSES:
             return False
         witnesses = 0

@@ -131,7 +131,7 @@ def test_short_supersession(tmp_path):
 
 
 @needs_data
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(900)
 def test_short_supersession_of_the_whole_sheet(tmp_path):
     """Many entries of one page are alike and none of them is another's correction: each keeps its own command."""
     lines = measured("supersession", tmp_path, "--items", "40", "--undo", "5", "--stream", "sheet")
@@ -140,7 +140,7 @@ def test_short_supersession_of_the_whole_sheet(tmp_path):
 
 
 @needs_data
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(900)
 def test_short_abstention(tmp_path):
     options = ("--taught", "300", "--asked", "60", "--consolidate")
     lines = measured("abstention", tmp_path, *options)

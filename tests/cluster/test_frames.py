@@ -482,7 +482,7 @@ async def test_process_that_is_killed_or_stopped_makes_its_calls_unknown_and_lat
             waiting = ask(client, "wait")
             assert await process.stdout.readline() == b"begun\n"
             process.send_signal(number)
-            with pytest.raises(Unknown):
+            with pytest.raises(Unknown, match="broke"):  # not: it did not answer in time
                 await asyncio.wait_for(waiting, LONG)
             with pytest.raises(Refused):
                 await client.call("echo", "t", b"x", LONG)

@@ -2,9 +2,11 @@
 
 import pytest
 from saying import PIN, SPAIN, ask, snapshot, teach
+from sqlalchemy import update
 
 from model import Candidate
 from service.store import history
+from service.store.tables import event
 from workers import judging
 from workers.reading import Judged
 
@@ -72,6 +74,15 @@ async def test_capitals_marks_and_articles_make_no_other_words(client):
         assert (answer["value"], answer["support"][0]) == ("ask_the_branch", later["id"])
     await forget(client, later["id"])
     assert first(await ask(client, "Where do I change my pin?")) == "change_pin"
+
+
+async def test_same_words_from_before_words_were_compared_replace_each_other_as_they_did(client, service):
+    """Of an upgraded ledger: each is found by its letters alone, and the newer one is one witness only."""
+    await teach(client, "where do i change my PIN", "change_pin")
+    await teach(client, "Where do I change my PIN?", "ask_the_branch")
+    async with service.database.write(service.tenant) as conn:
+        await conn.execute(update(event).values(words_hash=None))
+    assert first(await ask(client, "where do i change my PIN")) == "ask_the_branch"
 
 
 async def test_texts_of_the_same_words_are_each_answered_in_one_request(client):

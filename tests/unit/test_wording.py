@@ -20,6 +20,8 @@ SAME = [
     ("PINをどこで変更しますか？", "PINをどこで変更しますか"),
     ("كيف أغير الرمز؟", "كيف أغير الرمز"),
     ("Is it 3.5?", "is it 3.5"),
+    ("What is C++?", "what is C++"),
+    ("Open /etc/hosts.", "open /etc/hosts"),
 ]
 OTHER = [
     ("Copy a file from the device", "Copy a file to the device"),
@@ -41,6 +43,12 @@ OTHER = [
     ("escape ' in bash", 'escape " in bash'),
     ("what does : do in vim", "what does ; do in vim"),
     ("vim :q", "vim q"),
+    ("What does :q! do?", "What does :q do?"),
+    ("What does $? mean in bash", "What does $! mean in bash"),
+    ("What does echo '$HOME' print?", 'What does echo "$HOME" print?'),
+    ("What does echo '$HOME' print?", "What does echo $HOME print?"),
+    ("what is 5!", "what is 5"),
+    ("if a:\n  b\n  c", "if a:\n  b\nc"),
     ("history !5", "history 5"),
     ("a board of 5'", 'a board of 5"'),
     ("match [a]", "match {a}"),
@@ -88,10 +96,11 @@ def test_a_long_text_is_the_same_as_another_only_letter_by_letter():
 def test_nothing_is_left_of_nothing_alone_and_what_is_left_is_the_same_words(text):
     left = same_words(text)
     assert bool(left) == bool(text)
-    assert text.strip() == "" or same_words(f" {text}\n") == left or len(text) + 2 > MOST
+    said = text.replace("\u200b", "").replace("\ufeff", "").strip()
+    assert not said or "\n" in text or same_words(f" {text}\n") == left or len(text) + 2 > MOST
 
 
-@given(st.lists(st.from_regex(r"[b-zäöü]{3,8}", fullmatch=True), min_size=1, max_size=6), st.data())
+@given(st.lists(st.from_regex(r"[b-zäöü]{3,8}", fullmatch=True).filter(lambda word: word != "the"), min_size=1, max_size=6), st.data())
 def test_capitals_spaces_and_marks_around_words_never_matter(words, data):
     around = st.sampled_from(["{}", "{},", "({})", "“{}”", "`{}`", "{}?", "{}.", '"{}"'])
     written = [data.draw(around).format(data.draw(st.sampled_from([word, word.capitalize(), word.upper()]))) for word in words]
