@@ -44,10 +44,10 @@ class RecallConfig:
     slow_period: int = 1_000_000
     max_responses: int = 32_768
     seed: int = 11
-    score_weight: float = -3.34  # confidence = logistic of these times score, ln score and margin, see docs/journal.md
-    log_score_weight: float = 1.98
-    margin_weight: float = 6.9
-    bias: float = 2.74
+    score_weight: float = -15.9  # confidence = logistic of these times score, ln score and margin, see docs/journal.md
+    log_score_weight: float = 2.8
+    margin_weight: float = 17.8
+    bias: float = 7.5
     abstain_below: float = 0.12
 
     def __post_init__(self) -> None:
