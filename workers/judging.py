@@ -184,7 +184,7 @@ class Judge:
         later = [row for row, cosine in judged.near[best.index] if row.seq > taught.seq and cosine >= ALIKE]
         about = {same_words(row.input): row.input for row in later if self._between(looking, row).named >= ABOUT}
         looking.words = looking.words or same_words(looking.asked.text)
-        if looking.words in about:  # the same words: taught before words were compared, or it would have been found by them
+        if looking.words in about:  # the same words: taught since they were looked up, or before words were compared
             return True
         if len(about) < WITNESSES:
             return False

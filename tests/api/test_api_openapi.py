@@ -21,6 +21,15 @@ LENIENT = {
 }
 
 
+REJECTION = "negative_data_rejection"
+
+
+def lets_pass(case) -> bool:
+    """Whether a call that imitates another service's may accept this one: it lets pass what that has besides (`service/api/queries.py`)."""
+    known = {parameter.name for parameter in case.operation.query}
+    return not case.path.startswith("/v1/") and not set(case.query or {}) <= known
+
+
 def test_committed_document_is_what_the_code_says():
     assert COMMITTED.read_text() == text(routes_only()), "run `make openapi`"
 
@@ -54,5 +63,7 @@ schema.config.checks.negative_data_rejection.expected_statuses += ["413"]  # wha
 @schema.parametrize()
 @settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_generated_requests_get_documented_answers(case, url):
-    checked = [CHECKS.get_one(name) for name in CHECKS.get_all_names() if name not in LENIENT]
+    checked = [
+        CHECKS.get_one(name) for name in CHECKS.get_all_names() if name not in LENIENT and not (name == REJECTION and lets_pass(case))
+    ]
     case.call_and_validate(base_url=url, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, checks=checked, timeout=PATIENCE_S)
