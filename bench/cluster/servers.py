@@ -5,9 +5,12 @@ the process that started them, however that ends.
 """
 
 import asyncio
+import contextlib
 import importlib.util
+import itertools
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -22,6 +25,7 @@ from bench.ending import end_with_parent
 
 START_S = 60.0
 PATIENCE_S = 60.0  # with a server that is there and takes no statements
+PORTS = range(20_000, 32_000)  # below those that Linux gives to whoever connects, or a connection could take one before its server does
 BUCKET = "palimpsest"
 S3_ENVIRON = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true"}
 LOG_FILE = 16 << 20  # bytes of a file of PostgreSQL's write-ahead log
@@ -265,11 +269,20 @@ def _spawn(command: Sequence[str], log: BinaryIO, home: Path, identity: dict[str
     return subprocess.Popen(command, stdout=log, stderr=log, cwd=home, preexec_fn=_begin, **identity)  # noqa: S603, PLW1509
 
 
+_places = itertools.count(random.randrange(len(PORTS)))  # each process begins elsewhere
+
+
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
+    """A port that nobody listens on now, and that no connection is given before its server listens there.
+
+    Raises:
+        NotStarted: there is none.
+    """
+    for place in itertools.islice(_places, len(PORTS)):
+        port = PORTS[place % len(PORTS)]
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise NotStarted(f"all ports from {PORTS.start} to {PORTS.stop} are taken")
 
 
 def _connects(port: int) -> bool:

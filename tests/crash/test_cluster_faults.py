@@ -1,7 +1,9 @@
 """A whole cluster of real processes whose parts fail under load, in its short form: `python -m bench cluster-crash` is the long one."""
 
+import contextlib
 import json
 import signal
+import socket
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -48,6 +50,18 @@ async def test_cluster_loses_and_doubles_nothing_whatever_fails():
     assert figures["faults"] == dict.fromkeys(FAULTS_HERE, 1)
     assert figures["acknowledged"] > 20
     assert figures["asked"] > 20
+
+
+def test_ports_of_servers_are_none_that_a_connection_is_given():
+    """One that was, between the choice and the server's start, has ended a worker before it was ready."""
+    ports = [servers.free_port() for _ in range(50)]
+    given = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    first = int(given.read_text().split()[0]) if given.exists() else 32_768
+    assert len(set(ports)) == 50
+    assert all(1_024 < port < first for port in ports)
+    following = servers.PORTS[(ports[-1] + 1 - servers.PORTS.start) % len(servers.PORTS)]
+    with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", following)):
+        assert servers.free_port() != following
 
 
 def test_there_is_a_fault_for_every_process_and_every_two_parts_that_talk():
