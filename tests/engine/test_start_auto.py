@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from fixtures_service import ADMIN_KEY, client_of
 from sqlalchemy import Engine, event
+from waiting import until
 
 from model import RecallConfig
 from model.encoder import PINNED
@@ -92,10 +93,11 @@ async def test_each_tenant_is_asked_once_at_the_start(tmp_path, start):
     event.listen(Engine, "before_cursor_execute", note)
     try:
         async with run_embedded(settings, config=config):
-            for _ in range(200):  # with `none` it is asked beside the start, which does not wait
-                await asyncio.sleep(0.01)
-                if asked:
-                    break
+
+            async def told() -> bool:
+                return bool(asked)
+
+            await until(told, "the tenant is asked")  # with `none` it is asked beside the start, which does not wait
             await asyncio.sleep(0.2)
     finally:
         event.remove(Engine, "before_cursor_execute", note)
