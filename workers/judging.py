@@ -189,11 +189,11 @@ class Judge:
         if len(about) < WITNESSES:
             return False
         witnesses = 0
-        for asked, words in enumerate(about.values()):
+        for words in about.values():
             witnesses += not await self._apart(looking, words, taught)
-            if witnesses >= WITNESSES or witnesses + len(about) - asked - 1 < WITNESSES:
-                break
-        return witnesses >= WITNESSES
+            if witnesses == WITNESSES:
+                return True
+        return False
 
     async def _apart(self, looking: "Looking", words: str, taught: SameInputRow) -> bool:
         """Whether these words had another answer when `taught` was taught."""

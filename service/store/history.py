@@ -132,9 +132,10 @@ async def same_input(conn: AsyncConnection | Asking, tenant: str, bank: str, tex
 
 async def same_inputs(conn: AsyncConnection, tenant: str, bank: str, texts: Sequence[str], limit: int) -> dict[str, list[SameInputRow]]:
     """What `same_input` has, for each of many texts."""
-    by_words = await _hashed(conn, tenant, bank, event.c.words_hash, [words_hash(text) for text in texts])
-    by_letters = await _hashed(conn, tenant, bank, event.c.input_hash, [input_hash(text) for text in texts], event.c.words_hash.is_(None))
-    found = {text: by_words.get(words_hash(text), []) + by_letters.get(input_hash(text), []) for text in texts}
+    words, letters = {text: words_hash(text) for text in texts}, {text: input_hash(text) for text in texts}
+    by_words = await _hashed(conn, tenant, bank, event.c.words_hash, list(words.values()))
+    by_letters = await _hashed(conn, tenant, bank, event.c.input_hash, list(letters.values()), event.c.words_hash.is_(None))
+    found = {text: by_words.get(words[text], []) + by_letters.get(letters[text], []) for text in texts}
     return {text: sorted(rows, key=lambda row: -row.seq)[:limit] for text, rows in found.items()}
 
 
