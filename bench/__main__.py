@@ -11,7 +11,7 @@ COMMANDS = {
     "corrections": "bench.corrections:corrections",
     **{
         name: f"bench.scoreboard.{name}:command"
-        for name in ("incremental", "facts", "supersession", "abstention", "capacity", "cost", "ablation", "results")
+        for name in ("incremental", "facts", "supersession", "abstention", "capacity", "cost", "ablation", "calibration", "results")
     },
     "lm": "bench.lm:lm",
     "latency": "bench.latency:latency",

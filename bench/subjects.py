@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from uuid import uuid4
 
 import httpx
@@ -50,6 +50,15 @@ class Refused(Exception):
     """The service answered with an error; the message has it."""
 
 
+class Stood(NamedTuple):
+    """How the first answer to a question stands: its score, by how much that is above the next one's, and the confidence in it."""
+
+    value: str
+    score: float
+    margin: float
+    confidence: float
+
+
 @dataclass(frozen=True, slots=True)
 class EngineMemory:
     """A bank, asked and taught at the engine port; its jobs are done here, by what the jobs process does them with."""
@@ -73,6 +82,17 @@ class EngineMemory:
         for some in _some(texts):
             items = await self._recall(some, 0.0)
             found += [_said([(answer.value, answer.confidence) for answer in item.answers], item.abstained) for item in items]
+            progress(len(some))
+        return found
+
+    async def stand(self, texts: Sequence[str], progress: Progress) -> list[Stood | None]:
+        """How the first answer to each text stands; None where there is none, or the second explains the words better than the first."""
+        found: list[Stood | None] = []
+        for some in _some(texts):
+            items, _, _ = await self.engine.recall(
+                self.tenant, self.bank, some, top_k=2, min_confidence=0.0, at=None, explain=True, min_seq=None
+            )
+            found += [_stood(item.answers) for item in items]
             progress(len(some))
         return found
 
@@ -292,6 +312,13 @@ def bytes_below(directory: Path) -> int:
 
 def _said(answers: Sequence[tuple[str, float]], abstained: bool) -> Said:
     return Said(*answers[0], silent=abstained) if answers else Said(None, 0.0, silent=True)
+
+
+def _stood(answers: Sequence[wire.Answer]) -> Stood | None:
+    scores = [float(answer.why["score"]) for answer in answers if answer.why is not None]
+    if not scores or max(scores) > scores[0]:
+        return None
+    return Stood(answers[0].value, scores[0], scores[0] - (scores[1] if len(scores) > 1 else 0.0), answers[0].confidence)
 
 
 def _some(items: Sequence[T]) -> Iterator[Sequence[T]]:

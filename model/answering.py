@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import exp, log
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from model.products import Reading
 from model.state import State
 
 LEAST = 0.01  # a score below is as unfamiliar as one can be: the noise of the codes is larger
+KNOWING = 5_000  # corrections from which on a confidence reads scores as it does at so many: the largest banks that it was fitted on
 
 Mask = NDArray[np.bool_]
 
@@ -60,7 +62,7 @@ class Answering:
     """Gives answers for the readings at the keys of one bank."""
 
     def __init__(self, config: RecallConfig, asked: Asked) -> None:
-        self._config, self._book, self._top_k = config, asked.book, asked.top_k
+        self._book, self._top_k = asked.book, asked.top_k
         fast, mask = asked.state.levels[FAST], asked.mask
         old, new = (asked.book.places(fast["codes"].numpy()[rows]) for rows in succession.replaced(fast))
         known = (old >= 0) & (new >= 0)
@@ -68,6 +70,7 @@ class Answering:
             known &= mask[new] & mask[old]  # who may not be given is not spoken for, and does not speak
         self._replaced = old[known], new[known]
         self._admitted = np.flatnonzero(mask) if mask is not None else np.arange(len(asked.book))
+        self._weights = weights(config, asked.state.clock.events)
 
     def candidates(self, reading: Reading) -> list[Candidate]:
         """The best ones for one reading, best first; equal ones in the order of the book."""
@@ -115,10 +118,19 @@ class Answering:
         return [LEVELS[level] for level in np.stack(said).argmax(axis=0)]  # of equal ones the fastest
 
     def _confidence(self, score: float, margin: float) -> float:
-        config = self._config
-        familiar = float(np.log(max(score, LEAST)))
-        evidence = config.score_weight * score + config.log_score_weight * familiar + config.margin_weight * margin + config.bias
-        return float(1.0 / (1.0 + np.exp(-evidence)))
+        read = (score, log(max(score, LEAST)), margin, 1.0)
+        return 1.0 / (1.0 + exp(-sum(weight * each for weight, each in zip(self._weights, read, strict=True))))
+
+
+def weights(config: RecallConfig, corrections: int) -> tuple[float, ...]:
+    """What the confidence of a memory that has learned so many `corrections` gives to score, ln score, margin and 1.
+
+    The more a memory knows the less a margin says, since what is asked lies between others anyway, and the more the score.
+    """
+    first = (config.score_weight, config.log_score_weight, config.margin_weight, config.bias)
+    growth = (config.score_growth, config.log_score_growth, config.margin_growth, config.bias_growth)
+    known = log(min(max(corrections, 1), KNOWING))
+    return tuple(weight + known * more for weight, more in zip(first, growth, strict=True))
 
 
 def best(scores: Vector, count: int) -> NDArray[np.intp]:

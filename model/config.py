@@ -11,7 +11,11 @@ LEVELS = ("fast", "middle", "slow")  # in the order of their periods
 FAST, MIDDLE, SLOW = LEVELS
 PLACES = 1_024  # of the slow level, whose errors lie together
 WIDEST_KEY = 512  # numbers that a key may have: the random directions come in blocks of this width
-READING = ("score_weight", "log_score_weight", "margin_weight", "bias", "abstain_below")  # how a state is read, not what it is
+READING = (  # how a state is read, not what it is
+    *("score_weight", "log_score_weight", "margin_weight", "bias"),
+    *("score_growth", "log_score_growth", "margin_growth", "bias_growth"),
+    "abstain_below",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +48,14 @@ class RecallConfig:
     slow_period: int = 1_000_000
     max_responses: int = 32_768
     seed: int = 11
-    score_weight: float = -15.9  # confidence = logistic of these times score, ln score and margin, see docs/journal.md
-    log_score_weight: float = 2.8
-    margin_weight: float = 17.8
-    bias: float = 7.5
+    score_weight: float = -34.02  # confidence = logistic of these times score, ln score, margin and 1 (`python -m bench calibration`)
+    log_score_weight: float = 3.55
+    margin_weight: float = 31.79
+    bias: float = 13.05
+    score_growth: float = 4.72  # by how much each of them is another one for ln of the corrections that were learned, up to `KNOWING`
+    log_score_growth: float = -0.32
+    margin_growth: float = -3.65
+    bias_growth: float = -1.74
     abstain_below: float = 0.12
 
     def __post_init__(self) -> None:

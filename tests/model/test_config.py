@@ -11,7 +11,11 @@ from model.features import BLOCK
 from model.state import contradictions, layout
 
 DEFAULT = RecallConfig("e" * 64)
-READING = {"score_weight", "log_score_weight", "margin_weight", "bias", "abstain_below"}
+READING = {f"{name}_{of}" for name in ("score", "log_score", "margin") for of in ("weight", "growth")} | {
+    "bias",
+    "bias_growth",
+    "abstain_below",
+}
 NAN, INFINITY = float("nan"), float("inf")
 
 
