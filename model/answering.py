@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from model import succession
 from model.codes import CodeBook, Vector
-from model.config import FAST, LEVELS, RecallConfig
+from model.config import FAST, LEVELS, SLOW, RecallConfig, Weights
 from model.learning import noise
 from model.products import Reading
 from model.state import State
 
 LEAST = 0.01  # a score below is as unfamiliar as one can be: the noise of the codes is larger
-KNOWING = 5_000  # corrections from which on a confidence reads scores as it does at so many: the largest banks that it was fitted on
+SETTLING, KNOWING = 128, 5_000  # corrections of the smallest and the largest settled banks that the confidence was fitted on
 
 Mask = NDArray[np.bool_]
 
@@ -70,7 +70,7 @@ class Answering:
             known &= mask[new] & mask[old]  # who may not be given is not spoken for, and does not speak
         self._replaced = old[known], new[known]
         self._admitted = np.flatnonzero(mask) if mask is not None else np.arange(len(asked.book))
-        self._weights = weights(config, asked.state.clock.events)
+        self._weights = weights(config, asked.state)
 
     def candidates(self, reading: Reading) -> list[Candidate]:
         """The best ones for one reading, best first; equal ones in the order of the book."""
@@ -122,15 +122,17 @@ class Answering:
         return 1.0 / (1.0 + exp(-sum(weight * each for weight, each in zip(self._weights, read, strict=True))))
 
 
-def weights(config: RecallConfig, corrections: int) -> tuple[float, ...]:
-    """What the confidence of a memory that has learned so many `corrections` gives to score, ln score, margin and 1.
+def weights(config: RecallConfig, state: State) -> Weights:
+    """What the confidence of a memory gives to score, ln score, margin and 1.
 
-    The more a memory knows the less a margin says, since what is asked lies between others anyway, and the more the score.
+    Once there is a slow level, what is asked lies between others anyway: the more a memory knows then, the less a margin says, and the more
+    the score. A lower score is never surer.
     """
-    first = (config.score_weight, config.log_score_weight, config.margin_weight, config.bias)
-    growth = (config.score_growth, config.log_score_growth, config.margin_growth, config.bias_growth)
-    known = log(min(max(corrections, 1), KNOWING))
-    return tuple(weight + known * more for weight, more in zip(first, growth, strict=True))
+    if not state.levels[SLOW]["held"][0, 0]:
+        return config.young
+    further = log(min(max(state.clock.events, SETTLING), KNOWING) / SETTLING)
+    score, familiar, margin, bias = (weight + further * more for weight, more in zip(config.settled, config.growth, strict=True))
+    return score, familiar, margin, bias
 
 
 def best(scores: Vector, count: int) -> NDArray[np.intp]:

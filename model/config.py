@@ -11,11 +11,9 @@ LEVELS = ("fast", "middle", "slow")  # in the order of their periods
 FAST, MIDDLE, SLOW = LEVELS
 PLACES = 1_024  # of the slow level, whose errors lie together
 WIDEST_KEY = 512  # numbers that a key may have: the random directions come in blocks of this width
-READING = (  # how a state is read, not what it is
-    *("score_weight", "log_score_weight", "margin_weight", "bias"),
-    *("score_growth", "log_score_growth", "margin_growth", "bias_growth"),
-    "abstain_below",
-)
+READING = ("young", "settled", "growth", "abstain_below")  # how a state is read, not what it is
+
+Weights = tuple[float, float, float, float]  # of score, ln score, margin and 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +46,9 @@ class RecallConfig:
     slow_period: int = 1_000_000
     max_responses: int = 32_768
     seed: int = 11
-    score_weight: float = -34.02  # confidence = logistic of these times score, ln score, margin and 1 (`python -m bench calibration`)
-    log_score_weight: float = 3.55
-    margin_weight: float = 31.79
-    bias: float = 13.05
-    score_growth: float = 4.72  # by how much each of them is another one for ln of the corrections that were learned, up to `KNOWING`
-    log_score_growth: float = -0.32
-    margin_growth: float = -3.65
-    bias_growth: float = -1.74
+    young: Weights = (-15.9, 2.8, 17.8, 7.5)  # confidence, before a slow level is made: the logistic of what they give to a score
+    settled: Weights = (-8.2, 2.0, 10.8, 4.6)  # and from then on, at 128 corrections (`python -m bench calibration`)
+    growth: Weights = (0.76, 0.5, -1.45, 0.24)  # added to these for e times as many; score and margin together stay above zero
     abstain_below: float = 0.12
 
     def __post_init__(self) -> None:

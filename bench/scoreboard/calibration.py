@@ -8,9 +8,10 @@ service would. Each is asked *inside* questions (rows of taught classes that wer
 - *error*: expected calibration error of the confidence, inside, 15 bins
 - *near refused*, *far refused*, *silenced*: those below the default threshold; of the inside ones, those whose answer was right
 
-Then the confidence is fitted anew (`model.answering.weights`): a logistic of score, its logarithm and margin, each also times the logarithm
-of the corrections, where never taught questions have a fifth of each bank's weight. The second row of a bank is of a fit without its set;
-the constants of the fit on all sets are printed last.
+Then the confidence of banks that have a slow level is fitted anew (`model.answering.weights`): a logistic of score, its logarithm and
+margin, each also times the logarithm of the corrections, where never taught questions have a tenth of each bank's weight. The second row of
+such a bank is of a fit without its set. The constants of the fit on all sets are printed last; those of the memory are rounded so that a
+lower score is never surer. Younger banks keep an older fit, which ranks their questions better than any tried since (docs/journal.md).
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,7 +40,7 @@ REPEATED = 40  # up to so many corrections a bank says little about others: `OF_
 OF_SMALL = 6
 LEFT_OUT = 5  # one of so many classes is never taught
 ASKED = 400  # questions of each kind
-NEVER = 0.2  # the share of what was never taught in the weight of a bank
+NEVER = 0.1  # the share of what was never taught in the weight of a bank
 RIDGE, STEPS = 1e-3, 60  # of the fit
 KINDS = ("inside", "near", "far")
 FIGURES = ("near", "far", "error", "near_refused", "far_refused", "silenced")
@@ -161,12 +162,12 @@ class Heard:
 
     @property
     def features(self) -> Floats:
-        """(n, 8) of the fit: score, ln score, margin, 1, and the same times ln of the corrections."""
-        from model.answering import KNOWING, LEAST
+        """(n, 8) of the fit: score, ln score, margin, 1, and these times ln of the corrections over those of the youngest settled bank."""
+        from model.answering import KNOWING, LEAST, SETTLING
 
         score, margin = self.told[:, 0], self.told[:, 1]
         plain = np.stack([score, np.log(np.maximum(score, LEAST)), margin, np.ones(len(score))], 1)
-        return np.concatenate([plain, plain * np.log(np.clip(self.corrections, 1, KNOWING))[:, None]], 1)
+        return np.concatenate([plain, plain * np.log(np.clip(self.corrections, SETTLING, KNOWING) / SETTLING)[:, None]], 1)
 
 
 def fitted(features: Floats, right: Floats, weights: Floats) -> Floats:
@@ -182,28 +183,30 @@ def fitted(features: Floats, right: Floats, weights: Floats) -> Floats:
 
 
 def judged(lines: Sequence[Line]) -> list[Line]:
-    """The tables: each bank with the confidence that it has and with one that was fitted on the other sets, and the constants."""
+    """The tables: each bank with the confidence that it has and, if it is settled, with one fitted on the other sets; and the constants."""
+    from model.answering import SETTLING
+
     heard = Heard.of(lines)
-    features, right, found = heard.features, heard.told[:, 3], []
-    of_others = np.zeros(len(right))
+    features, right, settled, found = heard.features, heard.told[:, 3], heard.corrections >= SETTLING, list[Line]()
+    of_others = np.full(len(right), np.nan)
     for name in dict.fromkeys(heard.sets.tolist()):
-        mine = heard.sets == name
-        if mine.all():
-            continue  # there are no others
-        constants = fitted(features[~mine], right[~mine], heard.weights[~mine])
-        of_others[mine] = 1.0 / (1.0 + np.exp(-np.clip(features[mine] @ constants, -500.0, 500.0)))
+        mine, others = (heard.sets == name) & settled, (heard.sets != name) & settled
+        if others.any():
+            constants = fitted(features[others], right[others], heard.weights[others])
+            of_others[mine] = 1.0 / (1.0 + np.exp(-np.clip(features[mine] @ constants, -500.0, 500.0)))
     for name, size in dict.fromkeys(zip(heard.sets.tolist(), heard.corrections.tolist(), strict=True)):
         mine = (heard.sets == name) & (heard.corrections == size)
         for confidence, sure in (("as it is", heard.told[:, 2]), ("fitted on the others", of_others)):
-            figures = figures_of({kind: sure[mine & (heard.kinds == kind)] for kind in KINDS}, right[mine & (heard.kinds == "inside")])
-            found.append({"table": "calibration", "set": name, "corrections": size, "confidence": confidence, "seed": 0, **figures})
-    names = [
-        f"{each}_{of}".replace("bias_weight", "bias") for of in ("weight", "growth") for each in ("score", "log_score", "margin", "bias")
-    ]
-    constants = fitted(features, right, heard.weights)
-    return found + [
-        {"table": "constants", "constant": name, "seed": 0, "value": float(value)} for name, value in zip(names, constants, strict=True)
-    ]
+            if np.isfinite(sure[mine]).all():
+                figures = figures_of({kind: sure[mine & (heard.kinds == kind)] for kind in KINDS}, right[mine & (heard.kinds == "inside")])
+                found.append({"table": "calibration", "set": name, "corrections": size, "confidence": confidence, "seed": 0, **figures})
+    if settled.any():
+        constants = fitted(features[settled], right[settled], heard.weights[settled])
+        names = [f"{of}: {each}" for of in ("settled", "growth") for each in ("score", "ln score", "margin", "1")]
+        found += [
+            {"table": "constants", "constant": name, "seed": 0, "value": float(value)} for name, value in zip(names, constants, strict=True)
+        ]
+    return found
 
 
 def figures_of(sure: Mapping[str, Floats], right: Floats) -> Line:

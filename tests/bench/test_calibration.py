@@ -5,8 +5,10 @@ import pytest
 
 from bench.scoreboard.calibration import FIGURES, Heard, courses, fitted, judged
 from bench.scoreboard.sources import Intents
-from model.answering import weights
-from model.config import RecallConfig
+from model.answering import SETTLING, weights
+from model.config import SLOW, RecallConfig
+from model.levels import Clock
+from model.state import initial
 
 CLASSES = [f"intent {number}" for number in range(10)]
 ROWS = tuple((f"utterance {number} of {intent}", intent) for number in range(30) for intent in CLASSES)
@@ -29,14 +31,14 @@ def test_what_a_bank_is_asked_was_not_taught_and_what_is_near_is_of_no_class_tha
     assert len({bank.taught[0] for bank in banks}) > 1, "banks are drawn apart"
 
 
-def heard(constants, *, sets=("one", "two"), count=4_000, seed=0):
-    """Lines whose answers are right as often as the constants say, of banks of two sizes."""
+def heard(constants, *, sets=("one", "two"), sizes=(200, 1_000), count=4_000, seed=0):
+    """Lines whose answers are right as often as the constants say."""
     rng, lines = np.random.default_rng(seed), []
     for name in sets:
-        for size in (10, 1_000):
+        for size in sizes:
             score, margin = rng.uniform(0.05, 1.0, count), rng.uniform(0.0, 0.6, count)
             plain = np.stack([score, np.log(score), margin, np.ones(count)], 1)
-            sure = 1 / (1 + np.exp(-np.concatenate([plain, plain * np.log(size)], 1) @ constants))
+            sure = 1 / (1 + np.exp(-np.concatenate([plain, plain * np.log(max(size / SETTLING, 1.0))], 1) @ constants))
             right = rng.uniform(size=count) < sure
             for kind, those in (
                 ("inside", np.arange(count) % 2 == 0),
@@ -56,51 +58,53 @@ def test_fit_finds_the_constants_that_the_answers_were_drawn_by():
     assert np.abs(1 / (1 + np.exp(-drawn)) - 1 / (1 + np.exp(-fit))).mean() < 0.01
 
 
-def test_each_bank_weighs_the_same_and_what_was_never_taught_a_fifth_of_it():
+def test_each_bank_weighs_the_same_and_what_was_never_taught_a_tenth_of_it():
     of = Heard.of(heard(np.zeros(8), count=400))
     for name in ("one", "two"):
-        for size in (10, 1_000):
+        for size in (200, 1_000):
             mine = (of.sets == name) & (of.corrections == size)
             assert of.weights[mine].sum() == pytest.approx(1.0)
-            assert of.weights[mine & (of.kinds != "inside")].sum() == pytest.approx(0.2)
+            assert of.weights[mine & (of.kinds != "inside")].sum() == pytest.approx(0.1)
 
 
-def test_tables_have_each_bank_as_it_is_and_fitted_on_the_others_and_eight_constants():
-    lines = judged(heard(np.array([2.0, 1.0, 3.0, -1.0, 0.0, 0.0, 0.0, 0.0])))
+def test_tables_have_each_bank_as_it_is_settled_ones_as_fitted_on_the_others_and_eight_constants():
+    lines = judged(heard(np.array([2.0, 1.0, 3.0, -1.0, 0.0, 0.0, 0.0, 0.0]), sizes=(10, 200, 1_000)))
     rows = [line for line in lines if line["table"] == "calibration"]
     assert [(row["set"], row["corrections"], row["confidence"]) for row in rows] == [
-        (name, size, confidence) for name in ("one", "two") for size in (10, 1_000) for confidence in ("as it is", "fitted on the others")
+        (name, size, confidence)
+        for name in ("one", "two")
+        for size in (10, 200, 1_000)
+        for confidence in ("as it is", "fitted on the others")
+        if size > 10 or confidence == "as it is"
     ]
     assert all(0.0 <= row[figure] <= 1.0 for row in rows for figure in FIGURES)
-    for as_it_is, of_others in zip(rows[::2], rows[1::2], strict=True):
+    settled = [row for row in rows if row["corrections"] > 10]
+    for as_it_is, of_others in zip(settled[::2], settled[1::2], strict=True):
         assert of_others["error"] == pytest.approx(as_it_is["error"], abs=0.03), "both are drawn by the same constants"
-    config = RecallConfig("e")
-    assert [line["constant"] for line in lines if line["table"] == "constants"] == [
-        f"{each}_{of}" if each != "bias" or of != "weight" else "bias"
-        for of in ("weight", "growth")
-        for each in ("score", "log_score", "margin", "bias")
+    constants = [line for line in lines if line["table"] == "constants"]
+    assert [line["constant"] for line in constants] == [
+        f"{of}: {each}" for of in ("settled", "growth") for each in ("score", "ln score", "margin", "1")
     ]
-    assert all(hasattr(config, line["constant"]) for line in lines if line["table"] == "constants")
+
+
+def test_young_banks_alone_have_no_constants_to_fit():
+    lines = judged(heard(np.zeros(8), sizes=(10,), count=100))
+    assert {(line["table"], line["confidence"]) for line in lines} == {("calibration", "as it is")}
 
 
 def test_constants_of_the_board_are_those_of_the_memory():
     """In one order, and of the same features."""
-    config = RecallConfig(
-        "e",
-        score_weight=1.0,
-        log_score_weight=2.0,
-        margin_weight=3.0,
-        bias=4.0,
-        score_growth=0.1,
-        log_score_growth=0.2,
-        margin_growth=0.3,
-        bias_growth=0.4,
-    )
-    told = [[0.5, 0.25, 0.0, True]]
-    of = Heard.of([{"set": "s", "corrections": 100, "kind": "inside", "told": told}])
-    by_board = of.features[0] @ [1.0, 2.0, 3.0, 4.0, 0.1, 0.2, 0.3, 0.4]
-    by_memory = np.dot(weights(config, 100), [0.5, np.log(0.5), 0.25, 1.0])
-    assert by_board == pytest.approx(by_memory)
-    assert weights(config, 1) == pytest.approx((1.0, 2.0, 3.0, 4.0))
-    assert weights(config, 0) == weights(config, 1)
-    assert weights(config, 10**6) == weights(config, 5_000)
+    config = RecallConfig.tiny(encoder_digest="e", settled=(1.0, 2.0, 3.0, 4.0), growth=(0.1, 0.2, 0.3, 0.4))
+    for corrections in (1, 100, 128, 129, 700, 5_000, 10**6):
+        of = Heard.of([{"set": "s", "corrections": corrections, "kind": "inside", "told": [[0.5, 0.25, 0.0, True]]}])
+        by_board = of.features[0] @ [*config.settled, *config.growth]
+        by_memory = np.dot(weights(config, settled(config, corrections)), [0.5, np.log(0.5), 0.25, 1.0])
+        assert by_board == pytest.approx(by_memory)
+
+
+def settled(config, corrections):
+    """A state with a place in its slow level that has learned so many."""
+    state = initial(config)
+    state.levels[SLOW]["held"][0, 0] = 1
+    state.clock = Clock(events=corrections)
+    return state

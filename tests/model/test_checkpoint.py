@@ -234,7 +234,7 @@ def test_refused_with_the_reason(blobs: dict[str, bytes], reason: str) -> None:
 def test_a_state_of_another_configuration_is_refused(config: RecallConfig) -> None:
     with pytest.raises(CheckpointRefused, match=MINUTE.hash):
         decode(BLOBS, config)
-    tuned = replace(MINUTE, bias=-1.0, score_weight=2.0)
+    tuned = replace(MINUTE, young=(2.0, 1.0, 1.0, -1.0), abstain_below=0.5)
     assert decode(BLOBS, tuned).digest() == STATE.digest(), "how a state is read is no part of it"
 
 

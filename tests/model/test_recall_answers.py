@@ -1,6 +1,7 @@
 """Answers of the associative memory: R3 of `model.recall`, confidence, abstention, mask, ties, and the level that spoke."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from memory_reference import taught as taught_to
 from numpy.typing import NDArray
 
 from model import Candidate, Lesson, Recall, State
+from model.levels import Clock
 
 RECALL = Recall(replace(TINY, replaced_at=1e9))  # no answer speaks for another: that is in test_succession
 
@@ -57,16 +59,32 @@ def test_candidates_are_the_best_scores_of_the_read_out_best_first() -> None:
         assert np.abs([c.score for c in candidates] - np.sort(scores)[::-1][:6]).max() < 1e-5
 
 
-def test_confidence_is_logistic_in_score_its_logarithm_and_margin_falls_down_the_list_and_is_between_0_and_1() -> None:
+@pytest.mark.parametrize(
+    ("made", "events", "weights"),
+    [
+        (False, 200, TINY.young),
+        (False, 10**6, TINY.young),
+        (True, 100, TINY.settled),
+        (True, 128, TINY.settled),
+        (True, 1_000, [at + math.log(1_000 / 128) * more for at, more in zip(TINY.settled, TINY.growth, strict=True)]),
+        (True, 10**6, [at + math.log(5_000 / 128) * more for at, more in zip(TINY.settled, TINY.growth, strict=True)]),
+    ],
+)
+def test_confidence_is_logistic_in_score_its_logarithm_and_margin_by_weights_that_grow_once_there_is_a_slow_level(
+    made: bool, events: int, weights: Sequence[float]
+) -> None:
     state = taught(stream(TINY, 200, 20))
+    state.levels["slow"]["held"][0, 0] = 8 * made  # places that say nothing: their errors are zero
+    state.clock = Clock(state.clock.tokens, events)
     keys = np.concatenate([unit_keys(60, 21), [lesson.key for lesson in stream(TINY, 200, 20)[-40:]]])
     said = []
     for candidates in answers_of(state, keys, 23, top_k=23):
         scores = [c.score for c in candidates]
         for rank, c in enumerate(candidates):
             margin = c.score - (scores[1] if rank == 0 else scores[0])
-            familiar = TINY.score_weight * c.score + TINY.log_score_weight * math.log(max(c.score, 0.01))
-            assert c.confidence == pytest.approx(1 / (1 + math.exp(-familiar - TINY.margin_weight * margin - TINY.bias)), rel=1e-9)
+            read = (c.score, math.log(max(c.score, 0.01)), margin, 1.0)
+            evidence = sum(weight * each for weight, each in zip(weights, read, strict=True))
+            assert c.confidence == pytest.approx(1 / (1 + math.exp(-evidence)), rel=1e-9)
             said.append(c.confidence)
         assert sorted((c.confidence for c in candidates), reverse=True) == [c.confidence for c in candidates]
     assert 0 < min(said) < 0.01

@@ -87,7 +87,7 @@ def test_the_configuration_is_in_the_digest() -> None:
     empty, other = RECALL.initial(), Recall(replace(MINUTE, seed=12)).initial()
     assert empty.level_digests() == other.level_digests()
     assert empty.digest() != other.digest()
-    assert empty.digest() == Recall(replace(MINUTE, bias=-1.0)).initial().digest()
+    assert empty.digest() == Recall(replace(MINUTE, young=(1.0, 2.0, 3.0, -1.0))).initial().digest()
 
 
 def test_the_digest_does_not_depend_on_how_a_tensor_lies_in_memory() -> None:
