@@ -13,7 +13,8 @@ from transformers.utils import logging
 
 from bench.language.ablations import HOPE, VARIANTS
 from bench.language.budgets import BUDGETS, asked
-from bench.language.trials import GRID, RATE, RATES, TASKS, TUNING_SEED, TUNING_SHARE, Told, Trial, code_of, forget, run
+from bench.language.rates import GRID, RATE, RATES
+from bench.language.trials import TASKS, TUNING_SEED, TUNING_SHARE, Told, Trial, code_of, forget, run
 from bench.ledger import Ledger, Line
 from model.train.loop import Diverged
 

@@ -7,8 +7,9 @@ from statistics import fmean
 from typing import Any
 
 from bench.language import hope_report
+from bench.language.rates import GRID
 from bench.language.summary import Figure, Line, figure, groups, table
-from bench.language.trials import GRID, TASKS
+from bench.language.trials import TASKS
 
 RIVAL = "transformer++"
 TITLES = {

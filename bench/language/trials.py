@@ -42,17 +42,6 @@ from model.train.history import Evaluate, Evaluated, Event, Saved, Stepped
 from model.train.loop import train
 from model.train.settings import Settings
 
-GRID = (5e-4, 1e-3, 2e-3, 4e-3)  # rates that --tune tries
-RATE = 2e-3  # of a kind that has none below
-RATES = {  # of the grid, the best on 256,000 tokens of `text` at size small, one seed, on the tails (docs/journal.md, 2026-11-24)
-    "transformer++": 4e-3,
-    "retnet": 2e-3,
-    "mamba2": 2e-3,
-    "deltanet": 2e-3,
-    "hope": 4e-3,
-    "hope-attention": 4e-3,
-    "titans": 4e-3,  # not tuned: that of the kinds with the same memories and convolutions
-}
 TUNING_SEED = 1_000
 TUNING_SHARE = 3  # one of so many parts of the tokens
 POINTS = 6  # of a validation curve

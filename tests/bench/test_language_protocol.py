@@ -11,7 +11,7 @@ from torch import nn
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from bench.data import DataAbsent
-from bench.language import levels, sources, trials
+from bench.language import levels, rates, sources, trials
 from bench.language.ablations import VARIANTS
 from bench.language.budgets import BUDGETS
 from bench.language.context import by_position, carried, doubling, sliding, streams
@@ -19,9 +19,10 @@ from bench.language.continual import by_steps, in_turn
 from bench.language.corpora import Corpus, batches, chosen_on, domain, mixed, shakespeare
 from bench.language.levels import BOTH, RATES, READINGS, Reading, left_out, nats, online, relevelled, without
 from bench.language.plan import Plan, attempt, done, execute, missing, outdated, tuned
+from bench.language.rates import GRID, RATE
 from bench.language.rivals import build
 from bench.language.stream import bits_per_token
-from bench.language.trials import GRID, RATE, Trial, code_of
+from bench.language.trials import Trial, code_of
 from bench.ledger import Ledger
 
 
@@ -176,7 +177,7 @@ def test_best_rate_of_the_grid_is_taken_for_its_kind_and_size_only(tmp_path):
     plan = Plan(("tiny",), ("retnet", "mamba2"), ("text",), 2, 900)
     tuning = plan.tuning()
     assert [(trial.kind, trial.rate, trial.tokens) for trial in tuning] == [(kind, rate, 300) for kind in plan.kinds for rate in GRID]
-    for trial, bits in zip(tuning[: len(GRID)], (3.0, 2.5, 2.1, 2.4), strict=True):
+    for trial, bits in zip(tuning[: len(GRID)], (3.0, 2.5, 2.1, 2.4, 2.6), strict=True):
         ledger.add(trial.named() | {"bits": bits})
     ledger.add(tuning[-1].named() | {"failed": "diverged"})
     assert tuned(ledger, "tiny", "retnet") == GRID[2]
@@ -243,7 +244,7 @@ def test_without_a_number_of_tokens_each_task_has_its_budget_size_and_kinds(tmp_
     assert [(trial.size, trial.kind) for trial in by_task["text"]] == [(size, kind) for size in ("small", "mini") for kind in kinds]
     assert {trial.size for trial in by_task["ablations"]} == {"mini"}
     alone = Plan(("tiny",), ("retnet",), ("shakespeare",), 1).trials(ledger)
-    assert [(trial.size, trial.kind, trial.rate) for trial in alone] == [("tiny", "retnet", trials.RATES["retnet"])]
+    assert [(trial.size, trial.kind, trial.rate) for trial in alone] == [("tiny", "retnet", rates.RATES["retnet"])]
 
 
 @pytest.mark.parametrize("task", ["shakespeare", "continual"])

@@ -123,7 +123,7 @@ def row(section, title, kind):
 def test_section_has_means_spreads_and_the_best_in_bold():
     section = markdown(REPORT)
     assert "`python -m bench lm --sizes small`" in section
-    assert "tuned for each kind (0.0005, 0.001, 0.002, 0.004;" in section
+    assert "tuned for each kind (0.001, 0.002, 0.004, 0.008, 0.016;" in section
     shakespeare = row(section, "tinyshakespeare", "hope")
     assert shakespeare[:5] == ["hope", "830,720", "0.002", "**1.768 ± 0.049**", "2.550 ± 0.071"]
     assert shakespeare[-2:] == ["-0.100", "2.500 2.600"]
