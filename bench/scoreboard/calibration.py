@@ -99,7 +99,11 @@ def command(chosen: Chosen, sizes: tuple[int, ...]) -> None:
     banks = {name: courses(name, data.holds, sizes) for name, data in loaded.items()}
     far = {name: [text for other in INTENTS if other != name for text, _ in loaded[other].holds.valid[: ASKED // 2]] for name in INTENTS}
     texts = {name: list(_texts(banks[name], far[name])) for name in INTENTS}
-    steps = sum(len(bank.taught) + 3 * ASKED * len(bank.sizes) for some in banks.values() for bank in some)
+    steps = sum(
+        len(bank.taught) + sum(len(rows) for size in bank.sizes for rows in _asked(bank, far[name], size).values())
+        for name, some in banks.items()
+        for bank in some
+    )
 
     async def measure(bench: Bench, progress: Progress) -> list[Line]:
         heard: list[Line] = []
@@ -119,16 +123,21 @@ def _texts(banks: Sequence[Course], far: Sequence[str]) -> Sequence[str]:
     return [*(text for text, _ in rows), *(text for bank in banks for text in bank.near), *far, *words_of(answers)]
 
 
+def _asked(bank: Course, far: Sequence[str], size: int) -> dict[str, list[Row]]:
+    """The questions of each kind at a size of the bank, and what is right there: nothing, of what was never taught."""
+    known = {intent for _, intent in bank.taught[:size]}
+    inside = [row for row in bank.inside if row[1] in known][:ASKED]
+    return {"inside": inside, "near": [(text, "") for text in bank.near], "far": [(text, "") for text in far]}
+
+
 async def _play(memory: "EngineMemory", progress: Progress, *, bank: Course, far: Sequence[str]) -> list[Line]:
     """Everything that was heard at each size of a bank, of each kind of question: score, margin, confidence, right."""
     lines: list[Line] = []
     done = 0
     for size in bank.sizes:
         await memory.tell_many(bank.taught[done:size], progress)
-        done, known = size, {intent for _, intent in bank.taught[:size]}
-        inside = [row for row in bank.inside if row[1] in known][:ASKED]
-        asked = (("inside", inside), ("near", [(text, "") for text in bank.near]), ("far", [(text, "") for text in far]))
-        for kind, rows in asked:
+        done = size
+        for kind, rows in _asked(bank, far, size).items():
             found = await memory.stand([text for text, _ in rows], progress)
             told = [
                 [round(one.score, 4), round(one.margin, 4), round(one.confidence, 4), one.value == right]

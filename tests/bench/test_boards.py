@@ -155,6 +155,20 @@ def test_short_abstention(tmp_path):
 
 @needs_data
 @pytest.mark.timeout(900)
+def test_short_calibration(tmp_path):
+    """Its constants are fitted on settled banks alone, and are as many as the memory has."""
+    report = tmp_path / "calibration.json"
+    result = CliRunner().invoke(main, ["calibration", "--size", "2", "--size", "140", "--json", str(report)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    lines = json.loads(report.read_text())["runs"]
+    banks = [line for line in lines if line["table"] == "calibration"]
+    assert {(line["set"], line["corrections"]) for line in banks} == {(name, size) for name in INTENTS for size in (2, 140)}
+    assert all(line["near"] > 0.6 and line["far"] > 0.6 and line["silenced"] < 0.2 for line in banks)
+    assert len([line for line in lines if line["table"] == "constants"]) == 8
+
+
+@needs_data
+@pytest.mark.timeout(900)
 def test_short_capacity(tmp_path, monkeypatch):
     monkeypatch.setenv("PALIMPSEST_CONSOLIDATE_EVENTS", "50")  # so that it is consolidated on the way
     lines = measured("capacity", tmp_path, "--size", "60", "--size", "120")
