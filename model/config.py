@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-FORMAT = 4  # of the state's tensors; raise it when their meaning changes
+FORMAT = 5  # of the state's tensors; raise it when their meaning changes
 LEVELS = ("fast", "middle", "slow")  # in the order of their periods
 FAST, MIDDLE, SLOW = LEVELS
 PLACES = 1_024  # of the slow level, whose errors lie together
@@ -18,7 +18,7 @@ Weights = tuple[float, float, float, float]  # of score, ln score, margin and 1
 
 @dataclass(frozen=True, slots=True)
 class RecallConfig:
-    """Configuration of the associative memory. The defaults hold 13.6 MiB of weights, and 44 bytes for each distinct answer.
+    """Configuration of the associative memory. The defaults hold 13.1 MiB of weights, and 44 bytes for each distinct answer.
 
     `middle_period` and `slow_period` are in encoder tokens (hope.md, continuum memory system); the fast level is written on
     every event.
@@ -30,14 +30,14 @@ class RecallConfig:
     encoder_digest: str  # SHA-256 of the weights that made the keys
     key_width: int = 384
     code_width: int = 256  # numbers in an answer's code, a multiple of 8
-    window: int = 3_000  # fast level: pairs of key and error that it holds exactly
+    window: int = 2_048  # fast level: pairs of key and error that it holds exactly
     neighbours: int = 12  # pairs that a lesson writes again beside its own: those that it touches most
     rate: float = 3.0  # η of a write: a pair is moved by η / (1 + η) of its error; the newest takes the rest as well
     own_words: float = 0.5  # share of that rate for an answer's own words, taught with its first lesson; 0: they are not
     same: float = 0.99  # cosine from which two situations are one: the newer answer is that of both
     sharpness: float = 5.0  # β of the kernel exp(β(x·x' − 1))
-    frequencies: int = 1_920  # middle level: random frequencies, two features each; 0: what leaves the window is gone
-    places: int = 3_072  # slow level: corrections that it holds, a multiple of 1,024 or a multiple of 8 below it
+    frequencies: int = 1_920  # middle level: random frequencies, two features each; 0: what has no room elsewhere is gone
+    places: int = 6_144  # slow level: corrections that it holds, a multiple of 1,024 or a multiple of 8 below it
     slow_sharpness: float = 3.0  # β there: what many corrections say together reaches further than a single lesson
     slow_from: int = 100  # corrections that hold from which a consolidation trains the slow level; fewer are told apart by the others
     replaced_at: float = 0.2  # evidence at which an answer counts as replaced by the one that grew out of it

@@ -8,7 +8,7 @@
              all corrections on places and pairs together. Rows of V are not the codes of answers but the vectors that say an answer
              without a murmur of the others (`clear`): codes are only nearly orthogonal
     write    what is still not right or not sure, by the least change (`model/repairing.py`): the fast level holds what slower ones leave
-    middle   empty: what it held is in the others
+    middle   where places and pairs are fewer than the corrections, what these leave at all of them (`model/wide.py`); else empty
 
 Of the corrections in one situation only the newest is learned; older ones that the memory tells apart are kept right (`model/holding.py`).
 Of an answer that was replaced, the corrections count as ones of its successor where it is asked what lies together and what is right. Codes
@@ -26,9 +26,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model import choosing, succession, turning
+from model import choosing, succession, turning, wide
 from model.codes import unpacked
-from model.config import FAST, SLOW, RecallConfig
+from model.config import FAST, MIDDLE, SLOW, RecallConfig
 from model.features import kernel
 from model.holding import BLOCK, Material, collected, holding
 from model.parting import part
@@ -44,7 +44,7 @@ from model.window import Ring
 JITTER = 1e-3  # on the diagonal of the system
 MURMUR = 0.1  # of other codes that is let pass, so that vectors stay short where answers are more than numbers in a code
 GROUP = 8_000  # corrections in one system, of which 137 MiB are held
-ROOM, ROOM_EACH = 352 * 2**20, 12 * 2**10  # bytes
+ROOM, ROOM_EACH = 440 * 2**20, 12 * 2**10  # bytes
 
 
 class Trained(NamedTuple):
@@ -195,14 +195,22 @@ def _settle(config: RecallConfig, state: State, turn: Tensor, material: Material
         errors = values[places]
     else:
         system, errors = yield from within(basis.equations(material, values, noise), 0.5, 0.8)
-    del values
-    yield from within(solve(system, errors), 0.8, 1.0)
+    yield from within(solve(system, errors), 0.8, 0.9 if config.frequencies and not exact else 1.0)
     del system
-    Slow(config).put(state.levels[SLOW], turn, keys, scales, errors[: len(places)].float(), state.clock)
+    slow, level = state.levels[SLOW], Slow(config)
+    level.put(slow, turn, keys, scales, errors[: len(places)].float(), state.clock)
     if exact:
         pairs = torch.arange(0 if len(places) <= room else len(places) - room // 2, len(places))
     _take(config, fast, material, pairs)
     fast["errors"][: len(errors) - len(places)] = errors[len(places) :].float()
+    if config.frequencies and not exact:
+        said = torch.cat([level.places(slow)[1], fast["errors"][: len(pairs)]])  # as they are kept
+
+        def left(part: slice) -> Tensor:
+            return values[part] - basis.near(material.keys[part]) @ said
+
+        weights = yield from within(wide.fitted(config, material.keys, material.shares / noise, left), 0.9, 1.0)
+        wide.write(state.levels[MIDDLE], weights, len(material.keys) - len(places) - len(pairs))
     return pairs.tolist()
 
 

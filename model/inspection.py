@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+from model import wide
 from model.config import FAST, MIDDLE, SLOW, RecallConfig
 from model.state import HEAVY, Levels, Named, State
 
@@ -36,9 +37,9 @@ def drifts(now: State, then: State) -> dict[str, float]:
 
 
 def held(state: State) -> dict[str, int]:
-    """How many pairs each level holds: fast those of its window, middle all that were handed on to it, slow its places."""
+    """How many pairs each level holds: fast those of its window, middle all that it was given to speak for, slow its places."""
     taken, handed = state.levels[FAST]["marks"][0].tolist()
-    return {FAST: taken - handed, MIDDLE: handed, SLOW: int(state.levels[SLOW]["held"][0, 0])}
+    return {FAST: taken - handed, MIDDLE: wide.taken(state.levels[MIDDLE]), SLOW: int(state.levels[SLOW]["held"][0, 0])}
 
 
 def capacity(config: RecallConfig) -> dict[str, int]:

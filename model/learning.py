@@ -137,6 +137,7 @@ class Learning:
         self._products.hand_on(leaving)
         for pairs in leaving:
             self._ring.leave(pairs.state.levels[FAST], pairs.rows)
+            pairs.state.levels[MIDDLE]["taken"] += len(pairs.rows)
         return ended
 
 

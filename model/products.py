@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model import wide
 from model.codes import Vector
 from model.config import FAST, MIDDLE, SLOW, RecallConfig
 from model.features import FeatureMap, kernel
@@ -122,12 +123,12 @@ class OneByOne:
         fast, used = state.levels[FAST], self._window.used(state.levels[FAST])
         near = kernel(torch.mm(keys, fast["keys"][:used].T), self._sharpness)
         said = torch.mm(near, fast["errors"][:used]).numpy()
-        wide = settled = np.zeros_like(said)
-        if self._window.has_handed_on(fast):
-            wide = torch.mm(self._features.of_all(keys), state.levels[MIDDLE]["weights"].T).numpy()
+        spread = settled = np.zeros_like(said)
+        if wide.taken(state.levels[MIDDLE]):
+            spread = torch.mm(self._features.of_all(keys), state.levels[MIDDLE]["weights"].T).numpy()
         if self._slow.used(state.levels[SLOW]):
             settled = self._slow.of_all(state.levels[SLOW], keys).numpy()
-        return [Reading(*levels) for levels in zip(said, wide, settled, strict=True)]
+        return [Reading(*levels) for levels in zip(said, spread, settled, strict=True)]
 
     def ask(self, inquiries: Sequence[Inquiry]) -> list[tuple[Reading, Tensor]]:
         """See `Products`."""
@@ -149,7 +150,7 @@ class OneByOne:
         for state, rows, values in pairs:
             fast, slow, beside = state.levels[FAST], state.levels[SLOW], None
             keys = fast["keys"][torch.tensor(rows)]
-            if self._window.has_handed_on(fast):
+            if wide.taken(state.levels[MIDDLE]):
                 beside = torch.stack([torch.mv(state.levels[MIDDLE]["weights"], each) for each in self._features.of_each(keys)])
             if self._slow.used(slow):
                 settled = self._slow.of_each(slow, keys)
@@ -167,8 +168,8 @@ class OneByOne:
                 fast[name][leaving] = 0.0
 
     def _wide(self, state: State, key: Tensor) -> Vector:
-        if not self._window.has_handed_on(state.levels[FAST]):
-            return self._silence  # nothing has been written to the middle level
+        if not wide.taken(state.levels[MIDDLE]):
+            return self._silence
         return np.asarray(torch.mv(state.levels[MIDDLE]["weights"], self._features(key)).numpy())
 
     def _settled(self, state: State, key: Tensor) -> Vector:

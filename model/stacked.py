@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from model import wide
 from model.config import FAST, MIDDLE, SLOW, RecallConfig
 from model.features import FeatureMap, kernel
 from model.products import Inquiry, Pairs, Question, Reading
@@ -190,7 +191,7 @@ class Stacked:
         """All of `states` in groups of one step of rows, with their tensors."""
         steps = [self._step(state) for state in states]
         for group in self._groups(states, steps):
-            rows, handed_on, blocks = steps[group.places[0]]
+            rows, speaks, blocks = steps[group.places[0]]
             fast, weights = group.stacks[FAST], group.stacks[MIDDLE]["weights"]
             used = [self._ring.used(states[place].levels[FAST]) for place in group.places]
             used += [0] * (LANES - len(used))
@@ -200,18 +201,18 @@ class Stacked:
                 Gathered(
                     fast["keys"][:, :rows].index_select(0, group.slots),
                     fast["errors"][:, :rows].index_select(0, group.slots),
-                    weights.index_select(0, group.slots) if handed_on else None,
+                    weights.index_select(0, group.slots) if speaks else None,
                     held.float()[..., None],
                     blocks,
                 ),
             )
 
     def _step(self, state: State) -> tuple[int, bool, int]:
-        """The used rows of a bank, rounded up, whether it has handed pairs on, and the used blocks of its slow level."""
+        """The used rows of a bank, rounded up, whether its middle level speaks, and the used blocks of its slow level."""
         fast, rows = state.levels[FAST], FEWEST_ROWS
         while rows < self._ring.used(fast):
             rows *= GROWTH
-        return min(rows, self._config.window), self._ring.has_handed_on(fast), self._slow.blocks(state.levels[SLOW])
+        return min(rows, self._config.window), wide.taken(state.levels[MIDDLE]) > 0, self._slow.blocks(state.levels[SLOW])
 
     def _groups(self, states: Sequence[State], steps: Sequence[object] = ()) -> Iterator[Group]:
         """All of `states` in groups, those together that lie in the same stacks (and are of the same step)."""

@@ -10,6 +10,7 @@ and lies on the host always: who is touched, said and replaced is decided there,
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -84,7 +85,7 @@ class State:
 
 
 def layout(config: RecallConfig) -> dict[str, dict[str, Form]]:
-    """The forms of all tensors. Fast: `model/window.py` and, from `last` on, `model/succession.py`. Slow: `model/slow.py`."""
+    """The forms of all tensors. Fast: `window.py` and, from `last` on, `succession.py`. Middle: `wide.py`. Slow: `slow.py`."""
     return {
         FAST: {
             "keys": Form(config.window, config.key_width),
@@ -97,7 +98,10 @@ def layout(config: RecallConfig) -> dict[str, dict[str, Form]]:
             "kin": Form(None, 2, torch.int32),
             "evidence": Form(None, 1),
         },
-        MIDDLE: {"weights": Form(config.code_width, 2 * config.frequencies)},  # features along the rows: reads are the frequent operation
+        MIDDLE: {
+            "weights": Form(config.code_width, 2 * config.frequencies),  # features along the rows: reads are the frequent operation
+            "taken": Form(1, 1, torch.int64),
+        },
         SLOW: {
             "turn": Form(config.key_width, config.key_width),
             "keys": Form(config.places, -(-config.key_width // WORD) * WORD, torch.int8),
@@ -138,14 +142,14 @@ def zeros(*shape: int, dtype: torch.dtype, device: torch.device | str = "cpu") -
 
 def filled(levels: Levels) -> Iterator[tuple[str, str, Tensor]]:
     """Level, name and tensor (a view) without the rows that nothing was ever written to. All others are zero."""
-    taken, handed = levels[FAST]["marks"][0].tolist()
+    taken = int(levels[FAST]["marks"][0, 0])
     held, block = int(levels[SLOW]["held"][0, 0]), levels[SLOW]["errors"].shape[1]
     rows = {(FAST, name): taken for name in PAIRS} | {(SLOW, name): held for name in ("keys", "scales", "sizes")}
     rows[SLOW, "errors"] = -(-held // block) * levels[FAST]["errors"].shape[1]
-    empty = {MIDDLE: not handed, SLOW: not held}
+    empty = {MIDDLE: not levels[MIDDLE]["taken"][0, 0], SLOW: not held}
     for level, named in levels.items():
         for name, tensor in named.items():
-            whole = len(tensor) if name == "held" or not empty.get(level, False) else 0
+            whole = len(tensor) if name in {"held", "taken"} or not empty.get(level, False) else 0
             yield level, name, tensor[: rows.get((level, name), whole)]
 
 
@@ -162,6 +166,8 @@ def contradictions(config: RecallConfig, levels: Levels) -> Iterator[str]:
         yield f"fast.marks are {taken} and {handed}: no window of {config.window} pairs has taken and handed on so many"
     elif taken > 0 and not _within(fast["answers"], 0, known):
         yield f"fast.answers point outside the {known} answers"
+    if handed <= taken and not _within(levels[MIDDLE]["taken"], handed, sys.maxsize):
+        yield f"middle.taken is less than the {handed} pairs that were handed on"
     held = levels[SLOW]["held"]
     if not _within(held[:, :1], 0, config.places + 1) or bool((held < 0).any()):
         yield f"slow.held is not a number of its {config.places} places, and a clock"

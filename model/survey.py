@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model import succession
+from model import succession, wide
 from model.codes import packed_code, unpacked
 from model.config import FAST, MIDDLE, SLOW, RecallConfig
 from model.features import FeatureMap, kernel
@@ -141,7 +141,7 @@ class Survey:
     def _beside(self, keys: Tensor) -> Tensor:
         fast, used = self._state.levels[FAST], self._ring.used(self._state.levels[FAST])
         said = kernel(keys @ fast["keys"][:used].T, self._config.sharpness) @ fast["errors"][:used]
-        if self._ring.has_handed_on(fast):
+        if wide.taken(self._state.levels[MIDDLE]):
             said.addmm_(self._features.of_all(keys), self._state.levels[MIDDLE]["weights"].T)
         return said
 

@@ -42,10 +42,6 @@ class Ring:
         """Rows that something was ever written to: the first so many."""
         return min(self._marks(fast)[0], self._size)
 
-    def has_handed_on(self, fast: Named) -> bool:
-        """Whether any pair has left the window so far."""
-        return self._marks(fast)[1] > 0
-
     def take(self, fast: Named, answer: int, rate: float) -> int:
         """Enter a pair in the books; its row. There must be room (`oldest`). Its key and an error of zero are for the caller to write."""
         taken, handed = self._marks(fast)

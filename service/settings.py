@@ -52,7 +52,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     encoder_threads: Annotated[int, Meta(ge=1, le=64)] = 1
     model_threads: Annotated[int, Meta(ge=1, le=64)] = 1
     device: Annotated[str, Meta(pattern=r"^(cpu|cuda:[0-9]+)\Z")] = "cpu"  # where banks are computed; a process serves one
-    warm_bytes: Annotated[int, Meta(ge=0)] = 0  # for banks on the device, 13.6 MiB each; 0: 1 GiB on a CPU, 0.7 of a GPU's free memory
+    warm_bytes: Annotated[int, Meta(ge=0)] = 0  # for banks on the device, 13.1 MiB each; 0: 1 GiB on a CPU, 0.7 of a GPU's free memory
     host_bytes: Annotated[int, Meta(ge=0)] = (
         2**29
     )  # for banks that left the device: only what they have learned, 80 KB after twenty lessons
@@ -72,7 +72,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     drain_s: Annotated[float, Meta(ge=1, le=3_600)] = 30.0  # time a worker takes to hand over before it stops
     metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 0  # where worker and jobs show metrics and health; 0: nowhere
     consolidate_tokens: Annotated[int, Meta(ge=1)] = 1_000_000  # taught since the last consolidation: the slow level's period
-    consolidate_events: Annotated[int, Meta(ge=1)] = 2_560  # before the window of 3,000 pairs is full of what was not consolidated
+    consolidate_events: Annotated[int, Meta(ge=1)] = 2_560  # the window holds 2,048 pairs: what leaves it is blurred
     consolidate_early: Annotated[int, Meta(ge=1)] = 128  # or so many, if they are a quarter of all that the bank was taught
     consolidate_age_s: Annotated[float, Meta(ge=1)] = 86_400.0  # age of the oldest lesson that was not consolidated
     rate: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0  # requests a second of one tenant; 0: no limit

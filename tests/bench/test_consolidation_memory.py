@@ -15,7 +15,7 @@ from model import RecallConfig
 from model.consolidation import room
 
 counted = pytest.mark.skipif(not CLEAR.exists(), reason="only Linux counts the most memory that a process had")
-LARGE = 4_700  # corrections: more than places and window have room for, so that the largest system of all is solved
+LARGE = 7_400  # corrections: more than places and window have room for, so that the largest system of all is solved
 CHILD = """
 import numpy as np
 from bench.peak import forget_peak, held_bytes, peak_bytes

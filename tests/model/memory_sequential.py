@@ -95,7 +95,7 @@ class SequentialMemory:
         return torch.mv(state.levels[FAST]["errors"][: len(near)].T, near), self.wide(state, key)
 
     def wide(self, state: State, key: Tensor) -> Tensor:
-        if not self.marks(state.levels[FAST])[1]:
+        if not state.levels[MIDDLE]["taken"].any():
             return torch.zeros(self.config.code_width)
         return torch.mv(state.levels[MIDDLE]["weights"], self.features(key))
 
@@ -134,7 +134,7 @@ class SequentialMemory:
         near = self.closeness(fast, fast["keys"][chosen])
         held = fast["errors"][: len(near)].T
         said = torch.stack([torch.mv(held, one) for one in near.T.contiguous()])
-        if self.marks(fast)[1]:
+        if state.levels[MIDDLE]["taken"].any():
             said = said + torch.stack([self.wide(state, fast["keys"][row].clone()) for row in rows])
         gram = near[chosen]
         gram.diagonal()[1:].add_(1.0 / fast["rates"][chosen[1:], 0])
@@ -149,6 +149,7 @@ class SequentialMemory:
         for name in ("keys", "errors", "rates", "answers") if rows else ():
             fast[name][torch.tensor(rows)] = 0
         fast["marks"][0, 1] += len(rows)
+        state.levels[MIDDLE]["taken"] += len(rows)
 
 
 def _hadamard(size: int) -> Tensor:

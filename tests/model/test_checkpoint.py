@@ -179,7 +179,7 @@ REFUSED = {
     "another clock": (with_manifest(clock={**STATE.clock.as_dict(), "events": 25}), "the levels are from different moments"),
     "renamed tensor": (with_header("fast", rename), r"fast: the tensors are \[.*'kin', 'last', 'locks', .*\], not \[.*'keys', 'kin', .*\]"),
     "tensor is missing": (with_tensors("fast", evidence=None), "fast: the tensors are .*'errors', 'keys'"),
-    "tensor too many": (with_tensors("middle", more=floats(1, 1)), r"middle: the tensors are \['more', 'weights'\]"),
+    "tensor too many": (with_tensors("middle", more=floats(1, 1)), r"middle: the tensors are \['more', 'taken', 'weights'\]"),
     "hole in the data": (with_header("fast", hide), "fast: "),
     "tensors overlap": (with_header("fast", overlap), "fast: "),
     "enormous shape": (with_header("fast", enormous), "fast: "),

@@ -10,10 +10,11 @@ import torch
 from memory_reference import MINUTE, TINY, bits_of, book_of, policies, reference_code, stream, unit, unit_keys
 from numpy.typing import NDArray
 
-from model import Lesson, Parcel, Recall, RecallConfig, Slots, State, checkpoint, consolidation, inspection, solving, turning
+from model import Lesson, Parcel, Recall, RecallConfig, Slots, State, checkpoint, consolidation, inspection, solving, turning, wide
 from model.choosing import NOISES, USUAL, choose
 from model.codes import packed_code
 from model.consolidation import Basis, consolidate, hardest
+from model.features import FeatureMap
 from model.holding import Material
 from model.repairing import SURE, Repair
 from model.solving import Half, solve
@@ -179,6 +180,35 @@ def test_with_fewer_places_errors_of_places_and_pairs_are_the_best_that_they_can
         best = np.linalg.solve(near.T @ near / noise + among + 1e-3 * np.eye(72), near.T @ values / noise)
         misses.append(np.abs(near @ best - near @ np.vstack([errors, fast["errors"][:40].double().numpy()])).max())
     assert min(misses) < 0.02, "one of the noises, rounded to 8 bits"
+
+
+def test_what_places_and_pairs_leave_at_all_corrections_is_the_middle_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wide, "ROWS", 40)
+    lessons = distinct(FEW, 90, 7)
+    state = consolidated(FEW, learned(FEW, lessons), lessons)
+    slow, fast, middle = (state.levels[level] for level in ("slow", "fast", "middle"))
+    assert int(middle["taken"]) == 90 - 32 - 40, "those that have no place and no pair"
+    places, errors = places_of(slow, 32)
+    turned = unit(np.array([lesson.key + slow["turn"].numpy() @ lesson.key for lesson in lessons])).astype(np.float64)
+    pairs, owed = fast["keys"][:40].double().numpy(), fast["errors"][:40].double().numpy()
+    settled = np.exp(FEW.slow_sharpness * (turned @ places.T - 1.0)) @ errors
+    features = np.stack([FeatureMap(FEW)(torch.tensor(key, dtype=torch.float32)).double().numpy() for key in turned])
+    left = clear_values(lessons, FEW.code_width) - settled - np.exp(FEW.sharpness * (turned @ pairs.T - 1.0)) @ owed
+    exact = [
+        np.linalg.solve(features.T @ features / noise + wide.LEFT * np.eye(features.shape[1]), features.T @ left / noise)
+        for noise in NOISES
+    ]
+    assert min(np.abs(middle["weights"].double().numpy() - one.T).max() for one in exact) < 1e-4
+
+
+def test_facts_that_have_no_place_and_are_like_no_other_are_known() -> None:
+    config = replace(FEW, frequencies=256)
+    keys = unit_keys(140, 9, config.key_width)
+    lessons = [Lesson(key, f"answer {place % 50}", 3, 1 + place) for place, key in enumerate(keys)]
+    state = consolidated(config, learned(config, lessons), lessons)
+    assert all(right(config, state, lessons, 50))
+    state.levels["middle"]["weights"].zero_()
+    assert sum(right(config, state, lessons, 50)) < 120, "and it is the middle level that knows them"
 
 
 def test_a_large_system_is_solved_exactly_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,7 @@ def test_levels_change_exactly_when_the_clock_crosses_their_period_and_the_middl
         assert state.level_digests()["fast"] != before.level_digests()["fast"]
         assert (state.level_digests()["middle"] != before.level_digests()["middle"]) == (leave > 0)
         assert state.levels["fast"]["marks"].tolist() == [[held + handed, handed]]
+        assert state.levels["middle"]["taken"].tolist() == [[handed]]
         assert held <= config.window
         assert (state.clock.tokens, state.clock.events) == (total, seq)
 

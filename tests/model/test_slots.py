@@ -98,11 +98,11 @@ def test_tensors_in_a_stack_lie_as_those_of_a_state_do(config: RecallConfig) -> 
 
 
 def test_what_a_slot_takes_is_told() -> None:
-    device = 3_000 * (384 + 256) * 4 + 256 * 3_840 * 4 + 3_072 * (384 + 256 + 8)
-    assert bytes_of_slot(DEFAULT) == (device, 3_000 * 8 + 20 + 384 * 384 * 4 + 24)
+    device = 2_048 * (384 + 256) * 4 + 256 * 3_840 * 4 + 6_144 * (384 + 256 + 8)
+    assert bytes_of_slot(DEFAULT) == (device, 2_048 * 8 + 20 + 8 + 384 * 384 * 4 + 24)
     slots = Slots(DEFAULT, 3)
     empty = 3 * sum(bytes_of_slot(DEFAULT))
-    assert empty <= slots.nbytes < empty + 3 * 14 * 64
+    assert empty <= slots.nbytes < empty + 3 * 15 * 64
     recall, before, view = Recall(DEFAULT), slots.nbytes, slots.view(slots.take())
     assert slots.nbytes == before
     for lesson in stream(DEFAULT, 4, 3, answers=100):

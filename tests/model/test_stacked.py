@@ -72,7 +72,7 @@ def test_what_lies_beyond_the_used_rows_counts_nothing() -> None:
 def test_shapes_depend_on_the_bank_alone() -> None:
     products, default = Stacked(MINUTE, torch.device("cpu")), Stacked(RecallConfig("e" * 64), torch.device("cpu"))
     state = Recall(RecallConfig("e" * 64)).initial()
-    for used, rows in ((0, 256), (256, 256), (257, 1_024), (1_024, 1_024), (1_025, 3_000), (3_000, 3_000), (9_000, 3_000)):
+    for used, rows in ((0, 256), (256, 256), (257, 1_024), (1_024, 1_024), (1_025, 2_048), (2_048, 2_048), (9_000, 2_048)):
         state.levels["fast"]["marks"][0, 0] = used
         assert default._step(state) == (rows, False, 0)
     assert products._step(Recall(MINUTE).initial()) == (MINUTE.window, False, 0)

@@ -157,7 +157,7 @@ def test_i7_a_bank_with_every_answer_that_it_may_know_stays_below_16_mebibytes()
 
 def changed(name: str, row: int, column: int, value: float) -> State:
     state = STATE.clone()
-    state.levels["middle" if name == "weights" else "fast"][name][row, column] = value
+    state.levels["middle" if name in {"weights", "taken"} else "fast"][name][row, column] = value
     return state
 
 
@@ -172,6 +172,7 @@ CONTRADICTIONS = {
     "more handed on than taken": (changed("marks", 0, 1, 1_000), "no window of 40 pairs has taken and handed on so many"),
     "less than none handed on": (changed("marks", 0, 1, -1), "fast.marks are"),
     "more held than the window": (changed("marks", 0, 0, 1_000), "fast.marks are 1000 and"),
+    "a middle level with less than was handed on": (changed("taken", 0, 0, 0), "middle.taken is less than the"),
     "an answer too far": (changed("answers", 20, 0, KNOWN), f"fast.answers point outside the {KNOWN} answers"),
     "an answer below none": (changed("answers", 20, 0, -1), "fast.answers point outside"),
     "a parent too far": (changed("kin", 1, 0, KNOWN), f"fast.kin points outside the {KNOWN} answers"),
