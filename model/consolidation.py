@@ -159,6 +159,8 @@ def clear(codes: Tensor) -> Tensor:
 def hardest(config: RecallConfig, material: Material, values: Tensor, noise: float, most: int) -> Generator[float, None, Tensor]:
     """At most `most` rows of the corrections, in order: those that the others tell least about; of equal ones the newer.
 
+    An answer's own words come after all corrections: many are like nothing else, and nobody asked them.
+
     That is the length of a correction's error in a kernel ridge regression in which all are places, taken in random groups where they are
     more than one system holds.
     """
@@ -174,6 +176,7 @@ def hardest(config: RecallConfig, material: Material, values: Tensor, noise: flo
         yield from within(solve(near, errors), done / len(groups), (done + 1) / len(groups))
         del near
         lengths[rows] = errors.norm(dim=1)
+    lengths[~material.taught] -= lengths.max() + 1.0
     newest_first = lengths.flip(0).argsort(descending=True, stable=True)
     return (count - 1 - newest_first[:most]).sort().values
 

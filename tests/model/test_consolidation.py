@@ -146,12 +146,16 @@ def test_where_corrections_are_more_than_places_those_that_the_others_tell_least
         found: list[int] = ended(hardest(FEW, material, torch.tensor(values, dtype=torch.float32), 0.1, most)).tolist()
         return found
 
-    assert held(72) == sorted(np.argsort(-lengths)[:72].tolist())
+    words = np.flatnonzero(~material.taught.numpy())
+    by_words = words[np.argsort(-lengths[words])]
+    assert held(72) == sorted([*range(0, 90, 2), *by_words[:27].tolist()]), "words after corrections"
+    corrections = np.arange(0, 90, 2)[np.argsort(-lengths[::2])]
+    assert held(30) == sorted(corrections[:30].tolist())
     assert held(90) == held(99) == list(range(90))
     monkeypatch.setattr(consolidation, "GROUP", 40)
     apart = held(72)
     assert apart == sorted(set(apart)), "three groups of thirty"
-    assert len(apart) == 72 > len(set(apart) & set(np.argsort(-lengths)[:72].tolist())) > 55
+    assert len(apart) == 72 > len(set(apart) & {*range(0, 90, 2), *by_words[:27].tolist()}) > 55
     same = Material(torch.tensor(keys[:1]).repeat(90, 1), material.answers, torch.ones(90), torch.ones(90, dtype=torch.bool))
     once = torch.tensor(values[:1], dtype=torch.float32).repeat(90, 1)
     monkeypatch.setattr(consolidation, "GROUP", 1)
