@@ -44,7 +44,7 @@ from model.window import Ring
 JITTER = 1e-3  # on the diagonal of the system
 MURMUR = 0.1  # of other codes that is let pass, so that vectors stay short where answers are more than numbers in a code
 GROUP = 8_000  # corrections in one system, of which 137 MiB are held
-ROOM, ROOM_EACH = 440 * 2**20, 12 * 2**10  # bytes
+ROOM, ROOM_EACH = 480 * 2**20, 12 * 2**10  # bytes
 
 
 class Trained(NamedTuple):
