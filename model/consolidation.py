@@ -198,7 +198,8 @@ def _settle(config: RecallConfig, state: State, turn: Tensor, material: Material
         errors = values[places]
     else:
         system, errors = yield from within(basis.equations(material, values, noise), 0.5, 0.8)
-    yield from within(solve(system, errors), 0.8, 0.9 if config.frequencies and not exact else 1.0)
+    without = len(material.keys) - len(errors) if config.frequencies else 0  # corrections that have neither
+    yield from within(solve(system, errors), 0.8, 0.9 if without else 1.0)
     del system
     slow, level = state.levels[SLOW], Slow(config)
     level.put(slow, turn, keys, scales, errors[: len(places)].float(), state.clock)
@@ -206,14 +207,14 @@ def _settle(config: RecallConfig, state: State, turn: Tensor, material: Material
         pairs = torch.arange(0 if len(places) <= room else len(places) - room // 2, len(places))
     _take(config, fast, material, pairs)
     fast["errors"][: len(errors) - len(places)] = errors[len(places) :].float()
-    if config.frequencies and not exact:
+    if without:
         said = torch.cat([level.places(slow)[1], fast["errors"][: len(pairs)]])  # as they are kept
 
         def left(part: slice) -> Tensor:
             return values[part] - basis.near(material.keys[part]) @ said
 
         weights = yield from within(wide.fitted(config, material.keys, material.shares / noise, left), 0.9, 1.0)
-        wide.write(state.levels[MIDDLE], weights, len(material.keys) - len(places) - len(pairs))
+        wide.write(state.levels[MIDDLE], weights, without)
     return pairs.tolist()
 
 

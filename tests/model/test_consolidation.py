@@ -205,6 +205,14 @@ def test_what_places_and_pairs_leave_at_all_corrections_is_the_middle_levels(mon
     assert min(np.abs(middle["weights"].double().numpy() - one.T).max() for one in exact) < 1e-4
 
 
+@pytest.mark.parametrize("count", [30, 32, 33, 60, 72])
+def test_where_all_have_a_place_or_a_pair_nothing_is_left_to_the_middle_level(count: int) -> None:
+    lessons = distinct(FEW, count, 10)
+    middle = consolidated(FEW, learned(FEW, lessons), lessons).levels["middle"]
+    assert not middle["taken"].any()
+    assert not middle["weights"].any()
+
+
 def test_facts_that_have_no_place_and_are_like_no_other_are_known() -> None:
     config = replace(FEW, frequencies=256)
     keys = unit_keys(140, 9, config.key_width)
