@@ -61,8 +61,8 @@ def lm(
 
     Without --tokens the plan is one of about five core-hours: each task has its own number of tokens, shakespeare is for HOPE and
     Transformer++ at small alone, levels and ablations at mini (`bench.language.budgets` says why). With --tokens all tasks have as many, at
-    all sizes and of all kinds, and the tasks of HOPE a quarter. Without --tune and --rate each kind has the rate that was best for it on
-    256,000 tokens of text. The texts are looked for in the directory that PALIMPSEST_DATA names, else in
+    all sizes and of all kinds, and the tasks of HOPE a quarter. Without --tune and --rate each kind has the rate that --tune
+    found for it. The texts are looked for in the directory that PALIMPSEST_DATA names, else in
     ../shared/data beside the repository.
 
     Three tasks are of the kind hope alone and left out without it: levels (the same weights with levels that learn online and without; no

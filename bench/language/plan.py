@@ -13,7 +13,7 @@ from transformers.utils import logging
 
 from bench.language.ablations import HOPE, VARIANTS
 from bench.language.budgets import BUDGETS, asked
-from bench.language.rates import GRID, RATE, RATES
+from bench.language.rates import GRID, rate_of
 from bench.language.trials import TASKS, TUNING_SEED, TUNING_SHARE, Told, Trial, code_of, forget, run
 from bench.ledger import Ledger, Line
 from model.train.loop import Diverged
@@ -27,7 +27,7 @@ class Plan:
     """What is compared with what.
 
     `tokens` None: what `budgets` gives each task, at the sizes and of the kinds that it names. `rate` None: the tuned rate where the ledger
-    has one, else that of `RATES`.
+    has one, else that of `rates.RATES`.
     """
 
     sizes: tuple[str, ...]
@@ -73,7 +73,7 @@ class Plan:
     def _rate(self, ledger: Ledger, task: str, size: str, kind: str) -> float:
         """Variants of HOPE are trained at HOPE's rate."""
         kind = HOPE if task == "ablations" else kind
-        return self.rate or tuned(ledger, size, kind) or RATES.get(kind, RATE)
+        return self.rate or tuned(ledger, size, kind) or rate_of(kind, size)
 
 
 def tuned(ledger: Ledger, size: str, kind: str) -> float | None:

@@ -55,8 +55,8 @@ def _how(report: Mapping[str, Any]) -> str:
         if report["tuned"]
         else "one for all, not tuned"
         if plan["rate"]
-        else f"where the kind was not tuned by this command ({grid}), what was best on 256,000 tokens of text at size small, one seed, "
-        "chosen on the very tails that results are measured on, with an earlier form of HOPE; Titans has HOPE's"
+        else f"where the kind was not tuned by this command ({grid}), what was best for it on a third of the text task, one seed, on "
+        "texts that no result is measured on; sizes other than small and mini have the rates of the nearer of the two"
     )
     return (
         f"`{report['command']}`\n\n"

@@ -19,7 +19,7 @@ from bench.language.continual import by_steps, in_turn
 from bench.language.corpora import Corpus, batches, chosen_on, domain, mixed, shakespeare
 from bench.language.levels import BOTH, RATES, READINGS, Reading, left_out, nats, online, relevelled, without
 from bench.language.plan import Plan, attempt, done, execute, missing, outdated, tuned
-from bench.language.rates import GRID, RATE
+from bench.language.rates import GRID, rate_of
 from bench.language.rivals import build
 from bench.language.stream import bits_per_token
 from bench.language.trials import Trial, code_of
@@ -181,7 +181,7 @@ def test_best_rate_of_the_grid_is_taken_for_its_kind_and_size_only(tmp_path):
         ledger.add(trial.named() | {"bits": bits})
     ledger.add(tuning[-1].named() | {"failed": "diverged"})
     assert tuned(ledger, "tiny", "retnet") == GRID[2]
-    assert [trial.rate for trial in plan.trials(ledger)] == [GRID[2], RATE, GRID[2], RATE]
+    assert [trial.rate for trial in plan.trials(ledger)] == [GRID[2], rate_of("mamba2", "tiny"), GRID[2], rate_of("mamba2", "tiny")]
 
 
 def test_training_that_diverges_is_a_result(tmp_path):
@@ -244,7 +244,7 @@ def test_without_a_number_of_tokens_each_task_has_its_budget_size_and_kinds(tmp_
     assert [(trial.size, trial.kind) for trial in by_task["text"]] == [(size, kind) for size in ("small", "mini") for kind in kinds]
     assert {trial.size for trial in by_task["ablations"]} == {"mini"}
     alone = Plan(("tiny",), ("retnet",), ("shakespeare",), 1).trials(ledger)
-    assert [(trial.size, trial.kind, trial.rate) for trial in alone] == [("tiny", "retnet", rates.RATES["retnet"])]
+    assert [(trial.size, trial.kind, trial.rate) for trial in alone] == [("tiny", "retnet", rates.RATES["retnet"][1])]
 
 
 @pytest.mark.parametrize("task", ["shakespeare", "continual"])
@@ -291,7 +291,7 @@ def test_tasks_of_hope_have_a_quarter_of_the_tokens_its_rate_and_kinds_of_their_
     tasks = ("shakespeare", "levels", "ablations", "widths", "speed")
     planned = Plan(("tiny",), ("retnet", "hope"), tasks, 1, 1_000).trials(ledger)
     assert [(trial.task, trial.kind, trial.tokens, trial.rate) for trial in planned] == [
-        ("shakespeare", "retnet", 1_000, RATE),
+        ("shakespeare", "retnet", 1_000, rate_of("retnet", "tiny")),
         ("shakespeare", "hope", 1_000, 4e-3),
         ("levels", "hope", 250, 4e-3),
         *(("ablations", name, 250, 4e-3) for name in VARIANTS),

@@ -188,7 +188,7 @@ def test_speed_by_width_is_a_ratio_to_the_llama():
 
 def test_section_leaves_out_what_was_not_run():
     section = markdown(REPORT | {"runs": RUNS[:4], "tuned": False})
-    assert "what was best on 256,000 tokens of text at size small" in section
+    assert "what was best for it on a third of the text task" in section
     assert "Speed" not in section
     assert "domains one after another" not in section
 
